@@ -1,0 +1,30 @@
+//! Finding the files.
+
+use std::error::Error;
+use std::path::Path;
+
+/// Folders that hold nothing anybody wrote: build output and hidden ones.
+fn is_left_out(name: &str) -> bool {
+    name == "target" || name.starts_with('.')
+}
+
+/// The regular files below `folder`, in order; links are not followed.
+pub fn below(folder: &Path) -> Result<Vec<String>, Box<dyn Error>> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(&folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
+        for entry in entries {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() && !is_left_out(&entry.file_name().to_string_lossy()) {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                // A path that is not UTF-8 travels mended, and its task fails, by name: nothing is passed over in silence.
+                files.push(entry.path().to_string_lossy().into_owned());
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,64 @@
+//! The other attributes of the function, and where each of them goes.
+
+use syn::Attribute;
+
+use crate::errors::Mistakes;
+
+/// The function's attributes, sorted.
+pub(crate) struct Attrs<'a> {
+    /// `cfg`: everything that is written stands or falls with it.
+    conditions: Vec<&'a Attribute>,
+    /// Documentation.
+    docs: Vec<&'a Attribute>,
+    /// What concerns callers: `deprecated`.
+    for_callers: Vec<&'a Attribute>,
+    /// Lint levels.
+    lints: Vec<&'a Attribute>,
+    /// Everything else is about the body: `expect`, `inline`, `tracing::instrument`, …
+    for_body: Vec<&'a Attribute>,
+}
+
+impl<'a> Attrs<'a> {
+    pub(crate) fn sort(all: &'a [Attribute]) -> Self {
+        let mut attrs = Self { conditions: vec![], docs: vec![], for_callers: vec![], lints: vec![], for_body: vec![] };
+        for attribute in all {
+            let name = attribute.path().get_ident().map(ToString::to_string).unwrap_or_default();
+            let place = match name.as_str() {
+                "cfg" => &mut attrs.conditions,
+                "doc" => &mut attrs.docs,
+                "deprecated" => &mut attrs.for_callers,
+                "allow" | "warn" | "deny" | "forbid" => &mut attrs.lints,
+                _ => &mut attrs.for_body,
+            };
+            place.push(attribute);
+        }
+        attrs
+    }
+
+    /// What every item gets.
+    pub(crate) fn for_all(&self) -> Vec<&'a Attribute> {
+        self.conditions.clone()
+    }
+
+    /// What the function that makes calls gets.
+    pub(crate) fn for_call(&self) -> Vec<&'a Attribute> {
+        [&self.conditions, &self.docs, &self.for_callers, &self.lints].into_iter().flatten().copied().collect()
+    }
+
+    /// What the function with the body gets.
+    pub(crate) fn for_run(&self) -> Vec<&'a Attribute> {
+        [&self.docs, &self.lints, &self.for_body].into_iter().flatten().copied().collect()
+    }
+}
+
+/// Notes a second `#[task]` on one function, and takes it away.
+pub(crate) fn remove_second(attrs: &mut Vec<Attribute>, mistakes: &mut Mistakes) {
+    attrs.retain(|attribute| {
+        let path = attribute.path();
+        let ours = path.segments.len() <= 2 && path.segments.last().is_some_and(|last| last.ident == "task");
+        if ours {
+            mistakes.at(attribute, "the function is a task already: keep one `#[task]`, with all options in it");
+        }
+        !ours
+    });
+}

@@ -1,0 +1,72 @@
+//! Cron lines and time zones, checked for their form. What a field means is beat's business.
+
+/// Fails, with what to write instead, if `line` does not have the form of a cron line.
+pub(crate) fn check_cron(line: &str) -> Result<(), String> {
+    const FORM: &str = "write five fields, `minute hour day month weekday`, or six with seconds first";
+    if line.starts_with('@') {
+        return Err(format!(
+            "{line:?} is a nickname, which is not understood; {FORM}: \"0 0 * * *\" is every midnight"
+        ));
+    }
+    let fields = line.split_whitespace().count();
+    if !(5..=6).contains(&fields) {
+        let are = if fields == 1 { "field" } else { "fields" };
+        return Err(format!("{line:?} has {fields} {are}; {FORM}: \"*/5 * * * *\" is every five minutes"));
+    }
+    for field in line.split_whitespace() {
+        if let Some(stranger) = field.chars().find(|letter| !is_cron(*letter)) {
+            return Err(format!(
+                "`{stranger}` in {field:?} means nothing in a cron line; a field is made of numbers, names, `*`, `,`, `-`, \
+                 `/` and `L`"
+            ));
+        }
+        if field.split(',').any(|part| part.is_empty() || part.ends_with(['-', '/']) || part.starts_with(['-', '/'])) {
+            return Err(format!("{field:?} is not finished; write for example \"1-5\", \"*/5\" or \"MON,WED\""));
+        }
+    }
+    Ok(())
+}
+
+/// Fails, with what to write instead, if `name` cannot be the name of a time zone.
+pub(crate) fn check_tz(name: &str) -> Result<(), String> {
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '/' | '_' | '-' | '+');
+    if name.starts_with(|first: char| first.is_ascii_alphabetic()) && name.chars().all(fits) {
+        return Ok(());
+    }
+    Err(format!("{name:?} is not the name of a time zone; write for example \"Europe/Berlin\" or \"UTC\""))
+}
+
+fn is_cron(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, '*' | ',' | '-' | '/' | '?' | '#')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_and_six_fields_pass() {
+        for line in ["* * * * *", "0 9 * * MON-FRI", "*/10 * * * * *", "0 0 L * ?", "0 8,20 1-7 JAN-MAR 1"] {
+            assert_eq!(check_cron(line), Ok(()), "{line}");
+        }
+    }
+
+    #[test]
+    fn other_forms_say_what_to_write() {
+        for line in ["", "* * * *", "* * * * * * *", "@daily", "* * * * !", "1- * * * *", "1,,2 * * * *", "/5 * * * *"]
+        {
+            let message = check_cron(line).expect_err(line);
+            assert!(message.contains("write ") || message.contains("is made of"), "{line}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_time_zone_looks_like_one() {
+        for name in ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5"] {
+            assert_eq!(check_tz(name), Ok(()), "{name}");
+        }
+        for name in ["", "+02:00", "Europe Berlin", "Zürich"] {
+            assert!(check_tz(name).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! `call`: enqueue a task by name.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use taskq::TaskId;
+use taskq::canvas::ArgumentList;
+use taskq::task::{Registry, TaskOptions};
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::session::Session;
+use super::{outcome, values};
+
+/// Enqueue a task by name, with JSON arguments
+///
+/// Prints the task's id once the broker has confirmed the message: from then on it runs at least once. The task need
+/// not be one of this program's; if it is, its queue, priority and expiry hold unless flags say otherwise.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  taskq call shop.add 2 3 --wait
+  taskq call shop.greet Ada --kwargs '{\"greeting\": \"Good morning\"}' --countdown 10s
+  taskq call shop.greet '\"42\"'              a text that would be a number otherwise
+  id=$(taskq call shop.add 2 3 | jq -r .id)")]
+pub(super) struct Call {
+    /// The task's name, for example shop.add
+    name: String,
+    /// Its arguments by position: JSON, or plain text where it is not JSON
+    #[arg(value_name = "ARGS", allow_negative_numbers = true)]
+    arguments: Vec<String>,
+    /// Its arguments by name, a JSON object
+    #[arg(long, value_name = "JSON", value_parser = values::object)]
+    kwargs: Option<Map<String, Value>>,
+    /// The queue to send it to [default: the task's, else the default queue]
+    #[arg(long, value_name = "NAME")]
+    queue: Option<String>,
+    /// Run it no earlier than this long from now, for example 10s
+    #[arg(long, value_name = "TIME", value_parser = values::duration, conflicts_with = "eta")]
+    countdown: Option<Duration>,
+    /// Run it no earlier than at this time, for example 2030-01-31T08:00:00Z
+    #[arg(long, value_name = "MOMENT", value_parser = values::moment)]
+    eta: Option<DateTime<Utc>>,
+    /// Do not begin it later than this long from now
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    expires: Option<Duration>,
+    /// 0 to 255, larger first, on queues that know priorities
+    #[arg(long, value_name = "N")]
+    priority: Option<u8>,
+    /// The task's id [default: a fresh one]
+    #[arg(long, value_parser = values::task_id)]
+    id: Option<TaskId>,
+    /// Wait for the result and print it, for so long [default: the setting `get_timeout`, 1h]
+    #[arg(long, value_name = "TIMEOUT", value_parser = values::duration)]
+    #[expect(clippy::option_option, reason = "whether the flag is there, and whether it has a value")]
+    wait: Option<Option<Duration>>,
+}
+
+/// What a program is told of a task that was sent.
+#[derive(Serialize)]
+struct Sent<'a> {
+    id: &'a TaskId,
+    task: &'a str,
+}
+
+impl Call {
+    pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
+        let call = self.call()?;
+        let client = session.client().await?;
+        if self.wait.is_some() {
+            // Better said before the task is sent than after.
+            client.results()?;
+        }
+        let handle = call.send(&client).await?;
+        let Some(timeout) = self.wait else {
+            let sent = Sent { id: handle.id(), task: &self.name };
+            session.output().say(&sent, |sent| sent.id.to_string())?;
+            client.close().await;
+            return Ok(Exit::Ok);
+        };
+        let timeout = timeout.unwrap_or(client.settings().get_timeout);
+        let ended = outcome::wait(&client, handle.id(), timeout).await;
+        client.close().await;
+        outcome::answer(session.output(), &ended?)
+    }
+
+    /// The call that the command line describes.
+    fn call(&self) -> Result<taskq::Call<Value>, Failure> {
+        let positional: Vec<Value> = self.arguments.iter().map(|text| values::json_or_text(text)).collect();
+        let named = self.kwargs.clone().unwrap_or_default();
+        let arguments = ArgumentList::from_json(&positional, &named)
+            .map_err(|error| Failure::new(Exit::Usage, format!("the arguments cannot be written as JSON: {error}")))?;
+        let registry = Registry::collect()?;
+        let options = registry.get(&self.name).map_or(&TaskOptions::DEFAULT, |task| &task.options);
+        let mut call = taskq::Call::named(&self.name, arguments);
+        if let Some(queue) = self.queue.clone().or(options.queue.map(str::to_owned)) {
+            call = call.queue(queue);
+        }
+        if let Some(priority) = self.priority.or(options.priority) {
+            call = call.priority(priority);
+        }
+        if let Some(after) = self.expires.or(options.expires) {
+            call = call.expires(after);
+        }
+        if let Some(delay) = self.countdown {
+            call = call.countdown(delay);
+        }
+        if let Some(time) = self.eta {
+            call = call.eta(time);
+        }
+        if let Some(id) = &self.id {
+            call = call.id(id.as_str());
+        }
+        Ok(call)
+    }
+}

@@ -1,0 +1,25 @@
+//! Asking before something is lost.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use super::exit::Exit;
+use super::failure::Failure;
+
+/// Goes on if `yes` was said on the command line, or is said now, on a terminal. `what` reads after "this".
+pub(super) fn confirm(what: &str, yes: bool) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() {
+        return Err(Failure::new(Exit::Usage, format!("this {what}; add --yes to do it without being asked")));
+    }
+    let mut stderr = io::stderr().lock();
+    write!(stderr, "This {what}. Go on? [y/N] ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::new(Exit::Usage, "nothing was done")),
+    }
+}

@@ -1,0 +1,313 @@
+//! `dead`: what failed for good, by error; putting it back and throwing it away.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_json::Value;
+use taskq::TaskId;
+use taskq::client::{DeadEntry, Which};
+
+use super::confirm::confirm;
+use super::exit::Exit;
+use super::failure::Failure;
+use super::output::{plain, short, time};
+use super::session::Session;
+use super::values;
+
+/// How much of an error is shown in a table, in characters.
+const ERROR_WIDTH: usize = 70;
+
+/// What failed for good: look at it, put it back, throw it away
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  taskq dead list
+  taskq dead show 0199c0a8-7d6e-7000-8000-2f1d3c4b5a69
+  taskq dead retry --error 8f2d0c5b7a913e64
+  taskq dead drop 0199c0a8-7d6e-7000-8000-2f1d3c4b5a69 --yes")]
+pub(super) struct Dead {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    List(List),
+    Show(Show),
+    /// Put dead tasks back into the queues they came from, with all their attempts before them
+    Retry(Selection),
+    Drop(Drop),
+}
+
+/// The dead tasks, grouped by error; errors that differ only in numbers are one
+#[derive(Debug, Args)]
+struct List {
+    /// Every dead task on a line of its own
+    #[arg(long)]
+    all: bool,
+    /// Look at no more than so many, the oldest first
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    limit: usize,
+}
+
+/// One dead task: why it is dead, and its arguments
+#[derive(Debug, Args)]
+struct Show {
+    /// The task's id
+    #[arg(value_parser = values::task_id)]
+    id: TaskId,
+}
+
+/// Throw dead tasks away, for ever
+#[derive(Debug, Args)]
+struct Drop {
+    #[command(flatten)]
+    selection: Selection,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// Which of them.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Selection {
+    /// The tasks with these ids
+    #[arg(value_parser = values::task_id)]
+    ids: Vec<TaskId>,
+    /// All there are
+    #[arg(long)]
+    all: bool,
+    /// Those with this error, by the fingerprint that `dead list` shows
+    #[arg(long, value_name = "FINGERPRINT")]
+    error: Option<String>,
+}
+
+/// Dead tasks with one error.
+#[derive(Serialize)]
+struct Group {
+    fingerprint: String,
+    count: usize,
+    task: Option<String>,
+    reason: String,
+    error_type: String,
+    error: String,
+    example: Option<TaskId>,
+}
+
+/// One dead task with its arguments.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    entry: &'a DeadEntry,
+    arguments: Value,
+}
+
+#[derive(Serialize)]
+struct Done {
+    done: &'static str,
+    count: usize,
+}
+
+impl Dead {
+    pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
+        match &self.verb {
+            Verb::List(list) => list.run(session).await,
+            Verb::Show(show) => show.run(session).await,
+            Verb::Retry(selection) => selection.retry(session).await,
+            Verb::Drop(drop) => drop.run(session).await,
+        }
+    }
+}
+
+impl List {
+    async fn run(&self, session: &Session) -> Result<Exit, Failure> {
+        let client = session.client().await?;
+        let entries = client.dead().list(self.limit).await;
+        client.close().await;
+        let entries = entries?;
+        if entries.len() == self.limit {
+            eprintln!("note: only the oldest {} were looked at; --limit raises that", self.limit);
+        }
+        let output = session.output();
+        if entries.is_empty() {
+            output.note("nothing is dead")?;
+        } else if self.all {
+            output.table(&entries, ["ID", "TASK", "QUEUE", "ATTEMPTS", "DIED AT", "ERROR"], |entry| {
+                [
+                    name(entry.id.as_ref()),
+                    name(entry.task.as_ref()),
+                    plain(&entry.letter.queue),
+                    entry.letter.attempts.to_string(),
+                    entry.letter.at.map(time).unwrap_or_default(),
+                    short(&error(&entry.letter.error_type, &entry.letter.error, &entry.letter.reason), ERROR_WIDTH),
+                ]
+            })?;
+        } else {
+            output.table(&groups(entries), ["COUNT", "TASK", "ERROR", "FINGERPRINT"], |group| {
+                let text = error(&group.error_type, &group.error, &group.reason);
+                [
+                    group.count.to_string(),
+                    name(group.task.as_ref()),
+                    short(&text, ERROR_WIDTH),
+                    plain(&group.fingerprint),
+                ]
+            })?;
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+/// The entries by their errors, the most frequent first.
+fn groups(entries: Vec<DeadEntry>) -> Vec<Group> {
+    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    for DeadEntry { id, task, letter, .. } in entries {
+        let fingerprint = letter.fingerprint.clone();
+        let group = groups.entry(fingerprint.clone()).or_insert_with(|| Group {
+            fingerprint,
+            count: 0,
+            task,
+            reason: letter.reason,
+            error_type: letter.error_type,
+            error: letter.error,
+            example: id,
+        });
+        group.count += 1;
+    }
+    let mut groups: Vec<Group> = groups.into_values().collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.count));
+    groups
+}
+
+fn name(name: Option<&impl ToString>) -> String {
+    name.map_or_else(|| "-".to_owned(), |name| plain(&name.to_string()))
+}
+
+/// `NoStock: none left`, or the reason where no worker said more.
+fn error(error_type: &str, error: &str, reason: &str) -> String {
+    match (error_type, error) {
+        ("", "") => reason.to_owned(),
+        ("", error) => error.to_owned(),
+        (error_type, "") => error_type.to_owned(),
+        (error_type, error) => format!("{error_type}: {error}"),
+    }
+}
+
+impl Show {
+    async fn run(&self, session: &Session) -> Result<Exit, Failure> {
+        let client = session.client().await?;
+        let entry = client.dead().show(&self.id).await;
+        client.close().await;
+        let entry = entry?;
+        let shown = Shown { entry: &entry, arguments: arguments(&entry) };
+        session.output().say(&shown, |shown| {
+            let letter = &shown.entry.letter;
+            let lines = [
+                ("id", name(shown.entry.id.as_ref())),
+                ("task", name(shown.entry.task.as_ref())),
+                ("queue", letter.queue.clone()),
+                ("reason", letter.reason.clone()),
+                ("error", error(&letter.error_type, &letter.error, &letter.reason)),
+                ("attempts", letter.attempts.to_string()),
+                ("died at", letter.at.map_or_else(|| "-".to_owned(), time)),
+                ("fingerprint", letter.fingerprint.clone()),
+                ("arguments", shown.arguments.to_string()),
+            ];
+            lines.map(|(name, value)| format!("{name:<13}{}", plain(&value))).join("\n")
+        })?;
+        Ok(Exit::Ok)
+    }
+}
+
+/// `[args, kwargs]` of the message, or what its body is where it cannot be read here.
+fn arguments(entry: &DeadEntry) -> Value {
+    let message = &entry.message;
+    match serde_json::from_slice::<Value>(&message.body) {
+        // The third part holds callbacks, which are not arguments.
+        Ok(Value::Array(mut parts)) if parts.len() == 3 => {
+            parts.truncate(2);
+            Value::Array(parts)
+        }
+        Ok(other) => other,
+        Err(_) => {
+            let kind = message.properties.content_type.as_deref().unwrap_or("of no type");
+            Value::String(format!("{} bytes, {kind}", message.body.len()))
+        }
+    }
+}
+
+impl Selection {
+    fn which(&self) -> Which<'_> {
+        match &self.error {
+            Some(fingerprint) => Which::Fingerprint(fingerprint),
+            None if self.all => Which::All,
+            None => Which::Ids(&self.ids),
+        }
+    }
+
+    async fn retry(&self, session: &Session) -> Result<Exit, Failure> {
+        let client = session.client().await?;
+        let count = client.dead().retry(&self.which()).await;
+        client.close().await;
+        self.answer(session, "put back", count?)
+    }
+
+    /// Says what was done, and ends with an error where something that was named is not there.
+    fn answer(&self, session: &Session, done: &'static str, count: usize) -> Result<Exit, Failure> {
+        session.output().say(&Done { done, count }, |Done { done, count }| format!("{count} {done}"))?;
+        let missing = match self.which() {
+            Which::Fingerprint(fingerprint) if count == 0 => format!("the dead set has no error {fingerprint}"),
+            Which::Ids(ids) if count < ids.len() => {
+                format!("of the {} ids only {count} are in the dead set; `dead list --all` shows them", ids.len())
+            }
+            _ => return Ok(Exit::Ok),
+        };
+        Err(Failure::new(Exit::NotFound, missing))
+    }
+}
+
+impl Drop {
+    async fn run(&self, session: &Session) -> Result<Exit, Failure> {
+        let what = match self.selection.which() {
+            Which::All => "throws every dead task away for ever".to_owned(),
+            Which::Ids(ids) => format!("throws {} dead tasks away for ever", ids.len()),
+            Which::Fingerprint(fingerprint) => format!("throws the dead tasks with error {fingerprint} away for ever"),
+        };
+        confirm(&what, self.yes)?;
+        let client = session.client().await?;
+        let count = client.dead().drop(&self.selection.which()).await;
+        client.close().await;
+        self.selection.answer(session, "dropped", count?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use taskq::client::DeadLetter;
+    use taskq::message::{Failure, WireMessage};
+
+    use super::*;
+
+    fn entry(id: &str, error: &str, body: &'static [u8]) -> DeadEntry {
+        let failure = Failure::new("shop", "NoStock", error);
+        let letter = DeadLetter::new("failed", "orders", "shop.buy", &failure, 4, chrono::DateTime::UNIX_EPOCH);
+        let message = WireMessage { body: body.into(), ..WireMessage::default() };
+        DeadEntry { id: TaskId::parse(id).ok(), task: Some("shop.buy".into()), letter, message }
+    }
+
+    #[test]
+    fn errors_are_grouped_the_most_frequent_first() {
+        let entries = vec![entry("1", "no shelf", b""), entry("2", "none of 7", b""), entry("3", "none of 9", b"")];
+        let groups = groups(entries);
+        let summary: Vec<_> = groups.iter().map(|group| (group.count, group.error.as_str())).collect();
+        assert_eq!(summary, [(2, "none of 7"), (1, "no shelf")]);
+    }
+
+    #[test]
+    fn arguments_are_shown_where_they_can_be_read() {
+        let shown = |body| arguments(&entry("1", "x", body)).to_string();
+        assert_eq!(shown(b"[[2, 3], {}, {\"callbacks\": null}]"), "[[2,3],{}]");
+        assert_eq!(shown(b"[1, 2"), "\"5 bytes, of no type\"");
+    }
+}

@@ -1,0 +1,89 @@
+//! `taskq -A path/to/app …`: handing over to the program that holds the tasks.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::Path;
+use std::process::Command;
+
+use super::exit::Exit;
+use super::failure::Failure;
+
+/// The program that `-A` names, and the arguments that are for it, if the command line begins with `-A`. It has to
+/// come first: everything behind it is the other program's.
+pub(super) fn asked_for(arguments: &[OsString]) -> Option<Result<(OsString, &[OsString]), Failure>> {
+    let [_, first, rest @ ..] = arguments else { return None };
+    let joined = ["--app=", "-A"].into_iter().find_map(|flag| first.to_str()?.strip_prefix(flag));
+    match joined {
+        Some(program) if !program.is_empty() => Some(Ok((program.into(), rest))),
+        _ if first == "-A" || first == "--app" => Some(match rest {
+            [program, rest @ ..] => Ok((program.clone(), rest)),
+            [] => Err(Failure::new(Exit::Usage, "-A names a program: `taskq -A path/to/app worker`")),
+        }),
+        _ => None,
+    }
+}
+
+/// Becomes that program. Where the system cannot do that, it is started and waited for.
+pub(super) fn become_program(program: &OsStr, arguments: &[OsString]) -> Failure {
+    let path = Path::new(program);
+    if path.is_dir() {
+        let text =
+            format!("-A {}: this is a folder; name the program in it, for example target/release/app", path.display());
+        return Failure::new(Exit::Usage, text);
+    }
+    // A name alone means a file here, as any path does, not one of the system's programs.
+    let file = if path.components().count() == 1 { Path::new(".").join(path) } else { path.to_owned() };
+    let error = exec(Command::new(file).args(arguments));
+    let why = match error.kind() {
+        io::ErrorKind::NotFound => "there is no such program; is it built, and is the path right from here?".to_owned(),
+        io::ErrorKind::PermissionDenied => "this file may not be run; is it the program itself?".to_owned(),
+        _ => error.to_string(),
+    };
+    Failure::new(Exit::Usage, format!("-A {}: {why}", path.display()))
+}
+
+#[cfg(unix)]
+fn exec(command: &mut Command) -> io::Error {
+    use std::os::unix::process::CommandExt;
+    command.exec()
+}
+
+#[cfg(not(unix))]
+fn exec(command: &mut Command) -> io::Error {
+    match command.status() {
+        Ok(status) => std::process::exit(status.code().unwrap_or(1)),
+        Err(error) => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_has_to_come_first() {
+        let words = |line: &str| -> Vec<OsString> { line.split(' ').map(OsString::from).collect() };
+        for (line, expected) in [
+            ("taskq worker", None),
+            ("taskq worker -A app", None),
+            ("taskq -A app worker -c 2", Some(("app", 3))),
+            ("taskq -Aapp worker", Some(("app", 1))),
+            ("taskq --app=app", Some(("app", 0))),
+            ("taskq --app app tasks", Some(("app", 1))),
+        ] {
+            let arguments = words(line);
+            let found = asked_for(&arguments).map(|asked| asked.expect("a program is named"));
+            let found = found.as_ref().map(|(program, rest)| (program.to_str().expect("it is text"), rest.len()));
+            assert_eq!(found, expected, "{line}");
+        }
+        assert!(asked_for(&words("taskq -A")).expect("it is asked for").is_err());
+    }
+
+    #[test]
+    fn a_folder_and_a_missing_file_are_told_apart() {
+        let folder = become_program(OsStr::new("/"), &[]);
+        assert!(folder.message().expect("it says why").contains("this is a folder"));
+        let missing = become_program(OsStr::new("/no/such/app"), &[]);
+        assert!(missing.message().expect("it says why").contains("no such program"));
+    }
+}

@@ -1,0 +1,65 @@
+//! How commands end: the exit codes, documented here and in `--help`.
+
+use std::process::ExitCode;
+
+/// What a command ends with. The numbers are a promise to scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Exit {
+    /// Done.
+    Ok = 0,
+    /// The task that was waited for failed or was revoked.
+    TaskFailed = 1,
+    /// The command was used wrongly, or not confirmed.
+    Usage = 2,
+    /// A setting is missing or cannot be used.
+    Config = 3,
+    /// The broker or the result backend cannot be reached, refuses, or did not do what was asked.
+    Unreachable = 4,
+    /// There is no such queue, or no such dead task.
+    NotFound = 5,
+    /// The task did not end in the time given.
+    TimedOut = 6,
+    /// The worker cannot start: no tasks, or two of one name.
+    CannotStart = 7,
+    /// The worker was stopped before its tasks had ended; they were given back and run again.
+    Interrupted = 8,
+}
+
+/// The same for people, at the end of `--help`.
+pub(super) const HELP: &str = "\
+Exit codes:
+  0  done
+  1  the task that was waited for failed or was revoked (call --wait, result, watch)
+  2  the command was used wrongly, or not confirmed
+  3  a setting is missing or cannot be used
+  4  the broker or the result backend cannot be reached, refuses, or did not do what was asked
+  5  there is no such queue, or no such dead task
+  6  the task did not end in the time given
+  7  the worker cannot start: no tasks, or two of one name
+  8  the worker was stopped before its tasks had ended; they were given back and run again";
+
+impl Exit {
+    /// The number.
+    pub(super) fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_names_every_code() {
+        for code in 0..=Exit::Interrupted.code() {
+            assert!(HELP.contains(&format!("\n  {code}  ")), "{code} is missing");
+        }
+    }
+}

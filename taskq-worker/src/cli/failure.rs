@@ -1,0 +1,185 @@
+//! A command that could not do what it was asked to: what it says, and how it ends.
+
+use std::error::Error;
+use std::io;
+
+use taskq::backend::BackendError;
+use taskq::broker::{BrokerError, PublishError};
+use taskq::client::ConfigError;
+use taskq::task::RegistryError;
+
+use super::exit::Exit;
+use crate::engine::WorkerError;
+
+/// Why a command failed, in one line, and its exit code.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// The exit code.
+    pub(super) exit: Exit,
+    /// What is said on stderr; nothing where the reader has gone away.
+    message: Option<String>,
+}
+
+impl Failure {
+    /// A failure that says `message`.
+    pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: Some(one_line(&message.into())) }
+    }
+
+    /// A failure that says what `error` says, its causes included.
+    fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
+        Self::new(exit, with_causes(error))
+    }
+
+    /// The same with a further word at its end.
+    pub(super) fn and(mut self, mend: &str) -> Self {
+        if let Some(message) = &mut self.message {
+            message.push_str("; ");
+            message.push_str(mend);
+        }
+        self
+    }
+
+    /// What is said on stderr.
+    pub(super) fn message(&self) -> Option<&str> {
+        self.message.as_deref()
+    }
+}
+
+/// What an error says, followed by what its causes say, unless it has said that already.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// Parsers draw the line that they stumbled over, which may hold a password, and an arrow below it. Both are left
+/// out; what remains goes on one line.
+fn one_line(text: &str) -> String {
+    let drawing = |line: &str| {
+        line.trim_start().trim_start_matches(|sign: char| sign.is_ascii_digit()).trim_start().starts_with('|')
+    };
+    let lines: Vec<&str> =
+        text.lines().filter(|line| !drawing(line)).map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join(": ")
+}
+
+fn broker_exit(error: &BrokerError) -> Exit {
+    match error {
+        BrokerError::Url { .. } | BrokerError::Mismatch { .. } => Exit::Config,
+        BrokerError::NoQueue { .. } => Exit::NotFound,
+        BrokerError::QueueName { .. } => Exit::Usage,
+        _ => Exit::Unreachable,
+    }
+}
+
+fn backend_exit(error: &BackendError) -> Exit {
+    match error {
+        BackendError::Url { .. } => Exit::Config,
+        _ => Exit::Unreachable,
+    }
+}
+
+fn client_exit(error: &taskq::Error) -> Exit {
+    use taskq::Error as E;
+    match error {
+        E::Config(_) | E::NoResultBackend => Exit::Config,
+        E::Registry(_) => Exit::CannotStart,
+        E::Call { .. } | E::Publish(PublishError::TooLarge { .. }) => Exit::Usage,
+        E::NoResultYet { .. } => Exit::TimedOut,
+        E::Failed { .. } | E::Revoked { .. } => Exit::TaskFailed,
+        E::NotDead { .. } | E::Publish(PublishError::Unroutable { .. }) => Exit::NotFound,
+        E::Broker(error) | E::Publish(PublishError::Broker(error)) => broker_exit(error),
+        E::Backend(error) => backend_exit(error),
+        _ => Exit::Unreachable,
+    }
+}
+
+impl From<taskq::Error> for Failure {
+    fn from(error: taskq::Error) -> Self {
+        Self::of(client_exit(&error), &error)
+    }
+}
+
+impl From<BrokerError> for Failure {
+    fn from(error: BrokerError) -> Self {
+        Self::of(broker_exit(&error), &error)
+    }
+}
+
+impl From<BackendError> for Failure {
+    fn from(error: BackendError) -> Self {
+        Self::of(backend_exit(&error), &error)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::of(Exit::Config, &error)
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        let failure = Self::of(Exit::CannotStart, &error);
+        match error {
+            RegistryError::Empty => failure.and("or name the program that holds them: `taskq -A path/to/app worker`"),
+            _ => failure,
+        }
+    }
+}
+
+impl From<WorkerError> for Failure {
+    fn from(error: WorkerError) -> Self {
+        match error {
+            WorkerError::Registry(error) => error.into(),
+            WorkerError::Client(error) => error.into(),
+            error => Self::of(Exit::Usage, &error),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// Writing to stdout failed. A reader that has seen enough and gone away (`| head`) is no fault.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self { exit: Exit::Ok, message: None },
+            _ => Self::new(Exit::Usage, format!("the output cannot be written: {error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_said_once_and_on_one_line() {
+        let source = io::Error::other("connection reset").into();
+        let failure = Failure::from(BrokerError::Failed { what: "the purge of \"mail\"".into(), source });
+        let expected = "the broker did not carry out the purge of \"mail\": connection reset";
+        assert_eq!((failure.exit, failure.message()), (Exit::Unreachable, Some(expected)));
+    }
+
+    #[test]
+    fn a_drawn_line_is_left_out_since_it_may_hold_a_password() {
+        let drawn =
+            "TOML parse error at line 1, column 9\n  |\n1 | url = \"amqp://u:secret@h\n  |  ^\ninvalid string\n";
+        assert_eq!(one_line(drawn), "TOML parse error at line 1, column 9: invalid string");
+    }
+
+    #[test]
+    fn an_empty_program_is_told_both_mends() {
+        let failure = Failure::from(RegistryError::Empty);
+        let message = failure.message().expect("it says something");
+        assert!(message.contains("as _;") && message.contains("taskq -A path/to/app worker"), "{message}");
+    }
+}

@@ -1,0 +1,180 @@
+//! The command line: one command per file, and the only place that knows clap.
+//!
+//! Every command answers on stdout, in tables for people and in JSON for programs ([`output`]); what goes wrong is one
+//! line on stderr ([`failure`]) and an exit code ([`exit`]). Where to connect to is the same for all of them
+//! ([`session`]).
+
+mod call;
+mod check;
+mod confirm;
+mod dead;
+mod delegate;
+mod exit;
+mod failure;
+mod outcome;
+mod output;
+mod queues;
+mod result;
+mod session;
+mod signals;
+mod status;
+mod tasks;
+mod values;
+mod watch;
+mod worker;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::telemetry::{self, Format, Level};
+use exit::Exit;
+use failure::Failure;
+use session::Session;
+
+const ABOUT: &str = "\
+taskq, a distributed task queue.
+
+`taskq -A path/to/app COMMAND` hands over to a program with tasks of its own; -A has to come first.
+Settings come from taskq.toml (found upward from here), TASKQ_* variables and flags, the later over the earlier;
+`taskq check` shows where each came from.";
+
+#[derive(Debug, Parser)]
+#[command(name = "taskq", version, about = ABOUT, after_help = exit::HELP, max_term_width = 100)]
+struct CommandLine {
+    #[command(flatten)]
+    session: Session,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Worker(worker::Worker),
+    Call(call::Call),
+    Status(status::Status),
+    Result(result::Result),
+    Watch(watch::Watch),
+    Tasks(tasks::Tasks),
+    Queues(queues::Queues),
+    Dead(dead::Dead),
+    Check(check::Check),
+}
+
+/// The command line, and all of a worker program's `main`: reads the arguments, does what they say, and gives the exit
+/// code, which `--help` explains.
+///
+/// ```no_run
+/// # mod my_app {}
+/// use my_app as _; // links the crate whose tasks this worker runs
+///
+/// fn main() -> std::process::ExitCode {
+///     taskq_worker::main()
+/// }
+/// ```
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(asked) = delegate::asked_for(&arguments) {
+        return end(asked.and_then(|(program, rest)| Err(delegate::become_program(&program, rest))));
+    }
+    match CommandLine::try_parse_from(&arguments) {
+        Ok(line) => end(line.command.run(&line.session)),
+        Err(usage) => {
+            // Help and version come this way too, on stdout. Where the reader has gone away nobody is left to tell.
+            drop(usage.print());
+            ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(Exit::Usage.code()))
+        }
+    }
+}
+
+impl Command {
+    fn run(&self, session: &Session) -> Result<Exit, Failure> {
+        if let Self::Worker(worker) = self {
+            return worker.run(session);
+        }
+        telemetry::init(Level::WARN, Format::Text).map_err(|why| Failure::new(Exit::Config, why))?;
+        match self {
+            Self::Worker(worker) => worker.run(session),
+            Self::Tasks(tasks) => tasks.run(session),
+            Self::Call(call) => block_on(call.run(session)),
+            Self::Status(status) => block_on(status.run(session)),
+            Self::Result(result) => block_on(result.run(session)),
+            Self::Watch(watch) => block_on(watch.run(session)),
+            Self::Queues(queues) => block_on(queues.run(session)),
+            Self::Dead(dead) => block_on(dead.run(session)),
+            Self::Check(check) => block_on(check.run(session)),
+        }
+    }
+}
+
+/// Connections live on a thread of their own; a command has nothing to do beside waiting for them.
+fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(Exit::Usage, format!("no runtime can be started: {error}")))?.block_on(command)
+}
+
+fn end(outcome: Result<Exit, Failure>) -> ExitCode {
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            if let Some(message) = failure.message() {
+                eprintln!("error: {message}");
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in CommandLine::command().get_subcommands() {
+            let help = command.clone().render_long_help().to_string();
+            assert!(help.contains("\nExample"), "{} has none:\n{help}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn common_lines_are_understood() {
+        for line in [
+            "app worker -c 4 -Q default,mail -n w1 --grace 10s -l debug --log-format json --blocking-threads 8",
+            "app call shop.add 2 -3 --wait",
+            "app call shop.add --wait 30s -- 2 3",
+            "app --json call shop.add --kwargs {} --queue low --countdown 10s --expires 1h --priority 7 --id x",
+            "app call shop.add --eta 2030-01-31T08:00:00Z --broker amqp://h --results redis://h --config f.toml",
+            "app result 7 --wait 5s",
+            "app watch 7 --json",
+            "app queues purge mail --yes",
+            "app dead list --all",
+            "app dead retry 7 8",
+            "app dead drop --error 0123456789abcdef --yes",
+            "app check",
+        ] {
+            CommandLine::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        for line in [
+            "app",
+            "app status",
+            "app worker -c 0",
+            "app worker --grace soon",
+            "app call shop.add --eta tomorrow",
+            "app call shop.add --kwargs [1]",
+            "app dead retry",
+            "app dead retry 7 --all",
+        ] {
+            assert!(CommandLine::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What commands answer on stdout: tables for people, one JSON document a line for programs.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+use super::failure::Failure;
+
+/// For whom a command answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Output {
+    /// Somebody looks at a terminal.
+    Person,
+    /// A program reads, or `--json` was said.
+    Program,
+}
+
+impl Output {
+    /// Programs get JSON, and so does who asks for it.
+    pub(super) fn new(json: bool) -> Self {
+        if json || !io::stdout().is_terminal() { Self::Program } else { Self::Person }
+    }
+
+    /// Writes `value` as one line of JSON for a program, or what `text` makes of it for a person.
+    pub(super) fn say<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+        match self {
+            Self::Program => json(value),
+            Self::Person => line(&text(value)),
+        }
+    }
+
+    /// Writes each of `rows` as one line of JSON for a program, or a table of them for a person.
+    pub(super) fn table<T: Serialize, const N: usize>(
+        self,
+        rows: &[T],
+        header: [&'static str; N],
+        cells: impl Fn(&T) -> [String; N],
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Program => rows.iter().try_for_each(json),
+            Self::Person => line(&render(header, rows.iter().map(cells))),
+        }
+    }
+
+    /// Writes a line for a person; a program has no use for it.
+    pub(super) fn note(self, text: &str) -> Result<(), Failure> {
+        match self {
+            Self::Program => Ok(()),
+            Self::Person => line(text),
+        }
+    }
+}
+
+/// Writes one line of JSON to stdout.
+pub(super) fn json<T: Serialize>(value: &T) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).map_err(io::Error::from)?;
+    line(&text)
+}
+
+/// Writes one line to stdout, at once: whoever reads a pipe is not kept waiting for a full buffer.
+pub(super) fn line(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{}", text.trim_end_matches('\n'))?;
+    stdout.flush()?;
+    Ok(())
+}
+
+/// A table with columns as wide as their widest cell. The last one is not padded.
+fn render<const N: usize>(header: [&'static str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows: Vec<[String; N]> = std::iter::once(header.map(str::to_owned)).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let padded: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(padded.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// `text` on one line, without control characters: what a task or a message says must not steer the terminal.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|sign| if sign.is_control() { ' ' } else { sign }).collect()
+}
+
+/// The same, cut to `characters`.
+pub(super) fn short(text: &str, characters: usize) -> String {
+    let text = plain(text);
+    match text.char_indices().nth(characters) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// A time, for people.
+pub(super) fn time(time: chrono::DateTime<chrono::Utc>) -> String {
+    time.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [["mail", "7"], ["über", "12"]].map(|row| row.map(str::to_owned));
+        assert_eq!(render(["QUEUE", "READY"], rows.into_iter()), "QUEUE  READY\nmail   7\nüber   12\n");
+    }
+
+    #[test]
+    fn what_others_say_does_not_steer_the_terminal() {
+        assert_eq!(plain("a\x1b[2Jb\nc"), "a [2Jb c");
+        assert_eq!(short("überlang", 4), "über…");
+        assert_eq!(short("über", 4), "über");
+    }
+}

@@ -1,0 +1,143 @@
+//! `queues`: what waits where, and emptying a queue.
+
+use std::collections::BTreeSet;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use taskq::Client;
+use taskq::broker::{BrokerError, DEAD_QUEUE, QueueSpec};
+use taskq::client::Settings;
+use taskq::task::Registry;
+
+use super::confirm::confirm;
+use super::exit::Exit;
+use super::failure::Failure;
+use super::session::Session;
+
+/// What waits in the queues, and emptying them
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  taskq queues list -Q mail,reports
+  taskq queues purge mail")]
+pub(super) struct Queues {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    List(List),
+    Purge(Purge),
+}
+
+/// Messages waiting and consumers, queue by queue
+///
+/// Lists the default queue, the queues of taskq.toml and of this program's tasks, the dead set and those of -Q: a
+/// broker does not tell its clients which queues there are. Messages being worked on, or waiting for their time, are
+/// not counted.
+#[derive(Debug, Args)]
+struct List {
+    /// Further queues, separated by commas
+    #[arg(short = 'Q', long, value_name = "NAMES", value_delimiter = ',')]
+    queues: Vec<String>,
+}
+
+/// Remove every waiting message from a queue, for ever
+///
+/// Messages that are being worked on, and those that wait for their time, stay.
+#[derive(Debug, Args)]
+struct Purge {
+    /// The queue
+    name: String,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// One queue. The numbers are missing where the queue is.
+#[derive(Serialize)]
+struct Row {
+    queue: String,
+    exists: bool,
+    ready: Option<u64>,
+    consumers: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Purged<'a> {
+    queue: &'a str,
+    removed: u64,
+}
+
+impl Queues {
+    pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
+        match &self.verb {
+            Verb::List(list) => list.run(session).await,
+            Verb::Purge(purge) => purge.run(session).await,
+        }
+    }
+}
+
+impl List {
+    async fn run(&self, session: &Session) -> Result<Exit, Failure> {
+        let registry = Registry::collect()?;
+        let client = session.client().await?;
+        let mut rows = Vec::new();
+        for queue in names(client.settings(), &registry, &self.queues) {
+            rows.push(row(&client, queue).await?);
+        }
+        client.close().await;
+        session.output().table(&rows, ["QUEUE", "READY", "CONSUMERS"], |row| {
+            let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+            [row.queue.clone(), number(row.ready), number(row.consumers)]
+        })?;
+        Ok(Exit::Ok)
+    }
+}
+
+async fn row(client: &Client, queue: String) -> Result<Row, Failure> {
+    QueueSpec::check_name(&queue)?;
+    match client.broker().stats(&queue).await {
+        Ok(stats) => Ok(Row { queue, exists: true, ready: Some(stats.ready), consumers: Some(stats.consumers) }),
+        Err(BrokerError::NoQueue { .. }) => Ok(Row { queue, exists: false, ready: None, consumers: None }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The queues that somebody here has heard of, each once; the dead set last.
+fn names(settings: &Settings, registry: &Registry, further: &[String]) -> Vec<String> {
+    let mut names: BTreeSet<String> = settings.queues.keys().chain(&settings.interop).chain(further).cloned().collect();
+    names.insert(settings.default_queue.clone());
+    names.extend(registry.iter().filter_map(|task| task.options.queue).map(str::to_owned));
+    names.remove(DEAD_QUEUE);
+    names.into_iter().chain([DEAD_QUEUE.to_owned()]).collect()
+}
+
+impl Purge {
+    async fn run(&self, session: &Session) -> Result<Exit, Failure> {
+        let client = session.client().await?;
+        let waiting = client.broker().stats(&self.name).await?.ready;
+        confirm(&format!("removes the {waiting} waiting messages of queue {} for ever", self.name), self.yes)?;
+        let removed = client.broker().purge(&self.name).await;
+        client.close().await;
+        let purged = Purged { queue: &self.name, removed: removed? };
+        session.output().say(&purged, |purged| format!("{} messages removed from {}", purged.removed, purged.queue))?;
+        Ok(Exit::Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_queue_is_listed_once_and_the_dead_set_last() {
+        let mut settings = Settings::default();
+        settings.interop.push("celery".into());
+        settings.queues.insert("mail".into(), taskq::client::config::QueueSettings::default());
+        let further = ["mail".to_owned(), DEAD_QUEUE.to_owned(), "a".to_owned()];
+        let listed = names(&settings, &Registry::default(), &further);
+        assert_eq!(listed, ["a", "celery", "default", "mail", DEAD_QUEUE]);
+    }
+}

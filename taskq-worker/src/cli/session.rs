@@ -1,0 +1,69 @@
+//! What every command takes: where to connect to, and for whom it answers.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use taskq::Client;
+use taskq::client::{Origin, Settings};
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::output::Output;
+
+/// The flags of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub(super) struct Session {
+    /// The broker, for example `amqp://user:password@host:5672/vhost`
+    ///
+    /// Other users of this machine can read command lines: a password is better kept in `TASKQ_BROKER_URL` or
+    /// taskq.toml.
+    #[arg(long, global = true, value_name = "URL")]
+    broker: Option<String>,
+    /// Where results are kept, for example `redis://:password@host:6379/0`
+    #[arg(long, global = true, value_name = "URL")]
+    results: Option<String>,
+    /// The settings file [default: the taskq.toml found upward from here]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Answer in JSON, one document a line, as is done wherever stdout is no terminal
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+impl Session {
+    /// For whom the command answers.
+    pub(super) fn output(&self) -> Output {
+        Output::new(self.json)
+    }
+
+    /// Whether JSON was asked for by name.
+    pub(super) fn json(&self) -> bool {
+        self.json
+    }
+
+    /// The settings: of the file, overridden by the environment, overridden by flags.
+    pub(super) fn settings(&self) -> Result<Settings, Failure> {
+        let mut settings = Settings::load(self.config.as_deref())?;
+        for (key, flag) in [("broker_url", &self.broker), ("result_url", &self.results)] {
+            if let Some(value) = flag {
+                settings.set(key, value, Origin::Code)?;
+            }
+        }
+        Ok(settings)
+    }
+
+    /// A client that reaches other processes. An error where it could not, since nothing but a broker outside of this
+    /// process can.
+    pub(super) async fn client(&self) -> Result<Client, Failure> {
+        let settings = self.settings()?;
+        if settings.is_embedded() {
+            return Err(Failure::new(
+                Exit::Config,
+                "the embedded broker lives in one process only, and nothing else is configured; set \
+                 TASKQ_BROKER_URL=amqp://user:password@host:5672/vhost and TASKQ_RESULT_URL=redis://host:6379/0",
+            ));
+        }
+        Ok(Client::builder().settings(settings).build().await?)
+    }
+}

@@ -1,0 +1,68 @@
+//! What arguments may be: lengths of time, points in time, JSON, ids.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use taskq::TaskId;
+
+/// A length of time as people write it.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write for example 30s, 5m or \"1h 30m\""))
+}
+
+/// A point in time with its zone.
+pub(super) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
+    let parsed = DateTime::parse_from_rfc3339(text);
+    parsed
+        .map(Into::into)
+        .map_err(|error| format!("{error}; write for example 2030-01-31T08:00:00Z or …T08:00:00+01:00"))
+}
+
+/// A JSON object.
+pub(super) fn object(text: &str) -> Result<Map<String, Value>, String> {
+    let wrong = |why: String| format!("{why}; write a JSON object, for example '{{\"x\": 2}}'");
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(wrong("this is JSON, but no object".to_owned())),
+        Err(error) => Err(wrong(error.to_string())),
+    }
+}
+
+/// JSON, or the text itself where it is none: `2`, `[1, 2]`, `"2"` and `true` are what they look like, and `hello`
+/// need not be quoted twice.
+pub(super) fn json_or_text(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+/// A task's id.
+pub(super) fn task_id(text: &str) -> Result<TaskId, String> {
+    TaskId::parse(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_json_or_text() {
+        for (text, expected) in [
+            ("2", serde_json::json!(2)),
+            ("\"2\"", serde_json::json!("2")),
+            ("hello there", serde_json::json!("hello there")),
+            ("[1, {\"a\": null}]", serde_json::json!([1, {"a": null}])),
+            ("{broken", serde_json::json!("{broken")),
+            ("", serde_json::json!("")),
+        ] {
+            assert_eq!(json_or_text(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn mistakes_name_the_mend() {
+        assert!(duration("10").expect_err("it has no unit").contains("30s"));
+        assert!(moment("tomorrow").expect_err("it is no time").contains("2030-01-31T08:00:00Z"));
+        assert!(object("[1]").expect_err("it is a list").contains("JSON object"));
+        assert_eq!(moment("2030-01-31T08:00:00+01:00").expect("it is one").to_rfc3339(), "2030-01-31T07:00:00+00:00");
+    }
+}

@@ -1,0 +1,177 @@
+//! The dispatcher: waits for a slot and a delivery, decides, acts.
+
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt};
+use taskq::broker::Delivery;
+use taskq::client::{DeadLetter, dead_copy};
+use taskq::codec::{self, DecodeError};
+use taskq::message::{Envelope, Failure, TaskId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::execution::{self, Attempt, moved};
+use super::guard::{self, Admission};
+use super::inflight::{Adoption, RunKey};
+use super::services::Services;
+use super::settle::{End, Follow, Holder};
+use super::verdict::{Reason, Verdict};
+
+/// Reads deliveries and starts attempts, one per slot, until the stream ends.
+pub(super) struct Dispatcher<S> {
+    pub(super) services: Arc<Services>,
+    pub(super) deliveries: S,
+    pub(super) slots: Arc<Semaphore>,
+}
+
+impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
+    pub(super) async fn run(mut self) {
+        let mut free = None;
+        while let Some((slot, delivery)) = self.wait(&mut free).await {
+            match self.decide(&delivery) {
+                // What needs no slot leaves it for the next delivery.
+                Ok(Step::Run { envelope, task, claim_first }) => {
+                    self.start(envelope, task, claim_first, delivery, slot);
+                }
+                Ok(Step::Settle { envelope, exit }) => {
+                    self.exit(envelope, exit, delivery);
+                    free = Some(slot);
+                }
+                Err(error) => {
+                    self.unreadable(&error, delivery);
+                    free = Some(slot);
+                }
+            }
+            // Streams of brokers do not know tokio's budget; without this a full queue would starve the other tasks.
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+
+    /// A free slot first, then a delivery: nothing is taken that could not be run.
+    async fn wait(&mut self, free: &mut Option<OwnedSemaphorePermit>) -> Option<(OwnedSemaphorePermit, Delivery)> {
+        let slot = match free.take() {
+            Some(slot) => slot,
+            None => Arc::clone(&self.slots).acquire_owned().await.ok()?,
+        };
+        Some((slot, self.deliveries.next().await?))
+    }
+
+    fn decide(&self, delivery: &Delivery) -> Result<Step, DecodeError> {
+        let envelope = codec::decode(&delivery.message)?;
+        let services = &self.services;
+        let now = services.now();
+        let admission =
+            guard::admit(&envelope, delivery.redelivered, &services.registry, services.unknown_task_grace, now);
+        Ok(match admission {
+            Admission::Run(task) => Step::Run { envelope, task, claim_first: false },
+            Admission::Claim(task) => Step::Run { envelope, task, claim_first: true },
+            Admission::PutOff(delay) => Step::Settle { envelope, exit: Exit::Move(delay) },
+            Admission::PutBack(delay) => {
+                let unknown_since = Some(envelope.unknown_since.unwrap_or(now));
+                Step::Settle { envelope: Envelope { unknown_since, ..envelope }, exit: Exit::Move(delay) }
+            }
+            Admission::Unknown => {
+                let failure =
+                    Failure::new("celery.exceptions", "NotRegistered", envelope.task.clone().into_owned());
+                let verdict = Verdict::Fail { reason: Reason::UnknownTask, failure };
+                Step::Settle { envelope, exit: Exit::End(verdict) }
+            }
+            Admission::Expired => {
+                let failure = Failure::new("celery.exceptions", "TaskRevokedError", "expired");
+                Step::Settle { envelope, exit: Exit::End(Verdict::Revoke { failure }) }
+            }
+        })
+    }
+
+    fn start(
+        &self,
+        envelope: Envelope,
+        task: guard::Task,
+        claim_first: bool,
+        delivery: Delivery,
+        slot: OwnedSemaphorePermit,
+    ) {
+        let Delivery { acker, queue, .. } = delivery;
+        let services = &self.services;
+        let acker = match services.in_flight.adopt(&RunKey::of(&envelope), acker) {
+            Adoption::Unknown(acker) => acker,
+            Adoption::Adopted => return,
+            Adoption::AlreadySettled(acker) => return acker.ack(),
+            Adoption::SecondCopy(acker) => {
+                let follow = moved(&envelope, &queue, super::claim::LOOK_AGAIN_AFTER);
+                let holder = Holder::Delivery(acker, services.in_flight.hold());
+                return self.settle(End { envelope, records: Vec::new(), verdict: None, follow: Some(follow), holder });
+            }
+        };
+        let run = execution::run_of(services, &envelope, task.0, queue, acker);
+        tokio::spawn(execution::execute(Arc::clone(services), Attempt { envelope, run, claim_first }, slot));
+    }
+
+    /// Settles a delivery that is not run.
+    fn exit(&self, envelope: Envelope, exit: Exit, delivery: Delivery) {
+        let Delivery { acker, queue, .. } = delivery;
+        let holder = Holder::Delivery(acker, self.services.in_flight.hold());
+        let end = match exit {
+            Exit::Move(delay) => {
+                if envelope.unknown_since.is_some() {
+                    self.warn_unknown(&envelope);
+                }
+                let follow = moved(&envelope, &queue, delay);
+                End { envelope, records: Vec::new(), verdict: None, follow: Some(follow), holder }
+            }
+            Exit::End(verdict) => {
+                tracing::warn!(task = %envelope.task, id = %envelope.id, ?verdict, "not run");
+                execution::end_without_run(&self.services, envelope, &queue, &verdict, holder)
+            }
+        };
+        self.settle(end);
+    }
+
+    fn warn_unknown(&self, envelope: &Envelope) {
+        let packages = self.services.registry.packages().into_iter().collect::<Vec<_>>().join(", ");
+        tracing::warn!(
+            task = %envelope.task, id = %envelope.id,
+            "no task of this name is registered here; put back for other workers (linked crates with tasks: {packages}; \
+             a crate is only linked if it is mentioned: `use my_tasks as _;`)"
+        );
+    }
+
+    /// A message that is no task message goes to the dead set as it is, with the reason. If it has an id, whoever
+    /// waits for it is told.
+    fn unreadable(&self, error: &DecodeError, delivery: Delivery) {
+        tracing::error!(queue = &*delivery.queue, %error, "a message cannot be understood; it goes to the dead set");
+        let services = &self.services;
+        let task = delivery.message.headers.text("task").unwrap_or("(none)");
+        let failure = Failure::new("taskq", "DecodeError", error.to_string());
+        let letter =
+            DeadLetter::new(Reason::Decode.as_str(), &delivery.queue, task, &failure, 0, services.now());
+        let message = dead_copy(&delivery, letter);
+        let id = delivery.message.headers.text("id").and_then(|text| TaskId::parse(text).ok());
+        let known = id.is_some() && services.results.is_some();
+        let envelope = Envelope::new(id.unwrap_or_default(), task.to_owned(), Default::default());
+        let verdict = Verdict::Fail { reason: Reason::Decode, failure };
+        let records = verdict.record(&envelope, services.now()).filter(|_| known).into_iter().collect();
+        let follow = Some(Follow { queue: Arc::clone(&services.dead_queue), message, delay: None });
+        let holder = Holder::Delivery(delivery.acker, services.in_flight.hold());
+        self.settle(End { envelope, records, verdict: None, follow, holder });
+    }
+
+    /// Hands an end over without making the next delivery wait; how many wait is bounded by the prefetch.
+    fn settle(&self, end: End) {
+        let services = Arc::clone(&self.services);
+        tokio::spawn(async move { execution::settle(&services, end).await });
+    }
+}
+
+/// What is done with a readable delivery.
+enum Step {
+    Run { envelope: Envelope, task: guard::Task, claim_first: bool },
+    Settle { envelope: Envelope, exit: Exit },
+}
+
+/// How a delivery that is not run is settled.
+enum Exit {
+    /// It is published once more, held back by the broker for this long.
+    Move(std::time::Duration),
+    /// It ends here.
+    End(Verdict),
+}

@@ -1,0 +1,288 @@
+//! One attempt, from the claim to the hand-over: a column of steps.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use taskq::broker::DEAD_QUEUE;
+use taskq::client::DeadLetter;
+use taskq::codec::{self, Body as MessageBody};
+use taskq::message::{Envelope, Failure, Record, State};
+use taskq::task::{AckMode, Backoff, Body, Context, ContextParts, Definition, RetryPolicy, TaskOptions};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::claim::{self, Claim, Claimed};
+use super::inflight::{NewRun, Run, RunKey, Stop};
+use super::services::Services;
+use super::settle::{End, Follow, Holder, Settlement, until_done};
+use super::verdict::{Conclusion, Outcome, Reason, Verdict, conclude};
+use super::{body, crash};
+
+/// A delivery that is to be run.
+pub(super) struct Attempt {
+    pub(super) envelope: Envelope,
+    pub(super) run: Arc<Run>,
+    /// It may be a copy, and has to be claimed first.
+    pub(super) claim_first: bool,
+}
+
+/// Runs one attempt and hands its end over to the settler.
+pub(super) async fn execute(services: Arc<Services>, attempt: Attempt, slot: OwnedSemaphorePermit) {
+    let Attempt { envelope, run, claim_first } = attempt;
+    if claim_first && !claimed(&services, &envelope, &run).await {
+        return;
+    }
+    if run.definition.options.ack == AckMode::Early {
+        if let Some(acker) = run.take_acker() {
+            acker.ack();
+        }
+    }
+    let policy = policy_of(&run.definition.options);
+    let (outcome, slot) = match start(&services, &envelope, &run, &policy) {
+        Ok((body, context)) => {
+            run.begin(services.now());
+            let ended = body::run(body, context, &run, slot).await;
+            services.counters.attempt_ended(run.end());
+            ended
+        }
+        Err(outcome) => (outcome, Some(slot)),
+    };
+    crash::point("run.ended");
+    let conclusion = conclude(outcome, &policy, &envelope);
+    log(&run, &envelope, &conclusion.verdict);
+    count(&services, &conclusion.verdict);
+    hand_over(&services, envelope, run, conclusion).await;
+    // Held until here: a worker whose settler is full takes nothing new.
+    drop(slot);
+}
+
+/// The registered retry policy, with defaults where nothing was said.
+fn policy_of(options: &TaskOptions) -> RetryPolicy {
+    RetryPolicy {
+        retries: options.retries.unwrap_or(RetryPolicy::DEFAULT.retries),
+        backoff: options.backoff.unwrap_or(Backoff::DEFAULT),
+    }
+}
+
+/// The run of a delivery, entered among those in hand.
+pub(super) fn run_of(
+    services: &Services,
+    envelope: &Envelope,
+    definition: &'static Definition,
+    queue: Arc<str>,
+    acker: taskq::broker::Acker,
+) -> Arc<Run> {
+    let options = &definition.options;
+    let ignored = envelope.ignore_result.unwrap_or(options.ignore_result);
+    let run = Arc::new(Run::new(NewRun {
+        key: RunKey::of(envelope),
+        definition,
+        queue,
+        acker,
+        soft_limit: envelope.limits.soft.or(options.soft_time_limit),
+        hard_limit: envelope.limits.hard.or(options.time_limit),
+        stores_result: services.results.is_some() && !ignored,
+    }));
+    services.in_flight.insert(Arc::clone(&run));
+    run
+}
+
+/// Claims the run; if it is not ours, settles the delivery instead and says false.
+async fn claimed(services: &Arc<Services>, envelope: &Envelope, run: &Arc<Run>) -> bool {
+    let (Some(kv), Some(results)) = (services.client.kv(), &services.results) else { return true };
+    let claim = Claim::new(&run.key, &services.instance, services.counters.next_nonce());
+    let claiming = until_done("claiming a task that may be running elsewhere", || {
+        claim.clone().make(kv, &**results, envelope, services.now())
+    });
+    let found = tokio::select! {
+        found = claiming => found,
+        // The result backend is away and the worker is going down: the message goes back as it came.
+        Stop::Interrupted | Stop::TimeLimit = run.stopped() => {
+            services.in_flight.give_back(run);
+            return false;
+        }
+    };
+    let follow = match found {
+        Claimed::Ours(claim) => {
+            run.set_claim(claim);
+            return true;
+        }
+        Claimed::Overtaken => None,
+        Claimed::Elsewhere => Some(moved(envelope, &run.queue, claim::LOOK_AGAIN_AFTER)),
+        Claimed::Finished(verdict) => follow_of(services, envelope, &run.queue, &verdict),
+    };
+    tracing::debug!(id = %envelope.id, attempt = envelope.attempt, "a copy of a task that has run or is running");
+    let end = End {
+        envelope: envelope.clone(),
+        records: Vec::new(),
+        verdict: None,
+        follow,
+        holder: Holder::Run(Arc::clone(run)),
+    };
+    settle(services, end).await;
+    false
+}
+
+/// The same message once more, held back by the broker.
+pub(super) fn moved(envelope: &Envelope, queue: &Arc<str>, delay: Duration) -> Follow {
+    let copy = Envelope { moved: true, ..envelope.clone() };
+    Follow { queue: Arc::clone(queue), message: codec::encode(copy), delay: Some(delay) }
+}
+
+/// Decodes the arguments and makes the body.
+fn start(
+    services: &Services,
+    envelope: &Envelope,
+    run: &Run,
+    policy: &RetryPolicy,
+) -> Result<(Body, Context), Outcome> {
+    let bad_body = |error: codec::BodyError| Outcome::BadBody(error.to_string());
+    let message = MessageBody::read(&envelope.payload).map_err(bad_body)?;
+    let arguments = message.arguments().map_err(bad_body)?;
+    let now = services.now();
+    let context = Context::new(ContextParts {
+        id: envelope.id.clone(),
+        task: run.definition.name,
+        attempt: envelope.attempt,
+        retries_left: policy.retries.saturating_sub(envelope.attempt),
+        root_id: envelope.root().clone(),
+        parent_id: envelope.parent_id.clone(),
+        headers: envelope.headers.clone(),
+        deadline: run.hard_limit.and_then(|limit| now.checked_add_signed(chrono::TimeDelta::from_std(limit).ok()?)),
+        cancelled: run.cancel.subscribe(),
+        progress: Arc::clone(&run.progress),
+        state: Arc::clone(&services.state),
+    });
+    let body = (run.definition.start)(context.clone(), &arguments).map_err(Outcome::BadArguments)?;
+    Ok((body, context))
+}
+
+/// Hands the end of a run over. Waits while the settler is full.
+async fn hand_over(services: &Arc<Services>, envelope: Envelope, run: Arc<Run>, conclusion: Conclusion) {
+    if conclusion.verdict == Verdict::GiveBack {
+        if let (Some(claim), Some(kv)) = (run.claim(), services.client.kv()) {
+            if let Err(error) = claim.give_up(kv).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a claim could not be given up; it runs out by itself");
+            }
+        }
+        services.in_flight.give_back(&run);
+        return;
+    }
+    let end = end_of_run(services, envelope, run, conclusion);
+    let nothing_to_do = end.records.is_empty() && end.follow.is_none();
+    match &end.holder {
+        // The shortest way: nothing is stored, nothing follows, nobody else can have it.
+        Holder::Run(run) if nothing_to_do && run.claim().is_none() && run.holds_delivery() => {
+            services.in_flight.acknowledge(run);
+            crash::point("settle.acknowledged");
+        }
+        _ => settle(services, end).await,
+    }
+}
+
+/// What is to be settled at the end of a run.
+fn end_of_run(services: &Services, envelope: Envelope, run: Arc<Run>, conclusion: Conclusion) -> End {
+    let Conclusion { verdict, value, traceback } = conclusion;
+    let now = services.now();
+    let mut records = Vec::new();
+    if run.stores_result && let Some(mut record) = verdict.record(&envelope, now) {
+        // The last progress comes before the end, or watchers would never see it.
+        records.extend(progress_record(services, &run));
+        record.value = value;
+        record.traceback = traceback;
+        record.started_at = run.began_at();
+        record.worker = Some(services.node.to_string());
+        records.push(record);
+    }
+    let follow = follow_of(services, &envelope, &run.queue, &verdict);
+    let kept = run.claim().is_some() || follow.is_some();
+    End { envelope, records, verdict: kept.then_some(verdict), follow, holder: Holder::Run(run) }
+}
+
+/// The record of the progress that a run has reported and that was not yet written.
+pub(super) fn progress_record(services: &Services, run: &Run) -> Option<Record> {
+    let progress = run.progress.take()?;
+    let value = serde_json::value::to_raw_value(&progress).expect("numbers and a text can be written as JSON");
+    Some(Record { value: Some(value), ..running_record(services, run, State::Progress) })
+}
+
+/// A record of a run that goes on.
+pub(super) fn running_record(services: &Services, run: &Run, state: State) -> Record {
+    Record {
+        attempt: run.key.attempt,
+        generation: run.key.generation,
+        task: Some(run.definition.name.to_owned()),
+        worker: Some(services.node.to_string()),
+        started_at: run.began_at(),
+        ..Record::new(run.key.id.clone(), state)
+    }
+}
+
+/// The message that follows a verdict.
+pub(super) fn follow_of(
+    services: &Services,
+    envelope: &Envelope,
+    queue: &Arc<str>,
+    verdict: &Verdict,
+) -> Option<Follow> {
+    if let Verdict::Fail { reason, failure } = verdict {
+        return Some(dead(services, envelope, queue, *reason, failure));
+    }
+    let (next, delay) = verdict.next_message(envelope, services.now())?;
+    Some(Follow { queue: Arc::clone(queue), message: codec::encode(next), delay: Some(delay) })
+}
+
+/// The message as it goes to the dead set.
+fn dead(services: &Services, envelope: &Envelope, queue: &str, reason: Reason, failure: &Failure) -> Follow {
+    let attempts = envelope.attempt + 1;
+    let letter = DeadLetter::new(reason.as_str(), queue, &envelope.task, failure, attempts, services.now());
+    let mut message = codec::encode(envelope.clone());
+    letter.stamp(&mut message.headers);
+    Follow { queue: DEAD_QUEUE.into(), message, delay: None }
+}
+
+/// A terminal end without a run: expired, unknown.
+pub(super) fn end_without_run(services: &Services, envelope: Envelope, queue: &Arc<str>, verdict: &Verdict, holder: Holder) -> End {
+    let stored = services.results.is_some() && envelope.ignore_result != Some(true);
+    let mut records = Vec::new();
+    if stored && let Some(mut record) = verdict.record(&envelope, services.now()) {
+        record.worker = Some(services.node.to_string());
+        records.push(record);
+    }
+    let follow = follow_of(services, &envelope, queue, verdict);
+    End { envelope, records, verdict: None, follow, holder }
+}
+
+/// Gives an end to the settler. Waits while it is full.
+pub(super) async fn settle(services: &Services, end: End) {
+    if services.settler.send(Settlement::End(Box::new(end))).await.is_err() {
+        // The worker is gone; the delivery was not acknowledged and comes back.
+        tracing::debug!("an attempt ended after its worker had closed");
+    }
+}
+
+fn log(run: &Run, envelope: &Envelope, verdict: &Verdict) {
+    let (task, id, attempt) = (run.definition.name, &envelope.id, envelope.attempt);
+    match verdict {
+        Verdict::Succeed => tracing::debug!(task, %id, attempt, "succeeded"),
+        Verdict::Retry { delay_ms, failure } => {
+            tracing::warn!(task, %id, attempt, %failure, delay_ms, "failed; will be retried");
+        }
+        Verdict::Snooze { delay_ms } => tracing::info!(task, %id, attempt, delay_ms, "put itself off"),
+        Verdict::Fail { failure, .. } => tracing::error!(task, %id, attempt, %failure, "failed for good"),
+        Verdict::Revoke { failure } => tracing::info!(task, %id, attempt, %failure, "revoked"),
+        Verdict::GiveBack => tracing::info!(task, %id, attempt, "interrupted; given back"),
+    }
+}
+
+fn count(services: &Services, verdict: &Verdict) {
+    let counters = &services.counters;
+    let counter = match verdict {
+        Verdict::Succeed => &counters.succeeded,
+        Verdict::Retry { .. } => &counters.retried,
+        Verdict::Fail { .. } => &counters.failed,
+        Verdict::Revoke { .. } => &counters.revoked,
+        Verdict::Snooze { .. } | Verdict::GiveBack => return,
+    };
+    counter.fetch_add(1, Ordering::Relaxed);
+}

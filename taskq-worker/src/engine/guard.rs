@@ -1,0 +1,119 @@
+//! What becomes of a delivery before anything runs: a pure decision.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use taskq::message::Envelope;
+use taskq::task::{Definition, Registry};
+
+/// A message that is early by no more than this is run: the rest of the wait is within what timers promise.
+const EARLY_BY_MAX: Duration = Duration::from_millis(5);
+
+/// Bounds of the delay after which a message with an unknown task comes back.
+const UNKNOWN_DELAY_MIN: Duration = Duration::from_secs(1);
+const UNKNOWN_DELAY_MAX: Duration = Duration::from_secs(60);
+
+/// What becomes of a delivery.
+#[derive(Debug, PartialEq)]
+pub(super) enum Admission {
+    /// It is run at once: it is certainly the first delivery of the only copy.
+    Run(Task),
+    /// It may be a copy of something that is running or has run: it is claimed first.
+    Claim(Task),
+    /// It is not yet due; the broker holds it for this long.
+    PutOff(Duration),
+    /// Nobody here knows the task. It comes back after this long: a deploy may be under way.
+    PutBack(Duration),
+    /// Nobody has known the task for so long that nobody will.
+    Unknown,
+    /// It is no longer wanted.
+    Expired,
+}
+
+/// A registered task, comparable by name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Task(pub(super) &'static Definition);
+
+impl PartialEq for Task {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+/// Decides about a delivery.
+pub(super) fn admit(
+    envelope: &Envelope,
+    redelivered: bool,
+    registry: &Registry,
+    unknown_grace: Duration,
+    now: DateTime<Utc>,
+) -> Admission {
+    if envelope.expires.is_some_and(|expires| expires <= now) {
+        return Admission::Expired;
+    }
+    if let Some(early) = envelope.eta.and_then(|eta| (eta - now).to_std().ok()).filter(|early| *early > EARLY_BY_MAX) {
+        return Admission::PutOff(early);
+    }
+    let Some(definition) = registry.get(&envelope.task) else {
+        let age = envelope.unknown_since.map_or(Duration::ZERO, |since| (now - since).to_std().unwrap_or_default());
+        return if age >= unknown_grace {
+            Admission::Unknown
+        } else {
+            // A quarter of the age doubles it every three rounds or so: quick at first, rare later.
+            let delay = (age / 4).clamp(UNKNOWN_DELAY_MIN, UNKNOWN_DELAY_MAX);
+            Admission::PutBack(delay.min(unknown_grace))
+        };
+    };
+    if redelivered || envelope.may_be_copy() {
+        Admission::Claim(Task(definition))
+    } else {
+        Admission::Run(Task(definition))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use taskq::TaskId;
+    use taskq::message::Payload;
+    use taskq::task;
+
+    use super::*;
+
+    #[taskq::task(name = "guard.known")]
+    async fn known() {}
+
+    fn envelope(task: &'static str) -> Envelope {
+        Envelope::new(TaskId::new(), task, Payload::default())
+    }
+
+    #[test]
+    fn each_delivery_has_its_exit() {
+        let registry = task::Registry::collect().expect("no two tasks of one name here");
+        let definition = Task(registry.get("guard.known").expect("it is linked"));
+        let now = Utc::now();
+        let grace = Duration::from_secs(600);
+        let ago = |seconds| Some(now - TimeDelta::seconds(seconds));
+        let at = |change: fn(&mut Envelope)| {
+            let mut envelope = envelope("guard.known");
+            change(&mut envelope);
+            envelope
+        };
+        let cases = [
+            ("a first delivery", at(|_| ()), false, Admission::Run(definition)),
+            ("redelivered", at(|_| ()), true, Admission::Claim(definition)),
+            ("resent", at(|envelope| envelope.resent = true), false, Admission::Claim(definition)),
+            ("a retry", at(|envelope| envelope.attempt = 1), false, Admission::Claim(definition)),
+            ("expired", Envelope { expires: ago(1), ..envelope("guard.known") }, false, Admission::Expired),
+            ("expired and unknown", Envelope { expires: ago(0), ..envelope("x") }, false, Admission::Expired),
+            ("due", Envelope { eta: ago(1), ..envelope("guard.known") }, false, Admission::Claim(definition)),
+            ("early", Envelope { eta: ago(-9), ..envelope("x") }, false, Admission::PutOff(Duration::from_secs(9))),
+            ("unknown", envelope("x"), false, Admission::PutBack(Duration::from_secs(1))),
+            ("unknown for long", Envelope { unknown_since: ago(100), ..envelope("x") }, true, Admission::PutBack(Duration::from_secs(25))),
+            ("unknown for ever", Envelope { unknown_since: ago(600), ..envelope("x") }, false, Admission::Unknown),
+        ];
+        for (what, envelope, redelivered, expected) in cases {
+            assert_eq!(admit(&envelope, redelivered, &registry, grace, now), expected, "{what}");
+        }
+    }
+}

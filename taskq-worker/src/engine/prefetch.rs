@@ -1,0 +1,94 @@
+//! How many messages to hold beside those that run: a pure decision.
+//!
+//! A buffer beside busy slots starves other workers; no buffer beside fast tasks starves this one. So nothing should
+//! wait in it for longer than about a second.
+
+use std::time::Duration;
+
+/// What the broker is asked for at most, per queue.
+const PREFETCH_MAX: u16 = 500;
+
+/// How long a message may wait in the buffer.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Follows how long tasks take.
+#[derive(Debug)]
+pub(super) struct Prefetch {
+    concurrency: u16,
+    current: u16,
+    /// A moving mean of the time that an attempt takes, in seconds.
+    mean_seconds: Option<f64>,
+}
+
+impl Prefetch {
+    /// Begins with one message per slot: nothing is known yet.
+    pub(super) fn new(concurrency: usize) -> Self {
+        let concurrency = u16::try_from(concurrency).unwrap_or(u16::MAX).max(1);
+        Self { concurrency, current: concurrency, mean_seconds: None }
+    }
+
+    pub(super) fn current(&self) -> u16 {
+        self.current
+    }
+
+    /// Takes in that `count` attempts ended that took `total` together, and gives the new prefetch if it should change.
+    ///
+    /// A change costs a new consumer, so only a factor of two is worth one.
+    pub(super) fn observe(&mut self, count: u64, total: Duration) -> Option<u16> {
+        if count == 0 {
+            return None;
+        }
+        let mean = total.as_secs_f64() / count as f64;
+        // The more attempts, the more this observation counts.
+        let weight = (count as f64 / 20.0).clamp(0.2, 0.8);
+        let smoothed = self.mean_seconds.map_or(mean, |earlier| earlier + weight * (mean - earlier));
+        self.mean_seconds = Some(smoothed);
+        let wanted = self.wanted(smoothed);
+        if wanted >= self.current.saturating_mul(2) || wanted <= self.current / 2 {
+            self.current = wanted;
+            return Some(wanted);
+        }
+        None
+    }
+
+    fn wanted(&self, mean_seconds: f64) -> u16 {
+        let slots = f64::from(self.concurrency);
+        let buffer = slots * WAIT_MAX.as_secs_f64() / mean_seconds.max(1e-6);
+        // Whole slots: half a message in the buffer helps nobody, and tasks of seconds want none.
+        let buffer = if buffer < 2.0 * slots { 0.0 } else { buffer };
+        (slots + buffer).min(f64::from(PREFETCH_MAX.max(self.concurrency))) as u16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buffer_follows_the_work() {
+        let mut prefetch = Prefetch::new(4);
+        assert_eq!(prefetch.current(), 4);
+        assert_eq!(prefetch.observe(0, Duration::ZERO), None);
+        assert_eq!(prefetch.observe(100, Duration::from_millis(100)), Some(500), "tasks of a millisecond");
+        assert_eq!(prefetch.observe(100, Duration::from_millis(120)), None, "much the same");
+        let mut last = None;
+        for _ in 0..20 {
+            last = prefetch.observe(4, Duration::from_secs(40)).or(last);
+        }
+        assert_eq!(last, Some(4), "tasks of ten seconds");
+    }
+
+    #[test]
+    fn middling_tasks_get_about_a_second_of_work() {
+        let mut prefetch = Prefetch::new(10);
+        let wanted = prefetch.observe(40, Duration::from_secs(4)).expect("tasks of 100 ms");
+        assert_eq!(wanted, 110);
+    }
+
+    #[test]
+    fn more_slots_than_the_limit_are_still_fed() {
+        let mut prefetch = Prefetch::new(2000);
+        assert_eq!(prefetch.observe(1000, Duration::from_millis(1)), None);
+        assert_eq!(prefetch.current(), 2000);
+    }
+}

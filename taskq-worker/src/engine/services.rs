@@ -1,0 +1,72 @@
+//! What every attempt needs, shared.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use taskq::Client;
+use taskq::backend::SharedResults;
+use taskq::task::Registry;
+use tokio::sync::mpsc;
+
+use super::inflight::InFlight;
+use super::settle::Settlement;
+
+/// What every attempt needs.
+pub(super) struct Services {
+    pub(super) client: Client,
+    pub(super) results: Option<SharedResults>,
+    pub(super) registry: Registry,
+    pub(super) in_flight: Arc<InFlight>,
+    pub(super) settler: mpsc::Sender<Settlement>,
+    /// The queue that dead messages go to, as the broker port takes it.
+    pub(super) dead_queue: Arc<str>,
+    /// The worker's node name, `name@host`.
+    pub(super) node: Arc<str>,
+    /// This process's own name among all that ever ran under that node name.
+    pub(super) instance: String,
+    pub(super) state: Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
+    pub(super) unknown_task_grace: Duration,
+    pub(super) counters: Counters,
+}
+
+/// What was done, counted.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) succeeded: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) retried: AtomicU64,
+    pub(super) revoked: AtomicU64,
+    /// Progress that was not written because the result backend was away.
+    pub(super) progress_dropped: AtomicU64,
+    /// Attempts that ended, and how long they took together in nanoseconds; emptied by whoever reads them.
+    ended: AtomicU64,
+    ended_nanos: AtomicU64,
+    nonce: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn attempt_ended(&self, after: Duration) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+        self.ended_nanos.fetch_add(after.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// How many attempts ended since the last call, and how long they took together.
+    pub(super) fn take_ended(&self) -> (u64, Duration) {
+        let count = self.ended.swap(0, Ordering::Relaxed);
+        (count, Duration::from_nanos(self.ended_nanos.swap(0, Ordering::Relaxed)))
+    }
+
+    pub(super) fn next_nonce(&self) -> u64 {
+        self.nonce.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Services {
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        self.client.clock().now()
+    }
+}

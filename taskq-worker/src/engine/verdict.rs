@@ -1,0 +1,229 @@
+//! What an attempt's end means: pure decisions.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use taskq::message::{Envelope, Failure, Json, Record, State};
+use taskq::task::{ArgumentError, Decision, RetryPolicy, TaskError};
+
+use super::inflight::Stop;
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// With a result.
+    Done(Json),
+    /// With an error of its own.
+    Failed(TaskError),
+    /// With an error after its soft limit was over.
+    SoftLimit(TaskError),
+    /// By a panic, with message and place.
+    Panicked(Failure, Option<String>),
+    /// It never began: the arguments do not fit.
+    BadArguments(ArgumentError),
+    /// It never began: the body cannot be read.
+    BadBody(String),
+    /// It was stopped.
+    Stopped(Stop, Option<Duration>),
+}
+
+/// What follows from an attempt. Kept in Kv with the claim, so that whoever finds the attempt finished can do again
+/// what follows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Verdict {
+    /// `SUCCESS`.
+    Succeed,
+    /// `RETRY`, and another attempt after this many milliseconds.
+    Retry { delay_ms: u64, failure: Failure },
+    /// The same attempt again after this many milliseconds.
+    Snooze { delay_ms: u64 },
+    /// `FAILURE`, and the message goes to the dead set.
+    Fail { reason: Reason, failure: Failure },
+    /// `REVOKED`.
+    Revoke { failure: Failure },
+    /// Interrupted: the message goes back, the attempt is not spent.
+    GiveBack,
+}
+
+/// Why a message goes to the dead set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Reason {
+    /// Its attempts are used up, or trying again would not help.
+    Failed,
+    /// Its arguments do not fit the task.
+    Arguments,
+    /// It cannot be read.
+    Decode,
+    /// Nobody knows the task.
+    UnknownTask,
+}
+
+impl Reason {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Arguments => "arguments",
+            Self::Decode => "decode",
+            Self::UnknownTask => "unknown-task",
+        }
+    }
+}
+
+/// An attempt's end: the verdict, and what goes into the record beside it.
+#[derive(Debug)]
+pub(super) struct Conclusion {
+    pub(super) verdict: Verdict,
+    pub(super) value: Option<Json>,
+    pub(super) traceback: Option<String>,
+}
+
+impl Conclusion {
+    pub(super) fn of(verdict: Verdict) -> Self {
+        Self { verdict, value: None, traceback: None }
+    }
+}
+
+/// What an attempt's end means.
+pub(super) fn conclude(outcome: Outcome, policy: &RetryPolicy, envelope: &Envelope) -> Conclusion {
+    let mut traceback = None;
+    let verdict = match outcome {
+        Outcome::Done(value) => {
+            return Conclusion { verdict: Verdict::Succeed, value: Some(value), traceback: None };
+        }
+        Outcome::Failed(error) => decide(error, policy, envelope),
+        Outcome::SoftLimit(error) => {
+            let mut failure = Failure::new("billiard.exceptions", "SoftTimeLimitExceeded", error.to_string());
+            failure.exc_message = error.failure().exc_message.clone();
+            decide(TaskError::new(error.directive(), failure), policy, envelope)
+        }
+        Outcome::Panicked(failure, place) => {
+            traceback = place;
+            decide(TaskError::new(taskq::task::Directive::Retry, failure), policy, envelope)
+        }
+        Outcome::BadArguments(error) => {
+            let failure = Failure::new("builtins", "TypeError", error.to_string());
+            Verdict::Fail { reason: Reason::Arguments, failure }
+        }
+        Outcome::BadBody(why) => {
+            Verdict::Fail { reason: Reason::Decode, failure: Failure::new("taskq", "DecodeError", why) }
+        }
+        Outcome::Stopped(Stop::Interrupted, _) => Verdict::GiveBack,
+        Outcome::Stopped(Stop::TimeLimit, limit) => {
+            let seconds = limit.unwrap_or_default().as_secs_f64();
+            let failure = Failure {
+                exc_type: "TimeLimitExceeded".to_owned(),
+                exc_message: vec![seconds.into()],
+                exc_module: Some("billiard.exceptions".to_owned()),
+            };
+            Verdict::Fail { reason: Reason::Failed, failure }
+        }
+    };
+    Conclusion { traceback, ..Conclusion::of(verdict) }
+}
+
+fn decide(error: TaskError, policy: &RetryPolicy, envelope: &Envelope) -> Verdict {
+    let decision = policy.decide(envelope.id.as_str(), envelope.attempt, error.directive());
+    let failure = error.into_failure();
+    match decision {
+        Decision::Retry(delay) => Verdict::Retry { delay_ms: millis(delay), failure },
+        Decision::Snooze(delay) => Verdict::Snooze { delay_ms: millis(delay) },
+        Decision::Fail => Verdict::Fail { reason: Reason::Failed, failure },
+        Decision::Cancel => Verdict::Revoke { failure },
+    }
+}
+
+/// Rounded up, so that nothing is due before it was asked for.
+fn millis(delay: Duration) -> u64 {
+    delay.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX)
+}
+
+impl Verdict {
+    /// What a stored record says about the run that wrote it, for a copy of that very run. `None` if the record was
+    /// written while the run was still going on.
+    pub(super) fn of_record(record: &Record, now: DateTime<Utc>) -> Option<Self> {
+        let failure = || {
+            let unexplained = || Failure::new("taskq", "TaskError", "the record does not say why");
+            record.failure.clone().unwrap_or_else(unexplained)
+        };
+        match record.state {
+            State::Success => Some(Self::Succeed),
+            State::Failure => Some(Self::Fail { reason: Reason::Failed, failure: failure() }),
+            State::Revoked => Some(Self::Revoke { failure: failure() }),
+            State::Retry => {
+                let left = record.retry_at.map_or(TimeDelta::zero(), |due| due - now);
+                Some(Self::Retry { delay_ms: millis(left.to_std().unwrap_or_default()), failure: failure() })
+            }
+            _ => None,
+        }
+    }
+
+    /// The record of this verdict, but for what only the run knows; `None` where the task's state stays as it is.
+    pub(super) fn record(&self, envelope: &Envelope, now: DateTime<Utc>) -> Option<Record> {
+        let state = match self {
+            Self::Succeed => State::Success,
+            Self::Retry { .. } => State::Retry,
+            Self::Fail { .. } => State::Failure,
+            Self::Revoke { .. } => State::Revoked,
+            Self::Snooze { .. } | Self::GiveBack => return None,
+        };
+        let mut record = record_of(envelope, state);
+        match self {
+            Self::Retry { delay_ms, failure } => {
+                record.retry_at = Some(after(now, *delay_ms));
+                record.failure = Some(failure.clone());
+            }
+            Self::Fail { failure, .. } | Self::Revoke { failure } => record.failure = Some(failure.clone()),
+            _ => {}
+        }
+        if record.state.is_terminal() {
+            record.finished_at = Some(now);
+        }
+        Some(record)
+    }
+
+    /// The message that follows, and the delay with which it is published; `None` if nothing follows into the task's
+    /// own queue.
+    pub(super) fn next_message(&self, envelope: &Envelope, now: DateTime<Utc>) -> Option<(Envelope, Duration)> {
+        let mut next = envelope.clone();
+        let delay_ms = match self {
+            Self::Retry { delay_ms, .. } => {
+                next.attempt += 1;
+                next.snoozes = 0;
+                *delay_ms
+            }
+            Self::Snooze { delay_ms } => {
+                next.snoozes += 1;
+                *delay_ms
+            }
+            _ => return None,
+        };
+        next.eta = Some(after(now, delay_ms));
+        next.resent = false;
+        next.moved = false;
+        next.unknown_since = None;
+        Some((next, Duration::from_millis(delay_ms)))
+    }
+}
+
+/// A record of the attempt that `envelope` is about.
+pub(super) fn record_of(envelope: &Envelope, state: State) -> Record {
+    Record {
+        attempt: envelope.attempt,
+        generation: envelope.generation,
+        task: Some(envelope.task.clone().into_owned()),
+        parent_id: envelope.parent_id.clone(),
+        group_id: envelope.group_id.clone(),
+        ..Record::new(envelope.id.clone(), state)
+    }
+}
+
+fn after(now: DateTime<Utc>, delay_ms: u64) -> DateTime<Utc> {
+    let delay = i64::try_from(delay_ms).ok().and_then(TimeDelta::try_milliseconds);
+    delay.and_then(|delay| now.checked_add_signed(delay)).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+#[cfg(test)]
+#[path = "verdict_tests.rs"]
+mod tests;

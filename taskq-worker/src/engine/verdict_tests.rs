@@ -1,0 +1,92 @@
+//! Tables of what an attempt's end means.
+
+use taskq::TaskId;
+use taskq::message::Payload;
+use taskq::task::Directive;
+
+use super::*;
+
+const POLICY: RetryPolicy = RetryPolicy::DEFAULT;
+
+fn envelope(attempt: u32) -> Envelope {
+    Envelope { attempt, ..Envelope::new(TaskId::new(), "shop.buy", Payload::default()) }
+}
+
+fn failure() -> Failure {
+    Failure::new("shop", "NoStock", "none left")
+}
+
+fn verdict(outcome: Outcome, attempt: u32) -> Verdict {
+    conclude(outcome, &POLICY, &envelope(attempt)).verdict
+}
+
+fn failed(directive: Directive) -> Outcome {
+    Outcome::Failed(TaskError::new(directive, failure()))
+}
+
+#[test]
+fn ends_and_their_verdicts() {
+    let five = Duration::from_secs(5);
+    let dead = Verdict::Fail { reason: Reason::Failed, failure: failure() };
+    assert_eq!(verdict(Outcome::Done(serde_json::value::to_raw_value(&5).expect("a number")), 0), Verdict::Succeed);
+    assert_eq!(verdict(failed(Directive::RetryIn(five)), 2), Verdict::Retry { delay_ms: 5000, failure: failure() });
+    assert_eq!(verdict(failed(Directive::RetryIn(five)), 3), dead);
+    assert_eq!(verdict(failed(Directive::Permanent), 0), dead);
+    assert_eq!(verdict(failed(Directive::Snooze(five)), 3), Verdict::Snooze { delay_ms: 5000 });
+    assert_eq!(verdict(failed(Directive::Cancel), 0), Verdict::Revoke { failure: failure() });
+    assert_eq!(verdict(Outcome::Stopped(Stop::Interrupted, None), 0), Verdict::GiveBack);
+    assert!(matches!(verdict(Outcome::Panicked(failure(), None), 0), Verdict::Retry { .. }));
+}
+
+#[test]
+fn limits_are_celerys_exceptions() {
+    let Verdict::Fail { failure, .. } = verdict(Outcome::Stopped(Stop::TimeLimit, Some(Duration::from_secs(30))), 0)
+    else {
+        panic!("a hard limit is final")
+    };
+    assert_eq!((failure.exc_type.as_str(), failure.message().as_str()), ("TimeLimitExceeded", "30.0"));
+    let soft = Outcome::SoftLimit(TaskError::permanent("stopped half-way"));
+    let Verdict::Fail { failure, .. } = verdict(soft, 0) else { panic!("it asked for no retry") };
+    assert_eq!(failure.to_string(), "SoftTimeLimitExceeded: stopped half-way");
+}
+
+#[test]
+fn a_retry_is_the_same_task_one_attempt_on() {
+    let now = Utc::now();
+    let envelope = Envelope { resent: true, snoozes: 2, ..envelope(1) };
+    let retry = Verdict::Retry { delay_ms: 1500, failure: failure() };
+    let (next, delay) = retry.next_message(&envelope, now).expect("a retry follows");
+    assert_eq!((next.attempt, next.snoozes, next.resent, delay), (2, 0, false, Duration::from_millis(1500)));
+    assert_eq!((&next.id, &next.payload), (&envelope.id, &envelope.payload));
+    assert_eq!(next.eta, Some(now + TimeDelta::milliseconds(1500)));
+    let record = retry.record(&envelope, now).expect("a retry is recorded");
+    assert_eq!((record.state.clone(), record.retry_at, record.attempt), (State::Retry, next.eta, 1));
+    // Whoever finds the record later waits for what is left, and never less than nothing.
+    assert_eq!(Verdict::of_record(&record, now + TimeDelta::milliseconds(500)), Some(Verdict::Retry { delay_ms: 1000, failure: failure() }));
+    assert_eq!(Verdict::of_record(&record, now + TimeDelta::hours(1)), Some(Verdict::Retry { delay_ms: 0, failure: failure() }));
+}
+
+#[test]
+fn a_snooze_is_the_same_attempt_and_leaves_no_record() {
+    let now = Utc::now();
+    let snooze = Verdict::Snooze { delay_ms: 10 };
+    let (next, _) = snooze.next_message(&envelope(1), now).expect("it comes again");
+    assert_eq!((next.attempt, next.snoozes), (1, 1));
+    assert!(snooze.record(&envelope(1), now).is_none());
+}
+
+#[test]
+fn terminal_verdicts_say_when_and_are_found_again() {
+    let now = Utc::now();
+    for verdict in [
+        Verdict::Succeed,
+        Verdict::Fail { reason: Reason::Failed, failure: failure() },
+        Verdict::Revoke { failure: failure() },
+    ] {
+        let record = verdict.record(&envelope(0), now).expect("terminal states are recorded");
+        assert!(record.state.is_terminal());
+        assert_eq!(record.finished_at, Some(now));
+        assert_eq!(Verdict::of_record(&record, now), Some(verdict));
+    }
+    assert_eq!(Verdict::of_record(&Record::new(TaskId::new(), State::Started), now), None);
+}

@@ -1,0 +1,8 @@
+//! What a worker says about itself while it runs: its log.
+//!
+//! The log goes to stderr; stdout belongs to what a command answers. A program that has installed a subscriber of its
+//! own keeps it.
+
+mod subscriber;
+
+pub(crate) use subscriber::{Format, Level, init};

@@ -1,0 +1,98 @@
+//! The subscriber: which lines are written, and how.
+
+use std::io::IsTerminal;
+use std::str::FromStr;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+/// The libraries under taskq. What matters of their doings, taskq says itself; the rest would drown it, so they are
+/// heard only when everything is.
+const CHATTY: [&str; 4] = ["lapin", "redis", "async_rs", "hickory_resolver"];
+
+/// The least important lines that are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Level(LevelFilter);
+
+/// How a line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For people; in colours on a terminal.
+    Text,
+    /// One JSON document a line.
+    Json,
+}
+
+impl Level {
+    /// What commands other than `worker` write: what a person has to know.
+    pub(crate) const WARN: Self = Self(LevelFilter::WARN);
+}
+
+impl FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "off" => Ok(LevelFilter::OFF),
+            "error" => Ok(LevelFilter::ERROR),
+            "warn" | "warning" => Ok(LevelFilter::WARN),
+            "info" => Ok(LevelFilter::INFO),
+            "debug" => Ok(LevelFilter::DEBUG),
+            "trace" => Ok(LevelFilter::TRACE),
+            _ => Err("write off, error, warn, info, debug or trace".to_owned()),
+        }
+        .map(Self)
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("write text or json".to_owned()),
+        }
+    }
+}
+
+/// Begins to write the log to stderr. `RUST_LOG` wins over `level`; a `RUST_LOG` that cannot be read is an error that
+/// says so. Does nothing if the program has a subscriber of its own.
+pub(crate) fn init(level: Level, format: Format) -> Result<(), String> {
+    if tracing::dispatcher::has_been_set() {
+        return Ok(());
+    }
+    let filter = match std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wanted| !wanted.is_empty()) {
+        Some(wanted) => EnvFilter::builder()
+            .parse(&wanted)
+            .map_err(|error| format!("RUST_LOG={wanted:?} cannot be read ({error}); write for example taskq=debug"))?,
+        None => EnvFilter::new(directives(level)),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let installed = match format {
+        Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        Format::Json => builder.json().flatten_event(true).try_init(),
+    };
+    installed.map_err(|error| format!("the log cannot be written: {error}"))
+}
+
+fn directives(Level(level): Level) -> String {
+    let quiet = CHATTY.into_iter().filter(|_| level <= LevelFilter::INFO).map(|library| format!("{library}=off"));
+    let directives: Vec<String> = [level.to_string()].into_iter().chain(quiet).collect();
+    directives.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_taken_in_any_case_and_libraries_are_quiet() {
+        assert_eq!("INFO".parse(), Ok(Level(LevelFilter::INFO)));
+        assert_eq!("warning".parse(), Ok(Level::WARN));
+        assert!("loud".parse::<Level>().is_err());
+        assert!(directives(Level(LevelFilter::INFO)).contains("lapin=off"));
+        assert_eq!(directives(Level(LevelFilter::DEBUG)), "debug");
+    }
+}

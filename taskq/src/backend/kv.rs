@@ -1,0 +1,93 @@
+//! Small shared facts: leases, unique keys, counts.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::BackendError;
+
+/// What became of a conditional change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Put {
+    /// It was made.
+    Done,
+    /// It was not: this is what is there (`None`: nothing).
+    Refused(Option<Bytes>),
+}
+
+/// A store of small values under text keys. Each method is one atomic step. Keys are the caller's; adapters put
+/// everything under `taskq:`.
+pub trait Kv: Send + Sync + std::fmt::Debug {
+    /// The value under `key`.
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, BackendError>>;
+
+    /// Puts `value` under `key`, for `ttl` or for ever.
+    fn put<'a>(
+        &'a self,
+        key: &'a str,
+        value: Bytes,
+        ttl: Option<Duration>,
+    ) -> BoxFuture<'a, Result<(), BackendError>>;
+
+    /// Puts `value` under `key` if `expected` is what is there (`None`: nothing).
+    fn compare_and_put<'a>(
+        &'a self,
+        key: &'a str,
+        expected: Option<Bytes>,
+        value: Bytes,
+        ttl: Option<Duration>,
+    ) -> BoxFuture<'a, Result<Put, BackendError>>;
+
+    /// Deletes `key` if `expected` is what is there; with `None`, whatever is there.
+    fn delete<'a>(&'a self, key: &'a str, expected: Option<Bytes>) -> BoxFuture<'a, Result<Put, BackendError>>;
+
+    /// All keys that begin with `prefix`, with their values, in no order. Keys that change meanwhile may or may not
+    /// be among them.
+    fn scan<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, BackendError>>;
+}
+
+/// Conveniences over [`Kv`]: values as JSON.
+pub trait KvExt: Kv {
+    /// The value under `key`, as a `T`. A value that is no `T` is an error that names the key.
+    fn get_json<'a, T: DeserializeOwned + Send>(
+        &'a self,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Option<T>, BackendError>> {
+        Box::pin(async move { self.get(key).await?.map(|value| from_json(key, &value)).transpose() })
+    }
+
+    /// Puts `value` under `key` if nothing is there; otherwise gives what is there.
+    fn put_json_if_absent<'a, T: Serialize + DeserializeOwned + Send + Sync>(
+        &'a self,
+        key: &'a str,
+        value: &'a T,
+        ttl: Option<Duration>,
+    ) -> BoxFuture<'a, Result<Option<T>, BackendError>> {
+        Box::pin(async move {
+            loop {
+                match self.compare_and_put(key, None, to_json(value), ttl).await? {
+                    Put::Done => return Ok(None),
+                    Put::Refused(Some(there)) => return from_json(key, &there).map(Some),
+                    // It expired between the comparison and the answer.
+                    Put::Refused(None) => {}
+                }
+            }
+        })
+    }
+}
+
+impl<K: Kv + ?Sized> KvExt for K {}
+
+/// A value as it is kept.
+pub fn to_json<T: Serialize>(value: &T) -> Bytes {
+    serde_json::to_vec(value).expect("facts are plain structs with text keys").into()
+}
+
+/// A kept value as a `T`.
+pub fn from_json<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, BackendError> {
+    serde_json::from_slice(value)
+        .map_err(|source| BackendError::Nonsense { what: format!("the value of {key:?}"), source: source.into() })
+}

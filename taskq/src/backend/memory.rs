@@ -1,0 +1,339 @@
+//! Results and facts in this process, for tests and for programs that are their own worker.
+//!
+//! Everything happens under one lock, so each operation is one atomic step. What has expired is dropped when it is
+//! touched, and by a sweep now and then.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream;
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+
+use super::{BackendError, BackendOptions, Changes, Kv, Put, ResultBackend, Written};
+use crate::message::{Record, TaskId};
+
+/// How many changes wait for a slow watcher. When more come, it misses the oldest, never the newest: a terminal
+/// record is the last of its generation and reaches everybody.
+const CHANGES_PENDING_MAX: usize = 16;
+
+/// After at least this many changes the whole store is searched for what has expired.
+const SWEEP_AFTER_MIN: usize = 1024;
+
+/// A result backend and Kv store in this process. It is empty when the process starts and gone when it ends.
+pub struct MemoryBackend {
+    result_ttl: Option<Duration>,
+    store: Arc<Mutex<Store>>,
+}
+
+#[derive(Default)]
+struct Store {
+    records: HashMap<TaskId, Kept<Arc<Record>>>,
+    facts: BTreeMap<String, Kept<Bytes>>,
+    watched: HashMap<TaskId, broadcast::Sender<Arc<Record>>>,
+    changes_since_sweep: usize,
+    kept_by_sweep: usize,
+}
+
+struct Kept<T> {
+    value: T,
+    until: Option<Instant>,
+}
+
+impl MemoryBackend {
+    /// An empty store of its own. Of `options`, only the TTL of results means anything here.
+    pub fn new(options: &BackendOptions) -> Self {
+        Self { result_ttl: options.result_ttl, store: Arc::default() }
+    }
+
+    /// The store of this process with the name `url` (`memory:`, `memory:orders`), empty at first. The same text
+    /// always gives the same store. It keeps results for a day.
+    pub fn shared(url: &str) -> Arc<Self> {
+        static STORES: OnceLock<Mutex<HashMap<String, Arc<MemoryBackend>>>> = OnceLock::new();
+        let mut stores = STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        let store =
+            stores.entry(url.to_owned()).or_insert_with(|| Arc::new(Self::new(&BackendOptions::default())));
+        Arc::clone(store)
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        lock(&self.store)
+    }
+}
+
+impl fmt::Debug for MemoryBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBackend").field("result_ttl", &self.result_ttl).finish_non_exhaustive()
+    }
+}
+
+/// The store, also after a panic elsewhere: each change of it is a single insertion or removal.
+fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
+    store.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T> Kept<T> {
+    fn new(value: T, ttl: Option<Duration>) -> Self {
+        // A TTL beyond what a clock can show is for ever.
+        Self { value, until: ttl.and_then(|ttl| Instant::now().checked_add(ttl)) }
+    }
+
+    fn fresh(&self) -> Option<&T> {
+        self.until.is_none_or(|until| Instant::now() < until).then_some(&self.value)
+    }
+}
+
+impl Store {
+    fn record(&self, id: &TaskId) -> Option<&Arc<Record>> {
+        self.records.get(id)?.fresh()
+    }
+
+    fn fact(&self, key: &str) -> Option<&Bytes> {
+        self.facts.get(key)?.fresh()
+    }
+
+    fn write(&mut self, record: &Record, ttl: Option<Duration>) -> Written {
+        if self.record(&record.id).is_some_and(|stored| !record.may_replace(stored)) {
+            return Written::Kept;
+        }
+        let shared = Arc::new(record.clone());
+        self.records.insert(record.id.clone(), Kept::new(Arc::clone(&shared), ttl));
+        if let Some(watchers) = self.watched.get(&record.id) {
+            // Fails only if the last watcher is just going away; then nobody is left to be told.
+            let _ = watchers.send(shared);
+        }
+        self.sweep_if_due();
+        Written::Stored
+    }
+
+    fn put(&mut self, key: &str, value: Bytes, ttl: Option<Duration>) {
+        self.facts.insert(key.to_owned(), Kept::new(value, ttl));
+        self.sweep_if_due();
+    }
+
+    /// There is a search after as many changes as the last one left entries, so that a change costs the same
+    /// however large the store is, and the store is at most twice as large as what has not expired.
+    fn sweep_if_due(&mut self) {
+        self.changes_since_sweep += 1;
+        if self.changes_since_sweep < SWEEP_AFTER_MIN.max(self.kept_by_sweep) {
+            return;
+        }
+        self.changes_since_sweep = 0;
+        self.records.retain(|_, kept| kept.fresh().is_some());
+        self.facts.retain(|_, kept| kept.fresh().is_some());
+        self.kept_by_sweep = self.records.len() + self.facts.len();
+    }
+}
+
+impl ResultBackend for MemoryBackend {
+    fn write<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<Vec<Written>, BackendError>> {
+        Box::pin(async move {
+            let mut store = self.store();
+            Ok(records.iter().map(|record| store.write(record, self.result_ttl)).collect())
+        })
+    }
+
+    fn read<'a>(&'a self, ids: &'a [TaskId]) -> BoxFuture<'a, Result<Vec<Option<Record>>, BackendError>> {
+        Box::pin(async move {
+            let store = self.store();
+            Ok(ids.iter().map(|id| store.record(id).map(|record| Record::clone(record))).collect())
+        })
+    }
+
+    fn changes<'a>(&'a self, id: &'a TaskId) -> BoxFuture<'a, Result<Changes, BackendError>> {
+        Box::pin(async move {
+            let receiver = match self.store().watched.entry(id.clone()) {
+                Entry::Occupied(watched) => watched.get().subscribe(),
+                Entry::Vacant(unwatched) => {
+                    let (sender, receiver) = broadcast::channel(CHANGES_PENDING_MAX);
+                    unwatched.insert(sender);
+                    receiver
+                }
+            };
+            let watcher = Watcher { receiver: Some(receiver), id: id.clone(), store: Arc::clone(&self.store) };
+            Ok(Box::pin(stream::unfold(watcher, Watcher::next)) as Changes)
+        })
+    }
+
+    fn forget<'a>(&'a self, ids: &'a [TaskId]) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(async move {
+            let mut store = self.store();
+            for id in ids {
+                store.records.remove(id);
+            }
+            Ok(())
+        })
+    }
+
+    fn info(&self) -> BoxFuture<'_, Result<Vec<String>, BackendError>> {
+        Box::pin(async {
+            Ok(vec![
+                format!("memory {}", env!("CARGO_PKG_VERSION")),
+                "results are seen in this process only and end with it".to_owned(),
+            ])
+        })
+    }
+}
+
+impl Kv for MemoryBackend {
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, BackendError>> {
+        Box::pin(async move { Ok(self.store().fact(key).cloned()) })
+    }
+
+    fn put<'a>(
+        &'a self,
+        key: &'a str,
+        value: Bytes,
+        ttl: Option<Duration>,
+    ) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(async move {
+            self.store().put(key, value, ttl);
+            Ok(())
+        })
+    }
+
+    fn compare_and_put<'a>(
+        &'a self,
+        key: &'a str,
+        expected: Option<Bytes>,
+        value: Bytes,
+        ttl: Option<Duration>,
+    ) -> BoxFuture<'a, Result<Put, BackendError>> {
+        Box::pin(async move {
+            let mut store = self.store();
+            let there = store.fact(key);
+            if there != expected.as_ref() {
+                return Ok(Put::Refused(there.cloned()));
+            }
+            store.put(key, value, ttl);
+            Ok(Put::Done)
+        })
+    }
+
+    fn delete<'a>(&'a self, key: &'a str, expected: Option<Bytes>) -> BoxFuture<'a, Result<Put, BackendError>> {
+        Box::pin(async move {
+            let mut store = self.store();
+            let there = store.fact(key);
+            if expected.is_some() && there != expected.as_ref() {
+                return Ok(Put::Refused(there.cloned()));
+            }
+            store.facts.remove(key);
+            Ok(Put::Done)
+        })
+    }
+
+    fn scan<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, BackendError>> {
+        Box::pin(async move {
+            let store = self.store();
+            let from_prefix =
+                store.facts.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
+            Ok(from_prefix
+                .take_while(|(key, _)| key.starts_with(prefix))
+                .filter_map(|(key, kept)| Some((key.clone(), kept.fresh()?.clone())))
+                .collect())
+        })
+    }
+}
+
+/// One watcher of one task.
+struct Watcher {
+    /// Taken only when the watcher is dropped.
+    receiver: Option<broadcast::Receiver<Arc<Record>>>,
+    id: TaskId,
+    store: Arc<Mutex<Store>>,
+}
+
+impl Watcher {
+    async fn next(mut self) -> Option<(Record, Self)> {
+        loop {
+            match self.receiver.as_mut()?.recv().await {
+                Ok(record) => return Some((Arc::unwrap_or_clone(record), self)),
+                // It was too slow for some records; newer ones follow.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let mut store = lock(&self.store);
+        // Under the lock, so that the last one to go sees that it is the last.
+        self.receiver = None;
+        if store.watched.get(&self.id).is_some_and(|watchers| watchers.receiver_count() == 0) {
+            store.watched.remove(&self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+
+    use super::*;
+    use crate::backend::ResultBackendExt;
+    use crate::message::State;
+
+    #[tokio::test]
+    async fn the_same_text_is_the_same_store() {
+        let one = MemoryBackend::shared("memory:the-same");
+        let other = MemoryBackend::shared("memory:the-same");
+        one.put("key", Bytes::from_static(b"value"), None).await.expect("memory");
+        assert_eq!(other.get("key").await.expect("memory").as_deref(), Some(&b"value"[..]));
+        let third = MemoryBackend::shared("memory:another");
+        assert_eq!(third.get("key").await.expect("memory"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn results_expire() {
+        let options = BackendOptions { result_ttl: Some(Duration::from_secs(60)), ..BackendOptions::default() };
+        let backend = MemoryBackend::new(&options);
+        let id = TaskId::new();
+        backend.write(&[Record::new(id.clone(), State::Success)]).await.expect("memory");
+        tokio::time::advance(Duration::from_secs(59)).await;
+        assert!(backend.read_one(&id).await.expect("memory").is_some());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(backend.read_one(&id).await.expect("memory").is_none());
+        // An expired record keeps nobody from writing.
+        let written = backend.write(&[Record::new(id, State::Failure)]).await.expect("memory");
+        assert_eq!(written, [Written::Stored]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_expired_is_swept() {
+        let backend = MemoryBackend::new(&BackendOptions::default());
+        for n in 0..SWEEP_AFTER_MIN {
+            backend.put(&format!("old {n}"), Bytes::new(), Some(Duration::from_secs(1))).await.expect("memory");
+        }
+        tokio::time::advance(Duration::from_secs(2)).await;
+        for n in 0..SWEEP_AFTER_MIN {
+            backend.put(&format!("new {n}"), Bytes::new(), None).await.expect("memory");
+        }
+        assert!(backend.store().facts.keys().all(|key| key.starts_with("new")));
+    }
+
+    #[tokio::test]
+    async fn a_slow_watcher_gets_the_terminal_record() {
+        let backend = MemoryBackend::new(&BackendOptions::default());
+        let id = TaskId::new();
+        let mut changes = backend.changes(&id).await.expect("memory");
+        for attempt in 0..1000 {
+            let record = Record { attempt, ..Record::new(id.clone(), State::Progress) };
+            backend.write(&[record]).await.expect("memory");
+        }
+        backend.write(&[Record::new(id.clone(), State::Success)]).await.expect("memory");
+        let mut seen = 0;
+        while changes.next().await.expect("the watched record ends").state != State::Success {
+            seen += 1;
+        }
+        assert!(seen < CHANGES_PENDING_MAX, "{seen} records waited");
+        drop(changes);
+        assert!(backend.store().watched.is_empty(), "nobody watches any more");
+    }
+}

@@ -1,0 +1,319 @@
+//! The connection for commands.
+//!
+//! All operations of a process share one multiplexed connection. A keeper on the I/O runtime owns it: it pings, so
+//! that a connection whose other end is gone without a word is noticed, and replaces one that broke, for as long as
+//! the backend lives. Operations that find a connection broken tell the keeper by its number.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Pipeline, RedisError, ServerErrorKind, Value};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::scripts;
+use crate::io;
+use crate::task::BoxError;
+
+/// How often a silent connection is asked whether it is still there.
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long the answer may take, if the timeout for operations is not shorter still.
+const PONG_TIMEOUT_MAX: Duration = Duration::from_secs(5);
+
+/// The one connection for commands. Clones share it.
+#[derive(Clone)]
+pub(super) struct Connection {
+    link: watch::Receiver<Link>,
+    /// The number of the newest connection that is known to be broken. When the last sender goes, so does the
+    /// keeper.
+    broken: Arc<watch::Sender<u64>>,
+    url: Arc<str>,
+    timeout: Duration,
+}
+
+#[derive(Clone)]
+enum Link {
+    /// Connections are numbered from 1 on.
+    Up { connection: MultiplexedConnection, number: u64 },
+    /// Not connected, and why the last attempt failed.
+    Down { why: Option<RedisError> },
+}
+
+/// Whether commands may be carried out twice, which happens if the connection breaks before the answer is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// Twice is as good as once: they are sent again until the timeout is over.
+    Safe,
+    /// The answer to the second time would be another; the caller decides.
+    Never,
+}
+
+/// No answer came within the timeout.
+#[derive(Debug, thiserror::Error)]
+enum NoAnswer {
+    #[error("there is no connection to {url}")]
+    Away {
+        url: Arc<str>,
+        #[source]
+        source: Option<RedisError>,
+    },
+    #[error("{url} did not answer within {timeout:?}")]
+    Silent { url: Arc<str>, timeout: Duration },
+}
+
+impl Connection {
+    /// Connects once, and keeps the connection from then on.
+    pub(super) async fn open(client: Client, url: Arc<str>, limit: Duration) -> Result<Self, RedisError> {
+        let connection = connect(&client, limit).await?;
+        let (link, link_seen) = watch::channel(Link::Down { why: None });
+        let (broken, broken_seen) = watch::channel(0);
+        let keeper = Keeper { client, url: Arc::clone(&url), timeout: limit, link, broken: broken_seen };
+        io::spawn(keeper.run(connection));
+        Ok(Self { link: link_seen, broken: Arc::new(broken), url, timeout: limit })
+    }
+
+    /// Sends `commands` in one piece and gives their answers, in order. Errors that the server reports are among
+    /// the answers. Fails within the timeout if the connection is or goes away.
+    pub(super) async fn send(&self, commands: Arc<Pipeline>, repeat: Repeat) -> Result<Vec<Value>, BoxError> {
+        let connection = self.clone();
+        io::run(async move { connection.exchange(&commands, repeat).await }).await
+    }
+
+    async fn exchange(mut self, commands: &Pipeline, repeat: Repeat) -> Result<Vec<Value>, BoxError> {
+        let deadline = Instant::now() + self.timeout;
+        let mut last_broken = 0;
+        loop {
+            let (mut connection, number) = self.live_after(last_broken, deadline).await?;
+            let answers = connection.send_packed_commands(commands, 0, commands.len());
+            match timeout_at(deadline, answers).await {
+                Ok(Ok(answers)) => {
+                    if answers.iter().any(is_of_wrong_server) {
+                        self.report_broken(number);
+                    }
+                    return Ok(answers);
+                }
+                Ok(Err(error)) => {
+                    self.report_broken(number);
+                    if repeat == Repeat::Never {
+                        return Err(error.into());
+                    }
+                    last_broken = number;
+                }
+                Err(_) => {
+                    self.report_broken(number);
+                    return Err(NoAnswer::Silent { url: self.url, timeout: self.timeout }.into());
+                }
+            }
+        }
+    }
+
+    /// A connection that is newer than `broken`, as soon as there is one.
+    async fn live_after(
+        &mut self,
+        broken: u64,
+        deadline: Instant,
+    ) -> Result<(MultiplexedConnection, u64), NoAnswer> {
+        let is_live = |link: &Link| matches!(link, Link::Up { number, .. } if *number > broken);
+        // The look at the link ends here, since explaining its absence takes another one.
+        let live = match timeout_at(deadline, self.link.wait_for(is_live)).await {
+            Ok(Ok(link)) => match &*link {
+                Link::Up { connection, number } => Some((connection.clone(), *number)),
+                Link::Down { .. } => None,
+            },
+            _ => None,
+        };
+        live.ok_or_else(|| NoAnswer::Away { url: Arc::clone(&self.url), source: self.why_down() })
+    }
+
+    /// Why there is no connection, if there is none.
+    fn why_down(&self) -> Option<RedisError> {
+        match &*self.link.borrow() {
+            Link::Up { .. } => None,
+            Link::Down { why } => why.clone(),
+        }
+    }
+
+    /// The error of something else that waited for this server in vain.
+    pub(super) fn no_answer(&self) -> BoxError {
+        let url = Arc::clone(&self.url);
+        match &*self.link.borrow() {
+            Link::Up { .. } => NoAnswer::Silent { url, timeout: self.timeout },
+            Link::Down { why } => NoAnswer::Away { url, source: why.clone() },
+        }
+        .into()
+    }
+
+    fn report_broken(&self, number: u64) {
+        self.broken.send_if_modified(|broken| {
+            let is_news = number > *broken;
+            *broken = (*broken).max(number);
+            is_news
+        });
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("url", &self.url).field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+/// A demoted primary refuses writes, one that was taken out of service refuses everything; the address leads to the
+/// right server again by now, or will soon.
+fn is_of_wrong_server(answer: &Value) -> bool {
+    let Value::ServerError(error) = answer else { return false };
+    matches!(error.kind(), Some(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
+}
+
+/// Connects, and makes sure that the server works for us: it answers, and knows the scripts.
+async fn connect(client: &Client, limit: Duration) -> Result<MultiplexedConnection, RedisError> {
+    // All waiting is bounded here, in one place.
+    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    let connect = async {
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut greeting = scripts::load();
+        greeting.cmd("PING");
+        greeting.exec_async(&mut connection).await?;
+        Ok(connection)
+    };
+    in_time(limit, connect).await
+}
+
+/// What `future` gives, or a timeout as an error.
+pub(super) async fn in_time<T>(
+    limit: Duration,
+    future: impl Future<Output = Result<T, RedisError>>,
+) -> Result<T, RedisError> {
+    match timeout(limit, future).await {
+        Ok(done) => done,
+        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+    }
+}
+
+/// How long a pong may take.
+pub(super) fn pong_timeout(limit: Duration) -> Duration {
+    limit.min(PONG_TIMEOUT_MAX)
+}
+
+/// Keeps the connection.
+struct Keeper {
+    client: Client,
+    url: Arc<str>,
+    timeout: Duration,
+    link: watch::Sender<Link>,
+    broken: watch::Receiver<u64>,
+}
+
+/// The last one who used the connection is gone.
+struct Abandoned;
+
+impl Keeper {
+    async fn run(mut self, mut connection: MultiplexedConnection) {
+        for number in 1.. {
+            self.link.send_replace(Link::Up { connection: connection.clone(), number });
+            let Ok(()) = self.until_broken(&mut connection, number).await else { return };
+            tracing::warn!(url = &*self.url, "the connection to the result backend was lost");
+            self.link.send_replace(Link::Down { why: None });
+            let Ok(new) = self.reconnect().await else { return };
+            connection = new;
+            tracing::info!(url = &*self.url, "connected to the result backend again");
+        }
+    }
+
+    async fn until_broken(&mut self, connection: &mut MultiplexedConnection, number: u64) -> Result<(), Abandoned> {
+        loop {
+            tokio::select! {
+                news = self.broken.changed() => {
+                    news.map_err(|_| Abandoned)?;
+                    // An operation may report late that an earlier connection broke.
+                    if *self.broken.borrow_and_update() >= number {
+                        return Ok(());
+                    }
+                }
+                () = sleep(PING_INTERVAL) => {
+                    let ping = redis::cmd("PING");
+                    let pong = ping.query_async::<Value>(connection);
+                    // An error that the server reports is an answer, too.
+                    if let Err(error) = in_time(pong_timeout(self.timeout), pong).await
+                        && error.code().is_none()
+                    {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Connects again, however long it takes.
+    async fn reconnect(&mut self) -> Result<MultiplexedConnection, Abandoned> {
+        let mut pauses = Pauses::default();
+        loop {
+            let attempt = async {
+                sleep(pauses.next()).await;
+                connect(&self.client, self.timeout).await
+            };
+            let connected = tokio::select! {
+                connected = attempt => connected,
+                () = abandoned(&mut self.broken) => return Err(Abandoned),
+            };
+            match connected {
+                Ok(connection) => return Ok(connection),
+                Err(error) => {
+                    tracing::debug!(url = &*self.url, %error, "the result backend is still away");
+                    self.link.send_replace(Link::Down { why: Some(error) });
+                }
+            }
+        }
+    }
+}
+
+/// Returns when nobody can report broken connections any more.
+async fn abandoned(broken: &mut watch::Receiver<u64>) {
+    while broken.changed().await.is_ok() {}
+}
+
+/// The pauses between attempts to connect: 50 ms at first, then twice as long each time, up to 5 s.
+pub(super) struct Pauses(Duration);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(PAUSE_MIN)
+    }
+}
+
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+impl Pauses {
+    /// The next pause: between half and all of it, so that a thousand clients do not come back in the same instant.
+    pub(super) fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(PAUSE_MAX);
+        pause.mul_f64(0.5 + jitter() / 2.0)
+    }
+}
+
+/// Evenly spread between 0 and 1; good enough to keep clients apart.
+fn jitter() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    // Each state is seeded anew.
+    (RandomState::new().hash_one(0_u8) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_bound() {
+        let mut pauses = Pauses::default();
+        for bound_ms in [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000] {
+            let bound = Duration::from_millis(bound_ms);
+            let pause = pauses.next();
+            assert!(pause <= bound && pause >= bound / 2, "{pause:?} against {bound:?}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The facts.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use redis::{Cmd, FromRedisValue, Pipeline, Value};
+
+use super::connection::Repeat;
+use super::results::failed;
+use super::{RedisBackend, keys, scripts};
+use crate::backend::{BackendError, Kv, Put};
+use crate::task::BoxError;
+
+/// How many keys the server looks at in one step of a scan, and how many values are read in one.
+const SCAN_STEP: usize = 512;
+
+impl Kv for RedisBackend {
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, BackendError>> {
+        Box::pin(async move {
+            let mut get = redis::cmd("GET");
+            get.arg(keys::fact(key));
+            let value = self.ask::<Option<Vec<u8>>>(get, Repeat::Safe).await;
+            Ok(value.map_err(failed(|| format!("the reading of {key:?}")))?.map(Bytes::from))
+        })
+    }
+
+    fn put<'a>(
+        &'a self,
+        key: &'a str,
+        value: Bytes,
+        ttl: Option<Duration>,
+    ) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(async move {
+            let mut set = redis::cmd("SET");
+            set.arg(keys::fact(key)).arg(&value[..]);
+            if let Some(ttl_ms) = keys::ttl_ms(ttl) {
+                set.arg("PX").arg(ttl_ms);
+            }
+            // Sent again, it could undo what somebody else did in between.
+            self.ask::<()>(set, Repeat::Never).await.map_err(failed(|| format!("the writing of {key:?}")))
+        })
+    }
+
+    fn compare_and_put<'a>(
+        &'a self,
+        key: &'a str,
+        expected: Option<Bytes>,
+        value: Bytes,
+        ttl: Option<Duration>,
+    ) -> BoxFuture<'a, Result<Put, BackendError>> {
+        Box::pin(async move {
+            let mut call = scripts::PUT_IF.call(&keys::fact(key));
+            call.arg(&value[..]).arg(keys::ttl_ms(ttl).unwrap_or(0));
+            if let Some(expected) = &expected {
+                call.arg(&expected[..]);
+            }
+            self.decide(call).await.map_err(failed(|| format!("the conditional writing of {key:?}")))
+        })
+    }
+
+    fn delete<'a>(&'a self, key: &'a str, expected: Option<Bytes>) -> BoxFuture<'a, Result<Put, BackendError>> {
+        Box::pin(async move {
+            let deleted = match &expected {
+                None => {
+                    let mut delete = redis::cmd("DEL");
+                    delete.arg(keys::fact(key));
+                    self.ask::<u64>(delete, Repeat::Never).await.map(|_| Put::Done)
+                }
+                Some(expected) => {
+                    let mut call = scripts::DELETE_IF.call(&keys::fact(key));
+                    call.arg(&expected[..]);
+                    self.decide(call).await
+                }
+            };
+            deleted.map_err(failed(|| format!("the deletion of {key:?}")))
+        })
+    }
+
+    /// Looks at all keys of the database, in steps; the timeout is that of one step.
+    fn scan<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, BackendError>> {
+        Box::pin(async move {
+            self.collect(prefix).await.map_err(failed(|| format!("the scan for {prefix:?}")))
+        })
+    }
+}
+
+impl RedisBackend {
+    /// The answer to one command.
+    async fn ask<T: FromRedisValue>(&self, command: Cmd, repeat: Repeat) -> Result<T, BoxError> {
+        let mut commands = Pipeline::with_capacity(1);
+        commands.add_command(command);
+        only_answer(self.connection.send(Arc::new(commands), repeat).await?)
+    }
+
+    /// The answer of a script that compares.
+    async fn decide(&self, call: Cmd) -> Result<Put, BoxError> {
+        let mut calls = Pipeline::with_capacity(1);
+        calls.add_command(call);
+        let answer = only_answer::<Vec<Value>>(scripts::call(&self.connection, calls).await?)?;
+        match <[Value; 2]>::try_from(answer) {
+            Ok([_, there]) => Ok(Put::Refused(Option::<Vec<u8>>::from_redis_value(there)?.map(Bytes::from))),
+            Err(_) => Ok(Put::Done),
+        }
+    }
+
+    async fn collect(&self, prefix: &str) -> Result<Vec<(String, Bytes)>, BoxError> {
+        let pattern = keys::facts_pattern(prefix);
+        // A scan may name a key more than once.
+        let mut found = BTreeSet::new();
+        let mut cursor = 0_u64;
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN_STEP);
+            let (next, keys) = self.ask::<(u64, Vec<Vec<u8>>)>(scan, Repeat::Safe).await?;
+            // Keys of ours are text; whatever is not, somebody else put there.
+            found.extend(keys.into_iter().filter_map(|key| String::from_utf8(key).ok()));
+            if next == 0 {
+                break;
+            }
+            cursor = next;
+        }
+        let found = Vec::from_iter(found);
+        let mut facts = Vec::with_capacity(found.len());
+        for keys in found.chunks(SCAN_STEP) {
+            let mut read = redis::cmd("MGET");
+            read.arg(keys);
+            let values = self.ask::<Vec<Option<Vec<u8>>>>(read, Repeat::Safe).await?;
+            facts.extend(keys.iter().zip(values).filter_map(|(key, value)| {
+                // A key without a value has gone meanwhile.
+                Some((keys::fact_of(key)?.to_owned(), Bytes::from(value?)))
+            }));
+        }
+        Ok(facts)
+    }
+}
+
+fn only_answer<T: FromRedisValue>(mut answers: Vec<Value>) -> Result<T, BoxError> {
+    let answer = answers.pop().ok_or("the server gave no answer")?;
+    Ok(T::from_redis_value(answer.extract_error()?)?)
+}

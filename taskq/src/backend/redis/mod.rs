@@ -1,0 +1,55 @@
+//! Results and facts in Redis (or a server that speaks like it, such as Valkey).
+//!
+//! Two connections to a server: a multiplexed one for commands ([`connection`]), and one for pub/sub that serves all
+//! watchers ([`watch`]); the second is opened when the first watcher comes. Both live on the I/O runtime, ping what
+//! is silent, and come back by themselves, however long the outage. An operation that meets an outage waits for the
+//! connection until its timeout is over, then fails.
+//!
+//! Keys and values of results are Celery's, so Python programs read them and write them. Whatever must be one
+//! atomic step is one [script](scripts). Everything else of ours is under `taskq:`.
+//!
+//! A single server or a primary with replicas; sharded clusters are not known here, since one operation touches
+//! keys of several shards.
+
+mod connection;
+mod keys;
+mod kv;
+mod refusal;
+mod results;
+mod scripts;
+mod server;
+mod watch;
+
+use std::sync::Arc;
+
+use self::connection::Connection;
+use self::watch::Watch;
+use super::{BackendError, BackendOptions};
+use crate::io;
+
+/// A result backend and Kv store in Redis. It is closed when it and the last stream of changes are dropped.
+#[derive(Debug)]
+pub struct RedisBackend {
+    connection: Connection,
+    watch: Watch,
+    options: BackendOptions,
+}
+
+impl RedisBackend {
+    /// Connects to the server at `url`, once: `redis://user:password@host:6379/0`, where everything but the host
+    /// may be absent, or `redis+unix:///path/to/socket?db=0`. An error says whether the URL, the way or the server is
+    /// to blame, and how to mend it. After this, the backend reconnects by itself for as long as it lives.
+    pub async fn connect(url: &str, options: BackendOptions) -> Result<Self, BackendError> {
+        let client = ::redis::Client::open(url).map_err(|error| refusal::of_url(url, &error))?;
+        let shown: Arc<str> = crate::error::without_password(url).into();
+        let timeout = options.timeout;
+        io::run(async move {
+            let connection = Connection::open(client.clone(), Arc::clone(&shown), timeout)
+                .await
+                .map_err(|error| refusal::of_server(&shown, &error))?;
+            let watch = Watch::new(client, connection.clone(), shown, timeout);
+            Ok(Self { connection, watch, options })
+        })
+        .await
+    }
+}

@@ -1,0 +1,129 @@
+//! What must be one atomic step, as scripts that run in the server.
+
+use std::sync::{Arc, LazyLock};
+
+use redis::{Cmd, Pipeline, Script, ServerErrorKind, Value};
+
+use super::connection::{Connection, Repeat};
+use crate::task::BoxError;
+
+/// Stores a result document and publishes it, unless what is stored must stay: `Record::may_replace` is the rule.
+/// Answers 1 if it stored and 0 if it kept.
+///
+/// KEYS: the document's key, which is the channel, too. ARGV: the document, its generation, its TTL in ms or 0.
+///
+/// Most documents are the first of their key, so that is tried first. The first bytes of a stored document say its
+/// state and generation, in our form or in Python's (with blanks); only if somebody wrote it in another order is
+/// it parsed as a whole.
+const WRITE: &str = r#"
+local key, document, generation, ttl = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local function set(...)
+  if ttl == '0' then return redis.call('SET', key, document, ...) end
+  return redis.call('SET', key, document, 'PX', ttl, ...)
+end
+if not set('NX') then
+  local head = redis.call('GETRANGE', key, 0, 127)
+  local status, next, rest = string.match(head, '^{"status": ?"([A-Z]+)", ?"(%a+)": ?(%d*)')
+  local stored = 0
+  if next == 'generation' and rest ~= '' then
+    stored = tonumber(rest)
+  elseif next ~= 'result' then
+    local readable, whole = pcall(cjson.decode, redis.call('GET', key))
+    if readable and type(whole) == 'table' then
+      status, stored = whole.status, tonumber(whole.generation) or 0
+    else
+      status = nil
+    end
+  end
+  local terminal = status == 'SUCCESS' or status == 'FAILURE' or status == 'REVOKED'
+  if generation < stored or (generation == stored and terminal) then return 0 end
+  set()
+end
+redis.call('PUBLISH', key, document)
+return 1
+"#;
+
+/// Puts a value if what is there is as expected. Answers `{1}`, or `{0, what is there}`.
+///
+/// KEYS: the key. ARGV: the value, its TTL in ms or 0, and the expected value; without the last, nothing is expected.
+const COMPARE_AND_PUT: &str = r"
+local there = redis.call('GET', KEYS[1])
+if there ~= (ARGV[3] or false) then return {0, there} end
+if ARGV[2] == '0' then
+  redis.call('SET', KEYS[1], ARGV[1])
+else
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+end
+return {1}
+";
+
+/// Deletes a key if what is there is as expected. Answers as above.
+///
+/// KEYS: the key. ARGV: the expected value.
+const COMPARE_AND_DELETE: &str = r"
+local there = redis.call('GET', KEYS[1])
+if there ~= ARGV[1] then return {0, there} end
+redis.call('DEL', KEYS[1])
+return {1}
+";
+
+/// A script and the name under which the server keeps it.
+pub(super) struct Known {
+    code: &'static str,
+    hash: String,
+}
+
+impl Known {
+    fn new(code: &'static str) -> Self {
+        Self { code, hash: Script::new(code).get_hash().to_owned() }
+    }
+
+    /// A call of this script for `key`; arguments may be appended.
+    pub(super) fn call(&self, key: &str) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&self.hash).arg(1).arg(key);
+        call
+    }
+}
+
+pub(super) static WRITE_RECORD: LazyLock<Known> = LazyLock::new(|| Known::new(WRITE));
+pub(super) static PUT_IF: LazyLock<Known> = LazyLock::new(|| Known::new(COMPARE_AND_PUT));
+pub(super) static DELETE_IF: LazyLock<Known> = LazyLock::new(|| Known::new(COMPARE_AND_DELETE));
+
+/// The commands that make the server know all scripts. Sent with each new connection.
+pub(super) fn load() -> Pipeline {
+    let mut load = Pipeline::new();
+    for script in [&WRITE_RECORD, &PUT_IF, &DELETE_IF] {
+        load.cmd("SCRIPT").arg("LOAD").arg(script.code).ignore();
+    }
+    load
+}
+
+/// Sends calls of scripts in one piece and gives their answers, in order.
+///
+/// A server forgets its scripts when somebody tells it to; then they are loaded again, and the calls that it did not
+/// know are repeated.
+pub(super) async fn call(connection: &Connection, calls: Pipeline) -> Result<Vec<Value>, BoxError> {
+    let calls = Arc::new(calls);
+    let mut answers = connection.send(Arc::clone(&calls), Repeat::Never).await?;
+    let unknown: Vec<usize> = (0..answers.len()).filter(|&at| is_unknown_script(&answers[at])).collect();
+    if unknown.is_empty() {
+        return Ok(answers);
+    }
+    let mut again = load();
+    let loads = again.len();
+    for (at, call) in calls.cmd_iter().enumerate() {
+        if unknown.binary_search(&at).is_ok() {
+            again.add_command(call.clone());
+        }
+    }
+    let repeated = connection.send(Arc::new(again), Repeat::Never).await?;
+    for (at, answer) in unknown.into_iter().zip(repeated.into_iter().skip(loads)) {
+        answers[at] = answer;
+    }
+    Ok(answers)
+}
+
+fn is_unknown_script(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
+}

@@ -1,0 +1,328 @@
+//! Changes, pushed: one pub/sub connection for all watchers.
+//!
+//! An actor on the I/O runtime owns the connection and knows who watches what. A watcher is told that it is
+//! subscribed only when Redis has confirmed it. When the connection breaks, the actor connects again, subscribes to
+//! everything that is still watched, and then reads what is stored of it, so that what was written meanwhile is not
+//! missed.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use redis::aio::PubSubSink;
+use redis::{Client, Msg, RedisError, Value};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::connection::{Connection, PING_INTERVAL, Pauses, in_time, pong_timeout};
+use super::{keys, results};
+use crate::backend::Changes;
+use crate::codec::result;
+use crate::io;
+use crate::message::{Record, TaskId};
+use crate::task::BoxError;
+
+/// How many changes wait for a slow watcher. When more come, it misses the oldest, never the newest: a terminal
+/// record is the last of its generation and reaches everybody.
+const CHANGES_PENDING_MAX: usize = 16;
+
+/// How many channels one command subscribes to.
+const CHANNELS_PER_COMMAND_MAX: usize = 256;
+
+/// Where watchers ask.
+#[derive(Clone)]
+pub(super) struct Watch {
+    /// Without a bound of its own: each watcher has at most two commands in it. When the last sender goes, so does
+    /// the actor.
+    commands: mpsc::UnboundedSender<Command>,
+    connection: Connection,
+    timeout: Duration,
+}
+
+enum Command {
+    Subscribe { id: TaskId, reply: Reply },
+    /// A watcher of this task is gone.
+    Gone { id: TaskId },
+}
+
+type Reply = oneshot::Sender<Result<broadcast::Receiver<Arc<Record>>, RedisError>>;
+
+impl Watch {
+    pub(super) fn new(client: Client, connection: Connection, url: Arc<str>, limit: Duration) -> Self {
+        let (commands, incoming) = mpsc::unbounded_channel();
+        let actor =
+            Actor { client, connection: connection.clone(), url, timeout: limit, incoming, watched: HashMap::new() };
+        io::spawn(actor.run());
+        Self { commands, connection, timeout: limit }
+    }
+
+    /// The changes of one task from now on. Returns when Redis has confirmed the subscription, or fails within the
+    /// timeout.
+    pub(super) async fn subscribe(&self, id: &TaskId) -> Result<Changes, BoxError> {
+        let (reply, answer) = oneshot::channel();
+        // The actor runs for as long as there are senders; if it is gone, the answer says so.
+        let _ = self.commands.send(Command::Subscribe { id: id.clone(), reply });
+        let (commands, id, limit) = (self.commands.clone(), id.clone(), self.timeout);
+        // The timer must not hang on the caller's runtime, whose clock may stand still.
+        let answer = io::run(async move { timeout(limit, answer).await }).await;
+        let receiver = match answer {
+            Ok(Ok(subscribed)) => subscribed?,
+            Ok(Err(_)) | Err(_) => return Err(self.connection.no_answer()),
+        };
+        let watcher = Watcher { receiver: Some(receiver), id, commands };
+        Ok(Box::pin(stream::unfold(watcher, Watcher::next)))
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
+}
+
+/// One watcher of one task.
+struct Watcher {
+    /// Taken only when the watcher is dropped.
+    receiver: Option<broadcast::Receiver<Arc<Record>>>,
+    id: TaskId,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Watcher {
+    async fn next(mut self) -> Option<(Record, Self)> {
+        loop {
+            match self.receiver.as_mut()?.recv().await {
+                Ok(record) => return Some((Arc::unwrap_or_clone(record), self)),
+                // It was too slow for some records; newer ones follow.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        // First, so that the actor does not count it any more.
+        self.receiver = None;
+        // If the actor is gone, there is no subscription to give up.
+        let _ = self.commands.send(Command::Gone { id: self.id.clone() });
+    }
+}
+
+/// Owns the connection.
+struct Actor {
+    client: Client,
+    connection: Connection,
+    url: Arc<str>,
+    timeout: Duration,
+    incoming: mpsc::UnboundedReceiver<Command>,
+    watched: HashMap<TaskId, Watched>,
+}
+
+struct Watched {
+    changes: broadcast::Sender<Arc<Record>>,
+    /// Who asked and was not answered yet.
+    waiting: Vec<Reply>,
+    /// Whether Redis confirmed the subscription on the present connection.
+    confirmed: bool,
+}
+
+/// Why a session with the server ended.
+enum Ended {
+    /// The last watcher and the backend are gone.
+    Abandoned,
+    /// The connection broke, or could not be made.
+    Broken(BoxError),
+}
+
+impl From<RedisError> for Ended {
+    fn from(error: RedisError) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+impl Actor {
+    async fn run(mut self) {
+        let mut pauses = Pauses::default();
+        loop {
+            if self.watched.is_empty() {
+                // Nobody watches: there is nothing to connect for.
+                match self.incoming.recv().await {
+                    Some(command) => drop(self.take(command)),
+                    None => return,
+                }
+                continue;
+            }
+            let Err(ended) = self.session(&mut pauses).await;
+            match ended {
+                Ended::Abandoned => return,
+                Ended::Broken(error) => {
+                    tracing::warn!(url = &*self.url, %error, "the connection for watchers of results is gone");
+                }
+            }
+            if self.pause(pauses.next()).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Connects, catches up, and then passes changes on until the connection breaks.
+    async fn session(&mut self, pauses: &mut Pauses) -> Result<std::convert::Infallible, Ended> {
+        for watched in self.watched.values_mut() {
+            watched.confirmed = false;
+        }
+        let pubsub = in_time(self.timeout, self.client.get_async_pubsub()).await?;
+        let (mut sink, mut messages) = pubsub.split();
+        let earlier = self.watched.iter().filter(|(_, watched)| watched.changes.receiver_count() > 0);
+        let earlier: Vec<TaskId> = earlier.map(|(id, _)| id.clone()).collect();
+        self.subscribe_all(&mut sink, Vec::new()).await?;
+        self.catch_up(&earlier).await?;
+        *pauses = Pauses::default();
+
+        let mut commands = Vec::new();
+        let mut next_ping = Instant::now() + PING_INTERVAL;
+        loop {
+            tokio::select! {
+                message = messages.next() => match message {
+                    Some(message) => self.pass_on(&message),
+                    None => return Err(Ended::Broken("the server closed it".into())),
+                },
+                count = self.incoming.recv_many(&mut commands, CHANNELS_PER_COMMAND_MAX) => {
+                    if count == 0 {
+                        return Err(Ended::Abandoned);
+                    }
+                    let unwatched = commands.drain(..).filter_map(|command| self.take(command)).collect();
+                    self.subscribe_all(&mut sink, unwatched).await?;
+                }
+                () = sleep_until(next_ping) => {
+                    in_time(pong_timeout(self.timeout), sink.ping::<Value>()).await?;
+                    next_ping = Instant::now() + PING_INTERVAL;
+                }
+            }
+        }
+    }
+
+    /// Waits, and takes commands meanwhile. `None`: the last sender is gone.
+    async fn pause(&mut self, pause: Duration) -> Option<()> {
+        let end = Instant::now() + pause;
+        loop {
+            tokio::select! {
+                () = sleep_until(end) => break,
+                command = self.incoming.recv() => drop(self.take(command?)),
+            }
+        }
+        // Whoever asked during the outage and gave up is not waited for.
+        self.watched.retain(|_, watched| {
+            watched.waiting.retain(|reply| !reply.is_closed());
+            watched.is_wanted()
+        });
+        Some(())
+    }
+
+    /// Notes a command. Gives the task that nobody watches any more and that Redis still sends changes of.
+    fn take(&mut self, command: Command) -> Option<TaskId> {
+        match command {
+            Command::Subscribe { id, reply } => {
+                let watched = self.watched.entry(id).or_insert_with(Watched::new);
+                if watched.confirmed {
+                    // Whoever asked may be gone already; then the next `Gone` or answer clears up.
+                    let _ = reply.send(Ok(watched.changes.subscribe()));
+                } else {
+                    watched.waiting.push(reply);
+                }
+                None
+            }
+            Command::Gone { id } => match self.watched.entry(id) {
+                Entry::Occupied(watched) if !watched.get().is_wanted() => {
+                    let (id, watched) = watched.remove_entry();
+                    watched.confirmed.then_some(id)
+                }
+                _ => None,
+            },
+        }
+    }
+
+    /// Gives up the subscriptions to `unwatched`, and subscribes to whatever is watched and not confirmed.
+    async fn subscribe_all(&mut self, sink: &mut PubSubSink, unwatched: Vec<TaskId>) -> Result<(), Ended> {
+        self.unsubscribe(sink, &unwatched).await?;
+        let wanted = self.watched.iter().filter(|(_, watched)| !watched.confirmed);
+        let wanted: Vec<TaskId> = wanted.map(|(id, _)| id.clone()).collect();
+        let mut in_vain = Vec::new();
+        for ids in wanted.chunks(CHANNELS_PER_COMMAND_MAX) {
+            let channels: Vec<String> = ids.iter().map(keys::result).collect();
+            let subscribed = in_time(self.timeout, sink.subscribe(channels)).await;
+            match &subscribed {
+                // The connection is at fault: those who wait are answered by the next one.
+                Err(error) if error.code().is_none() => return subscribed.map_err(Ended::from),
+                _ => {}
+            }
+            for id in ids {
+                let Some(watched) = self.watched.get_mut(id) else { continue };
+                watched.confirmed = subscribed.is_ok();
+                for reply in watched.waiting.drain(..) {
+                    // Whoever asked may have given up.
+                    let _ = reply.send(subscribed.clone().map(|()| watched.changes.subscribe()));
+                }
+                if subscribed.is_err() || !watched.is_wanted() {
+                    self.watched.remove(id);
+                    in_vain.push(id.clone());
+                }
+            }
+        }
+        self.unsubscribe(sink, &in_vain).await
+    }
+
+    async fn unsubscribe(&self, sink: &mut PubSubSink, ids: &[TaskId]) -> Result<(), Ended> {
+        // Without a channel the command would end all subscriptions.
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let channels: Vec<String> = ids.iter().map(keys::result).collect();
+        Ok(in_time(self.timeout, sink.unsubscribe(channels)).await?)
+    }
+
+    /// Tells the watchers of these tasks what is stored now.
+    async fn catch_up(&self, ids: &[TaskId]) -> Result<(), Ended> {
+        let documents = results::documents(&self.connection, ids).await.map_err(Ended::Broken)?;
+        for (id, document) in ids.iter().zip(documents) {
+            if let Some(document) = document {
+                self.tell(id, &document);
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_on(&self, message: &Msg) {
+        if let Some(id) = keys::task_of(message.get_channel_name()) {
+            self.tell(&id, message.get_payload_bytes());
+        }
+    }
+
+    fn tell(&self, id: &TaskId, document: &[u8]) {
+        let Some(watched) = self.watched.get(id) else { return };
+        match result::decode(id, document) {
+            // Fails only if the last watcher is just going away.
+            Ok(record) => drop(watched.changes.send(Arc::new(record))),
+            Err(error) => tracing::warn!(
+                task = id.as_str(),
+                error = &error as &dyn std::error::Error,
+                "a result cannot be read and is not passed on"
+            ),
+        }
+    }
+}
+
+impl Watched {
+    fn new() -> Self {
+        Self { changes: broadcast::Sender::new(CHANGES_PENDING_MAX), waiting: Vec::new(), confirmed: false }
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.waiting.is_empty() || self.changes.receiver_count() > 0
+    }
+}
+

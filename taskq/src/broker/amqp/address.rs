@@ -1,0 +1,141 @@
+//! The broker's URL, and what goes wrong with it, said so that it can be mended.
+
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{Error, ErrorKind};
+
+use crate::broker::BrokerError;
+use crate::error::without_password;
+
+/// lapin allocates 64 frames a connection; with the broker's default of 128 KiB an idle process would take 20 MB.
+pub(super) const FRAME_MAX: u32 = 16 << 10;
+
+/// What brokers allow by default, and so the largest header table that any client may have sent.
+pub(super) const FRAME_MAX_WIDE: u32 = 128 << 10;
+
+/// In seconds. A peer that is silent twice as long is taken for dead.
+const HEARTBEAT: u16 = 10;
+
+/// Where the broker is, and how to speak of it.
+#[derive(Clone)]
+pub(super) struct Address {
+    pub(super) uri: AMQPUri,
+    /// Without the password.
+    pub(super) shown: String,
+    /// Whether the URL names a `frame_max`.
+    frame_max_given: bool,
+}
+
+impl Address {
+    /// Reads `amqp://user:password@host:port/vhost?heartbeat=…&frame_max=…`.
+    pub(super) fn parse(url: &str) -> Result<Self, BrokerError> {
+        let shown = without_password(url);
+        let unusable = |why: String| BrokerError::Url { url: shown.clone(), why };
+        let mut uri: AMQPUri = url.parse().map_err(|why: String| {
+            unusable(format!("{why}; write amqp://user:password@host:5672/vhost, special characters as %40 and the like"))
+        })?;
+        if uri.scheme == AMQPScheme::AMQPS {
+            return Err(unusable("TLS is not built in; write amqp://, or put a TLS proxy in between".to_owned()));
+        }
+        // The parser knows only names and takes `[::1]` for none at all.
+        if let Some(host) = ipv6_host(url) {
+            host.clone_into(&mut uri.authority.host);
+        }
+        // `amqp://host/` means the default virtual host to people and to Celery, and an empty name to nobody.
+        if uri.vhost.is_empty() {
+            "/".clone_into(&mut uri.vhost);
+        }
+        let frame_max_given = uri.query.frame_max.is_some();
+        uri.query.frame_max.get_or_insert(FRAME_MAX);
+        uri.query.heartbeat.get_or_insert(HEARTBEAT);
+        Ok(Self { uri, shown, frame_max_given })
+    }
+
+    /// The same, for a connection that has to take larger frames than we like.
+    pub(super) fn wide(&self) -> AMQPUri {
+        let mut uri = self.uri.clone();
+        if !self.frame_max_given {
+            uri.query.frame_max = Some(FRAME_MAX_WIDE);
+        }
+        uri
+    }
+
+    /// What it means that the connection could not be opened. `None`: in time.
+    pub(super) fn refusal(&self, error: Option<&Error>) -> BrokerError {
+        let (url, place) = (self.shown.clone(), format!("{}:{}", self.uri.authority.host, self.uri.authority.port));
+        let user = &self.uri.authority.userinfo.username;
+        match error.map(Error::kind) {
+            None => BrokerError::Unreachable { url, why: format!("{place} takes the connection and says nothing; is it RabbitMQ's AMQP port?") },
+            Some(ErrorKind::IOError(cause)) => {
+                let mend = match cause.kind() {
+                    std::io::ErrorKind::ConnectionRefused => "nothing listens there; start RabbitMQ, or correct host and port",
+                    std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::UnexpectedEof => {
+                        "it hangs up; is it RabbitMQ's AMQP port?"
+                    }
+                    _ => "correct host and port, or see whether the machine is up",
+                };
+                BrokerError::Unreachable { url, why: format!("{place}: {cause}; {mend}") }
+            }
+            Some(ErrorKind::ProtocolError(cause)) => {
+                let text = cause.get_message().to_string();
+                let why = if text.starts_with("ACCESS_REFUSED") {
+                    format!("it does not accept user {user:?} with this password; correct them, or run `rabbitmqctl change_password {user}`")
+                } else if text.starts_with("NOT_ALLOWED") && text.contains("not found") {
+                    format!("it has no virtual host {:?}; correct the end of the URL (the default is /%2f), or run `rabbitmqctl add_vhost`", self.uri.vhost)
+                } else if text.starts_with("NOT_ALLOWED") {
+                    format!("{text}; run `rabbitmqctl set_permissions -p {} {user} '.*' '.*' '.*'`", self.uri.vhost)
+                } else {
+                    text
+                };
+                BrokerError::Refused { url, why }
+            }
+            Some(_) => BrokerError::Unreachable {
+                url,
+                why: format!("{place}: {}; is it RabbitMQ's AMQP port?", error.expect("its kind is there")),
+            },
+        }
+    }
+}
+
+fn ipv6_host(url: &str) -> Option<&str> {
+    let authority = url.split("://").nth(1)?.split(['/', '?']).next()?;
+    let host = authority.rsplit('@').next()?;
+    host.strip_prefix('[')?.split(']').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read_as_people_mean_them() {
+        for (url, host, port, vhost) in [
+            ("amqp://localhost", "localhost", 5672, "/"),
+            ("amqp://localhost/", "localhost", 5672, "/"),
+            ("amqp://localhost//", "localhost", 5672, "/"),
+            ("amqp://localhost/%2f", "localhost", 5672, "/"),
+            ("amqp://u:p@10.0.0.1:5673/prod", "10.0.0.1", 5673, "prod"),
+            ("amqp://u:p@[::1]:5673/prod?heartbeat=3", "::1", 5673, "prod"),
+        ] {
+            let uri = Address::parse(url).expect(url).uri;
+            assert_eq!((uri.authority.host.as_str(), uri.authority.port, uri.vhost.as_str()), (host, port, vhost), "{url}");
+        }
+    }
+
+    #[test]
+    fn frames_are_small_unless_the_url_says_otherwise() {
+        let address = Address::parse("amqp://localhost").expect("it is a URL");
+        assert_eq!((address.uri.query.frame_max, address.wide().query.frame_max), (Some(FRAME_MAX), Some(FRAME_MAX_WIDE)));
+        assert_eq!(address.uri.query.heartbeat, Some(HEARTBEAT));
+        let address = Address::parse("amqp://localhost?frame_max=65536&heartbeat=3").expect("it is a URL");
+        assert_eq!((address.uri.query.frame_max, address.wide().query.frame_max), (Some(65_536), Some(65_536)));
+        assert_eq!(address.uri.query.heartbeat, Some(3));
+    }
+
+    #[test]
+    fn errors_do_not_show_passwords() {
+        for url in ["amqp://u:secret@host:port/", "amqps://u:secret@host", "amqp://u:secret@host?heartbeat=x"] {
+            let error = Address::parse(url).err().expect(url).to_string();
+            assert!(!error.contains("secret") && error.lines().count() <= 2, "{error}");
+        }
+    }
+}

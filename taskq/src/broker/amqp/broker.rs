@@ -1,0 +1,250 @@
+//! The adapter: the port's requests, each handed to the part that carries it out.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{self, BoxFuture};
+use lapin::options::QueuePurgeOptions;
+use tokio::sync::OnceCell;
+use tokio::time::{self, Instant};
+
+use super::address::Address;
+use super::browse::browse;
+use super::consume::{Control, consume};
+use super::greeting;
+use super::link::Link;
+use super::publish::Publisher;
+use super::session::Session;
+use super::topology::{DeclareFault, Topology};
+use crate::broker::{
+    Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, ConsumptionControl, Declared, Publication,
+    PublishError, QueueSpec, QueueStats,
+};
+use crate::io;
+
+/// The pause before a request is tried again that a lost connection spoiled.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long closing waits for what is still to be sent.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A client of a RabbitMQ broker.
+pub struct AmqpBroker(Arc<Core>);
+
+struct Core {
+    address: Address,
+    options: BrokerOptions,
+    topology: Arc<Topology>,
+    publisher: Publisher,
+    publish_link: Arc<Link>,
+    consume_link: OnceCell<Arc<Link>>,
+    consumptions: Mutex<Vec<Weak<Control>>>,
+}
+
+impl AmqpBroker {
+    /// Connects to `url`: `amqp://user:password@host:port/vhost`, with `?heartbeat=` in seconds (default 10) and
+    /// `&frame_max=` in bytes (default 16384) where needed. An error says what is wrong and how to mend it; after
+    /// the first success, lost connections are mended without end.
+    pub async fn connect(url: &str, options: BrokerOptions) -> Result<Self, BrokerError> {
+        let address = Address::parse(url)?;
+        let name = format!("{} publish", options.name);
+        let publish_link = io::run(Link::open(address.clone(), name)).await?;
+        let topology = Arc::new(Topology::new(options.strict));
+        let publisher = Publisher::start(Arc::clone(&publish_link), Arc::clone(&topology), &options);
+        Ok(Self(Arc::new(Core {
+            address,
+            options,
+            topology,
+            publisher,
+            publish_link,
+            consume_link: OnceCell::new(),
+            consumptions: Mutex::default(),
+        })))
+    }
+}
+
+impl Core {
+    async fn consume_link(&self) -> Result<Arc<Link>, BrokerError> {
+        let name = format!("{} consume", self.options.name);
+        self.consume_link.get_or_try_init(|| Link::open(self.address.clone(), name)).await.cloned()
+    }
+
+    /// The link for requests: the publishing one, unless the broker reads nothing from it and there is another.
+    async fn link_for_requests(&self) -> Arc<Link> {
+        match self.consume_link.get() {
+            Some(consume) if self.publish_link.is_blocked() => Arc::clone(consume),
+            _ => Arc::clone(&self.publish_link),
+        }
+    }
+
+    /// Carries out a request, on the next connection if this one is lost meanwhile.
+    async fn request<T, F>(
+        &self,
+        what: impl FnOnce() -> String,
+        request: impl Fn(Arc<Session>) -> F,
+    ) -> Result<T, DeclareFault>
+    where
+        F: Future<Output = Result<T, DeclareFault>>,
+    {
+        let deadline = Instant::now() + self.options.publish_timeout;
+        loop {
+            let link = self.link_for_requests().await;
+            let Ok(session) = time::timeout_at(deadline, link.session()).await else {
+                let source = "the connection is being mended".into();
+                return Err(DeclareFault::Broker(BrokerError::Failed { what: what(), source }));
+            };
+            let session = session.ok_or(DeclareFault::Broker(BrokerError::Closed))?;
+            match request(session).await {
+                Err(DeclareFault::Fault(fault)) if !fault.is_refusal() && Instant::now() < deadline => {
+                    time::sleep(RETRY_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// The port's error for a request that concerned one queue.
+    fn queue_fault(fault: DeclareFault, queue: &str, what: String) -> BrokerError {
+        match fault {
+            DeclareFault::Fault(fault) if fault.code() == Some(404) => {
+                BrokerError::NoQueue { queue: queue.to_owned() }
+            }
+            fault => fault.during(what),
+        }
+    }
+
+    async fn declare(&self, spec: &QueueSpec) -> Result<Declared, BrokerError> {
+        let what = || format!("declaring the queue {:?}", spec.name);
+        let declared = self.request(what, |session| async move { self.topology.declare(&session, spec).await }).await;
+        declared.map_err(|fault| fault.during(what()))
+    }
+
+    async fn consume(&self, queues: &[Arc<str>], prefetch: u16) -> Result<Consumption, BrokerError> {
+        let link = self.consume_link().await?;
+        let (consumption, control) = consume(link, Arc::clone(&self.topology), queues, prefetch).await?;
+        let mut consumptions = self.consumptions.lock().unwrap_or_else(PoisonError::into_inner);
+        consumptions.retain(|consumption| consumption.strong_count() > 0);
+        consumptions.push(Arc::downgrade(&control));
+        Ok(consumption)
+    }
+
+    async fn browse(&self, queue: &str, limit: usize) -> Result<Browse, BrokerError> {
+        QueueSpec::check_name(queue)?;
+        let what = || format!("looking into the queue {queue:?}");
+        let session = self.consume_link().await?.session().await.ok_or(BrokerError::Closed)?;
+        browse(session, queue, limit).await.map_err(|fault| Self::queue_fault(fault.into(), queue, what()))
+    }
+
+    async fn stats(&self, queue: &str) -> Result<QueueStats, BrokerError> {
+        QueueSpec::check_name(queue)?;
+        let what = || format!("counting the queue {queue:?}");
+        let count = self.request(what, |session| async move { Ok(session.count(queue).await?) }).await;
+        let (ready, consumers) = count.map_err(|fault| Self::queue_fault(fault, queue, what()))?;
+        Ok(QueueStats { ready: ready.into(), consumers: consumers.into() })
+    }
+
+    async fn purge(&self, queue: &str) -> Result<u64, BrokerError> {
+        QueueSpec::check_name(queue)?;
+        let what = || format!("purging the queue {queue:?}");
+        let purge = |session: Arc<Session>| async move {
+            let options = QueuePurgeOptions::default();
+            Ok(session.on_scratch(|channel| async move { channel.queue_purge(queue.into(), options).await }).await?)
+        };
+        let purged = self.request(what, purge).await.map_err(|fault| Self::queue_fault(fault, queue, what()))?;
+        Ok(purged.into())
+    }
+
+    async fn info(&self) -> Result<BrokerInfo, BrokerError> {
+        let address = self.address.clone();
+        let asked = tokio::task::spawn_blocking(move || greeting::ask(&address)).await;
+        let asked = asked.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()));
+        asked.map_err(|source| BrokerError::Failed { what: "telling its version".to_owned(), source: source.into() })
+    }
+
+    async fn close(&self) {
+        let consumptions = std::mem::take(&mut *self.consumptions.lock().unwrap_or_else(PoisonError::into_inner));
+        let consumptions: Vec<_> = consumptions.iter().filter_map(Weak::upgrade).collect();
+        let sent = future::join(
+            self.publisher.close(),
+            future::join_all(consumptions.iter().map(|consumption| consumption.close())),
+        );
+        if time::timeout(CLOSE_PATIENCE, sent).await.is_err() {
+            tracing::warn!("the client was closed before everything could be sent");
+        }
+        self.publish_link.close().await;
+        if let Some(link) = self.consume_link.get() {
+            link.close().await;
+        }
+    }
+}
+
+impl Drop for Core {
+    /// What was handed over is still sent: the publishing task ends by itself, and its connection with it.
+    /// Consumptions that are still held go on.
+    fn drop(&mut self) {
+        let held = std::mem::take(&mut *self.consumptions.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(link) = self.consume_link.get()
+            && held.iter().all(|consumption| consumption.strong_count() == 0)
+        {
+            link.abandon();
+        }
+    }
+}
+
+impl Broker for AmqpBroker {
+    fn declare<'a>(&'a self, spec: &'a QueueSpec) -> BoxFuture<'a, Result<Declared, BrokerError>> {
+        // The usual case, for every call that names a queue, is that it was declared before.
+        if let Some(declared) = self.0.topology.declared(spec) {
+            return future::ready(Ok(declared)).boxed();
+        }
+        let (core, spec) = (Arc::clone(&self.0), spec.clone());
+        io::run(async move { core.declare(&spec).await }).boxed()
+    }
+
+    fn publish(&self, publication: Publication) -> BoxFuture<'static, Result<(), PublishError>> {
+        self.0.publisher.publish(publication)
+    }
+
+    fn consume<'a>(
+        &'a self,
+        queues: &'a [Arc<str>],
+        prefetch: u16,
+    ) -> BoxFuture<'a, Result<Consumption, BrokerError>> {
+        let (core, queues) = (Arc::clone(&self.0), queues.to_vec());
+        io::run(async move { core.consume(&queues, prefetch).await }).boxed()
+    }
+
+    fn browse<'a>(&'a self, queue: &'a str, limit: usize) -> BoxFuture<'a, Result<Browse, BrokerError>> {
+        let (core, queue) = (Arc::clone(&self.0), queue.to_owned());
+        io::run(async move { core.browse(&queue, limit).await }).boxed()
+    }
+
+    fn stats<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<QueueStats, BrokerError>> {
+        let (core, queue) = (Arc::clone(&self.0), queue.to_owned());
+        io::run(async move { core.stats(&queue).await }).boxed()
+    }
+
+    fn purge<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<u64, BrokerError>> {
+        let (core, queue) = (Arc::clone(&self.0), queue.to_owned());
+        io::run(async move { core.purge(&queue).await }).boxed()
+    }
+
+    fn info(&self) -> BoxFuture<'_, Result<BrokerInfo, BrokerError>> {
+        let core = Arc::clone(&self.0);
+        io::run(async move { core.info().await }).boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        let core = Arc::clone(&self.0);
+        io::run(async move { core.close().await }).boxed()
+    }
+}
+
+impl fmt::Debug for AmqpBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AmqpBroker").field("broker", &self.0.address.shown).finish_non_exhaustive()
+    }
+}

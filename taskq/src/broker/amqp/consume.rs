@@ -1,0 +1,365 @@
+//! The supervisor of a consumption: opens its channel and its consumers, and opens them again whatever happened.
+//!
+//! One channel carries all queues of a consumption, with one consumer each. A queue that cannot be consumed from for
+//! the moment is tried again by itself and stops no other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use lapin::Channel;
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{self, Instant};
+
+use super::deliveries::{Deliveries, Sources};
+use super::link::Link;
+use super::session::{Fault, Session};
+use super::settle::ChannelSettler;
+use super::topology::{DeclareFault, Topology};
+use crate::broker::{BrokerError, Consumption, ConsumptionControl};
+use crate::io;
+
+/// How often the channel's state is looked at, and queues are tried again.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often the broker is asked something on the channel, since silence there can also mean that it is dead.
+const PROBE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The first wait before a queue is tried again, and the longest.
+const RETRY_MIN: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(15);
+
+/// What a supervisor may be told.
+pub(super) enum Command {
+    /// A consumer has ended.
+    Vacant,
+    SetPrefetch(u16),
+    Stop,
+    Close(oneshot::Sender<()>),
+}
+
+/// Begins to consume. Returns when every queue was tried once; an error if one of them does not exist.
+pub(super) async fn consume(
+    link: Arc<Link>,
+    topology: Arc<Topology>,
+    queues: &[Arc<str>],
+    prefetch: u16,
+) -> Result<(Consumption, Arc<Control>), BrokerError> {
+    let sources = Sources::new(queues);
+    let (commands, inbox) = mpsc::unbounded_channel();
+    let (ready, first) = oneshot::channel();
+    let supervisor = Supervisor {
+        link: Arc::clone(&link),
+        topology,
+        sources: Arc::clone(&sources),
+        inbox,
+        prefetch,
+        retries: HashMap::new(),
+        ready: Some(ready),
+    };
+    io::spawn(supervisor.run());
+    first.await.unwrap_or(Err(BrokerError::Closed))?;
+    // The supervisor does not keep the commands alive: when stream and control are gone, it ends.
+    let commands = Arc::new(commands);
+    let control = Arc::new(Control { link, sources: Arc::clone(&sources), commands: Arc::clone(&commands) });
+    let deliveries = Box::pin(Deliveries { sources, commands });
+    Ok((Consumption { deliveries, control: Arc::clone(&control) as Arc<dyn ConsumptionControl> }, control))
+}
+
+/// Steers a consumption.
+pub(super) struct Control {
+    link: Arc<Link>,
+    sources: Arc<Sources>,
+    commands: Arc<mpsc::UnboundedSender<Command>>,
+}
+
+impl Control {
+    fn tell(&self, command: Command) -> bool {
+        self.commands.send(command).is_ok()
+    }
+}
+
+impl ConsumptionControl for Control {
+    fn set_prefetch(&self, prefetch: u16) {
+        self.tell(Command::SetPrefetch(prefetch));
+    }
+
+    fn stop(&self) {
+        self.sources.stop();
+        self.tell(Command::Stop);
+    }
+
+    fn is_live(&self) -> bool {
+        !self.sources.is_stopping() && self.sources.complete.load(Ordering::Acquire) && self.link.is_open()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        async move {
+            self.sources.stop();
+            let (done, closed) = oneshot::channel();
+            if self.tell(Command::Close(done)) {
+                // Either way the supervisor has ended.
+                let _ = closed.await;
+            }
+        }
+        .boxed()
+    }
+}
+
+struct Supervisor {
+    link: Arc<Link>,
+    topology: Arc<Topology>,
+    sources: Arc<Sources>,
+    inbox: mpsc::UnboundedReceiver<Command>,
+    prefetch: u16,
+    /// Queues that could not be consumed from: when to try again, and how long to wait after that.
+    retries: HashMap<Arc<str>, (Instant, Duration)>,
+    /// For the outcome of the first attempt.
+    ready: Option<oneshot::Sender<Result<(), BrokerError>>>,
+}
+
+/// A channel and what belongs to it.
+struct Line {
+    session: Arc<Session>,
+    channel: Channel,
+    settler: Arc<ChannelSettler>,
+}
+
+/// Why a channel is left.
+enum Leave {
+    /// It is gone.
+    Lost(String),
+    /// Nobody needs it any more.
+    Done(Option<oneshot::Sender<()>>),
+}
+
+impl Supervisor {
+    async fn run(mut self) {
+        let done = loop {
+            let line = match self.open().await {
+                Ok(line) => line,
+                Err(done) => break done,
+            };
+            match self.attend(&line).await {
+                Leave::Lost(reason) => {
+                    line.settler.end();
+                    for (queue, _) in self.sources.tags() {
+                        self.topology.doubt(&queue);
+                    }
+                    self.sources.clear();
+                    tracing::warn!(reason, "consuming is interrupted");
+                }
+                Leave::Done(done) => {
+                    self.sources.end();
+                    line.settler.flush();
+                    // The answer means that the broker has taken the settlements, and put the rest back.
+                    if let Err(fault) = line.session.ask(line.channel.close(200, "closed".into())).await {
+                        tracing::debug!(%fault, "the channel ended by itself");
+                    }
+                    line.settler.end();
+                    break done;
+                }
+            }
+        };
+        self.sources.end();
+        if let Some(done) = done {
+            // Nobody has to wait for it.
+            let _ = done.send(());
+        }
+    }
+
+    /// Opens a channel, however long that takes. An error means that nobody needs it any more.
+    async fn open(&mut self) -> Result<Line, Option<oneshot::Sender<()>>> {
+        let mut pause = Duration::ZERO;
+        loop {
+            let (link, prefetch) = (Arc::clone(&self.link), self.prefetch);
+            let opening = async move {
+                time::sleep(pause).await;
+                let session = link.session().await?;
+                Some(open_channel(&session, prefetch).await.map(|channel| (session, channel)))
+            };
+            let mut opening = std::pin::pin!(opening);
+            let opened = loop {
+                tokio::select! {
+                    opened = &mut opening => break opened,
+                    command = self.inbox.recv() => match command {
+                        Some(Command::SetPrefetch(prefetch)) => self.prefetch = prefetch,
+                        Some(Command::Vacant) => {}
+                        // Nothing is fetched while there is no channel, so stopping is the end of it.
+                        Some(Command::Stop) => self.sources.end(),
+                        Some(Command::Close(done)) => return Err(Some(done)),
+                        None => return Err(None),
+                    },
+                }
+            };
+            match opened {
+                None => return Err(None),
+                Some(Ok((session, channel))) => {
+                    let settler = ChannelSettler::new(channel.clone(), prefetch);
+                    let line = Line { session, channel, settler };
+                    if prefetch != self.prefetch {
+                        self.change_prefetch(&line).await;
+                    }
+                    return Ok(line);
+                }
+                Some(Err(fault)) => {
+                    if let Some(ready) = self.ready.take() {
+                        // Whoever asked may not be waiting any more.
+                        let _ = ready.send(Err(fault.during("opening a channel")));
+                        return Err(None);
+                    }
+                    pause = (pause * 2).clamp(RETRY_MIN, RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    /// Consumes over one channel for as long as it is there and needed.
+    async fn attend(&mut self, line: &Line) -> Leave {
+        let mut watch = time::interval(WATCH_INTERVAL);
+        let mut probe = time::interval_at(Instant::now() + PROBE_INTERVAL, PROBE_INTERVAL);
+        let mut lost = std::pin::pin!(line.session.lost());
+        self.fill(line).await;
+        loop {
+            if !line.channel.status().connected() {
+                return Leave::Lost("the broker closed the channel".to_owned());
+            }
+            tokio::select! {
+                reason = &mut lost => return Leave::Lost(reason.to_string()),
+                command = self.inbox.recv() => match command {
+                    Some(Command::Vacant) => {
+                        for queue in self.sources.vacant() {
+                            self.topology.doubt(&queue);
+                        }
+                        self.fill(line).await;
+                    }
+                    Some(Command::SetPrefetch(prefetch)) => {
+                        if prefetch != self.prefetch && !self.sources.is_stopping() {
+                            self.prefetch = prefetch;
+                            self.change_prefetch(line).await;
+                        }
+                    }
+                    Some(Command::Stop) => {
+                        self.cancel_all(line).await;
+                        self.sources.end();
+                        line.settler.flush();
+                    }
+                    Some(Command::Close(done)) => {
+                        self.cancel_all(line).await;
+                        return Leave::Done(Some(done));
+                    }
+                    None => return Leave::Done(None),
+                },
+                _ = watch.tick() => self.fill(line).await,
+                _ = probe.tick() => {
+                    // Harmless, since it only concerns consumers to come; and a fault shows in the channel's state.
+                    if let Err(fault) = line.session.ask(line.channel.basic_qos(self.prefetch, BasicQosOptions::default())).await {
+                        tracing::debug!(%fault, "the channel for consuming does not answer");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Consumes from every queue that lacks a consumer and whose time has come.
+    async fn fill(&mut self, line: &Line) {
+        if self.sources.is_stopping() {
+            return;
+        }
+        for queue in self.sources.vacant() {
+            if self.retries.get(&queue).is_some_and(|(at, _)| *at > Instant::now()) {
+                continue;
+            }
+            match self.consume_from(line, &queue).await {
+                Ok(()) => {
+                    if self.retries.remove(&queue).is_some() {
+                        tracing::info!(queue = &*queue, "consuming again");
+                    }
+                }
+                Err(error) if self.ready.is_some() && matches!(error, BrokerError::NoQueue { .. } | BrokerError::Mismatch { .. }) => {
+                    if let Some(ready) = self.ready.take() {
+                        // Whoever asked may not be waiting any more.
+                        let _ = ready.send(Err(error));
+                    }
+                    return;
+                }
+                Err(error) => {
+                    let pause = self.retries.get(&queue).map_or(RETRY_MIN, |(_, pause)| (*pause * 2).min(RETRY_MAX));
+                    tracing::warn!(
+                        queue = &*queue, error = &error as &dyn std::error::Error, again_in = ?pause,
+                        "cannot consume from the queue"
+                    );
+                    self.retries.insert(queue, (Instant::now() + pause, pause));
+                    if !line.channel.status().connected() {
+                        return;
+                    }
+                }
+            }
+        }
+        if let Some(ready) = self.ready.take() {
+            let _ = ready.send(Ok(()));
+        }
+    }
+
+    async fn consume_from(&self, line: &Line, queue: &Arc<str>) -> Result<(), BrokerError> {
+        let what = || format!("consuming from {queue:?}");
+        let fault = |fault: Fault| match fault.code() {
+            Some(404) => BrokerError::NoQueue { queue: queue.to_string() },
+            _ => fault.during(what()),
+        };
+        if let Some(spec) = self.topology.spec(queue) {
+            match self.topology.declare(&line.session, &spec).await {
+                Ok(_) => {}
+                // It may be there all the same, with rights to read it and not to declare it.
+                Err(DeclareFault::Fault(fault)) if fault.is_refusal() => {
+                    tracing::warn!(queue = &**queue, %fault, "cannot declare the queue");
+                }
+                Err(fault) => return Err(fault.during(what())),
+            }
+        }
+        // Asked on another channel, because this one, and everybody's messages on it, would not survive a no.
+        line.session.count(queue).await.map_err(|answer| {
+            self.topology.doubt(queue);
+            fault(answer)
+        })?;
+        let options = BasicConsumeOptions::default();
+        let consuming = line.channel.basic_consume((&**queue).into(), "".into(), options, FieldTable::default());
+        let consumer = line.session.ask(consuming).await.map_err(fault)?;
+        self.sources.install(queue, consumer, Arc::clone(&line.settler));
+        Ok(())
+    }
+
+    /// A consumer's prefetch cannot be changed, so all are cancelled and made anew. What the old ones have is read
+    /// before what the new ones get.
+    async fn change_prefetch(&mut self, line: &Line) {
+        line.settler.set_prefetch(self.prefetch);
+        if let Err(fault) = line.session.ask(line.channel.basic_qos(self.prefetch, BasicQosOptions::default())).await {
+            tracing::debug!(%fault, "the prefetch was not changed");
+            return;
+        }
+        self.cancel_all(line).await;
+        self.fill(line).await;
+    }
+
+    /// Cancels all consumers. What they have fetched stays readable.
+    async fn cancel_all(&self, line: &Line) {
+        for (queue, tag) in self.sources.tags() {
+            if let Err(fault) = line.session.ask(line.channel.basic_cancel(tag, BasicCancelOptions::default())).await {
+                // Only a lost channel refuses that, and then everything is cleared.
+                tracing::debug!(%fault, "a consumer was not cancelled");
+            }
+            self.sources.retire(&queue);
+        }
+    }
+}
+
+async fn open_channel(session: &Session, prefetch: u16) -> Result<Channel, Fault> {
+    let channel = session.channel().await?;
+    session.ask(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+    Ok(channel)
+}

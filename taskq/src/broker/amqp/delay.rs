@@ -1,0 +1,182 @@
+//! The delay ladder: how a message waits in the broker, and nowhere else.
+//!
+//! There are 28 levels. Level `L` is a queue whose messages expire after 100 ms × 2^L and then go one level down, and
+//! an exchange that decides, by one digit of the routing key, whether a message waits here or passes. The key is the
+//! delay in units of 100 ms, as 28 binary digits from the top, followed by the name of the queue where the message
+//! is to arrive. In one queue all messages wait equally long, so none stands in another's way.
+//!
+//! ```text
+//! taskq.delay.27  --1-->  [27: waits 155 days]  --.
+//!        | 0                                       v
+//!        '----------------------------------->  taskq.delay.26  ...  taskq.delay.0  -->  taskq.delay.delivery  -->  queue
+//! ```
+//!
+//! The last exchange knows the queues by patterns of exactly 28 words and then the name. A pattern that allowed any
+//! number of words there would give the messages of `eu.mail` to `mail` as well. What no pattern wants goes to the
+//! dead queue by the exchange's alternate, since a message that cannot leave a level would stand in the way of all
+//! that come after it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use lapin::types::{AMQPValue, FieldTable};
+
+use super::topology::DEAD_EXCHANGE;
+
+/// How many levels there are, and so digits in a key.
+pub(super) const LEVELS: u32 = 28;
+
+/// The length of the lowest level in milliseconds, and so the grain of delays.
+const UNIT_MS: u64 = 100;
+
+/// The longest delay in units. A longer one would need a 29th digit, which every pattern would take for the name.
+const UNITS_MAX: u32 = (1 << LEVELS) - 1;
+
+/// Where messages come off the ladder.
+pub(super) const DELIVERY_EXCHANGE: &str = "taskq.delay.delivery";
+
+/// The name of a level's exchange, and of its queue.
+pub(super) fn level_name(level: u32) -> String {
+    format!("taskq.delay.{level}")
+}
+
+/// Where messages go that leave `level`.
+pub(super) fn below(level: u32) -> String {
+    if level == 0 { DELIVERY_EXCHANGE.to_owned() } else { level_name(level - 1) }
+}
+
+/// Which messages wait on `level`: those with a one in its place.
+pub(super) fn waits(level: u32) -> String {
+    digit(level, '1')
+}
+
+/// Which messages pass `level`: those with a zero in its place.
+pub(super) fn passes(level: u32) -> String {
+    digit(level, '0')
+}
+
+fn digit(level: u32, digit: char) -> String {
+    format!("{}{digit}.#", "*.".repeat((LEVELS - 1 - level) as usize))
+}
+
+/// Which messages are for `queue`, after the ladder.
+pub(super) fn arrives(queue: &str) -> String {
+    format!("{}{queue}", "*.".repeat(LEVELS as usize))
+}
+
+/// The arguments of a level's queue.
+pub(super) fn level_arguments(level: u32) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    let ttl = i64::try_from(UNIT_MS << level).expect("28 levels of 100 ms are far below 2^63");
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(ttl));
+    arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(below(level).into()));
+    // A level that dropped messages while the next one cannot take them would lose tasks.
+    arguments.insert("x-dead-letter-strategy".into(), AMQPValue::LongString("at-least-once".into()));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    arguments
+}
+
+/// The arguments of the exchange where messages come off the ladder.
+pub(super) fn delivery_arguments() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("alternate-exchange".into(), AMQPValue::LongString(DEAD_EXCHANGE.into()));
+    arguments
+}
+
+/// The exchange and the routing key that make a message arrive in `queue` after `delay`. Rounded up to 100 ms; a
+/// delay beyond the ladder's 310 days is cut to them, and whoever reads the message early sends it round again.
+pub(super) fn route(delay: Duration, queue: &str) -> (String, String) {
+    let units = units(delay);
+    // Entering at the highest level that is needed gives the same path as from the top.
+    (level_name(31 - units.leading_zeros()), key(units, queue))
+}
+
+fn units(delay: Duration) -> u32 {
+    let units = delay.as_nanos().div_ceil(u128::from(UNIT_MS) * 1_000_000);
+    u32::try_from(units).unwrap_or(UNITS_MAX).clamp(1, UNITS_MAX)
+}
+
+fn key(units: u32, queue: &str) -> String {
+    let mut key = String::with_capacity(2 * LEVELS as usize + queue.len());
+    for level in (0..LEVELS).rev() {
+        write!(key, "{}.", units >> level & 1).expect("writing into a string cannot fail");
+    }
+    key + queue
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A topic exchange's idea of whether a key fits a pattern.
+    fn fits(pattern: &[&str], key: &[&str]) -> bool {
+        match pattern.split_first() {
+            None => key.is_empty(),
+            Some((&"#", rest)) => (0..=key.len()).any(|from| fits(rest, &key[from..])),
+            Some((&word, rest)) => key
+                .split_first()
+                .is_some_and(|(first, others)| (word == "*" || word == *first) && fits(rest, others)),
+        }
+    }
+
+    fn matches(pattern: &str, key: &str) -> bool {
+        fits(&pattern.split('.').collect::<Vec<_>>(), &key.split('.').collect::<Vec<_>>())
+    }
+
+    /// Walks the ladder as the broker would, and says how long that takes in milliseconds.
+    fn walk(exchange: &str, key: &str) -> u64 {
+        let mut level: u32 = exchange.rsplit('.').next().and_then(|level| level.parse().ok()).expect("a level's name");
+        let mut waited = 0;
+        loop {
+            assert_ne!(matches(&waits(level), key), matches(&passes(level), key), "level {level}, key {key}");
+            if matches(&waits(level), key) {
+                waited += UNIT_MS << level;
+            }
+            match level.checked_sub(1) {
+                Some(next) => level = next,
+                None => return waited,
+            }
+        }
+    }
+
+    #[test]
+    fn routes_are_as_drawn() {
+        let (exchange, key) = route(Duration::from_millis(501), "mail");
+        assert_eq!(exchange, "taskq.delay.2");
+        assert_eq!(key, format!("{}1.1.0.mail", "0.".repeat(25)));
+        assert_eq!(route(Duration::from_millis(1), "q").0, "taskq.delay.0");
+        assert_eq!(route(Duration::MAX, "q"), ("taskq.delay.27".to_owned(), format!("{}q", "1.".repeat(28))));
+        assert_eq!(waits(27), "1.#");
+        assert_eq!(passes(26), "*.0.#");
+        assert_eq!(waits(0), format!("{}1.#", "*.".repeat(27)));
+        assert_eq!((below(1).as_str(), below(0).as_str()), ("taskq.delay.0", "taskq.delay.delivery"));
+    }
+
+    #[test]
+    fn the_longest_name_leaves_room() {
+        let (_, key) = route(Duration::MAX, &"q".repeat(190));
+        assert!(key.len() <= 255 && arrives(&"q".repeat(190)).len() <= 255);
+    }
+
+    proptest! {
+        #[test]
+        fn never_early_and_less_than_a_unit_late(ms in 1..26_843_545_500_u64, queue in "[a-z]{1,5}(\\.[a-z]{1,5}){0,2}") {
+            let (exchange, key) = route(Duration::from_millis(ms), &queue);
+            prop_assert_eq!(key.split('.').count(), 28 + queue.split('.').count());
+            let waited = walk(&exchange, &key);
+            prop_assert!(waited >= ms && waited < ms + UNIT_MS, "asked {}, waited {}", ms, waited);
+        }
+
+        #[test]
+        fn a_message_arrives_in_its_queue_and_in_no_other(
+            queue in "[ab01]{1,2}(\\.[ab01]{1,2}){0,3}", other in "[ab01]{1,2}(\\.[ab01]{1,2}){0,3}", ms in 1..100_000_u64,
+        ) {
+            let (_, key) = route(Duration::from_millis(ms), &queue);
+            prop_assert!(matches(&arrives(&queue), &key));
+            prop_assert_eq!(matches(&arrives(&other), &key), other == queue);
+        }
+    }
+}

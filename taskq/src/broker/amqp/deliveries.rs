@@ -1,0 +1,241 @@
+//! The stream of a consumption: lapin's consumers, read where the reader is.
+//!
+//! There is no queue and no task between lapin and the reader; that hop would cost more than all the rest. So the
+//! consumers lie under a lock that the reader takes for each message and the supervisor takes to replace them.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+use futures_util::{FutureExt, Stream, StreamExt};
+use lapin::types::ShortString;
+use tokio::sync::mpsc;
+
+use super::consume::Command;
+use super::convert;
+use super::settle::ChannelSettler;
+use crate::broker::{Acker, Delivery, Settlement, Settler};
+
+/// How many messages in a row may come from one queue while others may have some, too.
+const RUN_MAX: u32 = 16;
+
+/// What the reader and the supervisor of a consumption share.
+pub(super) struct Sources {
+    inner: Mutex<Inner>,
+    waker: AtomicWaker,
+    phase: AtomicU8,
+    /// All queues are being consumed from.
+    pub(super) complete: AtomicBool,
+}
+
+const RUNNING: u8 = 0;
+const STOPPING: u8 = 1;
+const ENDED: u8 = 2;
+
+#[derive(Default)]
+struct Inner {
+    slots: Vec<Slot>,
+    next: usize,
+    run: u32,
+}
+
+/// The consumers of one queue.
+struct Slot {
+    queue: Arc<str>,
+    /// Cancelled, with messages that came before that. They are older than what the current one has.
+    draining: VecDeque<Source>,
+    current: Option<Source>,
+}
+
+struct Source {
+    consumer: lapin::Consumer,
+    settler: Arc<ChannelSettler>,
+}
+
+impl Sources {
+    /// Without consumers yet.
+    pub(super) fn new(queues: &[Arc<str>]) -> Arc<Self> {
+        let slot = |queue: &Arc<str>| Slot { queue: Arc::clone(queue), draining: VecDeque::new(), current: None };
+        Arc::new(Self {
+            inner: Mutex::new(Inner { slots: queues.iter().map(slot).collect(), next: 0, run: 0 }),
+            waker: AtomicWaker::new(),
+            phase: AtomicU8::new(RUNNING),
+            complete: AtomicBool::new(false),
+        })
+    }
+
+    /// The queues that nobody consumes from at the moment.
+    pub(super) fn vacant(&self) -> Vec<Arc<str>> {
+        self.lock().slots.iter().filter(|slot| slot.current.is_none()).map(|slot| Arc::clone(&slot.queue)).collect()
+    }
+
+    /// The tags of the consumers at work, by queue.
+    pub(super) fn tags(&self) -> Vec<(Arc<str>, ShortString)> {
+        let inner = self.lock();
+        let tag = |slot: &Slot| slot.current.as_ref().map(|source| (Arc::clone(&slot.queue), source.consumer.tag()));
+        inner.slots.iter().filter_map(tag).collect()
+    }
+
+    /// Puts a new consumer to work.
+    pub(super) fn install(&self, queue: &str, consumer: lapin::Consumer, settler: Arc<ChannelSettler>) {
+        let mut inner = self.lock();
+        if let Some(slot) = inner.slots.iter_mut().find(|slot| &*slot.queue == queue) {
+            slot.current = Some(Source { consumer, settler });
+        }
+        let complete = inner.slots.iter().all(|slot| slot.current.is_some());
+        self.complete.store(complete, Ordering::Release);
+        drop(inner);
+        self.waker.wake();
+    }
+
+    /// The consumer of `queue` was cancelled; what it has is still to be read.
+    pub(super) fn retire(&self, queue: &str) {
+        if let Some(slot) = self.lock().slots.iter_mut().find(|slot| &*slot.queue == queue) {
+            slot.draining.extend(slot.current.take());
+        }
+    }
+
+    /// The channel is gone. What was not read will come again.
+    pub(super) fn clear(&self) {
+        let mut inner = self.lock();
+        for slot in &mut inner.slots {
+            slot.draining.clear();
+            slot.current = None;
+        }
+        self.complete.store(false, Ordering::Release);
+    }
+
+    /// Whether the stream is to give nothing out any more.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.phase.load(Ordering::Acquire) != RUNNING
+    }
+
+    /// Gives nothing out any more.
+    pub(super) fn stop(&self) {
+        self.phase.fetch_max(STOPPING, Ordering::AcqRel);
+    }
+
+    /// Gives back what was not read, and ends the stream. The consumers must have been cancelled.
+    pub(super) fn end(&self) {
+        self.stop();
+        let mut inner = self.lock();
+        for slot in &mut inner.slots {
+            for mut source in slot.draining.drain(..).chain(slot.current.take()) {
+                while let Some(Some(Ok(delivery))) = source.consumer.next().now_or_never() {
+                    source.settler.settle(delivery.delivery_tag, Settlement::Requeue);
+                }
+            }
+        }
+        self.complete.store(false, Ordering::Release);
+        self.phase.store(ENDED, Ordering::Release);
+        drop(inner);
+        self.waker.wake();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The messages of a consumption.
+pub(super) struct Deliveries {
+    pub(super) sources: Arc<Sources>,
+    pub(super) commands: Arc<mpsc::UnboundedSender<Command>>,
+}
+
+impl Stream for Deliveries {
+    type Item = Delivery;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        let mut inner = self.sources.lock();
+        match self.sources.phase.load(Ordering::Acquire) {
+            RUNNING => {
+                if let Some(delivery) = inner.poll(context, &self.commands) {
+                    return Poll::Ready(Some(delivery));
+                }
+            }
+            STOPPING => {}
+            _ => return Poll::Ready(None),
+        }
+        // Under the lock, under which the supervisor replaces what was just polled.
+        self.sources.waker.register(context.waker());
+        match self.sources.phase.load(Ordering::Acquire) {
+            ENDED => Poll::Ready(None),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl Inner {
+    fn poll(&mut self, context: &mut Context<'_>, commands: &mpsc::UnboundedSender<Command>) -> Option<Delivery> {
+        let count = self.slots.len();
+        for offset in 0..count {
+            let at = (self.next + offset) % count;
+            if let Some(delivery) = self.slots[at].poll(context, commands) {
+                self.run = if offset == 0 { self.run + 1 } else { 1 };
+                self.next = at;
+                if self.run >= RUN_MAX {
+                    (self.next, self.run) = (at + 1, 0);
+                }
+                return Some(delivery);
+            }
+        }
+        None
+    }
+}
+
+impl Slot {
+    fn poll(&mut self, context: &mut Context<'_>, commands: &mpsc::UnboundedSender<Command>) -> Option<Delivery> {
+        while let Some(source) = self.draining.front_mut() {
+            match source.poll(context, &self.queue) {
+                Poll::Ready(Some(delivery)) => return Some(delivery),
+                Poll::Ready(None) => self.draining.pop_front(),
+                // Its end is on its way.
+                Poll::Pending => return None,
+            };
+        }
+        match self.current.as_mut()?.poll(context, &self.queue) {
+            Poll::Ready(Some(delivery)) => Some(delivery),
+            Poll::Ready(None) => {
+                self.current = None;
+                // The supervisor may have ended, and then needs no telling.
+                let _ = commands.send(Command::Vacant);
+                None
+            }
+            Poll::Pending => None,
+        }
+    }
+}
+
+impl Source {
+    /// The next message; `None` once the consumer gives no more.
+    fn poll(&mut self, context: &mut Context<'_>, queue: &Arc<str>) -> Poll<Option<Delivery>> {
+        match self.consumer.poll_next_unpin(context) {
+            // A message whose channel is gone is already on its way to somebody else.
+            Poll::Ready(Some(Ok(delivery))) if !delivery.acker.poisoned() => {
+                Poll::Ready(Some(delivery_of(delivery, queue, &self.settler)))
+            }
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// lapin's delivery as ours.
+pub(super) fn delivery_of(
+    delivery: lapin::message::Delivery,
+    queue: &Arc<str>,
+    settler: &Arc<ChannelSettler>,
+) -> Delivery {
+    let (message, delivery_count) = convert::from_amqp(&delivery.properties, delivery.data, queue);
+    Delivery {
+        queue: Arc::clone(queue),
+        message,
+        redelivered: delivery.redelivered,
+        delivery_count,
+        acker: Acker::new(Arc::clone(settler) as Arc<dyn Settler>, delivery.delivery_tag),
+    }
+}

@@ -1,0 +1,94 @@
+//! What the broker says of itself when it is greeted. lapin hears it and tells nobody, so it is asked for once more.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::time::Duration;
+
+use lapin::types::AMQPValue;
+use lapin::types::parsing::parse_field_table;
+
+use super::address::Address;
+use crate::broker::BrokerInfo;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Frame header (type, channel, size), class and method, protocol version.
+const FRAME_HEADER: usize = 7;
+const BEFORE_TABLE: usize = 6;
+
+/// Greetings are some hundred bytes.
+const SIZE_MAX: usize = 64 << 10;
+
+/// Greets the broker and hangs up. Blocks for at most some seconds. The broker's log will have a line about it.
+pub(super) fn ask(address: &Address) -> std::io::Result<BrokerInfo> {
+    let authority = &address.uri.authority;
+    let place = (authority.host.as_str(), authority.port).to_socket_addrs()?.next();
+    let place = place.ok_or_else(|| std::io::Error::other("the host has no address"))?;
+    let mut stream = TcpStream::connect_timeout(&place, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.write_all(b"AMQP\x00\x00\x09\x01")?;
+    let mut header = [0; FRAME_HEADER];
+    stream.read_exact(&mut header)?;
+    let size = u32::from_be_bytes([header[3], header[4], header[5], header[6]]) as usize;
+    if header[0] != 1 || !(BEFORE_TABLE..SIZE_MAX).contains(&size) {
+        return Err(std::io::Error::other("this is no AMQP 0-9-1"));
+    }
+    let mut greeting = vec![0; size];
+    stream.read_exact(&mut greeting)?;
+    let (_, table) = parse_field_table(&greeting[BEFORE_TABLE..])
+        .map_err(|error| std::io::Error::other(format!("the greeting cannot be read: {error:?}")))?;
+    let text = |key: &str| match table.inner().get(key) {
+        Some(AMQPValue::LongString(text)) => text.to_string(),
+        _ => "unknown".to_owned(),
+    };
+    let (product, version) = (text("product"), text("version"));
+    let capabilities = capabilities(&product, &version);
+    Ok(BrokerInfo { product, version, capabilities })
+}
+
+/// What a version can and cannot do, as far as it matters here.
+fn capabilities(product: &str, version: &str) -> Vec<String> {
+    let mut numbers = version.split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
+    let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else {
+        return vec![format!("unknown version {version:?}; made for RabbitMQ 3.10 to 4.x")];
+    };
+    if product != "RabbitMQ" {
+        return vec![format!("{product} is not RabbitMQ, for which this was made")];
+    }
+    let since = |major_since, minor_since, yes: &str, no: &str| {
+        if (major, minor) >= (major_since, minor_since) { yes } else { no }.to_owned()
+    };
+    let mut lines = vec![
+        since(3, 10, "quorum queues with at-least-once dead-lettering and delays", "too old: quorum queues need 3.10 to dead-letter safely"),
+        since(3, 12, "consumer timeout can be set per queue", "consumer timeout only for the whole broker"),
+        since(4, 0, "quorum queues know two priorities", "priorities on classic queues only"),
+    ];
+    if (major, minor) >= (4, 0) {
+        lines.push("delivery limit of 20 where a queue sets none; taskq's queues set 1000".to_owned());
+    }
+    if (major, minor) >= (4, 3) {
+        lines.push("delayed retry in quorum queues (not used), strict priorities 0 to 31".to_owned());
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::capabilities;
+
+    #[test]
+    fn versions_tell_what_can_be_done() {
+        for (version, expected) in [
+            ("3.9.1", "too old"),
+            ("3.10.8", "only for the whole broker"),
+            ("3.13.7", "per queue"),
+            ("4.0.2", "two priorities"),
+            ("4.3.0-beta.1", "delayed retry"),
+            ("nightly", "unknown version"),
+        ] {
+            assert!(capabilities("RabbitMQ", version).join("\n").contains(expected), "{version}");
+        }
+        assert!(capabilities("LavinMQ", "2.0.0")[0].contains("not RabbitMQ"));
+    }
+}

@@ -1,0 +1,272 @@
+//! One open connection, until it is lost.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::uri::AMQPUri;
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
+use tokio::sync::watch;
+use tokio::time;
+
+use super::address::Address;
+use crate::broker::BrokerError;
+use crate::io;
+use crate::task::BoxError;
+
+/// How long the broker may take to let us in.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the broker may take to answer one request. lapin can wait for ever.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The same, where there is reason to think that it will not.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often the state of the connection is looked at. lapin does not report every loss.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// An open connection. It is lost once, and never comes back; [`Link`](super::link::Link) opens the next.
+pub(super) struct Session {
+    connection: Connection,
+    lost: watch::Sender<Option<Arc<str>>>,
+    blocked: watch::Sender<Option<Arc<str>>>,
+    scratch: tokio::sync::Mutex<Option<Channel>>,
+    deaf: AtomicBool,
+    /// Why lapin gave the connection up, in its words.
+    last_error: Mutex<Option<String>>,
+}
+
+/// A request that was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("{0}")]
+    Amqp(#[from] lapin::Error),
+    #[error("the broker did not answer within {}", humantime::format_duration(ANSWER_TIMEOUT))]
+    Silence,
+    #[error("the broker takes nothing on this connection at the moment ({0})")]
+    Blocked(Arc<str>),
+}
+
+impl Session {
+    /// Opens a connection. To be called on the I/O runtime, where all of lapin's tasks then live.
+    pub(super) async fn open(address: &Address, uri: AMQPUri, name: &str) -> Result<Arc<Self>, BrokerError> {
+        // lapin's recovery stays off; the room's description says why.
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        let connection = match time::timeout(CONNECT_TIMEOUT, Connection::connect_uri(uri, properties)).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(address.refusal(Some(&error))),
+            Err(_) => return Err(address.refusal(None)),
+        };
+        let session = Arc::new(Self {
+            connection,
+            lost: watch::Sender::new(None),
+            blocked: watch::Sender::new(None),
+            scratch: tokio::sync::Mutex::default(),
+            deaf: AtomicBool::new(false),
+            last_error: Mutex::default(),
+        });
+        io::spawn(observe(Arc::downgrade(&session), Box::pin(session.connection.events_listener())));
+        Ok(session)
+    }
+
+    /// The largest frame this connection may carry, in bytes.
+    pub(super) fn frame_max(&self) -> usize {
+        self.connection.configuration().frame_max() as usize
+    }
+
+    /// Why the broker takes no messages on this connection at the moment, if so.
+    pub(super) fn blocked(&self) -> Option<Arc<str>> {
+        self.blocked.borrow().clone()
+    }
+
+    /// Changes whenever the broker starts or stops taking messages.
+    pub(super) fn blocked_changes(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.blocked.subscribe()
+    }
+
+    /// Whether the connection is still there, as far as is known.
+    pub(super) fn is_open(&self) -> bool {
+        self.lost.borrow().is_none() && self.connection.status().connected()
+    }
+
+    /// Returns once the connection is lost, with the reason.
+    pub(super) async fn lost(&self) -> Arc<str> {
+        let mut lost = self.lost.subscribe();
+        let reason = lost.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        reason.unwrap_or_else(|| "it was closed".into())
+    }
+
+    /// Gives the connection up.
+    pub(super) fn fail(&self, reason: &str) {
+        self.lost.send_if_modified(|lost| {
+            let first = lost.is_none();
+            if first {
+                *lost = Some(reason.into());
+            }
+            first
+        });
+    }
+
+    /// Whether the connection broke over a frame that was larger than it may carry.
+    pub(super) fn broke_over_frame(&self) -> bool {
+        self.last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_deref()
+            .is_some_and(|error| error.contains("frame too large"))
+    }
+
+    /// Waits for the answer to one request. A broker that does not answer is as good as gone, unless it is known to
+    /// take nothing because of an alarm.
+    pub(super) async fn ask<T>(&self, request: impl Future<Output = lapin::Result<T>>) -> Result<T, Fault> {
+        match time::timeout(ANSWER_TIMEOUT, request).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => match self.blocked() {
+                Some(reason) => Err(Fault::Blocked(reason)),
+                None => {
+                    self.fail("the broker does not answer");
+                    Err(Fault::Silence)
+                }
+            },
+        }
+    }
+
+    /// A new channel.
+    pub(super) async fn channel(&self) -> Result<Channel, Fault> {
+        self.ask(self.connection.create_channel()).await
+    }
+
+    /// A new channel on which publications are confirmed.
+    pub(super) async fn confirming_channel(&self) -> Result<Channel, Fault> {
+        let channel = self.channel().await?;
+        self.ask(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        Ok(channel)
+    }
+
+    /// Runs `request` on a channel that may be closed by it, as brokers answer most faults. One at a time.
+    pub(super) async fn on_scratch<T, F>(&self, request: impl FnOnce(Channel) -> F) -> Result<T, Fault>
+    where
+        F: Future<Output = lapin::Result<T>>,
+    {
+        let mut scratch = self.scratch.lock().await;
+        let channel = match scratch.take().filter(|channel| channel.status().connected()) {
+            Some(channel) => channel,
+            None => self.channel().await?,
+        };
+        let answer = self.ask(request(channel.clone())).await;
+        if answer.is_ok() {
+            *scratch = Some(channel);
+        }
+        answer
+    }
+
+    /// Asks for a queue by name: how many messages are ready there, and how many consumers there are.
+    pub(super) async fn count(&self, queue: &str) -> Result<(u32, u32), Fault> {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let found = self
+            .on_scratch(|channel| async move { channel.queue_declare(queue.into(), options, Default::default()).await })
+            .await?;
+        Ok((found.message_count(), found.consumer_count()))
+    }
+
+    /// Finds out whether the broker still listens, and gives the connection up if it does not.
+    pub(super) async fn probe(&self) {
+        match time::timeout(PROBE_TIMEOUT, self.connection.create_channel()).await {
+            // Dropped, and so closed.
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the connection was lost while it was probed"),
+            Err(_) if self.blocked().is_some() => {}
+            Err(_) => {
+                self.deaf.store(true, Ordering::Release);
+                self.fail("the broker does not listen any more");
+            }
+        }
+    }
+
+    /// Whether it was given up only because the broker stopped listening to this one connection.
+    pub(super) fn was_deaf(&self) -> bool {
+        self.deaf.load(Ordering::Acquire)
+    }
+
+    /// Says goodbye. Bounded, since nobody may be there to answer.
+    pub(super) async fn close(&self) {
+        self.fail("it was closed");
+        if self.connection.status().connected() {
+            let goodbye = self.connection.close(200, "goodbye".into());
+            if let Ok(Err(error)) = time::timeout(Duration::from_secs(3), goodbye).await {
+                tracing::debug!(%error, "the broker did not take leave");
+            }
+        }
+    }
+}
+
+impl Fault {
+    /// The reply code, if the broker gave one.
+    pub(super) fn code(&self) -> Option<u16> {
+        match self {
+            Self::Amqp(error) => match error.kind() {
+                ErrorKind::ProtocolError(error) => Some(error.get_id()),
+                _ => None,
+            },
+            Self::Silence | Self::Blocked(_) => None,
+        }
+    }
+
+    /// The broker's words, if it gave any.
+    pub(super) fn text(&self) -> Option<String> {
+        match self {
+            Self::Amqp(error) => match error.kind() {
+                ErrorKind::ProtocolError(error) => Some(error.get_message().to_string()),
+                _ => None,
+            },
+            Self::Silence | Self::Blocked(_) => None,
+        }
+    }
+
+    /// Whether the broker said no to this very request, so that asking again is useless.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self.code(), Some(403 | 404 | 405 | 406)) || matches!(self, Self::Blocked(_))
+    }
+
+    /// The port's error for a request that was `what`.
+    pub(super) fn during(self, what: impl Into<String>) -> BrokerError {
+        BrokerError::Failed { what: what.into(), source: Box::new(self) as BoxError }
+    }
+}
+
+/// Follows the connection's events, and looks at its state now and then, until it is lost or forgotten.
+async fn observe(session: std::sync::Weak<Session>, mut events: impl futures_util::Stream<Item = Event> + Unpin) {
+    let mut interval = time::interval(WATCH_INTERVAL);
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            _ = interval.tick() => None,
+        };
+        let Some(session) = session.upgrade() else { return };
+        match event {
+            Some(Event::ConnectionBlocked(reason)) => {
+                tracing::warn!(reason, "the broker takes no messages at the moment");
+                session.blocked.send_replace(Some(reason.into()));
+            }
+            Some(Event::ConnectionUnblocked) => {
+                tracing::info!("the broker takes messages again");
+                session.blocked.send_replace(None);
+            }
+            Some(Event::Error(error)) => {
+                *session.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+            }
+            _ => {}
+        }
+        if !session.connection.status().connected() {
+            let error = session.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            session.fail(error.as_deref().unwrap_or("the connection is gone"));
+        }
+        if session.lost.borrow().is_some() {
+            return;
+        }
+    }
+}

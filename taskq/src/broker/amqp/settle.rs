@@ -1,0 +1,124 @@
+//! Carries settlements out: gathers them on whatever thread they are made, and sends them in batches.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use lapin::Channel;
+use lapin::options::{BasicAckOptions, BasicNackOptions};
+use tokio::sync::Notify;
+use tokio::time::{self, Instant};
+
+use super::ack::{Frames, Ledger};
+use crate::broker::{Settlement, Settler};
+use crate::io;
+
+/// How long a settlement waits for others.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// How many rounds without work it takes until the clock stands still.
+const IDLE_ROUNDS: u32 = 50;
+
+/// The settlements of one channel. With the channel they end: a delivery of an earlier channel has an earlier
+/// settler, so nothing stale can reach the broker, which would close the channel over it.
+pub(super) struct ChannelSettler {
+    channel: Channel,
+    ledger: Mutex<Ledger>,
+    alive: AtomicBool,
+    /// Whether the clock runs, so that only the first settlement after a rest has to wake the I/O thread.
+    ticking: AtomicBool,
+    bell: Notify,
+}
+
+impl ChannelSettler {
+    /// For a channel on which nothing was delivered yet.
+    pub(super) fn new(channel: Channel, prefetch: u16) -> Arc<Self> {
+        let settler = Arc::new(Self {
+            channel,
+            ledger: Mutex::new(Ledger::new(prefetch)),
+            alive: AtomicBool::new(true),
+            ticking: AtomicBool::new(false),
+            bell: Notify::new(),
+        });
+        io::spawn(Arc::clone(&settler).tick());
+        settler
+    }
+
+    pub(super) fn set_prefetch(&self, prefetch: u16) {
+        self.lock().set_prefetch(prefetch);
+    }
+
+    /// Sends everything that was settled so far.
+    pub(super) fn flush(&self) {
+        self.send(&mut self.lock(), true);
+    }
+
+    /// The channel is gone, and with it every delivery that came over it.
+    pub(super) fn end(&self) {
+        self.alive.store(false, Ordering::Release);
+        self.bell.notify_one();
+    }
+
+    /// Under the ledger's lock, because the broker closes the channel if two batches overtake each other: the later
+    /// one may cover a tag that the earlier one names. Not awaited, because lapin queues the frame at the first poll
+    /// and the rest would only wait for the socket; if the channel is gone, the messages come back.
+    fn send(&self, ledger: &mut Ledger, all: bool) {
+        if ledger.is_idle() {
+            return;
+        }
+        let Frames { requeue, ack_up_to, ack } = ledger.take(Instant::now(), all);
+        for tag in requeue {
+            let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+            let _ = self.channel.basic_nack(tag, options).now_or_never();
+        }
+        if let Some(tag) = ack_up_to {
+            let _ = self.channel.basic_ack(tag, BasicAckOptions { multiple: true }).now_or_never();
+        }
+        for tag in ack {
+            let _ = self.channel.basic_ack(tag, BasicAckOptions::default()).now_or_never();
+        }
+    }
+
+    /// Sends what is left over by batches that did not fill.
+    async fn tick(self: Arc<Self>) {
+        let mut idle = 0;
+        while self.alive.load(Ordering::Acquire) {
+            if idle >= IDLE_ROUNDS {
+                self.ticking.store(false, Ordering::SeqCst);
+                // Whoever settled before that line saw the clock run and did not ring.
+                if self.lock().is_idle() {
+                    self.bell.notified().await;
+                }
+                self.ticking.store(true, Ordering::SeqCst);
+                idle = 0;
+            }
+            time::sleep(PATIENCE).await;
+            let mut ledger = self.lock();
+            idle = if ledger.is_idle() { idle + 1 } else { 0 };
+            self.send(&mut ledger, false);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Settler for ChannelSettler {
+    fn settle(&self, tag: u64, settlement: Settlement) {
+        let mut ledger = self.lock();
+        let due = ledger.settle(tag, settlement);
+        if due {
+            self.send(&mut ledger, false);
+        }
+        drop(ledger);
+        if !self.ticking.load(Ordering::SeqCst) {
+            self.bell.notify_one();
+        }
+    }
+
+    fn is_current(&self) -> bool {
+        self.alive.load(Ordering::Acquire) && self.channel.status().connected()
+    }
+}

@@ -1,0 +1,348 @@
+//! What exists in the broker: queues, the dead queue, the delay ladder; how they are declared, and what is known.
+//!
+//! Declaring is done actively: a passive declaration says nothing about arguments. Where a queue exists with other
+//! arguments, the broker closes the channel and names the first difference, and the queue is used as it is.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::try_join_all;
+use lapin::options::{
+    ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, ExchangeKind};
+
+use super::delay;
+use super::session::{Fault, Session};
+use crate::broker::{BrokerError, DEAD_QUEUE, Declared, QueueKind, QueueSpec};
+
+/// Where the broker sends what it gives up. A fanout, since what arrives carries any routing key.
+pub(super) const DEAD_EXCHANGE: &str = "taskq.dead";
+
+/// Looking at a dead message and putting it back counts as a delivery; it must never be the last one.
+const DEAD_DELIVERIES_MAX: i32 = 1_000_000_000;
+
+/// How often a message of a quorum queue may come back before the broker gives it up. Newer brokers default to 20,
+/// and charge every message that a crashing worker merely held.
+const DELIVERIES_MAX: i32 = 1000;
+
+/// What was declared through one broker client, to be declared again after an outage.
+pub(super) struct Topology {
+    strict: bool,
+    known: Mutex<Known>,
+    building: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Known {
+    queues: HashMap<Arc<str>, (QueueSpec, Option<Declared>)>,
+    ladder: bool,
+}
+
+impl Topology {
+    /// Knows nothing yet. `strict`: a queue with other arguments is an error.
+    pub(super) fn new(strict: bool) -> Self {
+        Self { strict, known: Mutex::default(), building: tokio::sync::Mutex::default() }
+    }
+
+    /// What the queue was found to be when it was last declared, if nothing happened since that may have changed it.
+    pub(super) fn declared(&self, spec: &QueueSpec) -> Option<Declared> {
+        let known = self.lock();
+        let (known, declared) = known.queues.get(&spec.name)?;
+        declared.clone().filter(|_| known == spec)
+    }
+
+    /// Forgets that `queue` is there: it may not be. It is declared anew at the next occasion.
+    pub(super) fn doubt(&self, queue: &str) {
+        if let Some((_, declared)) = self.lock().queues.get_mut(queue) {
+            *declared = None;
+        }
+    }
+
+    /// Doubts everything, because the broker was away.
+    pub(super) fn doubt_all(&self) {
+        let mut known = self.lock();
+        known.ladder = false;
+        for (_, declared) in known.queues.values_mut() {
+            *declared = None;
+        }
+    }
+
+    /// Everything that was ever declared.
+    pub(super) fn specs(&self) -> Vec<QueueSpec> {
+        self.lock().queues.values().map(|(spec, _)| spec.clone()).collect()
+    }
+
+    /// How `queue` is to be declared, if it ever was.
+    pub(super) fn spec(&self, queue: &str) -> Option<QueueSpec> {
+        self.lock().queues.get(queue).map(|(spec, _)| spec.clone())
+    }
+
+    /// Makes the queue exist.
+    pub(super) async fn declare(&self, session: &Session, spec: &QueueSpec) -> Result<Declared, DeclareFault> {
+        QueueSpec::check_name(&spec.name).map_err(DeclareFault::Broker)?;
+        if let Some(declared) = self.declared(spec) {
+            return Ok(declared);
+        }
+        self.declare_dead(session).await?;
+        let declared = if &*spec.name == DEAD_QUEUE {
+            Declared::AsAsked
+        } else {
+            let declared = self.declare_queue(session, &spec.name, arguments(spec)).await?;
+            bind(session, spec).await?;
+            declared
+        };
+        self.lock().queues.insert(Arc::clone(&spec.name), (spec.clone(), Some(declared.clone())));
+        Ok(declared)
+    }
+
+    /// Whether the delay ladder is there, as far as is known.
+    pub(super) fn has_ladder(&self) -> bool {
+        self.lock().ladder
+    }
+
+    /// Forgets that the ladder is there.
+    pub(super) fn doubt_ladder(&self) {
+        self.lock().ladder = false;
+    }
+
+    /// Makes the delay ladder exist.
+    pub(super) async fn declare_ladder(&self, session: &Session) -> Result<(), Fault> {
+        let _one_at_a_time = self.building.lock().await;
+        if self.has_ladder() {
+            return Ok(());
+        }
+        session.on_scratch(ladder).await?;
+        self.lock().ladder = true;
+        Ok(())
+    }
+
+    async fn declare_dead(&self, session: &Session) -> Result<(), DeclareFault> {
+        if self.lock().queues.values().any(|(_, declared)| declared.is_some()) {
+            return Ok(());
+        }
+        session.on_scratch(dead_exchanges).await?;
+        let mut arguments = quorum();
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DEAD_DELIVERIES_MAX));
+        self.declare_queue(session, DEAD_QUEUE, arguments).await?;
+        session
+            .on_scratch(|channel| async move {
+                let options = QueueBindOptions::default();
+                channel.queue_bind(DEAD_QUEUE.into(), DEAD_EXCHANGE.into(), "".into(), options, FieldTable::default()).await
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn declare_queue(
+        &self,
+        session: &Session,
+        queue: &str,
+        arguments: FieldTable,
+    ) -> Result<Declared, DeclareFault> {
+        let answer = session
+            .on_scratch(|channel| async move {
+                channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await
+            })
+            .await;
+        let fault = match answer {
+            Ok(_) => return Ok(Declared::AsAsked),
+            Err(fault) => fault,
+        };
+        let Some(difference) = (fault.code() == Some(406)).then(|| fault.text()).flatten().as_deref().and_then(difference)
+        else {
+            return Err(fault.into());
+        };
+        if self.strict {
+            return Err(DeclareFault::Broker(BrokerError::Mismatch { queue: queue.to_owned(), difference }));
+        }
+        if !self.lock().queues.contains_key(queue) {
+            tracing::warn!(queue, difference, "the queue exists with other arguments and is used as it is");
+        }
+        Ok(Declared::Differs(difference))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a queue could not be declared.
+pub(super) enum DeclareFault {
+    /// The request failed.
+    Fault(Fault),
+    /// It will not be, and this is what to tell the caller.
+    Broker(BrokerError),
+}
+
+impl From<Fault> for DeclareFault {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl DeclareFault {
+    /// The port's error for it.
+    pub(super) fn during(self, what: impl Into<String>) -> BrokerError {
+        match self {
+            Self::Fault(fault) => fault.during(what),
+            Self::Broker(error) => error,
+        }
+    }
+}
+
+/// The arguments that `spec` asks for.
+fn arguments(spec: &QueueSpec) -> FieldTable {
+    let mut arguments = match spec.kind {
+        QueueKind::Quorum => {
+            let mut arguments = quorum();
+            arguments.insert("x-dead-letter-exchange".into(), text(DEAD_EXCHANGE));
+            arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+            arguments.insert("x-overflow".into(), text("reject-publish"));
+            arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERIES_MAX));
+            return arguments;
+        }
+        QueueKind::Classic => {
+            let mut arguments = FieldTable::default();
+            arguments.insert("x-dead-letter-exchange".into(), text(DEAD_EXCHANGE));
+            arguments
+        }
+        QueueKind::Celery => FieldTable::default(),
+    };
+    if let Some(priority) = spec.max_priority {
+        arguments.insert("x-max-priority".into(), AMQPValue::LongInt(priority.into()));
+    }
+    arguments
+}
+
+fn quorum() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), text("quorum"));
+    arguments
+}
+
+fn text(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
+}
+
+/// Binds a queue to the end of the delay ladder, whether or not there is a ladder yet, so that it never has to be
+/// remembered which queues still lack it; and a queue of Celery's to its own exchange.
+async fn bind(session: &Session, spec: &QueueSpec) -> Result<(), Fault> {
+    let name: &str = &spec.name;
+    let celery = spec.kind == QueueKind::Celery;
+    session
+        .on_scratch(|channel| async move {
+            let options = QueueBindOptions::default();
+            let key = delay::arrives(name);
+            channel
+                .queue_bind(name.into(), delay::DELIVERY_EXCHANGE.into(), key.into(), options, FieldTable::default())
+                .await?;
+            if celery {
+                exchange(&channel, name, ExchangeKind::Direct, FieldTable::default()).await?;
+                channel.queue_bind(name.into(), name.into(), name.into(), options, FieldTable::default()).await?;
+            }
+            Ok(())
+        })
+        .await
+}
+
+async fn dead_exchanges(channel: Channel) -> lapin::Result<()> {
+    exchange(&channel, DEAD_EXCHANGE, ExchangeKind::Fanout, FieldTable::default()).await?;
+    exchange(&channel, delay::DELIVERY_EXCHANGE, ExchangeKind::Topic, delay::delivery_arguments()).await
+}
+
+async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind, arguments: FieldTable) -> lapin::Result<()> {
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    channel.exchange_declare(name.into(), kind, options, arguments).await
+}
+
+/// Declares all levels, each step for all of them at once, since one by one it takes a second.
+async fn ladder(channel: Channel) -> lapin::Result<()> {
+    let channel = &channel;
+    try_join_all((0..delay::LEVELS).map(|level| async move {
+        exchange(channel, &delay::level_name(level), ExchangeKind::Topic, FieldTable::default()).await
+    }))
+    .await?;
+    try_join_all((0..delay::LEVELS).map(|level| {
+        let arguments = delay::level_arguments(level);
+        channel.queue_declare(delay::level_name(level).into(), QueueDeclareOptions::durable(), arguments)
+    }))
+    .await?;
+    try_join_all((0..delay::LEVELS).map(|level| async move {
+        let name = delay::level_name(level);
+        let (waits, passes) = (delay::waits(level).into(), delay::passes(level).into());
+        channel
+            .queue_bind(name.as_str().into(), name.as_str().into(), waits, QueueBindOptions::default(), FieldTable::default())
+            .await?;
+        let options = ExchangeBindOptions::default();
+        channel.exchange_bind(delay::below(level).into(), name.into(), passes, options, FieldTable::default()).await
+    }))
+    .await?;
+    Ok(())
+}
+
+/// Reads the broker's complaint about a queue that exists with other arguments.
+fn difference(complaint: &str) -> Option<String> {
+    let (_, rest) = complaint.split_once("inequivalent arg '")?;
+    let (argument, rest) = rest.split_once('\'')?;
+    let (_, rest) = rest.split_once("received ")?;
+    let (asked, is) = rest.split_once(" but current is ")?;
+    Some(format!("`{argument}` is {}, asked for {}", plain(is), plain(asked)))
+}
+
+/// `the value '10' of type 'signedint'` and `'10'` are both `"10"`; `none` stays.
+fn plain(value: &str) -> String {
+    match value.split('\'').nth(1) {
+        Some(value) => format!("{value:?}"),
+        None => value.trim().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaints_become_differences() {
+        for (complaint, expected) in [
+            (
+                "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received 'quorum' but current is 'classic'",
+                Some("`x-queue-type` is \"classic\", asked for \"quorum\""),
+            ),
+            (
+                "PRECONDITION_FAILED - inequivalent arg 'x-max-priority' for queue 'q' in vhost '/': received none but current is the value '10' of type 'signedint'",
+                Some("`x-max-priority` is \"10\", asked for none"),
+            ),
+            (
+                "PRECONDITION_FAILED - inequivalent arg 'x-dead-letter-exchange' for queue 'a b' in vhost '/': received the value 'taskq.dead' of type 'longstr' but current is none",
+                Some("`x-dead-letter-exchange` is none, asked for \"taskq.dead\""),
+            ),
+            ("PRECONDITION_FAILED - invalid arg 'x-overflow'", None),
+            ("", None),
+        ] {
+            assert_eq!(difference(complaint).as_deref(), expected, "{complaint}");
+        }
+    }
+
+    #[test]
+    fn celery_queues_are_declared_as_celery_does() {
+        assert_eq!(arguments(&QueueSpec::celery("celery")), FieldTable::default());
+        let spec = QueueSpec { max_priority: Some(10), ..QueueSpec::celery("celery") };
+        let mut expected = FieldTable::default();
+        expected.insert("x-max-priority".into(), AMQPValue::LongInt(10));
+        assert_eq!(arguments(&spec), expected);
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_declared_again() {
+        let topology = Topology::new(false);
+        let spec = QueueSpec::quorum("q");
+        topology.lock().queues.insert(spec.name.clone(), (spec.clone(), Some(Declared::AsAsked)));
+        assert_eq!(topology.declared(&spec), Some(Declared::AsAsked));
+        assert_eq!(topology.declared(&QueueSpec::classic("q")), None);
+        topology.doubt("q");
+        assert_eq!(topology.declared(&spec), None);
+        assert_eq!(topology.spec("q"), Some(spec));
+    }
+}

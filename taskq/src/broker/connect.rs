@@ -1,0 +1,55 @@
+//! From a URL to a broker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Broker, BrokerError, memory};
+
+/// What every broker adapter may be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerOptions {
+    /// How long a publish may take in all, with its resends. Default 30 s.
+    pub publish_timeout: Duration,
+    /// The largest body that the broker takes, in bytes. Default 128 MiB, as RabbitMQ's. What users may send is bounded
+    /// by the client's own, lower, setting.
+    pub max_message_bytes: usize,
+    /// Whether a queue that exists with other arguments is an error. Default: a warning.
+    pub strict: bool,
+    /// What the connection is called where the broker lists connections.
+    pub name: String,
+}
+
+impl Default for BrokerOptions {
+    fn default() -> Self {
+        Self {
+            publish_timeout: Duration::from_secs(30),
+            max_message_bytes: 128 << 20,
+            strict: false,
+            name: "taskq".to_owned(),
+        }
+    }
+}
+
+/// Connects to the broker at `url`: `amqp://…` or `memory:`. An error says what is wrong and how to mend it.
+pub async fn connect(url: &str, options: BrokerOptions) -> Result<Arc<dyn Broker>, BrokerError> {
+    let scheme = url.split(':').next().unwrap_or_default();
+    match scheme {
+        "memory" => Ok(memory::MemoryBroker::shared(url, options)),
+        #[cfg(feature = "amqp")]
+        "amqp" | "amqps" => Ok(amqp(url, options).await?),
+        #[cfg(not(feature = "amqp"))]
+        "amqp" | "amqps" => Err(BrokerError::Url {
+            url: crate::error::without_password(url),
+            why: "this program was built without the feature `amqp` of taskq".to_owned(),
+        }),
+        _ => Err(BrokerError::Url {
+            url: crate::error::without_password(url),
+            why: format!("the scheme {scheme:?} is not known; write amqp://user:password@host:5672/vhost or memory:"),
+        }),
+    }
+}
+
+#[cfg(feature = "amqp")]
+async fn amqp(url: &str, options: BrokerOptions) -> Result<Arc<dyn Broker>, BrokerError> {
+    super::amqp::AmqpBroker::connect(url, options).await.map(|broker| Arc::new(broker) as Arc<dyn Broker>)
+}

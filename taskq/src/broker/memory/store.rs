@@ -1,0 +1,122 @@
+//! The queues, and what is in them.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::super::{BrokerError, PublishError, QueueSpec, QueueStats};
+use super::reader::Reader;
+use crate::message::WireMessage;
+
+/// All queues of one URL.
+#[derive(Default)]
+pub(super) struct Store(Mutex<Queues>);
+
+#[derive(Default)]
+struct Queues {
+    by_name: HashMap<Arc<str>, Queue>,
+    /// Counts the messages that ever came in; keeps those of one priority in order.
+    arrivals: u64,
+}
+
+struct Queue {
+    max_priority: u8,
+    ready: BTreeMap<Place, Stored>,
+    readers: Vec<Weak<Reader>>,
+}
+
+/// A message's place in its queue: larger priorities first, then as they came. A message that comes back has its
+/// place again.
+pub(super) type Place = (Reverse<u8>, u64);
+
+/// A message in a queue.
+pub(super) struct Stored {
+    pub(super) message: WireMessage,
+    /// How often it came back.
+    pub(super) returns: u32,
+}
+
+impl Store {
+    pub(super) fn declare(&self, spec: &QueueSpec) {
+        self.lock().by_name.entry(Arc::clone(&spec.name)).or_insert_with(|| Queue {
+            max_priority: spec.max_priority.unwrap_or(0),
+            ready: BTreeMap::new(),
+            readers: Vec::new(),
+        });
+    }
+
+    /// A new reader of `queues`.
+    pub(super) fn attach(
+        self: &Arc<Self>,
+        queues: &[Arc<str>],
+        prefetch: usize,
+    ) -> Result<Arc<Reader>, BrokerError> {
+        let mut locked = self.lock();
+        if let Some(unknown) = queues.iter().find(|name| !locked.by_name.contains_key(*name)) {
+            return Err(no_queue(unknown));
+        }
+        let reader = Arc::new(Reader::new(Arc::clone(self), queues, prefetch));
+        for name in queues {
+            if let Some(queue) = locked.by_name.get_mut(name) {
+                queue.readers.push(Arc::downgrade(&reader));
+            }
+        }
+        Ok(reader)
+    }
+
+    /// Appends a message and wakes the queue's readers.
+    pub(super) fn put(&self, queue: &Arc<str>, message: WireMessage) -> Result<(), PublishError> {
+        let mut locked = self.lock();
+        locked.arrivals += 1;
+        let arrival = locked.arrivals;
+        let Some(queue) = locked.by_name.get_mut(queue) else {
+            return Err(PublishError::Unroutable { queue: queue.to_string() });
+        };
+        let priority = message.properties.priority.unwrap_or(0).min(queue.max_priority);
+        queue.ready.insert((Reverse(priority), arrival), Stored { message, returns: 0 });
+        queue.wake_readers();
+        Ok(())
+    }
+
+    /// Takes the first message out of `queue`.
+    pub(super) fn take(&self, queue: &str) -> Option<(Place, Stored)> {
+        self.lock().by_name.get_mut(queue)?.ready.pop_first()
+    }
+
+    /// Puts back what was taken and not acknowledged.
+    pub(super) fn give_back(&self, queue: &str, place: Place, mut stored: Stored) {
+        stored.returns += 1;
+        if let Some(queue) = self.lock().by_name.get_mut(queue) {
+            queue.ready.insert(place, stored);
+            queue.wake_readers();
+        }
+    }
+
+    pub(super) fn stats(&self, queue: &str) -> Result<QueueStats, BrokerError> {
+        let locked = self.lock();
+        let queue = locked.by_name.get(queue).ok_or_else(|| no_queue(queue))?;
+        let consumers = queue.readers.iter().filter_map(Weak::upgrade).filter(|reader| reader.takes()).count();
+        Ok(QueueStats { ready: queue.ready.len() as u64, consumers: consumers as u64 })
+    }
+
+    pub(super) fn purge(&self, queue: &str) -> Result<u64, BrokerError> {
+        let mut locked = self.lock();
+        let queue = locked.by_name.get_mut(queue).ok_or_else(|| no_queue(queue))?;
+        Ok(std::mem::take(&mut queue.ready).len() as u64)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    /// All of them, since the first may be at its prefetch. Those that are gone are forgotten on the way.
+    fn wake_readers(&mut self) {
+        self.readers.retain(|reader| reader.upgrade().is_some_and(|reader| reader.wake()));
+    }
+}
+
+fn no_queue(queue: &str) -> BrokerError {
+    BrokerError::NoQueue { queue: queue.to_owned() }
+}

@@ -1,0 +1,124 @@
+//! What may be passed to a task.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Call;
+use crate::task::{TaskError, TaskResult};
+
+/// A type that a task may take as a parameter: owned, and (de)serializable with serde.
+#[diagnostic::on_unimplemented(
+    message = "a task cannot take a parameter of type `{Self}`",
+    label = "this type cannot travel in a message",
+    note = "parameters are owned and travel as JSON: derive `serde::Serialize` and `serde::Deserialize` for `{Self}`"
+)]
+pub trait TaskArgument: Sized + Send + 'static {
+    #[doc(hidden)]
+    fn serialize_into(&self, buffer: &mut Vec<u8>) -> Result<(), serde_json::Error>;
+    #[doc(hidden)]
+    fn pass<R>(call: Call<R>, parameter: &'static str, arg: &Arg<Self>) -> Call<R> {
+        call.with_arg(parameter, arg)
+    }
+    #[doc(hidden)]
+    fn take(
+        arguments: &crate::task::Arguments<'_>,
+        task: &'static str,
+        index: usize,
+        parameter: &crate::task::Parameter,
+    ) -> Result<Self, crate::task::ArgumentError>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned + Send + 'static> TaskArgument for T {
+    fn serialize_into(&self, buffer: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        serde_json::to_writer(buffer, self)
+    }
+
+    fn take(
+        arguments: &crate::task::Arguments<'_>,
+        task: &'static str,
+        index: usize,
+        parameter: &crate::task::Parameter,
+    ) -> Result<Self, crate::task::ArgumentError> {
+        arguments.take(task, index, parameter)
+    }
+}
+
+/// A type that a task may give as its result.
+#[diagnostic::on_unimplemented(
+    message = "a task cannot return `{Self}`",
+    label = "this type cannot travel in a message",
+    note = "results travel as JSON: derive `serde::Serialize` and `serde::Deserialize` for `{Self}`",
+    note = "if it is an alias of `Result`, write `Result<T, E>`, or give it a name that ends in `Result`"
+)]
+pub trait TaskOutput: Sized + Send + 'static {
+    #[doc(hidden)]
+    fn to_json(&self) -> Result<crate::message::Json, serde_json::Error>;
+    #[doc(hidden)]
+    fn from_json(json: &str) -> Result<Self, serde_json::Error>;
+    /// What an attempt that gave this comes to.
+    #[doc(hidden)]
+    fn settle(&self) -> TaskResult {
+        self.to_json().map_err(|error| {
+            // The same body would give the same value again, so there is nothing to retry.
+            let of = std::any::type_name::<Self>();
+            TaskError::permanent(format!("the result, of type {of}, cannot be written as JSON: {error}"))
+        })
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned + Send + 'static> TaskOutput for T {
+    fn to_json(&self) -> Result<crate::message::Json, serde_json::Error> {
+        serde_json::value::to_raw_value(self)
+    }
+
+    fn from_json(json: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+}
+
+/// An argument of a call, ready to travel.
+#[derive(Debug, Clone)]
+pub struct Arg<T>(pub(crate) T);
+
+/// What may stand in a call where the task takes a `T`: a `T`; a `&str` for a `String`; a `T` or a `&str` for an
+/// `Option`.
+///
+/// The argument's type is found from the parameter's, so literals, `None` and `vec![]` just work; `x.into()` and
+/// `.parse().unwrap()` do not say what they make and want a `let` with a type.
+#[diagnostic::on_unimplemented(
+    message = "the task takes `{T}` here, not `{Self}`",
+    label = "expected `{T}`, found `{Self}`"
+)]
+pub trait IntoArg<T> {
+    /// The argument.
+    fn into_arg(self) -> Arg<T>;
+}
+
+impl<T> IntoArg<T> for T {
+    fn into_arg(self) -> Arg<T> {
+        Arg(self)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl IntoArg<String> for &str {
+    fn into_arg(self) -> Arg<String> {
+        Arg(self.to_owned())
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T> IntoArg<Option<T>> for T {
+    fn into_arg(self) -> Arg<Option<T>> {
+        Arg(Some(self))
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl IntoArg<Option<String>> for &str {
+    fn into_arg(self) -> Arg<Option<String>> {
+        Arg(Some(self.to_owned()))
+    }
+}

@@ -1,0 +1,87 @@
+//! From what a task's function gives to what the worker settles.
+//!
+//! `#[task]` goes by the text of the return type: `Result<T, E>` can fail, `i64` cannot. A name that ends in
+//! `Result` may be either, and there the compiler is asked: an inherent constant wins over a trait's constant of
+//! the same name, so [`Kind`] knows a `Result` also behind an alias.
+
+use std::marker::PhantomData;
+
+use super::TaskOutput;
+use crate::task::{BoxError, Directive, TaskError, TaskResult};
+
+/// A type that a task may give as its error: whatever converts into a boxed error.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error of a task",
+    label = "this does not convert into `Box<dyn Error + Send + Sync>`",
+    note = "implement `std::error::Error` for it (`#[derive(Debug, thiserror::Error)]` does), or return `taskq::TaskError`, `String` or `anyhow::Error`"
+)]
+pub trait TaskFailure: Sized {
+    #[doc(hidden)]
+    fn into_task_error(self) -> TaskError;
+
+    /// The same where the task has been asked whether another attempt is worth while. An error that carries a
+    /// directive of its own ([`TaskError::snooze`] and its sisters) has said so itself.
+    #[doc(hidden)]
+    fn into_task_error_if(self, again: bool) -> TaskError {
+        let error = self.into_task_error();
+        let ordinary = error.directive() == Directive::Retry;
+        if ordinary && !again { error.with_directive(Directive::Permanent) } else { error }
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<E: Into<BoxError>> TaskFailure for E {
+    fn into_task_error(self) -> TaskError {
+        TaskError::from_task(self)
+    }
+}
+
+/// Tells a `Result` from other types; see the description of this file.
+pub struct Kind<R>(PhantomData<fn() -> R>);
+
+impl<T, E> Kind<Result<T, E>> {
+    /// It is one.
+    pub const FALLIBLE: bool = true;
+}
+
+/// What [`Kind`] says of all other types.
+pub trait Infallible {
+    /// It is none.
+    const FALLIBLE: bool = false;
+}
+
+impl<R> Infallible for Kind<R> {}
+
+/// What a task returns, given whether it is a `Result`.
+#[diagnostic::on_unimplemented(
+    message = "a task cannot return `{Self}`",
+    label = "this type cannot travel in a message",
+    note = "results travel as JSON: derive `serde::Serialize` and `serde::Deserialize` for `{Self}`, or for the value in it if it is a `Result`"
+)]
+pub trait Outcome<const FALLIBLE: bool> {
+    /// What the caller gets.
+    type Value: TaskOutput;
+    #[doc(hidden)]
+    fn settle(self) -> TaskResult;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: TaskOutput> Outcome<false> for T {
+    type Value = T;
+
+    fn settle(self) -> TaskResult {
+        TaskOutput::settle(&self)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: TaskOutput, E: TaskFailure> Outcome<true> for Result<T, E> {
+    type Value = T;
+
+    fn settle(self) -> TaskResult {
+        match self {
+            Ok(value) => TaskOutput::settle(&value),
+            Err(error) => Err(error.into_task_error()),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Awaiting a call: the beginning of a task's path.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
+
+use futures_util::future::BoxFuture;
+
+use super::{Client, Handle, installed};
+use crate::canvas::{Call, CallParts, TaskOutput};
+use crate::error::Error;
+use crate::message::TaskId;
+
+/// A call on its way; gives the handle once the broker has confirmed the message.
+#[must_use = "futures do nothing until they are awaited"]
+pub struct SendFuture<T>(BoxFuture<'static, Result<Handle<T>, Error>>);
+
+/// A call on its way, and the wait for its result.
+#[must_use = "futures do nothing until they are awaited"]
+pub struct GetFuture<T>(BoxFuture<'static, Result<T, Error>>);
+
+impl<T> IntoFuture for Call<T> {
+    type Output = Result<Handle<T>, Error>;
+    type IntoFuture = SendFuture<T>;
+
+    /// Enqueues the call with the worker's client inside a task, else with the installed client, else with one that
+    /// is connected now as `taskq.toml` and the environment say. `Ok` means: confirmed by the broker, it will run at
+    /// least once.
+    fn into_future(self) -> SendFuture<T> {
+        let parts = self.into_parts();
+        SendFuture(Box::pin(async move {
+            let client = installed::current().await?;
+            send_parts(&client, parts).await
+        }))
+    }
+}
+
+impl<T> Call<T> {
+    /// Enqueues the call with this client; otherwise the same as awaiting it.
+    pub fn send(self, client: &Client) -> SendFuture<T> {
+        let (client, parts) = (client.clone(), self.into_parts());
+        SendFuture(Box::pin(async move { send_parts(&client, parts).await }))
+    }
+}
+
+impl<T: TaskOutput> Call<T> {
+    /// Enqueues the call and waits for its result; see [`Handle::get`].
+    pub fn get(self) -> GetFuture<T> {
+        let send = self.into_future();
+        GetFuture(Box::pin(async move { send.await?.get().await }))
+    }
+}
+
+async fn send_parts<T>(client: &Client, mut parts: CallParts) -> Result<Handle<T>, Error> {
+    let id = parts.options.id.take().unwrap_or_default();
+    let id = match parts.options.unique.take() {
+        Some(unique) => client.send_unique(parts, id, unique).await?,
+        None => client.send_now(parts, id, false).await?,
+    };
+    Ok(client.handle(id))
+}
+
+impl Client {
+    /// Sends the call and waits for the confirm.
+    pub(super) async fn send_now(&self, parts: CallParts, id: TaskId, resent: bool) -> Result<TaskId, Error> {
+        let underway = self.dispatch(parts, id, resent).await?;
+        underway.confirm.await?;
+        Ok(underway.id)
+    }
+}
+
+impl<T> Future for SendFuture<T> {
+    type Output = Result<Handle<T>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl<T> Future for GetFuture<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl<T> fmt::Debug for SendFuture<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SendFuture")
+    }
+}
+
+impl<T> fmt::Debug for GetFuture<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GetFuture")
+    }
+}

@@ -1,0 +1,427 @@
+//! Settings: from `taskq.toml`, overridden by `TASKQ_*` variables, overridden by code and flags.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::broker::QueueKind;
+use crate::codec::Serializer;
+
+/// The name of the file that is looked for upward from the working directory.
+pub const FILE_NAME: &str = "taskq.toml";
+
+/// What everything uses when nothing is configured: a broker and results inside this process.
+const EMBEDDED_URL: &str = "memory:";
+
+/// The settings of a client. Made by [`Settings::load`]; every value remembers where it came from.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Settings {
+    broker_url: Option<String>,
+    result_url: Option<String>,
+    /// The queue of calls that name none, and whose task names none. Default `default`.
+    pub default_queue: String,
+    /// Whether a queue that exists with other arguments is an error. Default: no, a warning.
+    pub strict: bool,
+    /// How long sending may take until the broker's confirm. Default 30 s.
+    pub publish_timeout: Duration,
+    /// The largest message body, in bytes. Default 16 MiB.
+    pub max_message_bytes: usize,
+    /// How long results are kept. Default one day; `0s` keeps them for ever.
+    pub result_ttl: Option<Duration>,
+    /// How long `Handle::get` waits. Default one hour.
+    pub get_timeout: Duration,
+    /// How arguments are written: `json` (default) or `msgpack`.
+    pub serializer: Serializer,
+    /// For how long a message whose task no worker knows is put back, before it goes to the dead set. Default 10 min.
+    pub unknown_task_grace: Duration,
+    /// What is said of single queues.
+    pub queues: BTreeMap<String, QueueSettings>,
+    /// Queues shared with Celery workers, declared exactly as Celery declares them. `celery` always is one.
+    pub interop: Vec<String>,
+    origins: BTreeMap<&'static str, Origin>,
+}
+
+/// What `[queues.NAME]` says of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueSettings {
+    /// `kind = "quorum"` (default) or `"classic"`.
+    pub kind: QueueKind,
+    /// `max_priority = 10`: the highest priority it knows; classic queues only.
+    pub max_priority: Option<u8>,
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said anything.
+    Default,
+    /// This file.
+    File(PathBuf),
+    /// This environment variable.
+    Variable(String),
+    /// The program, or a flag of its command line.
+    Code,
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{origin}: {text}")]
+pub struct ConfigError {
+    origin: Origin,
+    text: String,
+}
+
+/// The keys of single values, with what they take.
+const KEYS: [(&str, &str); 10] = [
+    ("broker_url", "a URL"),
+    ("result_url", "a URL"),
+    ("default_queue", "a queue's name"),
+    ("strict", "true or false"),
+    ("publish_timeout", "a length of time such as \"30s\""),
+    ("max_message_bytes", "a number of bytes"),
+    ("result_ttl", "a length of time such as \"1day\", or \"0s\" for ever"),
+    ("get_timeout", "a length of time such as \"1h\""),
+    ("serializer", "\"json\" or \"msgpack\""),
+    ("unknown_task_grace", "a length of time such as \"10m\""),
+];
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            broker_url: None,
+            result_url: None,
+            default_queue: "default".to_owned(),
+            strict: false,
+            publish_timeout: Duration::from_secs(30),
+            max_message_bytes: 16 << 20,
+            result_ttl: Some(Duration::from_secs(86_400)),
+            get_timeout: Duration::from_secs(3600),
+            serializer: Serializer::Json,
+            unknown_task_grace: Duration::from_secs(600),
+            queues: BTreeMap::new(),
+            interop: Vec::new(),
+            origins: BTreeMap::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// The settings of `file`, or of the `taskq.toml` found upward from the working directory if there is one,
+    /// overridden by the environment. An unknown key or a value that cannot be used is an error that names it.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut settings = Self::default();
+        let found = file.map(Path::to_owned).or_else(find_file);
+        if let Some(path) = found {
+            let origin = Origin::File(path.clone());
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| ConfigError { origin: origin.clone(), text: format!("cannot be read: {error}") })?;
+            settings.apply_toml(&text, &origin)?;
+        }
+        settings.apply_variables(std::env::vars())?;
+        Ok(settings)
+    }
+
+    /// Sets one value by its key, from text.
+    pub fn set(&mut self, key: &str, value: &str, origin: Origin) -> Result<(), ConfigError> {
+        let Some((name, takes)) = KEYS.into_iter().find(|(name, _)| *name == key) else {
+            let known = KEYS.iter().map(|(name, _)| *name);
+            return Err(ConfigError { text: unknown("setting", key, known), origin });
+        };
+        match self.assign(name, value) {
+            Some(()) => {
+                self.origins.insert(name, origin);
+                Ok(())
+            }
+            // A URL may hold a password; only values that cannot are repeated.
+            None => Err(ConfigError { text: format!("`{key}` takes {takes}, not {value:?}"), origin }),
+        }
+    }
+
+    fn assign(&mut self, key: &str, value: &str) -> Option<()> {
+        match key {
+            "broker_url" => self.broker_url = Some(value.to_owned()),
+            "result_url" => self.result_url = Some(value.to_owned()).filter(|url| !url.is_empty()),
+            "default_queue" => self.default_queue = Some(value.to_owned()).filter(|name| !name.is_empty())?,
+            "strict" => self.strict = parse_flag(value)?,
+            "publish_timeout" => self.publish_timeout = humantime::parse_duration(value).ok()?,
+            "max_message_bytes" => self.max_message_bytes = value.replace('_', "").parse().ok()?,
+            "result_ttl" => {
+                self.result_ttl = Some(humantime::parse_duration(value).ok()?).filter(|ttl| !ttl.is_zero());
+            }
+            "get_timeout" => self.get_timeout = humantime::parse_duration(value).ok()?,
+            "serializer" => {
+                self.serializer = match value {
+                    "json" => Serializer::Json,
+                    "msgpack" => Serializer::Msgpack,
+                    _ => return None,
+                }
+            }
+            "unknown_task_grace" => self.unknown_task_grace = humantime::parse_duration(value).ok()?,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    #[cfg(not(feature = "toml"))]
+    fn apply_toml(&mut self, _text: &str, origin: &Origin) -> Result<(), ConfigError> {
+        let text = "this program was built without the feature `toml` of taskq and cannot read it; add the feature, or \
+                    configure it by TASKQ_BROKER_URL and the like from a folder without this file";
+        Err(ConfigError { origin: origin.clone(), text: text.to_owned() })
+    }
+
+    #[cfg(feature = "toml")]
+    fn apply_toml(&mut self, text: &str, origin: &Origin) -> Result<(), ConfigError> {
+        let wrong = |text: String| ConfigError { origin: origin.clone(), text };
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+        for (key, value) in table {
+            match (key.as_str(), value) {
+                ("queues", toml::Value::Table(queues)) => {
+                    for (name, queue) in queues {
+                        let queue = queue_settings(&name, &queue).map_err(wrong)?;
+                        self.queues.insert(name, queue);
+                    }
+                }
+                ("interop", toml::Value::Table(interop)) => self.interop = interop_queues(&interop).map_err(wrong)?,
+                (key @ ("queues" | "interop"), _) => return Err(wrong(format!("`{key}` is a table: write [{key}]"))),
+                (key, value) => match plain_text(&value) {
+                    Some(text) if KEYS.iter().any(|(name, _)| *name == key) => self.set(key, &text, origin.clone())?,
+                    _ => {
+                        let known = KEYS.iter().map(|(name, _)| *name).chain(["queues", "interop"]);
+                        return Err(wrong(match KEYS.iter().find(|(name, _)| *name == key) {
+                            Some((_, takes)) => format!("`{key}` takes {takes}"),
+                            None => unknown("setting", key, known),
+                        }));
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Variables are named after the keys: `TASKQ_BROKER_URL`. Others that begin with `TASKQ_` belong to the command
+    /// line and to tests, and are left alone.
+    fn apply_variables(&mut self, variables: impl Iterator<Item = (String, String)>) -> Result<(), ConfigError> {
+        for (variable, value) in variables {
+            let key = variable.strip_prefix("TASKQ_").map(str::to_ascii_lowercase);
+            if let Some(key) = key.filter(|key| KEYS.iter().any(|(name, _)| name == key)) {
+                self.set(&key, &value, Origin::Variable(variable))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The broker's URL; the embedded broker if none was given.
+    pub fn broker_url(&self) -> &str {
+        self.broker_url.as_deref().unwrap_or(EMBEDDED_URL)
+    }
+
+    /// The result backend's URL. If neither this nor a broker was given: the embedded one. If only a broker was given:
+    /// none.
+    pub fn result_url(&self) -> Option<&str> {
+        match (&self.result_url, &self.broker_url) {
+            (Some(url), _) => Some(url),
+            (None, None) => Some(EMBEDDED_URL),
+            (None, Some(_)) => None,
+        }
+    }
+
+    /// Whether nothing was configured, so that everything happens inside this process.
+    pub fn is_embedded(&self) -> bool {
+        self.broker_url().starts_with("memory")
+    }
+
+    /// Every single value as text, with where it came from; passwords are left out.
+    pub fn report(&self) -> Vec<(&'static str, String, Origin)> {
+        let time = |time: Duration| humantime::format_duration(time).to_string();
+        let url = |url: Option<&str>| url.map_or_else(|| "(none)".to_owned(), crate::error::without_password);
+        KEYS.iter()
+            .map(|(key, _)| {
+                let value = match *key {
+                    "broker_url" => url(Some(self.broker_url())),
+                    "result_url" => url(self.result_url()),
+                    "default_queue" => self.default_queue.clone(),
+                    "strict" => self.strict.to_string(),
+                    "publish_timeout" => time(self.publish_timeout),
+                    "max_message_bytes" => self.max_message_bytes.to_string(),
+                    "result_ttl" => self.result_ttl.map_or_else(|| "for ever".to_owned(), time),
+                    "get_timeout" => time(self.get_timeout),
+                    "serializer" => format!("{:?}", self.serializer).to_lowercase(),
+                    _ => time(self.unknown_task_grace),
+                };
+                (*key, value, self.origins.get(key).cloned().unwrap_or(Origin::Default))
+            })
+            .collect()
+    }
+}
+
+#[cfg(feature = "toml")]
+fn queue_settings(name: &str, value: &toml::Value) -> Result<QueueSettings, String> {
+    let table = value.as_table().ok_or_else(|| format!("`queues.{name}` is a table: write [queues.{name}]"))?;
+    let mut settings = QueueSettings::default();
+    for (key, value) in table {
+        match key.as_str() {
+            "kind" => {
+                settings.kind = match value.as_str() {
+                    Some("quorum") => QueueKind::Quorum,
+                    Some("classic") => QueueKind::Classic,
+                    _ => return Err(format!("`queues.{name}.kind` takes \"quorum\" or \"classic\", not {}", shown(value))),
+                }
+            }
+            "max_priority" => {
+                let priority = value.as_integer().and_then(|number| u8::try_from(number).ok());
+                settings.max_priority = Some(
+                    priority.ok_or_else(|| format!("`queues.{name}.max_priority` takes 0 to 255, not {}", shown(value)))?,
+                );
+            }
+            other => return Err(unknown(&format!("setting of queue {name}"), other, ["kind", "max_priority"])),
+        }
+    }
+    if settings.max_priority.is_some() && settings.kind == QueueKind::Quorum {
+        return Err(format!("`queues.{name}.max_priority` needs a classic queue: write kind = \"classic\" beside it"));
+    }
+    Ok(settings)
+}
+
+#[cfg(feature = "toml")]
+fn interop_queues(table: &toml::Table) -> Result<Vec<String>, String> {
+    if let Some(other) = table.keys().find(|key| *key != "queues") {
+        return Err(unknown("setting of [interop]", other, ["queues"]));
+    }
+    let names = table.get("queues").and_then(toml::Value::as_array).and_then(|names| {
+        names.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
+    });
+    names.ok_or_else(|| "`interop.queues` takes a list of queue names, such as [\"celery\"]".to_owned())
+}
+
+#[cfg(feature = "toml")]
+fn plain_text(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(flag) => Some(flag.to_string()),
+        _ => None,
+    }
+}
+
+/// A value, for people.
+#[cfg(feature = "toml")]
+fn shown(value: &toml::Value) -> String {
+    plain_text(value).unwrap_or_else(|| format!("a {}", value.type_str()))
+}
+
+fn parse_flag(text: &str) -> Option<bool> {
+    match text {
+        "true" | "1" | "yes" => Some(true),
+        "false" | "0" | "no" => Some(false),
+        _ => None,
+    }
+}
+
+fn find_file() -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?;
+    here.ancestors().map(|folder| folder.join(FILE_NAME)).find(|path| path.is_file())
+}
+
+/// «unknown X `y`», with the known name that is most like it.
+fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let nearest = known.into_iter().min_by_key(|known| distance(name, known)).unwrap_or_default();
+    format!("unknown {what} `{name}`; did you mean `{nearest}`?")
+}
+
+/// How many letters must be changed, added or taken away to make one of the other (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (index, letter) in one.chars().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], index + 1);
+        for (column, candidate) in other.iter().enumerate() {
+            let change = corner + usize::from(letter != *candidate);
+            corner = row[column + 1];
+            row[column + 1] = change.min(corner + 1).min(row[column] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+/// This machine's name, for node names.
+pub fn host_name() -> String {
+    let named = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
+    let kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
+    let windows = || std::env::var("COMPUTERNAME").ok();
+    named.or_else(kernel).or_else(windows).unwrap_or_else(|| "localhost".to_owned())
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Variable(name) => f.write_str(name),
+            Self::Code => f.write_str("command line or program"),
+        }
+    }
+}
+
+#[cfg(all(test, feature = "toml"))]
+mod tests {
+    use super::*;
+
+    fn from_toml(text: &str) -> Result<Settings, String> {
+        let mut settings = Settings::default();
+        settings.apply_toml(text, &Origin::File("taskq.toml".into())).map_err(|error| error.to_string())?;
+        Ok(settings)
+    }
+
+    #[test]
+    fn a_file_is_read_whole() {
+        let settings = from_toml(
+            "broker_url = \"amqp://h\"\nstrict = true\nmax_message_bytes = 1_000\nresult_ttl = \"0s\"\n\
+             [queues.mail]\nkind = \"classic\"\nmax_priority = 9\n[interop]\nqueues = [\"py\"]\n",
+        )
+        .expect("every key is known");
+        assert_eq!((settings.broker_url(), settings.result_url()), ("amqp://h", None));
+        assert_eq!((settings.strict, settings.max_message_bytes, settings.result_ttl), (true, 1000, None));
+        assert_eq!(settings.queues["mail"], QueueSettings { kind: QueueKind::Classic, max_priority: Some(9) });
+        assert_eq!(settings.interop, ["py"]);
+    }
+
+    #[test]
+    fn mistakes_name_the_key_and_the_mend() {
+        for (text, expected) in [
+            ("brokerurl = \"x\"", "did you mean `broker_url`?"),
+            ("broker_url = [1]", "`broker_url` takes a URL"),
+            ("publish_timeout = \"soon\"", "`publish_timeout` takes a length of time such as \"30s\", not \"soon\""),
+            ("strict = \"perhaps\"", "`strict` takes true or false"),
+            ("queues = 3", "write [queues]"),
+            ("[queues.mail]\nkind = \"lazy\"", "takes \"quorum\" or \"classic\""),
+            ("[queues.mail]\nmax_priority = 9", "needs a classic queue"),
+            ("[queues.mail]\nmax_prio = 9", "did you mean `max_priority`?"),
+            ("[interop]\nqueues = \"celery\"", "takes a list"),
+            ("strict = ", "taskq.toml: TOML parse error"),
+        ] {
+            let error = from_toml(text).expect_err(text);
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn variables_override_the_file_and_are_remembered() {
+        let mut settings = from_toml("default_queue = \"file\"").expect("known");
+        let variables = [("TASKQ_DEFAULT_QUEUE", "env"), ("TASKQ_TEST_X", "1"), ("PATH", "/")];
+        settings
+            .apply_variables(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())))
+            .expect("only the first is ours");
+        assert_eq!(settings.default_queue, "env");
+        let report = settings.report();
+        let (_, _, origin) = report.iter().find(|(key, ..)| *key == "default_queue").expect("it is a key");
+        assert_eq!(*origin, Origin::Variable("TASKQ_DEFAULT_QUEUE".to_owned()));
+    }
+
+    #[test]
+    fn a_broker_alone_brings_no_results() {
+        assert_eq!(Settings::default().result_url(), Some(EMBEDDED_URL));
+        assert_eq!(from_toml("broker_url = \"amqp://h\"").expect("known").result_url(), None);
+    }
+}

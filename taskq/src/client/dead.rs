@@ -1,0 +1,291 @@
+//! What failed for good: the queue `taskq.dead`, read and put back.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::Client;
+use crate::broker::{DEAD_QUEUE, Delivery, Publication};
+use crate::codec::{self, celery};
+use crate::error::Error;
+use crate::message::{Failure, Headers, TaskId, WireMessage};
+
+const REASON: &str = "taskq-dead-reason";
+const QUEUE: &str = "taskq-dead-queue";
+const AT: &str = "taskq-dead-at";
+const ERROR_TYPE: &str = "taskq-dead-type";
+const ERROR: &str = "taskq-dead-error";
+const ATTEMPTS: &str = "taskq-dead-attempts";
+const FINGERPRINT: &str = "taskq-dead-fingerprint";
+
+/// How much of an error's text travels with a dead message, in characters.
+const ERROR_CHARACTERS_MAX: usize = 2000;
+
+/// Why a message is in the dead set; travels in its headers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DeadLetter {
+    /// One word: `failed`, `arguments`, `decode`, `unknown-task`, or the broker's own, such as `delivery_limit`.
+    pub reason: String,
+    /// The queue it was taken from; where it goes back to.
+    pub queue: String,
+    /// When it was given up.
+    pub at: Option<DateTime<Utc>>,
+    /// The error's type.
+    pub error_type: String,
+    /// The error's text.
+    pub error: String,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// The same for errors that differ only in numbers; errors are grouped by it.
+    pub fingerprint: String,
+}
+
+impl DeadLetter {
+    /// The letter of a message from `queue` that is given up now because of `failure`.
+    pub fn new(reason: &str, queue: &str, task: &str, failure: &Failure, attempts: u32, now: DateTime<Utc>) -> Self {
+        let error = failure.message();
+        Self {
+            reason: reason.to_owned(),
+            queue: queue.to_owned(),
+            at: Some(now),
+            fingerprint: fingerprint(task, &failure.exc_type, &error),
+            error_type: failure.exc_type.clone(),
+            error: error.chars().take(ERROR_CHARACTERS_MAX).collect(),
+            attempts,
+        }
+    }
+
+    /// Writes it into the headers of its message.
+    pub fn stamp(self, headers: &mut Headers) {
+        headers.set(REASON, self.reason);
+        headers.set(QUEUE, self.queue);
+        headers.set(ERROR_TYPE, self.error_type);
+        headers.set(ERROR, self.error);
+        headers.set(ATTEMPTS, self.attempts);
+        headers.set(FINGERPRINT, self.fingerprint);
+        if let Some(at) = self.at {
+            headers.set(AT, celery::time_text(at));
+        }
+    }
+
+    /// Takes it out of the headers of a dead message; what the broker itself noted stands in where no worker did.
+    fn take(headers: &mut Headers) -> Self {
+        let mut text = |key: &str, broker: &str| {
+            let noted = headers.remove(broker);
+            headers.remove(key).or(noted).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+        };
+        let letter = Self {
+            reason: text(REASON, "x-first-death-reason"),
+            queue: text(QUEUE, "x-first-death-queue"),
+            error_type: text(ERROR_TYPE, ""),
+            error: text(ERROR, ""),
+            fingerprint: text(FINGERPRINT, ""),
+            at: celery::parse_time(&text(AT, "")),
+            attempts: headers.remove(ATTEMPTS).and_then(|value| value.as_u64()).unwrap_or(0) as u32,
+        };
+        headers.retain(|key| !key.starts_with("x-death") && !key.starts_with("x-first-death") && !key.starts_with("x-last-death"));
+        letter
+    }
+}
+
+/// Texts that differ only in numbers get the same fingerprint.
+fn fingerprint(task: &str, error_type: &str, error: &str) -> String {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut eat = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let mut in_number = false;
+    for byte in task.bytes().chain([0]).chain(error_type.bytes()).chain([0]).chain(error.bytes().take(200)) {
+        let digit = byte.is_ascii_digit();
+        if !digit {
+            eat(byte);
+        } else if !in_number {
+            eat(b'#');
+        }
+        in_number = digit;
+    }
+    format!("{hash:016x}")
+}
+
+/// One dead message.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeadEntry {
+    /// The task's id, where the message has one.
+    pub id: Option<TaskId>,
+    /// The task's name, where the message has one.
+    pub task: Option<String>,
+    /// Why it is here.
+    #[serde(flatten)]
+    pub letter: DeadLetter,
+    /// The message as it will go back.
+    #[serde(skip)]
+    pub message: WireMessage,
+}
+
+impl DeadEntry {
+    fn read(mut message: WireMessage) -> Self {
+        let letter = DeadLetter::take(&mut message.headers);
+        let id = message.headers.text("id").and_then(|text| TaskId::parse(text).ok());
+        Self { id, task: message.headers.text("task").map(str::to_owned), letter, message }
+    }
+}
+
+/// The tasks that failed for good and the messages that could not be read.
+#[derive(Debug, Clone)]
+pub struct DeadSet {
+    client: Client,
+}
+
+/// Which dead messages are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which<'a> {
+    /// All of them.
+    All,
+    /// Those of these tasks.
+    Ids(&'a [TaskId]),
+    /// Those whose errors have this fingerprint.
+    Fingerprint(&'a str),
+}
+
+impl Which<'_> {
+    fn matches(&self, entry: &DeadEntry) -> bool {
+        match self {
+            Self::All => true,
+            Self::Ids(ids) => entry.id.as_ref().is_some_and(|id| ids.contains(id)),
+            Self::Fingerprint(fingerprint) => entry.letter.fingerprint == *fingerprint,
+        }
+    }
+}
+
+impl DeadSet {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Up to `limit` dead messages, oldest first.
+    pub async fn list(&self, limit: usize) -> Result<Vec<DeadEntry>, Error> {
+        self.client.declare(DEAD_QUEUE).await?;
+        let browse = self.client.broker().browse(DEAD_QUEUE, limit).await?;
+        let entries = browse.deliveries.iter().map(|delivery| DeadEntry::read(delivery.message.clone())).collect();
+        browse.finish().await;
+        Ok(entries)
+    }
+
+    /// The dead message of one task.
+    pub async fn show(&self, id: &TaskId) -> Result<DeadEntry, Error> {
+        let entries = self.list(usize::MAX).await?;
+        let entry = entries.into_iter().find(|entry| entry.id.as_ref() == Some(id));
+        entry.ok_or_else(|| Error::NotDead { id: id.clone() })
+    }
+
+    /// How many dead messages there are of each error: `fingerprint → (an example, how many)`.
+    pub async fn by_error(&self, limit: usize) -> Result<BTreeMap<String, (DeadEntry, usize)>, Error> {
+        let mut groups = BTreeMap::new();
+        for entry in self.list(limit).await? {
+            let group = groups.entry(entry.letter.fingerprint.clone()).or_insert((entry, 0));
+            group.1 += 1;
+        }
+        Ok(groups)
+    }
+
+    /// Puts dead messages back into the queues they came from, as first attempts of a new generation, and says how many.
+    /// Each leaves the dead set only once the broker has confirmed its new message.
+    pub async fn retry(&self, which: &Which<'_>) -> Result<usize, Error> {
+        self.take(which, true).await
+    }
+
+    /// Removes dead messages for ever, and says how many.
+    pub async fn drop(&self, which: &Which<'_>) -> Result<usize, Error> {
+        self.take(which, false).await
+    }
+
+    async fn take(&self, which: &Which<'_>, put_back: bool) -> Result<usize, Error> {
+        self.client.declare(DEAD_QUEUE).await?;
+        let mut browse = self.client.broker().browse(DEAD_QUEUE, usize::MAX).await?;
+        let mut taken = 0;
+        let mut outcome = Ok(());
+        for delivery in std::mem::take(&mut browse.deliveries) {
+            let entry = DeadEntry::read(delivery.message.clone());
+            if outcome.is_err() || !which.matches(&entry) {
+                browse.deliveries.push(delivery);
+                continue;
+            }
+            outcome = if put_back { self.put_back(entry).await } else { Ok(()) };
+            match outcome {
+                Ok(()) => {
+                    delivery.acker.ack();
+                    taken += 1;
+                }
+                Err(_) => browse.deliveries.push(delivery),
+            }
+        }
+        browse.finish().await;
+        outcome.map(|()| taken)
+    }
+
+    async fn put_back(&self, entry: DeadEntry) -> Result<(), Error> {
+        let queue = match entry.letter.queue.as_str() {
+            "" => self.client.settings().default_queue.as_str(),
+            queue => queue,
+        };
+        let queue = self.client.declare(queue).await?;
+        let message = next_generation(entry.message);
+        let publication = Publication { queue, message, delay: None };
+        self.client.publish(publication).await
+    }
+}
+
+/// The message as the first attempt of a new generation: its terminal record may be replaced once more. A message
+/// that could not be understood goes back as it was.
+fn next_generation(message: WireMessage) -> WireMessage {
+    match codec::decode(&message) {
+        Ok(mut envelope) => {
+            envelope.generation += 1;
+            envelope.attempt = 0;
+            envelope.snoozes = 0;
+            envelope.eta = None;
+            envelope.expires = None;
+            envelope.unknown_since = None;
+            codec::encode(envelope)
+        }
+        Err(_) => message,
+    }
+}
+
+/// The dead copy of a delivered message: the same, with the letter.
+pub fn dead_copy(delivery: &Delivery, letter: DeadLetter) -> WireMessage {
+    let mut message = delivery.message.clone();
+    letter.stamp(&mut message.headers);
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_that_differ_in_numbers_are_one() {
+        let print = |text: &str| fingerprint("mail.send", "Smtp", text);
+        assert_eq!(print("user 17 has no address"), print("user 42 has no address"));
+        assert_ne!(print("user 17 has no address"), print("user 17 has no name"));
+        assert_ne!(print("x"), fingerprint("mail.send", "Dns", "x"));
+    }
+
+    #[test]
+    fn a_letter_travels_in_the_headers_and_leaves_no_trace() {
+        let failure = Failure::new("shop", "NoStock", "none left");
+        let letter = DeadLetter::new("failed", "orders", "shop.buy", &failure, 4, DateTime::UNIX_EPOCH);
+        let mut headers = Headers::from_iter([("task", "shop.buy"), ("id", "7")]);
+        let before = headers.clone();
+        letter.clone().stamp(&mut headers);
+        headers.set("x-death", "whatever");
+        assert_eq!(DeadLetter::take(&mut headers), letter);
+        assert_eq!(headers, before);
+    }
+
+    #[test]
+    fn what_the_broker_noted_stands_in() {
+        let noted = [("x-first-death-reason", "delivery_limit"), ("x-first-death-queue", "orders")];
+        let letter = DeadLetter::take(&mut Headers::from_iter(noted));
+        assert_eq!((letter.reason.as_str(), letter.queue.as_str()), ("delivery_limit", "orders"));
+    }
+}

@@ -1,0 +1,190 @@
+//! Following a task by its id.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::{Stream, StreamExt};
+use serde::Serialize;
+
+use super::{Client, installed};
+use crate::backend::{Changes, ResultBackendExt};
+use crate::canvas::TaskOutput;
+use crate::error::Error;
+use crate::message::{Failure, Json, Progress, Record, State, TaskId};
+
+/// A task that was sent, by its id. Cloning is cheap; the task goes on whatever becomes of the handle.
+pub struct Handle<T> {
+    id: TaskId,
+    client: Option<Client>,
+    returns: PhantomData<fn() -> T>,
+}
+
+/// What is known of a task.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// The task's id.
+    pub id: TaskId,
+    /// What it is doing. `PENDING` also where nothing is known of it.
+    pub state: State,
+    /// The attempt that wrote this, 0 first.
+    pub attempt: u32,
+    /// The latest progress, while it runs.
+    pub progress: Option<Progress>,
+    /// When the attempt began, if it was noted.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended for good.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// In state `RETRY`: when the next attempt is due.
+    pub retry_at: Option<DateTime<Utc>>,
+    /// The node name of the worker.
+    pub worker: Option<String>,
+    /// The task's name, where it is known.
+    pub task: Option<String>,
+    /// Why it failed, is retried or was revoked.
+    pub failure: Option<Failure>,
+    /// The result, as JSON, once it has succeeded; before that, what the task itself reported.
+    pub value: Option<Json>,
+}
+
+/// Every change of a task, up to and including its end.
+pub struct Updates(Changes);
+
+impl<T> Handle<T> {
+    pub(super) fn new(id: TaskId, client: Option<Client>) -> Self {
+        Self { id, client, returns: PhantomData }
+    }
+
+    /// The handle of the task with this id, sent by whomever; uses the client that calls use which name none.
+    pub fn attach(id: TaskId) -> Self {
+        Self::new(id, None)
+    }
+
+    /// The task's id.
+    pub fn id(&self) -> &TaskId {
+        &self.id
+    }
+
+    async fn client(&self) -> Result<Client, Error> {
+        match &self.client {
+            Some(client) => Ok(client.clone()),
+            None => installed::current().await,
+        }
+    }
+
+    /// What is known of the task now.
+    pub async fn status(&self) -> Result<Status, Error> {
+        let record = self.client().await?.results()?.read_one(&self.id).await?;
+        Ok(record.map_or_else(|| Status::pending(self.id.clone()), Status::from))
+    }
+
+    /// What is known now, then every change as it is made, until the task has ended. Pushed, not polled. Of changes
+    /// that follow each other faster than they are read, the latest arrive.
+    pub async fn watch(&self) -> Result<Updates, Error> {
+        Ok(Updates(self.client().await?.results()?.watch(&self.id).await?))
+    }
+
+    /// Deletes the task's result. A task that is still to run or to end writes it anew.
+    pub async fn forget(self) -> Result<(), Error> {
+        Ok(self.client().await?.results()?.forget(std::slice::from_ref(&self.id)).await?)
+    }
+}
+
+impl<T: TaskOutput> Handle<T> {
+    /// The result, as soon as there is one: woken by a push, without polling. Waits for `get_timeout` (a setting,
+    /// one hour by default).
+    ///
+    /// Errors: [`Error::Failed`] or [`Error::Revoked`] if the task ended so, [`Error::NoResultYet`] if it did not end
+    /// in time, and what may go wrong with the backend.
+    pub async fn get(&self) -> Result<T, Error> {
+        let timeout = self.client().await?.settings().get_timeout;
+        self.get_timeout(timeout).await
+    }
+
+    /// The same, waiting for this long.
+    pub async fn get_timeout(&self, timeout: Duration) -> Result<T, Error> {
+        let client = self.client().await?;
+        let record = client.results()?.wait(&self.id, timeout).await?;
+        match record {
+            Some(record) => outcome(record),
+            None => Err(Error::NoResultYet { id: self.id.clone(), after: timeout }),
+        }
+    }
+}
+
+/// The result in a terminal record.
+fn outcome<T: TaskOutput>(record: Record) -> Result<T, Error> {
+    let unexplained = || Failure::new("taskq", "TaskError", "the record does not say why");
+    match record.state {
+        State::Success => {
+            let json = record.value.as_deref().map_or("null", serde_json::value::RawValue::get);
+            T::from_json(json).map_err(|source| Error::ResultType {
+                id: record.id,
+                expected: std::any::type_name::<T>(),
+                source,
+            })
+        }
+        State::Revoked => Err(Error::Revoked { id: record.id, failure: record.failure.unwrap_or_else(unexplained) }),
+        _ => Err(Error::Failed { id: record.id, failure: record.failure.unwrap_or_else(unexplained) }),
+    }
+}
+
+impl Status {
+    fn pending(id: TaskId) -> Self {
+        Self::from(Record::new(id, State::Pending))
+    }
+}
+
+impl From<Record> for Status {
+    fn from(record: Record) -> Self {
+        Self {
+            progress: record.progress(),
+            id: record.id,
+            state: record.state,
+            attempt: record.attempt,
+            started_at: record.started_at,
+            finished_at: record.finished_at,
+            retry_at: record.retry_at,
+            worker: record.worker,
+            task: record.task,
+            failure: record.failure,
+            value: record.value,
+        }
+    }
+}
+
+impl Stream for Updates {
+    type Item = Status;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Status>> {
+        self.0.poll_next_unpin(cx).map(|record| record.map(Status::from))
+    }
+}
+
+impl Updates {
+    /// The next change; `None` once the task has ended.
+    pub async fn next(&mut self) -> Option<Status> {
+        StreamExt::next(self).await
+    }
+}
+
+impl<T> Clone for Handle<T> {
+    fn clone(&self) -> Self {
+        Self { id: self.id.clone(), client: self.client.clone(), returns: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for Handle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle({})", self.id)
+    }
+}
+
+impl fmt::Debug for Updates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Updates")
+    }
+}

@@ -1,0 +1,356 @@
+//! The body of a task message: `[args, kwargs, embed]`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::{python_json, typed_values};
+use crate::canvas::ArgumentList;
+use crate::message::Payload;
+use crate::task::Arguments;
+
+const JSON: &str = "application/json";
+const MSGPACK: &str = "application/x-msgpack";
+
+/// How Celery names zlib streams.
+const GZIP: &str = "application/x-gzip";
+
+/// What a compressed body may grow to, in bytes.
+const INFLATED_BYTES_MAX: u64 = 256 << 20;
+
+/// The third element of a body that nothing follows.
+const NOTHING_FOLLOWS: &[u8] = br#"{"callbacks":null,"errbacks":null,"chain":null,"chord":null}"#;
+
+/// How arguments are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Serializer {
+    /// `application/json`. The default, and the only one that Celery takes unasked.
+    #[default]
+    Json,
+    /// `application/x-msgpack`: smaller and faster for large texts.
+    Msgpack,
+}
+
+/// A body that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// A content type that is not understood.
+    #[error("the content type {0:?} is not understood; {JSON} and {MSGPACK} are")]
+    ContentType(String),
+    /// A character encoding that is not understood.
+    #[error("the content encoding {0:?} is not understood; utf-8 and binary are")]
+    ContentEncoding(String),
+    /// A compression that is not understood.
+    #[error("the compression {0:?} is not understood; {GZIP} is")]
+    Compression(String),
+    /// The compressed bytes are broken, or too many.
+    #[error("the body cannot be decompressed")]
+    Inflate(#[source] std::io::Error),
+    /// Understood, but not by this program.
+    #[error("this program was built without the feature `{0}` of taskq")]
+    Feature(&'static str),
+    /// Grows beyond all bounds.
+    #[error("the body is larger than {INFLATED_BYTES_MAX} bytes once decompressed")]
+    Bomb,
+    /// Broken bytes, or not of the form `[args, kwargs, embed]`.
+    #[error("the body is not a list of arguments, named arguments and what follows: {0}")]
+    Form(String),
+}
+
+/// The body with these arguments and nothing that follows.
+pub fn encode(arguments: &ArgumentList, serializer: Serializer) -> Result<Payload, BodyError> {
+    let mut body = Vec::with_capacity(arguments.len() + NOTHING_FOLLOWS.len() + 8);
+    body.push(b'[');
+    arguments.write_json(&mut body, b",");
+    body.push(b',');
+    body.extend_from_slice(NOTHING_FOLLOWS);
+    body.push(b']');
+    let (content_type, content_encoding, body) = match serializer {
+        Serializer::Json => (JSON, "utf-8", body),
+        Serializer::Msgpack => (MSGPACK, "binary", json_to_msgpack(&body)?),
+    };
+    Ok(Payload {
+        content_type: content_type.into(),
+        content_encoding: content_encoding.into(),
+        compression: None,
+        body: body.into(),
+    })
+}
+
+#[cfg(not(feature = "msgpack"))]
+fn json_to_msgpack(_json: &[u8]) -> Result<Vec<u8>, BodyError> {
+    Err(BodyError::Feature("msgpack"))
+}
+
+#[cfg(not(feature = "msgpack"))]
+fn msgpack_to_json(_bytes: &[u8]) -> Result<Vec<u8>, BodyError> {
+    Err(BodyError::Feature("msgpack"))
+}
+
+#[cfg(feature = "msgpack")]
+fn msgpack_to_json(bytes: &[u8]) -> Result<Vec<u8>, BodyError> {
+    let form = |error: &dyn fmt::Display| BodyError::Form(error.to_string());
+    let value: Value = rmp_serde::from_slice(bytes).map_err(|error| form(&error))?;
+    serde_json::to_vec(&value).map_err(|error| form(&error))
+}
+
+#[cfg(feature = "msgpack")]
+fn json_to_msgpack(json: &[u8]) -> Result<Vec<u8>, BodyError> {
+    let form = |error: &dyn fmt::Display| BodyError::Form(error.to_string());
+    let value: Value = serde_json::from_slice(json).map_err(|error| form(&error))?;
+    rmp_serde::to_vec_named(&value).map_err(|error| form(&error))
+}
+
+/// A body as plain JSON text, whatever it was on the wire.
+#[derive(Debug, Clone)]
+pub struct Body(Bytes);
+
+impl Body {
+    /// Decompresses and translates what is not plain JSON. Plain JSON is taken as it is, without a copy.
+    pub fn read(payload: &Payload) -> Result<Self, BodyError> {
+        match payload.content_encoding.to_ascii_lowercase().as_str() {
+            "utf-8" | "utf8" | "us-ascii" | "ascii" | "binary" | "" => {}
+            other => return Err(BodyError::ContentEncoding(other.to_owned())),
+        }
+        let bytes = match payload.compression.as_deref() {
+            None | Some("") => payload.body.clone(),
+            Some(GZIP) => inflate(&payload.body)?,
+            Some(other) => return Err(BodyError::Compression(other.to_owned())),
+        };
+        match payload.content_type.to_ascii_lowercase().as_str() {
+            JSON => Ok(Self(from_python(bytes)?)),
+            MSGPACK => Ok(Self(msgpack_to_json(&bytes)?.into())),
+            other => Err(BodyError::ContentType(other.to_owned())),
+        }
+    }
+
+    /// The arguments in it.
+    pub fn arguments(&self) -> Result<Arguments<'_>, BodyError> {
+        let parts: Parts<'_> =
+            serde_json::from_slice(&self.0).map_err(|error| BodyError::Form(error.to_string()))?;
+        Ok(Arguments::new(parts.positional, parts.named.0))
+    }
+}
+
+#[cfg(not(feature = "gzip"))]
+fn inflate(_bytes: &[u8]) -> Result<Bytes, BodyError> {
+    Err(BodyError::Feature("gzip"))
+}
+
+/// Celery's gzip is a zlib stream; real gzip is taken as well.
+#[cfg(feature = "gzip")]
+fn inflate(bytes: &[u8]) -> Result<Bytes, BodyError> {
+    use std::io::Read;
+
+    let mut inflated = Vec::new();
+    let limit = INFLATED_BYTES_MAX + 1;
+    let read = if bytes.starts_with(&[0x1f, 0x8b]) {
+        flate2::read::GzDecoder::new(bytes).take(limit).read_to_end(&mut inflated)
+    } else {
+        flate2::read::ZlibDecoder::new(bytes).take(limit).read_to_end(&mut inflated)
+    };
+    let size = read.map_err(BodyError::Inflate)?;
+    if size as u64 > INFLATED_BYTES_MAX { Err(BodyError::Bomb) } else { Ok(inflated.into()) }
+}
+
+/// Makes JSON of what Python's encoder writes beyond it: `NaN` and the like, and values with a `__type__`.
+fn from_python(bytes: Bytes) -> Result<Bytes, BodyError> {
+    // Literals that are not JSON have one of these letters, broken escapes a backslash; most bodies have none.
+    let suspicious = bytes.iter().any(|byte| matches!(byte, b'N' | b'I' | b'\\'));
+    let plain = match if suspicious { python_json::sanitize(&bytes) } else { Cow::Borrowed(&[] as &[u8]) } {
+        Cow::Borrowed(_) => bytes,
+        Cow::Owned(sanitized) => sanitized.into(),
+    };
+    if !typed_values::may_be_in(&plain) {
+        return Ok(plain);
+    }
+    let form = |error: serde_json::Error| BodyError::Form(error.to_string());
+    let value: Value = serde_json::from_slice(&plain).map_err(form)?;
+    Ok(serde_json::to_vec(&typed_values::plain(value)).map_err(form)?.into())
+}
+
+/// `[args, kwargs, embed]`, with every value still as text.
+struct Parts<'a> {
+    positional: Vec<&'a RawValue>,
+    named: Named<'a>,
+}
+
+/// A JSON map in its order; `null` is an empty one.
+#[derive(Default)]
+struct Named<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Parts<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Elements;
+
+        impl<'de> Visitor<'de> for Elements {
+            type Value = Parts<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of three: arguments, named arguments, what follows")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+                let missing = |count| serde::de::Error::invalid_length(count, &self);
+                let positional: Option<Vec<&RawValue>> = elements.next_element()?.ok_or_else(|| missing(0))?;
+                let named = elements.next_element()?.ok_or_else(|| missing(1))?;
+                // What follows (callbacks, chains, chords) belongs to workflows and is not read here.
+                let _embed: &RawValue = elements.next_element()?.ok_or_else(|| missing(2))?;
+                if elements.next_element::<&RawValue>()?.is_some() {
+                    return Err(missing(4));
+                }
+                Ok(Parts { positional: positional.unwrap_or_default(), named })
+            }
+        }
+
+        deserializer.deserialize_seq(Elements)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Named<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Named<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of named arguments")
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Named::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some((key, value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
+                    entries.push((key.0, value));
+                }
+                Ok(Named(entries))
+            }
+        }
+
+        deserializer.deserialize_any(Entries)
+    }
+}
+
+/// A key, borrowed where it has no escapes.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl<'de> Visitor<'de> for Text {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a parameter's name")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Owned(text.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn payload(content_type: &'static str, body: impl Into<Bytes>) -> Payload {
+        Payload { content_type: content_type.into(), content_encoding: "utf-8".into(), compression: None, body: body.into() }
+    }
+
+    fn json_list(body: &Body) -> Vec<Value> {
+        let arguments = body.arguments().expect("the body has the right form");
+        arguments.positional().iter().map(|raw| serde_json::from_str(raw.get()).expect("JSON")).collect()
+    }
+
+    #[test]
+    fn bodies_of_another_form_are_refused() {
+        for body in [
+            "", "7", "null", "{}", "[]", "[[1]]", "[[1], {}]", "[[1], {}, {}, {}]", "[[1], 7, {}]", "[7, {}, {}]",
+            "[[1], {}, {}", "[[1], {\"a\": }, {}]", "\u{0}", "[[1], {}, {}] x",
+        ] {
+            let read = Body::read(&payload(JSON, body)).and_then(|body| body.arguments().map(|_| ()));
+            assert!(read.is_err(), "{body:?} was taken");
+        }
+    }
+
+    #[test]
+    fn what_python_writes_is_read() {
+        let body = Body::read(&payload(JSON, r#"[[NaN, -Infinity, 1e3, 123456789012345678901234567890], null, null]"#))
+            .expect("readable");
+        assert_eq!(json_list(&body)[..2], [Value::Null, Value::Null]);
+        let typed = r#"[[{"__type__": "uuid", "__value__": {"hex": "00000000000000000000000000000005"}}], {}, {}]"#;
+        let body = Body::read(&payload(JSON, typed)).expect("readable");
+        assert_eq!(json_list(&body), [json!("00000000-0000-0000-0000-000000000005")]);
+    }
+
+    #[test]
+    fn foreign_forms_are_refused_by_name() {
+        let refusal = |payload: &Payload| Body::read(payload).expect_err("foreign").to_string();
+        assert!(refusal(&payload("application/x-python-serialize", "x")).contains("x-python-serialize"));
+        assert!(refusal(&payload("", "[[],{},{}]")).contains("\"\""));
+        let mut brotli = payload(JSON, "x");
+        brotli.compression = Some("application/x-brotli".to_owned());
+        assert!(refusal(&brotli).contains("brotli"));
+        let mut utf16 = payload(JSON, "x");
+        utf16.content_encoding = "utf-16".into();
+        assert!(refusal(&utf16).contains("utf-16"));
+        let mut gzip = payload(JSON, "not compressed");
+        gzip.compression = Some(GZIP.to_owned());
+        assert!(Body::read(&gzip).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn arguments_round_trip(
+            numbers in proptest::collection::vec(any::<i64>(), 0..6),
+            names in proptest::collection::btree_map(".{1,8}", ".{0,20}", 0..4),
+            msgpack in any::<bool>(),
+        ) {
+            let positional: Vec<Value> = numbers.iter().map(|number| json!(number)).collect();
+            let named: serde_json::Map<_, _> = names.iter().map(|(name, text)| (name.clone(), json!(text))).collect();
+            let list = ArgumentList::from_json(&positional, &named).expect("plain JSON");
+            let serializer = if msgpack && cfg!(feature = "msgpack") { Serializer::Msgpack } else { Serializer::Json };
+            let body = Body::read(&encode(&list, serializer).expect("plain JSON")).expect("our own");
+            prop_assert_eq!(json_list(&body), positional);
+            let arguments = body.arguments().expect("our own");
+            let read: serde_json::Map<_, _> = arguments
+                .named()
+                .map(|(name, raw)| (name.to_owned(), serde_json::from_str(raw.get()).expect("JSON")))
+                .collect();
+            prop_assert_eq!(read, named);
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in 0_u8..4) {
+            let mut payload = payload(if kind % 2 == 0 { JSON } else { MSGPACK }, bytes);
+            if kind > 1 {
+                payload.compression = Some(GZIP.to_owned());
+            }
+            if let Ok(body) = Body::read(&payload) {
+                let _ = body.arguments();
+            }
+        }
+    }
+}

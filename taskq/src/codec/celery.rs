@@ -1,0 +1,241 @@
+//! Task messages by Celery's protocol 2: headers and properties ↔ [`Envelope`].
+//!
+//! Source: <https://docs.celeryq.dev/en/stable/internals/protocol.html>. Only headers that say something are sent;
+//! what we do not interpret is kept and passed on. What Celery has no word for travels under `taskq-`.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
+use serde_json::Value;
+
+use crate::message::{Envelope, HeaderValue, Headers, Payload, Properties, TaskId, TimeLimits, WireMessage};
+
+/// Headers that [`decode`] reads into fields of the envelope and [`encode`] writes from them.
+const INTERPRETED: [&str; 13] = [
+    "lang", "task", "id", "retries", "eta", "expires", "timelimit", "root_id", "parent_id", "group", "group_index",
+    "origin", "ignore_result",
+];
+
+/// Headers of Celery's own that we pass on unread.
+const PASSED_ON: [&str; 6] =
+    ["shadow", "argsrepr", "kwargsrepr", "replaced_task_nesting", "stamped_headers", "stamps"];
+
+const COMPRESSION: &str = "compression";
+const GENERATION: &str = "taskq-generation";
+const SNOOZES: &str = "taskq-snoozes";
+const MOVED: &str = "taskq-moved";
+const UNKNOWN_SINCE: &str = "taskq-unknown-since";
+
+/// The header by which a publisher says that it sent a message once more.
+pub const RESENT: &str = "taskq-resent";
+
+/// A message that is no task message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Not a task message of protocol 2.
+    #[error("the message has no header `task`; only task messages of Celery's protocol 2 are understood")]
+    NoTask,
+    /// A header of another type than the protocol says.
+    #[error("the header `{header}` is {got}, and should be {expected}")]
+    Header {
+        /// Its name.
+        header: &'static str,
+        /// What came.
+        got: String,
+        /// What the protocol says.
+        expected: &'static str,
+    },
+}
+
+/// Whether a header of this name belongs to the message format, so that users cannot set it.
+pub fn is_reserved_header(name: &str) -> bool {
+    is_celery_header(name) || name.starts_with("taskq-") || name.starts_with("x-death") || name.starts_with("x-first-")
+}
+
+/// Whether a header of this name is one of Celery's own.
+pub fn is_celery_header(name: &str) -> bool {
+    INTERPRETED.contains(&name) || PASSED_ON.contains(&name) || name == COMPRESSION
+}
+
+/// The message that says what `envelope` says.
+pub fn encode(envelope: Envelope) -> WireMessage {
+    let mut headers = Headers::with_capacity(8 + envelope.headers.len());
+    headers.push("lang", "rs");
+    headers.push("task", envelope.task.into_owned());
+    headers.push("id", envelope.id.as_str());
+    push_some(&mut headers, "root_id", envelope.root_id.as_ref().map(TaskId::as_str));
+    push_some(&mut headers, "parent_id", envelope.parent_id.as_ref().map(TaskId::as_str));
+    push_some(&mut headers, "origin", envelope.origin);
+    push_some(&mut headers, "group", envelope.group_id);
+    push_some(&mut headers, "group_index", envelope.group_index);
+    push_some(&mut headers, "eta", envelope.eta.map(time_text));
+    push_some(&mut headers, "expires", envelope.expires.map(time_text));
+    push_some(&mut headers, "ignore_result", envelope.ignore_result);
+    push_some(&mut headers, COMPRESSION, envelope.payload.compression);
+    push_some(&mut headers, UNKNOWN_SINCE, envelope.unknown_since.map(time_text));
+    if envelope.limits != TimeLimits::default() {
+        headers.push("timelimit", vec![seconds(envelope.limits.hard), seconds(envelope.limits.soft)]);
+    }
+    for (key, number) in [("retries", envelope.attempt), (GENERATION, envelope.generation), (SNOOZES, envelope.snoozes)] {
+        if number > 0 {
+            headers.push(key, number);
+        }
+    }
+    for (key, flag) in [(RESENT, envelope.resent), (MOVED, envelope.moved)] {
+        if flag {
+            headers.push(key, true);
+        }
+    }
+    for (key, value) in envelope.headers {
+        headers.push(key, value);
+    }
+    WireMessage {
+        properties: Properties {
+            content_type: Some(envelope.payload.content_type),
+            content_encoding: Some(envelope.payload.content_encoding),
+            priority: envelope.priority,
+            correlation_id: Some(envelope.id.as_str().to_owned()),
+            reply_to: envelope.reply_to,
+        },
+        headers,
+        body: envelope.payload.body,
+    }
+}
+
+fn push_some(headers: &mut Headers, key: &'static str, value: Option<impl Into<HeaderValue>>) {
+    if let Some(value) = value {
+        headers.push(key, value);
+    }
+}
+
+/// A limit as Celery writes it: whole seconds as an integer, others as a float.
+fn seconds(limit: Option<Duration>) -> Value {
+    match limit {
+        None => Value::Null,
+        Some(limit) if limit.subsec_nanos() == 0 => limit.as_secs().into(),
+        Some(limit) => limit.as_secs_f64().into(),
+    }
+}
+
+/// What `message` says. The body is not read.
+pub fn decode(message: &WireMessage) -> Result<Envelope, DecodeError> {
+    let properties = &message.properties;
+    let payload = Payload {
+        content_type: properties.content_type.clone().unwrap_or_default(),
+        content_encoding: properties.content_encoding.clone().unwrap_or_default(),
+        compression: None,
+        body: message.body.clone(),
+    };
+    let (mut task, mut id) = (None, None);
+    // The placeholders below are replaced before the envelope leaves this function.
+    let mut envelope = Envelope::new(TaskId::placeholder(), "", payload);
+    envelope.priority = properties.priority;
+    envelope.reply_to = properties.reply_to.clone().filter(|queue| !queue.is_empty());
+    for (key, value) in message.headers.iter() {
+        // An explicit null says the same as an absent header.
+        if value.is_null() {
+            continue;
+        }
+        match key {
+            "lang" => {}
+            "task" => task = Some(text(("task", value)).ok().filter(|task| !task.is_empty()).ok_or_else(|| wrong("task", value, "a task's name"))?),
+            "id" => id = Some(task_id(("id", value))?),
+            "retries" => envelope.attempt = count(("retries", value))?,
+            GENERATION => envelope.generation = count((GENERATION, value))?,
+            SNOOZES => envelope.snoozes = count((SNOOZES, value))?,
+            "eta" => envelope.eta = Some(time(("eta", value))?),
+            "expires" => envelope.expires = Some(time(("expires", value))?),
+            "timelimit" => envelope.limits = limits(value)?,
+            "root_id" => envelope.root_id = Some(task_id(("root_id", value))?),
+            "parent_id" => envelope.parent_id = Some(task_id(("parent_id", value))?),
+            "group" => envelope.group_id = Some(text(("group", value))?),
+            "group_index" => envelope.group_index = Some(integer(("group_index", value))?),
+            "origin" => envelope.origin = Some(text(("origin", value))?),
+            "ignore_result" => envelope.ignore_result = Some(flag(("ignore_result", value))?),
+            RESENT => envelope.resent = flag((RESENT, value))?,
+            MOVED => envelope.moved = flag((MOVED, value))?,
+            UNKNOWN_SINCE => envelope.unknown_since = Some(time((UNKNOWN_SINCE, value))?),
+            COMPRESSION => envelope.payload.compression = Some(text((COMPRESSION, value))?),
+            _ => envelope.headers.push(key.to_owned(), value.clone()),
+        }
+    }
+    envelope.task = Cow::Owned(task.ok_or(DecodeError::NoTask)?);
+    envelope.id = id.ok_or_else(|| DecodeError::Header { header: "id", got: "missing".to_owned(), expected: ID })?;
+    Ok(envelope)
+}
+
+/// A header and its value.
+type Entry<'a> = (&'static str, &'a Value);
+
+const ID: &str = "a text of 1 to 255 bytes";
+
+fn wrong(header: &'static str, got: &Value, expected: &'static str) -> DecodeError {
+    DecodeError::Header { header, got: got.to_string().chars().take(100).collect(), expected }
+}
+
+fn text((header, value): Entry<'_>) -> Result<String, DecodeError> {
+    value.as_str().map(str::to_owned).ok_or_else(|| wrong(header, value, "text"))
+}
+
+fn task_id((header, value): Entry<'_>) -> Result<TaskId, DecodeError> {
+    value.as_str().and_then(|text| TaskId::parse(text).ok()).ok_or_else(|| wrong(header, value, ID))
+}
+
+fn integer((header, value): Entry<'_>) -> Result<i64, DecodeError> {
+    value.as_i64().ok_or_else(|| wrong(header, value, "an integer"))
+}
+
+fn count((header, value): Entry<'_>) -> Result<u32, DecodeError> {
+    let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+    number.ok_or_else(|| wrong(header, value, "an integer from 0 to 2³²−1"))
+}
+
+fn flag((header, value): Entry<'_>) -> Result<bool, DecodeError> {
+    value.as_bool().ok_or_else(|| wrong(header, value, "true or false"))
+}
+
+fn time((header, value): Entry<'_>) -> Result<DateTime<Utc>, DecodeError> {
+    let time = value.as_str().and_then(parse_time);
+    time.ok_or_else(|| wrong(header, value, "a time such as 2026-01-31T12:00:00+00:00"))
+}
+
+fn limits(value: &Value) -> Result<TimeLimits, DecodeError> {
+    let refuse = || wrong("timelimit", value, "a list of the hard and the soft limit in seconds, or null");
+    let [hard, soft] = value.as_array().ok_or_else(refuse)?.as_slice() else { return Err(refuse()) };
+    let limit = |value: &Value| match value {
+        Value::Null => Ok(None),
+        other => {
+            let seconds = other.as_f64().ok_or_else(refuse)?;
+            Duration::try_from_secs_f64(seconds).map(Some).map_err(|_| refuse())
+        }
+    };
+    Ok(TimeLimits { hard: limit(hard)?, soft: limit(soft)? })
+}
+
+/// A time as Celery writes it, with offset and microseconds.
+pub fn time_text(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, false)
+}
+
+/// A time as Celery or anybody else may write it; without offset it is UTC.
+pub fn parse_time(text: &str) -> Option<DateTime<Utc>> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Some(time.to_utc());
+    }
+    ["%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z"]
+        .iter()
+        .find_map(|format| DateTime::parse_from_str(text, format).ok())
+        .map(|time| time.to_utc())
+        .or_else(|| {
+            ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"]
+                .iter()
+                .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
+                .map(|time| time.and_utc())
+        })
+}
+
+#[cfg(test)]
+#[path = "celery_tests.rs"]
+mod tests;

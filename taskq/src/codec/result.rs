@@ -1,0 +1,287 @@
+//! Celery's result documents ↔ [`Record`].
+//!
+//! A document of ours begins with its `status`, and with its `generation` if that is not 0: the Redis backend
+//! decides by these first bytes whether a stored document may be replaced. What Celery has no word for stands
+//! under one key, `taskq`. The value of a task passes through as it is.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::python_json;
+use crate::message::{Failure, Json, Record, State, TaskId};
+
+/// A result document that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the result document of {id} is not one that Celery writes")]
+pub struct ResultError {
+    /// Whose document it is.
+    pub id: TaskId,
+    /// What is wrong with it.
+    #[source]
+    pub source: serde_json::Error,
+}
+
+/// The document of `record`, as Celery's clients read it.
+pub fn encode(record: &Record) -> Vec<u8> {
+    let document = Outgoing {
+        status: &record.state,
+        generation: record.generation,
+        result: OutgoingResult::of(record),
+        traceback: record.traceback.as_deref(),
+        children: [],
+        date_done: record.finished_at.map(iso),
+        task_id: &record.id,
+        parent_id: record.parent_id.as_ref(),
+        group_id: record.group_id.as_deref(),
+        name: record.task.as_deref(),
+        worker: record.worker.as_deref(),
+        retries: record.attempt,
+        taskq: OwnFacts { started: record.started_at.map(iso), retry_at: record.retry_at.map(iso) },
+    };
+    serde_json::to_vec(&document).expect("documents have text keys and no other map")
+}
+
+/// The record in `document`, which was found under the id `id`. Takes everything that Celery's clients write and
+/// what other writers leave out; only the `status` must be there.
+pub fn decode(id: &TaskId, document: &[u8]) -> Result<Record, ResultError> {
+    let failed = |source| ResultError { id: id.clone(), source };
+    match serde_json::from_slice::<Incoming<'_>>(document) {
+        Ok(incoming) => Ok(incoming.into_record(id)),
+        Err(error) => match python_json::sanitize(document) {
+            Cow::Borrowed(_) => Err(failed(error)),
+            Cow::Owned(plain) => {
+                Ok(serde_json::from_slice::<Incoming<'_>>(&plain).map_err(failed)?.into_record(id))
+            }
+        },
+    }
+}
+
+/// Keys in the order in which they are written. The first two are the prefix that Redis looks at.
+#[derive(Serialize)]
+struct Outgoing<'a> {
+    status: &'a State,
+    #[serde(skip_serializing_if = "is_zero")]
+    generation: u32,
+    result: OutgoingResult<'a>,
+    traceback: Option<&'a str>,
+    children: [(); 0],
+    date_done: Option<String>,
+    task_id: &'a TaskId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_id: Option<&'a TaskId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_zero")]
+    retries: u32,
+    #[serde(skip_serializing_if = "OwnFacts::is_empty")]
+    taskq: OwnFacts,
+}
+
+#[derive(Serialize)]
+struct OwnFacts {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_at: Option<String>,
+}
+
+impl OwnFacts {
+    fn is_empty(&self) -> bool {
+        self.started.is_none() && self.retry_at.is_none()
+    }
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum OutgoingResult<'a> {
+    Value(Option<&'a Json>),
+    Failure(Cow<'a, Failure>),
+}
+
+impl<'a> OutgoingResult<'a> {
+    fn of(record: &'a Record) -> Self {
+        if !has_failure(&record.state) {
+            return Self::Value(record.value.as_ref());
+        }
+        // A Python client fails on each read of a failure without a map, so there always is one.
+        Self::Failure(match &record.failure {
+            Some(failure) => Cow::Borrowed(failure),
+            None => Cow::Owned(unexplained(&record.state)),
+        })
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it with a reference
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Whether the `result` of this state is a failure.
+fn has_failure(state: &State) -> bool {
+    matches!(state, State::Failure | State::Retry | State::Revoked)
+}
+
+/// The failure of a record that names none.
+fn unexplained(state: &State) -> Failure {
+    match state {
+        State::Revoked => Failure::new("celery.exceptions", "TaskRevokedError", "revoked"),
+        State::Retry => Failure::new("celery.exceptions", "Retry", "no reason was recorded"),
+        _ => Failure::new("builtins", "Exception", "no reason was recorded"),
+    }
+}
+
+fn iso(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, false)
+}
+
+/// A document of anybody's. Only what must be understood has a type; the rest is looked at later, so that one odd
+/// value does not make the others unreadable.
+#[derive(Deserialize)]
+struct Incoming<'a> {
+    status: State,
+    #[serde(borrow, default)]
+    generation: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    traceback: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    date_done: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    parent_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    group_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    worker: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    retries: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    taskq: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+struct IncomingFacts {
+    #[serde(default)]
+    started: Value,
+    #[serde(default)]
+    retry_at: Value,
+}
+
+impl Incoming<'_> {
+    fn into_record(self, id: &TaskId) -> Record {
+        let facts: IncomingFacts =
+            self.taskq.and_then(|facts| serde_json::from_str(facts.get()).ok()).unwrap_or_default();
+        let (value, failure) = if has_failure(&self.status) {
+            (None, Some(read_failure(&self.status, self.result)))
+        } else {
+            (read_value(&self.status, self.result), None)
+        };
+        Record {
+            id: id.clone(),
+            value,
+            failure,
+            traceback: self.traceback.and_then(text),
+            finished_at: self.date_done.and_then(text).as_deref().and_then(time),
+            started_at: facts.started.as_str().and_then(time),
+            retry_at: facts.retry_at.as_str().and_then(time),
+            attempt: self.retries.and_then(count).unwrap_or_default(),
+            generation: self.generation.and_then(count).unwrap_or_default(),
+            task: self.name.and_then(text),
+            worker: self.worker.and_then(text),
+            parent_id: self.parent_id.and_then(text).and_then(|id| TaskId::parse(&id).ok()),
+            group_id: self.group_id.and_then(text),
+            state: self.status,
+        }
+    }
+}
+
+/// The value of a record that is no failure. A task that succeeded always has one, be it `null`.
+fn read_value(state: &State, result: Option<&RawValue>) -> Option<Json> {
+    match result {
+        Some(value) => Some(value.to_owned()),
+        None if *state == State::Success => Some(RawValue::NULL.to_owned()),
+        None => None,
+    }
+}
+
+/// A failure, whatever stands in its place: Celery's map, a text, nothing.
+fn read_failure(state: &State, result: Option<&RawValue>) -> Failure {
+    let Some(result) = result else { return unexplained(state) };
+    let mut parts = match value(result) {
+        Some(Value::Object(parts)) => parts,
+        Some(Value::String(text)) => return Failure { exc_message: vec![text.into()], ..nameless() },
+        Some(other) => return Failure { exc_message: vec![other], ..nameless() },
+        None => return Failure { exc_message: vec![result.get().into()], ..nameless() },
+    };
+    Failure {
+        exc_type: match parts.remove("exc_type") {
+            Some(Value::String(name)) => name,
+            _ => nameless().exc_type,
+        },
+        exc_message: match parts.remove("exc_message") {
+            Some(Value::Array(parts)) => parts,
+            Some(Value::Null) | None => Vec::new(),
+            Some(one) => vec![one],
+        },
+        exc_module: match parts.remove("exc_module") {
+            Some(Value::String(module)) => Some(module),
+            _ => None,
+        },
+    }
+}
+
+fn nameless() -> Failure {
+    Failure { exc_type: "Exception".to_owned(), exc_message: Vec::new(), exc_module: None }
+}
+
+fn value(json: &RawValue) -> Option<Value> {
+    serde_json::from_str(json.get())
+        .or_else(|_| serde_json::from_str(&python_json::without_lone_surrogates(json.get())))
+        .ok()
+}
+
+/// A text, or what stands in its place as JSON.
+fn text(json: &RawValue) -> Option<String> {
+    match value(json) {
+        Some(Value::String(text)) => Some(text),
+        Some(Value::Null) => None,
+        Some(_) | None => Some(json.get().to_owned()),
+    }
+}
+
+/// A count, also if it was written as text.
+fn count(json: &RawValue) -> Option<u32> {
+    match value(json)? {
+        Value::Number(number) => number.as_u64().map(saturated),
+        Value::String(digits) => digits.parse().ok(),
+        _ => None,
+    }
+}
+
+fn saturated(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// A point in time as Python writes it. Without an offset it is UTC.
+fn time(text: &str) -> Option<DateTime<Utc>> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Some(time.to_utc());
+    }
+    let naive = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f")
+        .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f"));
+    naive.ok().map(|naive| naive.and_utc())
+}
+
+#[cfg(test)]
+#[path = "result_tests.rs"]
+mod tests;

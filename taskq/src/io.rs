@@ -1,0 +1,49 @@
+//! The one thread on which connections live.
+//!
+//! Sockets, heartbeats, publishers and the settler run on a runtime of their own, so that code in tasks cannot
+//! stop them, and so that a client outlives the runtime that it was made on (each `#[tokio::test]` has its own).
+//! The thread starts with the first client and ends with the process.
+
+use std::future::Future;
+use std::sync::OnceLock;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+/// The handle of the I/O runtime.
+pub fn handle() -> &'static Handle {
+    static IO: OnceLock<Handle> = OnceLock::new();
+    IO.get_or_init(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("the system grants one more event queue");
+        let handle = runtime.handle().clone();
+        std::thread::Builder::new()
+            .name("taskq-io".to_owned())
+            .spawn(move || runtime.block_on(std::future::pending::<()>()))
+            .expect("the system grants one more thread");
+        handle
+    })
+}
+
+/// Runs `future` on the I/O runtime.
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    handle().spawn(future)
+}
+
+/// Runs `future` on the I/O runtime and waits for its answer here.
+pub async fn run<F>(future: F) -> F::Output
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    match spawn(future).await {
+        Ok(output) => output,
+        Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+    }
+}

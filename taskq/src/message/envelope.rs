@@ -1,0 +1,123 @@
+//! A task message, understood.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+
+use super::{Headers, TaskId};
+
+/// The arguments of a task as they travel: bytes and what they are. They are made once, by the caller, and pass
+/// through retries and delays unread.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Payload {
+    /// `application/json` or `application/x-msgpack`.
+    pub content_type: Cow<'static, str>,
+    /// `utf-8` or `binary`.
+    pub content_encoding: Cow<'static, str>,
+    /// Celery's name of the compression of `body`, for example `application/x-gzip`.
+    pub compression: Option<String>,
+    /// `[args, kwargs, embed]`, serialized.
+    pub body: Bytes,
+}
+
+/// How long one attempt may run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TimeLimits {
+    /// After this the task is asked to stop.
+    pub soft: Option<Duration>,
+    /// After this it is stopped.
+    pub hard: Option<Duration>,
+}
+
+/// A task message, understood: what is to be run, as which attempt, with what.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Envelope {
+    /// The task's identity.
+    pub id: TaskId,
+    /// The name of the task to run.
+    pub task: Cow<'static, str>,
+    /// How many attempts have been made before; Celery's `retries`.
+    pub attempt: u32,
+    /// See [`Record::generation`](super::Record::generation).
+    pub generation: u32,
+    /// How often this attempt was put off by the task itself. With id, generation and attempt it tells copies of one
+    /// run from different runs.
+    pub snoozes: u32,
+    /// Not before this time.
+    pub eta: Option<DateTime<Utc>>,
+    /// Not after this time.
+    pub expires: Option<DateTime<Utc>>,
+    /// 0 to 255, larger first.
+    pub priority: Option<u8>,
+    /// Limits that the caller set; they override the task's.
+    pub limits: TimeLimits,
+    /// The first task of the workflow this one belongs to; `None` means itself.
+    pub root_id: Option<TaskId>,
+    /// The task during whose execution this one was sent.
+    pub parent_id: Option<TaskId>,
+    /// The group it belongs to.
+    pub group_id: Option<String>,
+    /// Its place in the group.
+    pub group_index: Option<i64>,
+    /// Who sent it: a node name.
+    pub origin: Option<String>,
+    /// Whether the result is wanted; `None` leaves it to the task.
+    pub ignore_result: Option<bool>,
+    /// The publisher lost its connection before the confirm and sent the message once more.
+    pub resent: bool,
+    /// Copied by a worker while the first copy may still be there (claims, early ETA, unknown tasks).
+    pub moved: bool,
+    /// Since when workers have been putting it back because none knew the task.
+    pub unknown_since: Option<DateTime<Utc>>,
+    /// Headers we do not interpret: the user's own, Celery's that are for others. Passed on unchanged.
+    pub headers: Headers,
+    /// Where an rpc result would go; passed on.
+    pub reply_to: Option<String>,
+    /// The arguments.
+    pub payload: Payload,
+}
+
+impl Envelope {
+    /// The envelope of a first attempt with everything else unset.
+    pub fn new(id: TaskId, task: impl Into<Cow<'static, str>>, payload: Payload) -> Self {
+        Self {
+            id,
+            task: task.into(),
+            attempt: 0,
+            generation: 0,
+            snoozes: 0,
+            eta: None,
+            expires: None,
+            priority: None,
+            limits: TimeLimits::default(),
+            root_id: None,
+            parent_id: None,
+            group_id: None,
+            group_index: None,
+            origin: None,
+            ignore_result: None,
+            resent: false,
+            moved: false,
+            unknown_since: None,
+            headers: Headers::new(),
+            reply_to: None,
+            payload,
+        }
+    }
+
+    /// The first task of the workflow: its own id if no other is named.
+    pub fn root(&self) -> &TaskId {
+        self.root_id.as_ref().unwrap_or(&self.id)
+    }
+
+    /// Whether this message may be a second copy of one that is already being, or has been, worked on. The
+    /// broker's own `redelivered` flag is not part of the message and has to be asked beside this.
+    ///
+    /// Delays and retries count: both are published before their predecessor is acknowledged, so a crash
+    /// between the two leaves two of them.
+    pub fn may_be_copy(&self) -> bool {
+        self.resent || self.moved || self.attempt > 0 || self.snoozes > 0 || self.eta.is_some() || self.group_id.is_some()
+    }
+}

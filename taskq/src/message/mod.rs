@@ -1,0 +1,20 @@
+//! What travels and what is kept: ids, headers, envelopes, states, records.
+//!
+//! Pure data. Nothing here does I/O, awaits, reads a clock or knows how bytes look on a wire; that is the
+//! business of [`codec`](crate::codec) and of the adapters.
+
+mod envelope;
+mod failure;
+mod headers;
+mod ids;
+mod record;
+mod state;
+mod wire;
+
+pub use envelope::{Envelope, Payload, TimeLimits};
+pub use failure::Failure;
+pub use headers::{HeaderValue, Headers};
+pub use ids::{InvalidTaskId, TaskId};
+pub use record::{Json, Progress, Record};
+pub use state::State;
+pub use wire::{Properties, WireMessage};

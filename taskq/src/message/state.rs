@@ -1,0 +1,95 @@
+//! The states of a task, by Celery's names.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What a task is doing, as its result document says it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// Nothing is known: queued, or never sent. It is never stored; the absence of a document means it.
+    Pending,
+    /// An attempt is running. Written once an attempt has run for about 100 ms.
+    Started,
+    /// The running task has reported progress.
+    Progress,
+    /// An attempt failed and another is due.
+    Retry,
+    /// Done, with a result. Terminal.
+    Success,
+    /// Failed for good. Terminal.
+    Failure,
+    /// Cancelled or expired. Terminal.
+    Revoked,
+    /// A state of a program's own, in capitals; never terminal.
+    Custom(Box<str>),
+}
+
+impl State {
+    /// Whether nothing follows: `SUCCESS`, `FAILURE` or `REVOKED`.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self, Self::Success | Self::Failure | Self::Revoked)
+    }
+
+    /// Celery's name of the state.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Started => "STARTED",
+            Self::Progress => "PROGRESS",
+            Self::Retry => "RETRY",
+            Self::Success => "SUCCESS",
+            Self::Failure => "FAILURE",
+            Self::Revoked => "REVOKED",
+            Self::Custom(name) => name,
+        }
+    }
+}
+
+impl From<&str> for State {
+    fn from(name: &str) -> Self {
+        match name {
+            "PENDING" => Self::Pending,
+            "STARTED" => Self::Started,
+            "PROGRESS" => Self::Progress,
+            "RETRY" => Self::Retry,
+            "SUCCESS" => Self::Success,
+            "FAILURE" => Self::Failure,
+            "REVOKED" => Self::Revoked,
+            other => Self::Custom(other.into()),
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Serialize for State {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for State {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::from(&*Cow::<'de, str>::deserialize(deserializer)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::State;
+
+    #[test]
+    fn names_round_trip() {
+        for name in ["PENDING", "STARTED", "PROGRESS", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "UPLOADING"] {
+            assert_eq!(State::from(name).as_str(), name);
+        }
+        assert!(!State::from("UPLOADING").is_terminal());
+    }
+}

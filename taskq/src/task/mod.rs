@@ -1,0 +1,21 @@
+//! What a task is: its name, options, parameters and body, the context it runs in, and what its errors mean.
+//!
+//! `#[task]` makes one [`Definition`] per function and registers it; the [`Registry`] is all of them. A worker
+//! looks a message's name up, hands the body to [`Definition::start`], and gets either something to run or an
+//! [`ArgumentError`] that names the parameter.
+
+mod arguments;
+mod context;
+mod definition;
+mod error;
+mod options;
+mod registry;
+mod retry;
+
+pub use arguments::{ArgumentError, Arguments};
+pub use context::{Context, ContextParts, ProgressCell};
+pub use definition::{Body, Definition, Parameter, Place, TaskResult};
+pub use error::{BoxError, Directive, TaskError};
+pub use options::{AckMode, Backoff, RateLimit, Schedule, TaskOptions};
+pub use registry::{Registration, Registry, RegistryError};
+pub use retry::{Decision, RetryPolicy, delay_before};

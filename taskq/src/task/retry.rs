@@ -1,0 +1,120 @@
+//! What follows a failed attempt: a pure decision.
+
+use std::time::Duration;
+
+use super::{Backoff, Directive};
+
+/// How often and how fast a task is retried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Retries after the first attempt.
+    pub retries: u32,
+    /// The bounds of the delays.
+    pub backoff: Backoff,
+}
+
+impl RetryPolicy {
+    /// 3 retries, 1 s to 10 min.
+    pub const DEFAULT: Self = Self { retries: 3, backoff: Backoff::DEFAULT };
+}
+
+/// What a failed attempt leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Another attempt, its number one higher, after this delay.
+    Retry(Duration),
+    /// The same attempt once more, after this delay.
+    Snooze(Duration),
+    /// Failed for good.
+    Fail,
+    /// Cancelled by the task itself.
+    Cancel,
+}
+
+impl RetryPolicy {
+    /// What follows when attempt `attempt` (0 first) of the task `id` ended with `directive`.
+    ///
+    /// Depends on nothing but its arguments, so that whoever decides again after a crash decides the same.
+    pub fn decide(&self, id: &str, attempt: u32, directive: Directive) -> Decision {
+        let again = |delay| if attempt < self.retries { Decision::Retry(delay) } else { Decision::Fail };
+        match directive {
+            Directive::Retry => again(delay_before(self.backoff, id, attempt)),
+            Directive::RetryIn(delay) => again(delay),
+            Directive::Snooze(delay) => Decision::Snooze(delay),
+            Directive::Permanent => Decision::Fail,
+            Directive::Cancel => Decision::Cancel,
+        }
+    }
+}
+
+/// The delay between attempt `attempt` (0 first) of the task `id` and the next: exponential with full jitter.
+///
+/// Uniform in `[0, min(max, min × 2^attempt)]`, but never under a tenth of that bound, so that a dependency that
+/// is down is not asked again at once. The jitter is drawn from the id and the attempt, not from a generator:
+/// copies of a message agree on it, different tasks spread.
+pub fn delay_before(backoff: Backoff, id: &str, attempt: u32) -> Duration {
+    let doubled = backoff.min.checked_mul(1_u32.checked_shl(attempt).unwrap_or(u32::MAX));
+    let bound = doubled.unwrap_or(backoff.max).min(backoff.max);
+    bound.mul_f64(0.1 + 0.9 * unit_interval(id, attempt)).min(backoff.max)
+}
+
+/// A number in `[0, 1)` that depends evenly on both arguments (FNV-1a, finished as in splitmix64).
+fn unit_interval(id: &str, attempt: u32) -> f64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in id.bytes().chain(attempt.to_le_bytes()) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^= hash >> 31;
+    (hash >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn decisions() {
+        let policy = RetryPolicy { retries: 2, backoff: Backoff::DEFAULT };
+        let five = Duration::from_secs(5);
+        for (attempt, directive, expected) in [
+            (0, Directive::RetryIn(five), Decision::Retry(five)),
+            (1, Directive::RetryIn(five), Decision::Retry(five)),
+            (2, Directive::RetryIn(five), Decision::Fail),
+            (2, Directive::Retry, Decision::Fail),
+            (9, Directive::Snooze(five), Decision::Snooze(five)),
+            (0, Directive::Permanent, Decision::Fail),
+            (0, Directive::Cancel, Decision::Cancel),
+        ] {
+            assert_eq!(policy.decide("id", attempt, directive), expected, "attempt {attempt}, {directive:?}");
+        }
+        assert!(matches!(policy.decide("id", 0, Directive::Retry), Decision::Retry(delay) if delay <= SECOND));
+    }
+
+    #[test]
+    fn jitter_spreads_over_ids() {
+        let mut fractions: Vec<f64> = (0..1000).map(|n| unit_interval(&format!("task-{n}"), 0)).collect();
+        fractions.sort_by(f64::total_cmp);
+        for (rank, fraction) in fractions.iter().enumerate() {
+            assert!((fraction - rank as f64 / 1000.0).abs() < 0.06, "rank {rank} is {fraction}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_delay_keeps_its_bounds(min_ms in 0_u64..100_000, max_ms in 0_u64..10_000_000, id in ".{1,40}", attempt in 0_u32..200) {
+            let backoff = Backoff { min: Duration::from_millis(min_ms), max: Duration::from_millis(max_ms) };
+            let delay = delay_before(backoff, &id, attempt);
+            prop_assert!(delay <= backoff.max);
+            prop_assert_eq!(delay, delay_before(backoff, &id, attempt));
+            if attempt < 8 {
+                prop_assert!(delay <= backoff.min * 2_u32.pow(attempt));
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What every test of processes needs: an app to start, servers of its own, and ways to wait for facts.
+//!
+//! ```no_run
+//! use taskq_tests::harness::{App, Servers, unique};
+//! # fn example() -> Option<()> {
+//! let servers = Servers::from_env()?; // says so and skips the test where there are none
+//! let queue = unique("orders");
+//! let shop = App::new("target/debug/shop").servers(&servers).env("TASKQ_DEFAULT_QUEUE", &queue);
+//! let mut worker = shop.start(&["worker", "-Q", &queue]);
+//! worker.wait_until_ready();
+//! assert_eq!(shop.run(&["call", "shop.add", "2", "3", "--wait=30s"]).exit, 0);
+//! # Some(())
+//! # }
+//! ```
+//!
+//! Everything that was started dies with its value, so a failing test leaves nothing behind.
+
+mod app;
+mod ledger;
+mod process;
+mod servers;
+mod wait;
+
+pub use app::{App, Finished};
+pub use ledger::{Entry, Ledger};
+pub use process::Process;
+pub use servers::{Servers, Vhost};
+pub use wait::{BOUND, unique, wait_until};

@@ -1,0 +1,152 @@
+//! A running program, its output and its end.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use serde_json::Value;
+
+use super::{Finished, wait_until};
+
+/// A running program. Killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    what: String,
+    child: Child,
+    stdout: Output,
+    stderr: Output,
+}
+
+impl Process {
+    pub(super) fn new(what: String, mut child: Child) -> Self {
+        let stdout = Output::read(child.stdout.take().expect("stdout is a pipe"));
+        let stderr = Output::read(child.stderr.take().expect("stderr is a pipe"));
+        Self { what, child, stdout, stderr }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written to stdout so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// What it has written to stderr so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Waits until a worker consumes, and gives the line it says so with.
+    ///
+    /// # Panics
+    ///
+    /// If it ends before, or takes longer than [`BOUND`](super::BOUND).
+    pub fn wait_until_ready(&mut self) -> Value {
+        let is_ready = |line: &str| serde_json::from_str(line).ok().filter(|line: &Value| line["event"] == "ready");
+        self.wait_for("the worker is ready", |process| process.stdout().lines().find_map(is_ready))
+    }
+
+    /// Waits until `fact` gives something.
+    ///
+    /// # Panics
+    ///
+    /// With its output, if it ends before, or if the fact takes longer than [`BOUND`](super::BOUND).
+    pub fn wait_for<T>(&mut self, what: &str, mut fact: impl FnMut(&Self) -> Option<T>) -> T {
+        wait_until(&format!("{what} ({})", self.what), || {
+            // Asked before the fact: what a process did just before its end still counts.
+            let ended = self.child.try_wait().expect("a child can be asked");
+            let found = fact(self);
+            assert!(found.is_some() || ended.is_none(), "{} ended early: {}\n{}", self.what, what, self.output());
+            found
+        })
+    }
+
+    /// Sends it a signal: `TERM`, `INT`, `QUIT`, `KILL`, `STOP`, `CONT`.
+    ///
+    /// # Panics
+    ///
+    /// If the signal cannot be sent.
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("sh").args(["-c", &format!("kill -s {signal} {}", self.child.id())]).status();
+        assert!(status.expect("a shell can be started").success(), "{signal} could not be sent to {}", self.what);
+    }
+
+    /// Ends it as `kill -9` does, and waits until it is gone.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be killed.
+    pub fn kill(mut self) -> Finished {
+        self.child.kill().expect("a child can be killed");
+        self.finish()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// With its output, if it does not end within [`BOUND`](super::BOUND).
+    pub fn finish(mut self) -> Finished {
+        let status =
+            wait_until(&format!("{} has ended", self.what), || self.child.try_wait().expect("a child can be asked"));
+        Finished { exit: status.code().unwrap_or(-1), stdout: self.stdout.all(), stderr: self.stderr.all() }
+    }
+
+    fn output(&self) -> String {
+        format!("-- stdout\n{}\n-- stderr\n{}", self.stdout(), self.stderr())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        // Whatever these say, there is no more that can be done, and the test has its verdict.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if std::thread::panicking() {
+            eprintln!("{} was still running\n{}", self.what, self.output());
+        }
+    }
+}
+
+/// What a program writes, read by a thread so that a full pipe never stops it.
+#[derive(Debug)]
+struct Output {
+    text: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Output {
+    fn read(pipe: impl Read + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(String::new()));
+        let writer = Arc::clone(&text);
+        let reader = std::thread::spawn(move || {
+            let mut lines = BufReader::new(pipe);
+            let mut line = Vec::new();
+            // An unreadable pipe is an ended one: the test sees what came before.
+            while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                writer.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
+        });
+        Self { text, reader: Some(reader) }
+    }
+
+    fn text(&self) -> String {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All of it, once the program has ended.
+    fn all(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the reader does not panic");
+        }
+        self.text()
+    }
+}

@@ -1,0 +1,116 @@
+//! The servers that tests may use: a broker and a Redis.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use super::unique;
+
+/// The servers of `scripts/services`, or any others that the environment names.
+#[derive(Debug, Clone)]
+pub struct Servers {
+    /// `amqp://…`, from `TASKQ_TEST_AMQP_URL`.
+    pub amqp: String,
+    /// `redis://…`, from `TASKQ_TEST_REDIS_URL`.
+    pub redis: String,
+}
+
+impl Servers {
+    /// The servers that the environment names. `None`, with a line that says so, where it names none: the test is
+    /// then to return at once.
+    ///
+    /// # Panics
+    ///
+    /// If it names none and `TASKQ_TEST_REQUIRE_SERVERS=1`, so that nothing is skipped where everything must run.
+    pub fn from_env() -> Option<Self> {
+        let servers = variable("TASKQ_TEST_AMQP_URL").zip(variable("TASKQ_TEST_REDIS_URL"));
+        if servers.is_none() {
+            skip("no servers: scripts/services up && eval \"$(scripts/services env)\"");
+        }
+        servers.map(|(amqp, redis)| Self { amqp, redis })
+    }
+
+    /// The broker's URL with another user, password and host part replaced by `change`, which is given
+    /// `user:password@host:port` and the virtual host.
+    ///
+    /// # Panics
+    ///
+    /// If the URL is not of the form `amqp://user:password@host:port/vhost`.
+    pub fn amqp_with(&self, change: impl FnOnce(&str, &str) -> (String, String)) -> String {
+        let rest = self.amqp.strip_prefix("amqp://").expect("the test broker's URL begins with amqp://");
+        let (authority, vhost) = rest.rsplit_once('/').expect("the test broker's URL names a virtual host");
+        let (authority, vhost) = change(authority, vhost);
+        format!("amqp://{authority}/{vhost}")
+    }
+}
+
+/// A virtual host of one test's own, with its own dead set and its own queues. Deleted when dropped.
+#[derive(Debug)]
+pub struct Vhost {
+    name: String,
+    folder: PathBuf,
+    /// The servers, with the broker's URL naming this virtual host.
+    pub servers: Servers,
+}
+
+impl Vhost {
+    /// Makes one. `None`, with a line that says so, where `TASKQ_TEST_SERVICES_DIR` does not name a folder of
+    /// `scripts/services`, which alone can make one.
+    ///
+    /// # Panics
+    ///
+    /// As [`Servers::from_env`], and if the broker does not make it.
+    pub fn create(servers: &Servers) -> Option<Self> {
+        let Some(folder) = variable("TASKQ_TEST_SERVICES_DIR").map(PathBuf::from) else {
+            skip("no TASKQ_TEST_SERVICES_DIR: a virtual host needs servers of scripts/services");
+            return None;
+        };
+        let name = unique("vhost");
+        let own = Servers {
+            amqp: servers.amqp_with(|authority, _| (authority.to_owned(), name.clone())),
+            redis: servers.redis.clone(),
+        };
+        let vhost = Self { name, folder, servers: own };
+        let user = user_of(&servers.amqp);
+        for arguments in
+            [&["add_vhost", &vhost.name][..], &["set_permissions", "-p", &vhost.name, &user, ".*", ".*", ".*"][..]]
+        {
+            let output = vhost.rabbitmqctl(arguments);
+            assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Some(vhost)
+    }
+
+    fn rabbitmqctl(&self, arguments: &[&str]) -> Output {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/services");
+        Command::new(script)
+            .arg("rabbitmqctl")
+            .args(arguments)
+            .env("TASKQ_SERVICES_DIR", &self.folder)
+            .output()
+            .expect("scripts/services can be run")
+    }
+}
+
+impl Drop for Vhost {
+    fn drop(&mut self) {
+        // A virtual host that stays behind costs memory until the servers go down; the test's verdict stands.
+        let output = self.rabbitmqctl(&["delete_vhost", &self.name]);
+        if !output.status.success() {
+            eprintln!("the virtual host {} stays behind: {}", self.name, String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+fn user_of(url: &str) -> String {
+    let authority = url.trim_start_matches("amqp://").split('@').next().unwrap_or_default();
+    authority.split(':').next().unwrap_or_default().to_owned()
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn skip(why: &str) {
+    assert!(variable("TASKQ_TEST_REQUIRE_SERVERS").as_deref() != Some("1"), "{why}");
+    eprintln!("skipped: {why}");
+}

@@ -1,0 +1,226 @@
+//! The tasks of the shop.
+//!
+//! Their names, parameters and results are what tests in Rust, in Python and on the command line rely on: add to
+//! them, and leave what is there as it is.
+
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use taskq::{Context, TaskError, task};
+
+/// The sum.
+#[task(name = "shop.add")]
+pub async fn add(x: i64, y: i64) -> i64 {
+    x + y
+}
+
+/// The sum of many.
+#[task(name = "shop.sum")]
+pub async fn sum(numbers: Vec<i64>) -> i64 {
+    numbers.iter().sum()
+}
+
+/// A greeting; "Hello" if none is given.
+#[task(name = "shop.greet")]
+pub async fn greet(name: String, greeting: Option<String>) -> String {
+    format!("{}, {name}", greeting.as_deref().unwrap_or("Hello"))
+}
+
+/// What was given.
+#[task(name = "shop.echo")]
+pub async fn echo(value: Value) -> Value {
+    value
+}
+
+/// Something to sell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Item {
+    /// What it is.
+    pub name: String,
+    /// How many.
+    pub count: u32,
+    /// What one costs, in cents.
+    pub cents: u64,
+}
+
+/// What all items cost together, in cents.
+#[task(name = "shop.price")]
+pub async fn price(items: Vec<Item>) -> u64 {
+    items.iter().map(|item| u64::from(item.count) * item.cents).sum()
+}
+
+/// Goes to the queue `shop.letters` unless the caller says otherwise; gives the text back.
+#[task(name = "shop.letter", queue = "shop.letters")]
+pub async fn letter(text: String) -> String {
+    text
+}
+
+/// Stores no result.
+#[task(name = "shop.forgotten", ignore_result)]
+pub async fn forgotten(x: i64) -> i64 {
+    x
+}
+
+/// What the task knows of itself: `id, task, attempt, retries_left, root_id, parent_id, headers, pid`.
+#[task(name = "shop.about")]
+pub async fn about(ctx: &Context) -> Value {
+    let headers: serde_json::Map<String, Value> =
+        ctx.headers().iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
+    json!({
+        "id": ctx.id(),
+        "task": ctx.task(),
+        "attempt": ctx.attempt(),
+        "retries_left": ctx.retries_left(),
+        "root_id": ctx.root_id(),
+        "parent_id": ctx.parent_id(),
+        "headers": headers,
+        "pid": std::process::id(),
+    })
+}
+
+/// Sends `shop.add` to the default queue, and gives the id of that task.
+#[task(name = "shop.relay")]
+pub async fn relay(x: i64, y: i64) -> Result<String, taskq::Error> {
+    Ok(add(x, y).await?.id().to_string())
+}
+
+/// Fails for good, with this message.
+#[task(name = "shop.fail")]
+pub async fn fail(message: String) -> Result<(), TaskError> {
+    Err(TaskError::permanent(message))
+}
+
+/// Fails each time, by the policy: two retries within 200 ms each.
+#[task(name = "shop.fail_retried", retries = 2, backoff = "100ms..200ms")]
+pub async fn fail_retried(message: String) -> Result<(), String> {
+    Err(message)
+}
+
+/// Fails until the attempt of this number (0 first), and gives that number. Retried after `retry_ms`, 100 if not given.
+#[task(name = "shop.flaky", retries = 20)]
+pub async fn flaky(ctx: &Context, succeed_on_attempt: u32, retry_ms: Option<u64>) -> Result<u32, TaskError> {
+    succeed_on(ctx, succeed_on_attempt, retry_ms)
+}
+
+/// Panics, and is not retried.
+#[task(name = "shop.panic", retries = 0)]
+pub async fn panic(message: String) {
+    panic!("{message}");
+}
+
+/// Ends as revoked, with this reason.
+#[task(name = "shop.cancel")]
+pub async fn cancel(why: String) -> Result<(), TaskError> {
+    Err(TaskError::cancel(why))
+}
+
+/// Puts itself off by `step_ms` until the clock shows `until_ms` (milliseconds since 1970). Gives its attempt, which
+/// is 0 if snoozing costs none.
+#[task(name = "shop.snooze")]
+pub async fn snooze(ctx: &Context, until_ms: u64, step_ms: u64) -> Result<u32, TaskError> {
+    if now_ms() < until_ms {
+        return Err(TaskError::snooze(Duration::from_millis(step_ms)));
+    }
+    Ok(ctx.attempt())
+}
+
+/// Reports `steps` steps of progress (`step 1`, `step 2`, …), `step_ms` apart, and gives their number.
+#[task(name = "shop.progress")]
+pub async fn progress(ctx: &Context, steps: u64, step_ms: u64) -> u64 {
+    for step in 1..=steps {
+        ctx.progress(step, steps, format!("step {step}")).await;
+        tokio::time::sleep(Duration::from_millis(step_ms)).await;
+    }
+    steps
+}
+
+/// Takes `ms` milliseconds, whatever it is told, and gives them back.
+#[task(name = "shop.slow")]
+pub async fn slow(ms: u64) -> u64 {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    ms
+}
+
+/// The same as a plain function, which blocks its thread.
+#[task(name = "shop.slow_blocking")]
+pub fn slow_blocking(ms: u64) -> u64 {
+    std::thread::sleep(Duration::from_millis(ms));
+    ms
+}
+
+/// Takes `ms` milliseconds, and is stopped after 500; not retried.
+#[task(name = "shop.limited", time_limit = "500ms", retries = 0)]
+pub async fn limited(ms: u64) -> u64 {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    ms
+}
+
+/// Takes `ms` milliseconds and gives "done", or is asked to stop after 300 and gives "stopped".
+#[task(name = "shop.soft", soft_time_limit = "300ms")]
+pub async fn soft(ctx: &Context, ms: u64) -> String {
+    tokio::select! {
+        () = ctx.cancelled() => "stopped".to_owned(),
+        () = tokio::time::sleep(Duration::from_millis(ms)) => "done".to_owned(),
+    }
+}
+
+/// Sleeps `ms` milliseconds, then notes `line` in the ledger at `path`; see [`Ledger`](crate::harness::Ledger).
+#[task(name = "shop.ledger")]
+pub async fn ledger(ctx: &Context, path: String, line: String, ms: u64) -> Result<(), io::Error> {
+    note(ctx, &path, &line, ms).await
+}
+
+/// The same as a plain function.
+#[task(name = "shop.ledger_blocking")]
+pub fn ledger_blocking(ctx: &Context, path: String, line: String, ms: u64) -> Result<(), io::Error> {
+    std::thread::sleep(Duration::from_millis(ms));
+    append(ctx, &path, &line)
+}
+
+/// The same, but fails after noting the line, until the attempt of this number. Retried after `retry_ms`, 100 if not
+/// given.
+#[task(name = "shop.ledger_flaky", retries = 20)]
+pub async fn ledger_flaky(
+    ctx: &Context,
+    path: String,
+    line: String,
+    ms: u64,
+    succeed_on_attempt: u32,
+    retry_ms: Option<u64>,
+) -> Result<u32, TaskError> {
+    note(ctx, &path, &line, ms).await.map_err(TaskError::permanent)?;
+    succeed_on(ctx, succeed_on_attempt, retry_ms)
+}
+
+/// The same, but fails for good after noting the line.
+#[task(name = "shop.ledger_fail")]
+pub async fn ledger_fail(ctx: &Context, path: String, line: String, ms: u64) -> Result<(), TaskError> {
+    note(ctx, &path, &line, ms).await.map_err(TaskError::permanent)?;
+    Err(TaskError::permanent("noted, and failed"))
+}
+
+async fn note(ctx: &Context, path: &str, line: &str, ms: u64) -> Result<(), io::Error> {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    append(ctx, path, line)
+}
+
+/// One write to a file opened for appending: lines of several processes do not mix.
+fn append(ctx: &Context, path: &str, line: &str) -> Result<(), io::Error> {
+    let text = format!("{line} {} {} {}\n", ctx.id(), ctx.attempt(), std::process::id());
+    std::fs::OpenOptions::new().append(true).create(true).open(path)?.write_all(text.as_bytes())
+}
+
+fn succeed_on(ctx: &Context, attempt: u32, retry_ms: Option<u64>) -> Result<u32, TaskError> {
+    if ctx.attempt() >= attempt {
+        return Ok(ctx.attempt());
+    }
+    let delay = Duration::from_millis(retry_ms.unwrap_or(100));
+    Err(TaskError::retry_in(delay, format!("attempt {} fails as it should", ctx.attempt())))
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
+    u64::try_from(since.as_millis()).expect("the year is below five hundred million")
+}

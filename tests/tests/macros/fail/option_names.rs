@@ -1,0 +1,17 @@
+#![allow(unused)]
+
+use taskq::task;
+
+#[task(name = "")]
+async fn nameless() {}
+
+#[task(name = "send mail")]
+async fn spaced() {}
+
+#[task(queue = "amq.mail")]
+async fn reserved() {}
+
+#[task(crate = "not a crate")]
+async fn nowhere() {}
+
+fn main() {}

@@ -1,0 +1,8 @@
+#![allow(unused)]
+
+use taskq::task;
+
+#[task]
+async fn greet(name: impl Into<String>) {}
+
+fn main() {}

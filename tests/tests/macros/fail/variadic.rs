@@ -1,0 +1,8 @@
+#![allow(unused)]
+
+use taskq::task;
+
+#[task]
+fn sum(numbers: ...) {}
+
+fn main() {}

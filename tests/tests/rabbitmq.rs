@@ -1,0 +1,333 @@
+//! What only RabbitMQ does to its clients, on the broker that all tests share.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, join_all};
+use lapin::options::{BasicPublishOptions, ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
+use serde_json::json;
+use taskq::TaskId;
+use taskq::broker::{
+    self, Broker, BrokerError, BrokerOptions, Consumption, Declared, Delivery, Publication, PublishError, QueueKind,
+    QueueSpec,
+};
+use taskq::message::{Properties, WireMessage};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The URL of a RabbitMQ for tests; without one the test is skipped, unless servers are required.
+fn amqp_url() -> Option<String> {
+    let url = std::env::var("TASKQ_TEST_AMQP_URL").ok();
+    if url.is_none() {
+        assert!(std::env::var("TASKQ_TEST_REQUIRE_SERVERS").is_err(), "TASKQ_TEST_AMQP_URL is not set");
+        println!("skipped: TASKQ_TEST_AMQP_URL is not set; `scripts/test` starts a RabbitMQ");
+    }
+    url
+}
+
+async fn connect(url: &str) -> Arc<dyn Broker> {
+    broker::connect(url, BrokerOptions::default()).await.expect("the test broker is up")
+}
+
+/// A channel that does what it is told, past everything of ours.
+async fn raw(url: &str) -> (Connection, Channel) {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await.expect("the test broker is up");
+    let channel = connection.create_channel().await.expect("the connection is open");
+    (connection, channel)
+}
+
+async fn queue(broker: &dyn Broker, kind: QueueKind) -> Arc<str> {
+    let name: Arc<str> = format!("rabbitmq.{}", TaskId::new()).into();
+    let spec = QueueSpec { name: Arc::clone(&name), kind, max_priority: None };
+    assert_eq!(broker.declare(&spec).await.expect("the queue can be declared"), Declared::AsAsked);
+    name
+}
+
+fn send(broker: &dyn Broker, queue: &Arc<str>, body: &str) -> BoxFuture<'static, Result<(), PublishError>> {
+    let properties = Properties { correlation_id: Some("the same".to_owned()), ..Properties::default() };
+    let message = WireMessage { properties, body: body.to_owned().into(), ..WireMessage::default() };
+    broker.publish(Publication { queue: Arc::clone(queue), message, delay: None })
+}
+
+async fn next(consumption: &mut Consumption) -> Delivery {
+    timeout(PATIENCE, consumption.deliveries.next()).await.expect("a message comes").expect("the stream goes on")
+}
+
+fn body(delivery: &Delivery) -> String {
+    String::from_utf8(delivery.message.body.to_vec()).expect("all bodies here are text")
+}
+
+/// Two routes, 10,000 publications, and one of the queues deleted while they are on the way: each that was routed is
+/// answered with `Ok` and is there, each that was not is an error.
+async fn mixed_publications(kind: QueueKind) {
+    let Some(url) = amqp_url() else { return };
+    let broker = connect(&url).await;
+    let (stays, goes) = (queue(&*broker, kind).await, queue(&*broker, kind).await);
+    let mut consumption = broker.consume(std::slice::from_ref(&stays), 500).await.expect("the queue exists");
+    let (_raw, channel) = raw(&url).await;
+    let mut delete = None;
+    let mut answers = Vec::with_capacity(10_000);
+    // The deletion has to fall into the stream, so the stream goes on until it is done.
+    while answers.len() < 10_000 || !delete.as_ref().is_some_and(JoinHandle::is_finished) {
+        for _ in 0..100 {
+            let queue = if answers.len() % 2 == 0 { &stays } else { &goes };
+            answers.push(send(&*broker, queue, &answers.len().to_string()));
+        }
+        if answers.len() == 5000 {
+            let (channel, goes) = (channel.clone(), goes.to_string());
+            delete = Some(tokio::spawn(async move {
+                channel.queue_delete(goes.as_str().into(), QueueDeleteOptions::default()).await
+            }));
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    answers.extend((0..2).map(|_| send(&*broker, &goes, "too late")));
+    let deleted = delete.expect("it was begun").await.expect("it does not panic").expect("the queue exists");
+    let kept = answers.len() / 2 - 1;
+    let outcomes = timeout(PATIENCE, join_all(answers)).await.expect("all are answered");
+    let total = outcomes.len();
+    let mut last_routed = None;
+    let mut first_returned = None;
+    for (number, outcome) in outcomes.into_iter().enumerate() {
+        match outcome {
+            Ok(()) if number % 2 == 1 => last_routed = Some(number),
+            Ok(()) => {}
+            Err(PublishError::Unroutable { queue }) => {
+                assert_eq!(&*queue, &*goes);
+                assert!(number % 2 == 1 || number == total - 2, "publication {number} was routed and reported as not");
+                first_returned.get_or_insert(number);
+            }
+            Err(error) => panic!("publication {number}: {error}"),
+        }
+    }
+    let (routed, returned) = (last_routed.expect("some came in time"), first_returned.expect("some came too late"));
+    assert!(routed < returned, "{returned} was returned, and {routed} after it was not");
+    println!("{kind:?}: the queue was deleted with {deleted} messages; {routed} was the last routed of it");
+    let mut seen = HashSet::new();
+    let mut copies = 0;
+    while seen.len() < kept {
+        let delivery = next(&mut consumption).await;
+        if !seen.insert(body(&delivery)) {
+            // RabbitMQ 3.10 can stop reading from a connection over a quorum queue that is deleted under it; then
+            // what was unanswered went out again, and says so.
+            assert!(delivery.message.headers.contains("taskq-resent"), "a second copy that does not say so");
+            copies += 1;
+        }
+        delivery.acker.ack();
+    }
+    println!("{kind:?}: {copies} second copies");
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mixed_publications_on_quorum_queues() {
+    mixed_publications(QueueKind::Quorum).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mixed_publications_on_classic_queues() {
+    mixed_publications(QueueKind::Classic).await;
+}
+
+/// Every second publication has no queue at all. None of the errors may land on its neighbour.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_unroutable_one_is_reported() {
+    let Some(url) = amqp_url() else { return };
+    let broker = connect(&url).await;
+    let here = queue(&*broker, QueueKind::Quorum).await;
+    let nowhere: Arc<str> = "rabbitmq.nowhere".into();
+    for round in 0..5 {
+        let answers: Vec<_> = (0..2000)
+            .map(|number| send(&*broker, if number % 3 == 0 { &nowhere } else { &here }, &number.to_string()))
+            .collect();
+        for (number, answer) in join_all(answers).await.into_iter().enumerate() {
+            let unroutable = matches!(&answer, Err(PublishError::Unroutable { queue }) if queue == "rabbitmq.nowhere");
+            assert_eq!(unroutable, number % 3 == 0, "round {round}, publication {number}: {answer:?}");
+        }
+    }
+    broker.close().await;
+}
+
+/// The consumer is told, declares its queue again and goes on; its other queue never noticed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_deleted_under_its_consumer_comes_back() {
+    let Some(url) = amqp_url() else { return };
+    let broker = connect(&url).await;
+    let queues = [queue(&*broker, QueueKind::Quorum).await, queue(&*broker, QueueKind::Quorum).await];
+    let mut consumption = broker.consume(&queues, 10).await.expect("the queues exist");
+    let (_raw, channel) = raw(&url).await;
+    channel.queue_delete((&*queues[0]).into(), QueueDeleteOptions::default()).await.expect("the queue exists");
+    for (round, queue) in [&queues[1], &queues[0]].into_iter().enumerate() {
+        // The queue may not be back yet; that is an error to the publisher, and not the end of it.
+        let expected = format!("round {round}");
+        let delivery = loop {
+            let sent = send(&*broker, queue, &expected).await;
+            if sent.is_ok() {
+                break next(&mut consumption).await;
+            }
+            assert!(matches!(sent, Err(PublishError::Unroutable { .. })), "{sent:?}");
+            // Reading is what notices.
+            let _ = timeout(Duration::from_millis(50), consumption.deliveries.next()).await;
+        };
+        assert_eq!((&*delivery.queue, body(&delivery)), (&**queue, expected));
+        delivery.acker.ack();
+    }
+    assert!(consumption.control.is_live());
+    broker.close().await;
+}
+
+/// A queue that exists with other arguments is used as it is, and the difference is named; `strict` refuses it.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_arguments_are_named() {
+    let Some(url) = amqp_url() else { return };
+    let broker = connect(&url).await;
+    let name = queue(&*broker, QueueKind::Classic).await;
+    let other = connect(&url).await;
+    let Declared::Differs(difference) = other.declare(&QueueSpec::quorum(Arc::clone(&name))).await.expect("a warning")
+    else {
+        panic!("the difference was not seen");
+    };
+    assert!(difference.contains("classic") || difference.contains("none"), "{difference}");
+    assert!(difference.contains("asked for"), "{difference}");
+    send(&*other, &name, "used as it is").await.expect("the queue exists");
+    let mut consumption = other.consume(std::slice::from_ref(&name), 1).await.expect("the queue exists");
+    let delivery = next(&mut consumption).await;
+    delivery.acker.ack();
+    let options = BrokerOptions { strict: true, ..BrokerOptions::default() };
+    let strict = broker::connect(&url, options).await.expect("the test broker is up");
+    let error = strict.declare(&QueueSpec::quorum(Arc::clone(&name))).await.expect_err("it is strict");
+    assert!(matches!(error, BrokerError::Mismatch { .. }), "{error}");
+    assert!(error.to_string().contains(&difference) && error.to_string().contains("strict"), "{error}");
+    strict.declare(&QueueSpec::classic(name)).await.expect("nothing differs");
+    for broker in [broker, other, strict] {
+        broker.close().await;
+    }
+}
+
+/// Queues named as Celery's are exactly Celery's, so that Celery's own declaration of them succeeds afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn celery_may_declare_its_queues_after_us() {
+    let Some(url) = amqp_url() else { return };
+    let broker = connect(&url).await;
+    let name = queue(&*broker, QueueKind::Celery).await;
+    let (_raw, channel) = raw(&url).await;
+    let exchange = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let declared =
+        channel.exchange_declare((&*name).into(), ExchangeKind::Direct, exchange, FieldTable::default()).await;
+    declared.expect("the exchange is as Celery declares it");
+    let declared = channel.queue_declare((&*name).into(), QueueDeclareOptions::durable(), FieldTable::default()).await;
+    declared.expect("the queue is as Celery declares it");
+    // Bound, so that what is sent to the exchange arrives.
+    let (exchange, key) = ((&*name).into(), (&*name).into());
+    let sent =
+        channel.basic_publish(exchange, key, BasicPublishOptions::default(), b"celery", BasicProperties::default()).await;
+    sent.expect("the channel is open");
+    let mut consumption = broker.consume(std::slice::from_ref(&name), 1).await.expect("the queue exists");
+    let delivery = next(&mut consumption).await;
+    assert_eq!(body(&delivery), "celery");
+    delivery.acker.ack();
+    broker.close().await;
+}
+
+/// Each error is at most two lines, says what to do, and never shows the password.
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_errors_say_what_to_do() {
+    let Some(url) = amqp_url() else { return };
+    let (start, place) = url.split_once('@').expect("the test URL has a user");
+    let host = place.split('/').next().expect("split gives one part at least");
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        listener.local_addr().expect("it is bound").port()
+    };
+    drop(silent);
+    for (url, kind, mend) in [
+        (format!("{start}@127.0.0.1:{nobody}/%2f"), "unreachable", "start RabbitMQ"),
+        (format!("{start}@does-not-exist.invalid/%2f"), "unreachable", "correct host and port"),
+        (format!("amqp://guest:swordfish@{host}/%2f"), "refused", "rabbitmqctl change_password guest"),
+        (format!("amqp://nobody:swordfish@{host}/%2f"), "refused", "user \"nobody\""),
+        (format!("{start}@{host}/missing"), "refused", "rabbitmqctl add_vhost"),
+        (format!("{start}@{host}:x/"), "url", "write amqp://"),
+        (format!("amqps://guest:swordfish@{host}/"), "url", "TLS"),
+    ] {
+        let error = broker::connect(&url, BrokerOptions::default()).await.expect_err("it cannot be connected to");
+        let actual = match &error {
+            BrokerError::Unreachable { .. } => "unreachable",
+            BrokerError::Refused { .. } => "refused",
+            BrokerError::Url { .. } => "url",
+            _ => "other",
+        };
+        let text = error.to_string();
+        println!("{text}");
+        assert_eq!(actual, kind, "{text}");
+        assert!(text.contains(mend), "no {mend:?} in: {text}");
+        assert!(!text.contains("swordfish") && text.lines().count() <= 2, "{text}");
+    }
+}
+
+/// Somebody with larger frames can send headers that do not fit ours. They are taken, and can be sent on.
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_larger_than_our_frames_get_through() {
+    let Some(url) = amqp_url() else { return };
+    let broker = connect(&url).await;
+    let name = queue(&*broker, QueueKind::Quorum).await;
+    let mut consumption = broker.consume(std::slice::from_ref(&name), 10).await.expect("the queue exists");
+    let (_raw, channel) = raw(&url).await;
+    let large = "x".repeat(40_000);
+    let mut headers = FieldTable::default();
+    headers.insert("large".into(), AMQPValue::LongString(large.as_str().into()));
+    let properties = BasicProperties::default().with_headers(headers).with_delivery_mode(2);
+    let options = BasicPublishOptions::default();
+    channel
+        .basic_publish("".into(), (&*name).into(), options, b"from afar", properties)
+        .await
+        .expect("the channel is open");
+    let delivery = next(&mut consumption).await;
+    assert_eq!(delivery.message.headers.get("large"), Some(&json!(large)));
+    let onward = Publication { queue: Arc::clone(&name), message: delivery.message.clone(), delay: None };
+    broker.publish(onward).await.expect("what can be read can be sent");
+    delivery.acker.ack();
+    let delivery = next(&mut consumption).await;
+    assert_eq!(delivery.message.headers.get("large"), Some(&json!(large)));
+    delivery.acker.ack();
+    broker.close().await;
+}
+
+/// What nobody can deliver ends in the dead queue: a delayed message whose queue was deleted while it waited.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_message_without_a_queue_ends_in_the_dead_queue() {
+    let Some(url) = amqp_url() else { return };
+    let broker = connect(&url).await;
+    let name = queue(&*broker, QueueKind::Quorum).await;
+    let id = TaskId::new().to_string();
+    let properties = Properties { correlation_id: Some(id.clone()), ..Properties::default() };
+    let message = WireMessage { properties, body: "lost".into(), ..WireMessage::default() };
+    let delay = Some(Duration::from_millis(500));
+    broker.publish(Publication { queue: Arc::clone(&name), message, delay }).await.expect("the ladder takes it");
+    let (_raw, channel) = raw(&url).await;
+    channel.queue_delete((&*name).into(), QueueDeleteOptions::default()).await.expect("the queue exists");
+    let found = timeout(PATIENCE, async {
+        loop {
+            let mut browse = broker.browse(broker::DEAD_QUEUE, 1000).await.expect("the dead queue exists");
+            let at = browse.deliveries.iter().position(|delivery| {
+                delivery.message.properties.correlation_id.as_deref() == Some(&*id)
+            });
+            let found = at.map(|at| browse.deliveries.remove(at));
+            if let Some(delivery) = found {
+                delivery.acker.ack();
+                browse.finish().await;
+                return;
+            }
+            browse.finish().await;
+            sleep(Duration::from_millis(50)).await;
+        }
+    });
+    found.await.expect("it arrives in the dead queue");
+    broker.close().await;
+}
