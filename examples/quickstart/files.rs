@@ -9,11 +9,12 @@ fn is_left_out(name: &str) -> bool {
 }
 
 /// The regular files below `folder`, in order; links are not followed.
-pub fn below(folder: &Path) -> Result<Vec<String>, Box<dyn Error>> {
+pub(crate) fn below(folder: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        let entries = std::fs::read_dir(&folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
+        let entries =
+            std::fs::read_dir(&folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
         for entry in entries {
             let entry = entry?;
             let kind = entry.file_type()?;

@@ -7,8 +7,8 @@
 //! With `TASKQ_BROKER_URL` and `TASKQ_RESULT_URL` it runs there, with the worker in a process of its own. With nothing
 //! configured everything happens in this process.
 
-mod examine;
 mod files;
+mod report;
 
 use std::error::Error;
 use std::io::IsTerminal;
@@ -16,9 +16,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use examine::{Report, examine};
 use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
+use report::{Report, examine};
 use taskq::{Client, Handle, TaskId};
 use taskq_worker::{Worker, WorkerControl};
 
@@ -122,10 +122,7 @@ async fn examine_all(client: &Client, queue: &str, paths: Vec<String>, quiet: bo
 }
 
 /// The end of one task: its path, its report or why there is none, and how many retries it took.
-async fn wait_for(
-    handle: Handle<Report>,
-    path: String,
-) -> Result<(String, Result<Report, String>, u32), taskq::Error> {
+async fn wait_for(handle: Handle<Report>, path: String) -> Result<(String, Result<Report, String>, u32), taskq::Error> {
     let outcome = match handle.get().await {
         Ok(report) => Ok(report),
         Err(taskq::Error::Failed { failure, .. }) => Err(failure.to_string()),
@@ -176,8 +173,8 @@ impl RunningWorker {
 }
 
 fn progress_bar(files: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} files, {per_sec}")
-        .expect("the template is a constant");
+    let style =
+        ProgressStyle::with_template("{bar:40} {pos}/{len} files, {per_sec}").expect("the template is a constant");
     ProgressBar::new(files as u64).with_style(style)
 }
 

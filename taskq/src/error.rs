@@ -28,9 +28,7 @@ pub enum Error {
     #[error(transparent)]
     Backend(#[from] BackendError),
     /// Results, progress and unique keys need a place.
-    #[error(
-        "no result backend is configured; set TASKQ_RESULT_URL=redis://host:6379/0, or `result_url` in taskq.toml"
-    )]
+    #[error("no result backend is configured; set TASKQ_RESULT_URL=redis://host:6379/0, or `result_url` in taskq.toml")]
     NoResultBackend,
     /// The call was made wrongly.
     #[error("the call of {task} cannot be sent: {mistake}")]
@@ -137,7 +135,10 @@ mod tests {
             ("redis://:sécrèt@hôst", "redis://:***@hôst"),
             // In the query.
             ("redis://host/0?password=secret", "redis://host/0?password=***"),
-            ("redis+unix:///run/redis.sock?db=1&Password=secret&x=1", "redis+unix:///run/redis.sock?db=1&Password=***&x=1"),
+            (
+                "redis+unix:///run/redis.sock?db=1&Password=secret&x=1",
+                "redis+unix:///run/redis.sock?db=1&Password=***&x=1",
+            ),
             ("redis://host/0?password=sec@ret", "redis://host/0?password=***"),
             ("redis://host/0?password=sec?ret", "redis://host/0?password=***"),
             // Not URLs.

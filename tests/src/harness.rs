@@ -16,13 +16,17 @@
 //! Everything that was started dies with its value, so a failing test leaves nothing behind.
 
 mod app;
+mod audit;
 mod ledger;
+mod own;
 mod process;
 mod servers;
 mod wait;
 
 pub use app::{App, Finished};
+pub use audit::{Audit, Expected, Fault};
 pub use ledger::{Entry, Ledger};
+pub use own::{OwnServers, Server};
 pub use process::Process;
-pub use servers::{Servers, Vhost};
-pub use wait::{BOUND, unique, wait_until};
+pub use servers::{Count, Servers, Vhost};
+pub use wait::{BOUND, now_ms, unique, wait_until, wait_within};

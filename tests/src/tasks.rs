@@ -4,11 +4,13 @@
 //! them, and leave what is there as it is.
 
 use std::io::{self, Write};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use taskq::{Context, TaskError, task};
+
+use crate::harness::now_ms;
 
 /// The sum.
 #[task(name = "shop.add")]
@@ -201,6 +203,23 @@ pub async fn ledger_fail(ctx: &Context, path: String, line: String, ms: u64) -> 
     Err(TaskError::permanent("noted, and failed"))
 }
 
+/// Notes `line` each time it is called, and puts itself off by `step_ms` until the clock shows `until_ms` (milliseconds
+/// since 1970).
+#[task(name = "shop.ledger_snooze")]
+pub async fn ledger_snooze(
+    ctx: &Context,
+    path: String,
+    line: String,
+    until_ms: u64,
+    step_ms: u64,
+) -> Result<(), TaskError> {
+    note(ctx, &path, &line, 0).await.map_err(TaskError::permanent)?;
+    if now_ms() < until_ms {
+        return Err(TaskError::snooze(Duration::from_millis(step_ms)));
+    }
+    Ok(())
+}
+
 async fn note(ctx: &Context, path: &str, line: &str, ms: u64) -> Result<(), io::Error> {
     tokio::time::sleep(Duration::from_millis(ms)).await;
     append(ctx, path, line)
@@ -208,7 +227,7 @@ async fn note(ctx: &Context, path: &str, line: &str, ms: u64) -> Result<(), io::
 
 /// One write to a file opened for appending: lines of several processes do not mix.
 fn append(ctx: &Context, path: &str, line: &str) -> Result<(), io::Error> {
-    let text = format!("{line} {} {} {}\n", ctx.id(), ctx.attempt(), std::process::id());
+    let text = format!("{line} {} {} {} {}\n", ctx.id(), ctx.attempt(), std::process::id(), now_ms());
     std::fs::OpenOptions::new().append(true).create(true).open(path)?.write_all(text.as_bytes())
 }
 
@@ -218,9 +237,4 @@ fn succeed_on(ctx: &Context, attempt: u32, retry_ms: Option<u64>) -> Result<u32,
     }
     let delay = Duration::from_millis(retry_ms.unwrap_or(100));
     Err(TaskError::retry_in(delay, format!("attempt {} fails as it should", ctx.attempt())))
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
-    u64::try_from(since.as_millis()).expect("the year is below five hundred million")
 }

@@ -357,10 +357,8 @@ async fn dead_tasks_can_be_put_back() {
     bench.dead(handle.id()).await;
     let ids = [handle.id().clone()];
     assert_eq!(bench.client.dead().retry(&Which::Ids(&ids)).await.expect("it is there"), 1);
-    let again = until("the second generation has succeeded", || async {
-        handle.get_timeout(PATIENCE).await.ok()
-    })
-    .await;
+    let again =
+        until("the second generation has succeeded", || async { handle.get_timeout(PATIENCE).await.ok() }).await;
     assert_eq!(again, "now");
     assert_eq!(bench.client.broker().stats(DEAD_QUEUE).await.expect("it exists").ready, 0);
     bench.stop().await;
@@ -484,5 +482,8 @@ async fn results_that_nobody_wants_are_not_stored() {
     marker.get_timeout(PATIENCE).await.expect("it runs");
     let client = bench.client.clone();
     assert_eq!(bench.stop().await.succeeded, 2);
-    assert_eq!(client.handle::<i64>(handle.id().clone()).status().await.expect("there is a backend").state, State::Pending);
+    assert_eq!(
+        client.handle::<i64>(handle.id().clone()).status().await.expect("there is a backend").state,
+        State::Pending
+    );
 }

@@ -225,8 +225,9 @@ async fn celery_may_declare_its_queues_after_us() {
     declared.expect("the queue is as Celery declares it");
     // Bound, so that what is sent to the exchange arrives.
     let (exchange, key) = ((&*name).into(), (&*name).into());
-    let sent =
-        channel.basic_publish(exchange, key, BasicPublishOptions::default(), b"celery", BasicProperties::default()).await;
+    let sent = channel
+        .basic_publish(exchange, key, BasicPublishOptions::default(), b"celery", BasicProperties::default())
+        .await;
     sent.expect("the channel is open");
     let mut consumption = broker.consume(std::slice::from_ref(&name), 1).await.expect("the queue exists");
     let delivery = next(&mut consumption).await;
@@ -315,9 +316,10 @@ async fn a_delayed_message_without_a_queue_ends_in_the_dead_queue() {
     let found = timeout(PATIENCE, async {
         loop {
             let mut browse = broker.browse(broker::DEAD_QUEUE, 1000).await.expect("the dead queue exists");
-            let at = browse.deliveries.iter().position(|delivery| {
-                delivery.message.properties.correlation_id.as_deref() == Some(&*id)
-            });
+            let at = browse
+                .deliveries
+                .iter()
+                .position(|delivery| delivery.message.properties.correlation_id.as_deref() == Some(&*id));
             let found = at.map(|at| browse.deliveries.remove(at));
             if let Some(delivery) = found {
                 delivery.acker.ack();

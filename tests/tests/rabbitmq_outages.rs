@@ -185,7 +185,8 @@ impl Load {
         }
         self.consumer.abort();
         let seen = self.seen.lock().expect("nobody panics with it");
-        let (copies, silent) = seen.values().fold((0, 0), |(copies, silent), seen| (copies + seen.copies - 1, silent + seen.silent));
+        let (copies, silent) =
+            seen.values().fold((0, 0), |(copies, silent), seen| (copies + seen.copies - 1, silent + seen.silent));
         println!("{name}: {} confirmed, {failed} failed, {copies} second copies", confirmed.len());
         assert_eq!(silent, 0, "{name}: second copies that did not say that they may be one");
         assert_eq!(failed, 0, "{name}: the outage was shorter than the time allowed");

@@ -8,7 +8,9 @@ use taskq::broker::amqp::bare;
 use taskq::broker::{QueueKind, QueueSpec};
 use taskq::canvas::ArgumentList;
 use taskq::message::{Envelope, WireMessage};
-use taskq::task::{ArgumentError, Arguments, Body, BoxError, Context, Definition, Parameter, Place, Registry, TaskOptions};
+use taskq::task::{
+    ArgumentError, Arguments, Body, BoxError, Context, Definition, Parameter, Place, Registry, TaskOptions,
+};
 use taskq::{Call, Client, TaskId, codec};
 
 use crate::engine::Worker;

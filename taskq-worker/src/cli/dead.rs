@@ -258,8 +258,9 @@ impl Selection {
         session.output().say(&Done { done, count }, |Done { done, count }| format!("{count} {done}"))?;
         let missing = match self.which() {
             Which::Fingerprint(fingerprint) if count == 0 => format!("the dead set has no error {fingerprint}"),
+            Which::Ids([id]) if count == 0 => format!("the dead set has no task {id}"),
             Which::Ids(ids) if count < ids.len() => {
-                format!("of the {} ids only {count} are in the dead set; `dead list --all` shows them", ids.len())
+                format!("only {count} of these {} tasks are in the dead set; `dead list --all` shows it", ids.len())
             }
             _ => return Ok(Exit::Ok),
         };

@@ -27,7 +27,7 @@ impl Failure {
     }
 
     /// A failure that says what `error` says, its causes included.
-    fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
+    pub(super) fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
         Self::new(exit, with_causes(error))
     }
 

@@ -4,6 +4,7 @@
 //! line on stderr ([`failure`]) and an exit code ([`exit`]). Where to connect to is the same for all of them
 //! ([`session`]).
 
+mod bench;
 mod call;
 mod check;
 mod confirm;
@@ -11,6 +12,7 @@ mod dead;
 mod delegate;
 mod exit;
 mod failure;
+mod figures;
 mod outcome;
 mod output;
 mod queues;
@@ -39,10 +41,11 @@ taskq, a distributed task queue.
 
 `taskq -A path/to/app COMMAND` hands over to a program with tasks of its own; -A has to come first.
 Settings come from taskq.toml (found upward from here), TASKQ_* variables and flags, the later over the earlier;
-`taskq check` shows where each came from.";
+`taskq check` shows where each came from. Other users of this machine can read command lines: a password is better
+kept in TASKQ_BROKER_URL, TASKQ_RESULT_URL or taskq.toml than in --broker and --results.";
 
 #[derive(Debug, Parser)]
-#[command(name = "taskq", version, about = ABOUT, after_help = exit::HELP, max_term_width = 100)]
+#[command(name = "taskq", version, about = ABOUT, after_help = exit::HELP)]
 struct CommandLine {
     #[command(flatten)]
     session: Session,
@@ -61,6 +64,8 @@ enum Command {
     Queues(queues::Queues),
     Dead(dead::Dead),
     Check(check::Check),
+    /// How fast it is here: throughput and latency, beside a bare AMQP client in the same run
+    Bench(bench::Bench),
 }
 
 /// The command line, and all of a worker program's `main`: reads the arguments, does what they say, and gives the exit
@@ -98,6 +103,7 @@ impl Command {
         match self {
             Self::Worker(worker) => worker.run(session),
             Self::Tasks(tasks) => tasks.run(session),
+            Self::Bench(bench) => bench.run(session),
             Self::Call(call) => block_on(call.run(session)),
             Self::Status(status) => block_on(status.run(session)),
             Self::Result(result) => block_on(result.run(session)),
@@ -161,6 +167,7 @@ mod tests {
             "app dead retry 7 8",
             "app dead drop --error 0123456789abcdef --yes",
             "app check",
+            "app bench --tasks 1000 --classic",
         ] {
             CommandLine::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -15,9 +15,6 @@ use super::output::Output;
 #[command(next_help_heading = "Everywhere")]
 pub(super) struct Session {
     /// The broker, for example `amqp://user:password@host:5672/vhost`
-    ///
-    /// Other users of this machine can read command lines: a password is better kept in `TASKQ_BROKER_URL` or
-    /// taskq.toml.
     #[arg(long, global = true, value_name = "URL")]
     broker: Option<String>,
     /// Where results are kept, for example `redis://:password@host:6379/0`

@@ -37,9 +37,8 @@ impl Tasks {
     pub(super) fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let registry = Registry::collect()?.not_empty()?;
         let rows: Vec<Row> = registry.iter().map(Row::of).collect();
-        session.output().table(&rows, ["TASK", "QUEUE", "WRITTEN AT"], |row| {
-            let place = format!("{}:{}", row.file, row.line);
-            [row.signature(), row.queue.unwrap_or("(default)").to_owned(), place]
+        session.output().table(&rows, ["TASK", "QUEUE", "TAKES AND GIVES"], |row| {
+            [row.name.to_owned(), row.queue.unwrap_or("(default)").to_owned(), row.signature()]
         })?;
         Ok(Exit::Ok)
     }
@@ -60,10 +59,10 @@ impl Row {
         }
     }
 
-    /// `shop.add(x: i64, y: i64) -> i64`.
+    /// `(x: i64, y: i64) -> i64`.
     fn signature(&self) -> String {
         let parameters: Vec<String> =
             self.parameters.iter().map(|parameter| format!("{}: {}", parameter.name, parameter.type_name)).collect();
-        format!("{}({}) -> {}", self.name, parameters.join(", "), self.result)
+        format!("({}) -> {}", parameters.join(", "), self.result)
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 use taskq::task::Registry;
+use tokio::runtime::Runtime;
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -75,12 +76,7 @@ impl Worker {
         telemetry::init(self.loglevel, self.log_format).map_err(|why| Failure::new(Exit::Config, why))?;
         // Before anything is connected: without tasks there is nothing to connect for.
         let registry = Registry::collect()?.not_empty()?;
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(processors()).thread_name("taskq-task").enable_all();
-        if let Some(threads) = self.blocking_threads {
-            builder.max_blocking_threads(usize::from(threads));
-        }
-        let runtime = builder.build().map_err(|error| cannot_start(&error))?;
+        let runtime = runtime(self.blocking_threads)?;
         let outcome = runtime.block_on(self.work(session, registry));
         // Plain functions that do not end are not waited for: their messages have been given back.
         runtime.shutdown_background();
@@ -163,6 +159,16 @@ fn say_ended(output: Output, node: &str, summary: WorkerSummary) -> Result<(), F
         let WorkerSummary { succeeded, failed, retried, revoked, interrupted, .. } = summary;
         format!("{node} ended: {succeeded} succeeded, {failed} failed, {retried} retried, {revoked} revoked, {interrupted} given back")
     })
+}
+
+/// The runtime of tasks: a thread for each processor, and others for plain functions.
+pub(super) fn runtime(blocking_threads: Option<u16>) -> Result<Runtime, Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(processors()).thread_name("taskq-task").enable_all();
+    if let Some(threads) = blocking_threads {
+        builder.max_blocking_threads(usize::from(threads));
+    }
+    builder.build().map_err(|error| cannot_start(&error))
 }
 
 fn processors() -> usize {

@@ -165,9 +165,9 @@ fn judge_record(record: &Record, envelope: &Envelope, now: DateTime<Utc>) -> Opt
 mod tests {
     use std::sync::Arc;
 
+    use taskq::TaskId;
     use taskq::backend::memory::MemoryBackend;
     use taskq::message::{Failure, Payload, State};
-    use taskq::TaskId;
 
     use super::*;
 
@@ -231,12 +231,19 @@ mod tests {
     fn records_of_unclaimed_runs_count() {
         let now = Utc::now();
         let mine = envelope(1);
-        let record = |attempt, generation, state: State| Record { attempt, generation, ..Record::new(mine.id.clone(), state) };
+        let record =
+            |attempt, generation, state: State| Record { attempt, generation, ..Record::new(mine.id.clone(), state) };
         assert!(judge_record(&record(1, 0, State::Started), &mine, now).is_none());
         assert!(judge_record(&record(0, 0, State::Retry), &mine, now).is_none());
-        assert!(matches!(judge_record(&record(1, 0, State::Retry), &mine, now), Some(Claimed::Finished(Verdict::Retry { .. }))));
+        assert!(matches!(
+            judge_record(&record(1, 0, State::Retry), &mine, now),
+            Some(Claimed::Finished(Verdict::Retry { .. }))
+        ));
         assert!(matches!(judge_record(&record(2, 0, State::Started), &mine, now), Some(Claimed::Overtaken)));
-        assert!(matches!(judge_record(&record(0, 0, State::Success), &mine, now), Some(Claimed::Finished(Verdict::Succeed))));
+        assert!(matches!(
+            judge_record(&record(0, 0, State::Success), &mine, now),
+            Some(Claimed::Finished(Verdict::Succeed))
+        ));
         assert!(matches!(judge_record(&record(0, 1, State::Started), &mine, now), Some(Claimed::Overtaken)));
         let next_generation = Envelope { generation: 1, ..mine.clone() };
         assert!(judge_record(&record(1, 0, State::Failure), &next_generation, now).is_none());

@@ -70,8 +70,7 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
                 Step::Settle { envelope: Envelope { unknown_since, ..envelope }, exit: Exit::Move(delay) }
             }
             Admission::Unknown => {
-                let failure =
-                    Failure::new("celery.exceptions", "NotRegistered", envelope.task.clone().into_owned());
+                let failure = Failure::new("celery.exceptions", "NotRegistered", envelope.task.clone().into_owned());
                 let verdict = Verdict::Fail { reason: Reason::UnknownTask, failure };
                 Step::Settle { envelope, exit: Exit::End(verdict) }
             }
@@ -142,8 +141,7 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
         let services = &self.services;
         let task = delivery.message.headers.text("task").unwrap_or("(none)");
         let failure = Failure::new("taskq", "DecodeError", error.to_string());
-        let letter =
-            DeadLetter::new(Reason::Decode.as_str(), &delivery.queue, task, &failure, 0, services.now());
+        let letter = DeadLetter::new(Reason::Decode.as_str(), &delivery.queue, task, &failure, 0, services.now());
         let message = dead_copy(&delivery, letter);
         let id = delivery.message.headers.text("id").and_then(|text| TaskId::parse(text).ok());
         let known = id.is_some() && services.results.is_some();

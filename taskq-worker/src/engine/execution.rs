@@ -16,7 +16,7 @@ use super::inflight::{NewRun, Run, RunKey, Stop};
 use super::services::Services;
 use super::settle::{End, Follow, Holder, Settlement, until_done};
 use super::verdict::{Conclusion, Outcome, Reason, Verdict, conclude};
-use super::{body, crash};
+use super::{body, crash, guard};
 
 /// A delivery that is to be run.
 pub(super) struct Attempt {
@@ -29,13 +29,16 @@ pub(super) struct Attempt {
 /// Runs one attempt and hands its end over to the settler.
 pub(super) async fn execute(services: Arc<Services>, attempt: Attempt, slot: OwnedSemaphorePermit) {
     let Attempt { envelope, run, claim_first } = attempt;
+    if let Some(early) = guard::early_by(&envelope, services.now()) {
+        tokio::time::sleep(early).await;
+    }
     if claim_first && !claimed(&services, &envelope, &run).await {
         return;
     }
-    if run.definition.options.ack == AckMode::Early {
-        if let Some(acker) = run.take_acker() {
-            acker.ack();
-        }
+    if run.definition.options.ack == AckMode::Early
+        && let Some(acker) = run.take_acker()
+    {
+        acker.ack();
     }
     let policy = policy_of(&run.definition.options);
     let (outcome, slot) = match start(&services, &envelope, &run, &policy) {
@@ -160,10 +163,13 @@ fn start(
 /// Hands the end of a run over. Waits while the settler is full.
 async fn hand_over(services: &Arc<Services>, envelope: Envelope, run: Arc<Run>, conclusion: Conclusion) {
     if conclusion.verdict == Verdict::GiveBack {
-        if let (Some(claim), Some(kv)) = (run.claim(), services.client.kv()) {
-            if let Err(error) = claim.give_up(kv).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a claim could not be given up; it runs out by itself");
-            }
+        if let (Some(claim), Some(kv)) = (run.claim(), services.client.kv())
+            && let Err(error) = claim.give_up(kv).await
+        {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a claim could not be given up; it runs out by itself"
+            );
         }
         services.in_flight.give_back(&run);
         return;
@@ -185,7 +191,9 @@ fn end_of_run(services: &Services, envelope: Envelope, run: Arc<Run>, conclusion
     let Conclusion { verdict, value, traceback } = conclusion;
     let now = services.now();
     let mut records = Vec::new();
-    if run.stores_result && let Some(mut record) = verdict.record(&envelope, now) {
+    if run.stores_result
+        && let Some(mut record) = verdict.record(&envelope, now)
+    {
         // The last progress comes before the end, or watchers would never see it.
         records.extend(progress_record(services, &run));
         record.value = value;
@@ -242,7 +250,13 @@ fn dead(services: &Services, envelope: &Envelope, queue: &str, reason: Reason, f
 }
 
 /// A terminal end without a run: expired, unknown.
-pub(super) fn end_without_run(services: &Services, envelope: Envelope, queue: &Arc<str>, verdict: &Verdict, holder: Holder) -> End {
+pub(super) fn end_without_run(
+    services: &Services,
+    envelope: Envelope,
+    queue: &Arc<str>,
+    verdict: &Verdict,
+    holder: Holder,
+) -> End {
     let stored = services.results.is_some() && envelope.ignore_result != Some(true);
     let mut records = Vec::new();
     if stored && let Some(mut record) = verdict.record(&envelope, services.now()) {

@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 use taskq::message::Envelope;
 use taskq::task::{Definition, Registry};
 
-/// A message that is early by no more than this is run: the rest of the wait is within what timers promise.
-const EARLY_BY_MAX: Duration = Duration::from_millis(5);
+/// A message that is early by no more than this waits here for the rest, in its slot; a way through the broker would
+/// take longer.
+const EARLY_BY_MAX: Duration = Duration::from_millis(50);
 
 /// Bounds of the delay after which a message with an unknown task comes back.
 const UNKNOWN_DELAY_MIN: Duration = Duration::from_secs(1);
@@ -51,7 +52,7 @@ pub(super) fn admit(
     if envelope.expires.is_some_and(|expires| expires <= now) {
         return Admission::Expired;
     }
-    if let Some(early) = envelope.eta.and_then(|eta| (eta - now).to_std().ok()).filter(|early| *early > EARLY_BY_MAX) {
+    if let Some(early) = early_by(envelope, now).filter(|early| *early > EARLY_BY_MAX) {
         return Admission::PutOff(early);
     }
     let Some(definition) = registry.get(&envelope.task) else {
@@ -69,6 +70,11 @@ pub(super) fn admit(
     } else {
         Admission::Run(Task(definition))
     }
+}
+
+/// How long the message is not yet due.
+pub(super) fn early_by(envelope: &Envelope, now: DateTime<Utc>) -> Option<Duration> {
+    envelope.eta.and_then(|eta| (eta - now).to_std().ok()).filter(|early| !early.is_zero())
 }
 
 #[cfg(test)]
@@ -109,7 +115,12 @@ mod tests {
             ("due", Envelope { eta: ago(1), ..envelope("guard.known") }, false, Admission::Claim(definition)),
             ("early", Envelope { eta: ago(-9), ..envelope("x") }, false, Admission::PutOff(Duration::from_secs(9))),
             ("unknown", envelope("x"), false, Admission::PutBack(Duration::from_secs(1))),
-            ("unknown for long", Envelope { unknown_since: ago(100), ..envelope("x") }, true, Admission::PutBack(Duration::from_secs(25))),
+            (
+                "unknown for long",
+                Envelope { unknown_since: ago(100), ..envelope("x") },
+                true,
+                Admission::PutBack(Duration::from_secs(25)),
+            ),
             ("unknown for ever", Envelope { unknown_since: ago(600), ..envelope("x") }, false, Admission::Unknown),
         ];
         for (what, envelope, redelivered, expected) in cases {

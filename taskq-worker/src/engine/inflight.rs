@@ -1,6 +1,6 @@
 //! What this worker has in its hands: every attempt from its delivery to its acknowledgement.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -197,7 +197,7 @@ pub(super) struct InFlight {
 #[derive(Default)]
 struct Table {
     runs: HashMap<RunKey, Arc<Run>>,
-    settled: HashMap<RunKey, ()>,
+    settled: HashSet<RunKey>,
     settled_order: VecDeque<RunKey>,
     /// Deliveries that are being settled without having been run.
     others: usize,
@@ -230,7 +230,7 @@ impl InFlight {
                 None => Adoption::AlreadySettled(acker),
             };
         }
-        if table.settled.remove(key).is_some() {
+        if table.settled.remove(key) {
             return Adoption::AlreadySettled(acker);
         }
         Adoption::Unknown(acker)
@@ -312,7 +312,7 @@ impl Table {
     }
 
     fn remember(&mut self, key: RunKey) {
-        if self.settled.insert(key.clone(), ()).is_none() {
+        if self.settled.insert(key.clone()) {
             self.settled_order.push_back(key);
         }
         while self.settled_order.len() > SETTLED_MAX {

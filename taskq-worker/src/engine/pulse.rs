@@ -78,7 +78,7 @@ fn started_record(services: &Services, run: &Run) -> Record {
 /// A word on the way goes through the settler, so that it cannot overtake the end; if the settler is busy with
 /// ends, it is dropped.
 fn note(services: &Services, record: Record) {
-    if services.settler.try_send(Settlement::Note(record)).is_err() {
+    if services.settler.try_send(Settlement::Note(Box::new(record))).is_err() {
         services.counters.progress_dropped.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -36,7 +36,7 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// Something for the settler.
 pub(super) enum Settlement {
     /// A word on a run that goes on: `STARTED` or `PROGRESS`. May be dropped.
-    Note(Record),
+    Note(Box<Record>),
     /// The end of a delivery. Never dropped.
     End(Box<End>),
 }
@@ -78,15 +78,11 @@ pub(super) async fn settle_all(services: Arc<Services>, mut incoming: mpsc::Rece
     }
 }
 
-async fn settle_batch(
-    services: &Arc<Services>,
-    batch: impl Iterator<Item = Settlement>,
-    follow_ups: &mut JoinSet<()>,
-) {
+async fn settle_batch(services: &Arc<Services>, batch: impl Iterator<Item = Settlement>, follow_ups: &mut JoinSet<()>) {
     let (mut notes, mut ends) = (Vec::new(), Vec::new());
     for settlement in batch {
         match settlement {
-            Settlement::Note(record) => notes.push(record),
+            Settlement::Note(record) => notes.push(*record),
             Settlement::End(end) => ends.push(*end),
         }
     }
@@ -166,7 +162,11 @@ async fn write(services: &Services, notes: Vec<Record>, ends: &[End]) -> Vec<Opt
         match results.write(&records).await {
             Ok(written) => break written,
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, records = records.len(), "results wait for the result backend");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    records = records.len(),
+                    "results wait for the result backend"
+                );
                 if droppable > 0 {
                     // What is only a word on the way is not worth waiting for.
                     services.counters.progress_dropped.fetch_add(droppable as u64, Ordering::Relaxed);
@@ -256,4 +256,3 @@ where
         }
     }
 }
-

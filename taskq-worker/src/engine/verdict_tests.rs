@@ -62,8 +62,14 @@ fn a_retry_is_the_same_task_one_attempt_on() {
     let record = retry.record(&envelope, now).expect("a retry is recorded");
     assert_eq!((record.state.clone(), record.retry_at, record.attempt), (State::Retry, next.eta, 1));
     // Whoever finds the record later waits for what is left, and never less than nothing.
-    assert_eq!(Verdict::of_record(&record, now + TimeDelta::milliseconds(500)), Some(Verdict::Retry { delay_ms: 1000, failure: failure() }));
-    assert_eq!(Verdict::of_record(&record, now + TimeDelta::hours(1)), Some(Verdict::Retry { delay_ms: 0, failure: failure() }));
+    assert_eq!(
+        Verdict::of_record(&record, now + TimeDelta::milliseconds(500)),
+        Some(Verdict::Retry { delay_ms: 1000, failure: failure() })
+    );
+    assert_eq!(
+        Verdict::of_record(&record, now + TimeDelta::hours(1)),
+        Some(Verdict::Retry { delay_ms: 0, failure: failure() })
+    );
 }
 
 #[test]

@@ -25,12 +25,7 @@ pub trait Kv: Send + Sync + std::fmt::Debug {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, BackendError>>;
 
     /// Puts `value` under `key`, for `ttl` or for ever.
-    fn put<'a>(
-        &'a self,
-        key: &'a str,
-        value: Bytes,
-        ttl: Option<Duration>,
-    ) -> BoxFuture<'a, Result<(), BackendError>>;
+    fn put<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), BackendError>>;
 
     /// Puts `value` under `key` if `expected` is what is there (`None`: nothing).
     fn compare_and_put<'a>(

@@ -56,8 +56,7 @@ impl MemoryBackend {
     pub fn shared(url: &str) -> Arc<Self> {
         static STORES: OnceLock<Mutex<HashMap<String, Arc<MemoryBackend>>>> = OnceLock::new();
         let mut stores = STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-        let store =
-            stores.entry(url.to_owned()).or_insert_with(|| Arc::new(Self::new(&BackendOptions::default())));
+        let store = stores.entry(url.to_owned()).or_insert_with(|| Arc::new(Self::new(&BackendOptions::default())));
         Arc::clone(store)
     }
 
@@ -185,12 +184,7 @@ impl Kv for MemoryBackend {
         Box::pin(async move { Ok(self.store().fact(key).cloned()) })
     }
 
-    fn put<'a>(
-        &'a self,
-        key: &'a str,
-        value: Bytes,
-        ttl: Option<Duration>,
-    ) -> BoxFuture<'a, Result<(), BackendError>> {
+    fn put<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), BackendError>> {
         Box::pin(async move {
             self.store().put(key, value, ttl);
             Ok(())

@@ -82,11 +82,7 @@ pub trait ResultBackendExt: ResultBackend {
     }
 
     /// The terminal record of a task, as soon as there is one; `None` if there is none within `timeout`.
-    fn wait<'a>(
-        &'a self,
-        id: &'a TaskId,
-        timeout: Duration,
-    ) -> BoxFuture<'a, Result<Option<Record>, BackendError>> {
+    fn wait<'a>(&'a self, id: &'a TaskId, timeout: Duration) -> BoxFuture<'a, Result<Option<Record>, BackendError>> {
         Box::pin(async move {
             let wait = async {
                 let mut records = self.watch(id).await?;

@@ -101,7 +101,9 @@ pub enum PublishError {
         after: Duration,
     },
     /// Larger than allowed.
-    #[error("the message has {size} bytes, and {limit} are allowed (`max_message_bytes`); pass a reference to the data instead")]
+    #[error(
+        "the message has {size} bytes, and {limit} are allowed (`max_message_bytes`); pass a reference to the data instead"
+    )]
     TooLarge {
         /// Its size in bytes.
         size: usize,

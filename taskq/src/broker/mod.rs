@@ -58,8 +58,7 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
 
     /// Begins to take messages from `queues`, at most `prefetch` unacknowledged ones per queue at a time. The queues
     /// must have been declared.
-    fn consume<'a>(&'a self, queues: &'a [Arc<str>], prefetch: u16)
-    -> BoxFuture<'a, Result<Consumption, BrokerError>>;
+    fn consume<'a>(&'a self, queues: &'a [Arc<str>], prefetch: u16) -> BoxFuture<'a, Result<Consumption, BrokerError>>;
 
     /// Takes up to `limit` messages out of `queue` to look at. Each is either acknowledged, which removes it, or
     /// given back ([`Acker::requeue`], or dropping the [`Browse`]).

@@ -165,6 +165,7 @@ impl Settings {
     }
 
     #[cfg(not(feature = "toml"))]
+    #[allow(clippy::unused_self, reason = "the same signature with and without the feature")]
     fn apply_toml(&mut self, _text: &str, origin: &Origin) -> Result<(), ConfigError> {
         let text = "this program was built without the feature `toml` of taskq and cannot read it; add the feature, or \
                     configure it by TASKQ_BROKER_URL and the like from a folder without this file";
@@ -266,13 +267,19 @@ fn queue_settings(name: &str, value: &toml::Value) -> Result<QueueSettings, Stri
                 settings.kind = match value.as_str() {
                     Some("quorum") => QueueKind::Quorum,
                     Some("classic") => QueueKind::Classic,
-                    _ => return Err(format!("`queues.{name}.kind` takes \"quorum\" or \"classic\", not {}", shown(value))),
+                    _ => {
+                        return Err(format!(
+                            "`queues.{name}.kind` takes \"quorum\" or \"classic\", not {}",
+                            shown(value)
+                        ));
+                    }
                 }
             }
             "max_priority" => {
                 let priority = value.as_integer().and_then(|number| u8::try_from(number).ok());
                 settings.max_priority = Some(
-                    priority.ok_or_else(|| format!("`queues.{name}.max_priority` takes 0 to 255, not {}", shown(value)))?,
+                    priority
+                        .ok_or_else(|| format!("`queues.{name}.max_priority` takes 0 to 255, not {}", shown(value)))?,
                 );
             }
             other => return Err(unknown(&format!("setting of queue {name}"), other, ["kind", "max_priority"])),
@@ -289,9 +296,10 @@ fn interop_queues(table: &toml::Table) -> Result<Vec<String>, String> {
     if let Some(other) = table.keys().find(|key| *key != "queues") {
         return Err(unknown("setting of [interop]", other, ["queues"]));
     }
-    let names = table.get("queues").and_then(toml::Value::as_array).and_then(|names| {
-        names.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
-    });
+    let names = table
+        .get("queues")
+        .and_then(toml::Value::as_array)
+        .and_then(|names| names.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>());
     names.ok_or_else(|| "`interop.queues` takes a list of queue names, such as [\"celery\"]".to_owned())
 }
 

@@ -84,7 +84,9 @@ impl DeadLetter {
             at: celery::parse_time(&text(AT, "")),
             attempts: headers.remove(ATTEMPTS).and_then(|value| value.as_u64()).unwrap_or(0) as u32,
         };
-        headers.retain(|key| !key.starts_with("x-death") && !key.starts_with("x-first-death") && !key.starts_with("x-last-death"));
+        headers.retain(|key| {
+            !key.starts_with("x-death") && !key.starts_with("x-first-death") && !key.starts_with("x-last-death")
+        });
         letter
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Underway {
 pub(super) enum Dispatch {
     Underway(Underway),
     /// Its queue has to be declared first.
-    Undeclared(CallParts, TaskId),
+    Undeclared(Box<CallParts>, TaskId),
 }
 
 impl Client {
@@ -33,7 +33,7 @@ impl Client {
         loop {
             match self.dispatch_now(parts, id, resent)? {
                 Dispatch::Underway(underway) => return Ok(underway),
-                Dispatch::Undeclared(returned, same) => (parts, id) = (returned, same),
+                Dispatch::Undeclared(returned, same) => (parts, id) = (*returned, same),
             }
             self.declare(self.queue_of(&parts)).await?;
         }
@@ -42,7 +42,7 @@ impl Client {
     /// Puts the call on its way if its queue is known: the hot path, without waiting.
     pub(super) fn dispatch_now(&self, parts: CallParts, id: TaskId, resent: bool) -> Result<Dispatch, Error> {
         let Some(queue) = self.inner.router.known(self.queue_of(&parts)) else {
-            return Ok(Dispatch::Undeclared(parts, id));
+            return Ok(Dispatch::Undeclared(Box::new(parts), id));
         };
         let mut made = envelope(parts, id.clone(), self, Context::current().as_ref())?;
         made.envelope.resent = resent;
@@ -82,7 +82,9 @@ fn envelope(parts: CallParts, id: TaskId, client: &Client, parent: Option<&Conte
     let options = parts.options;
     let mistake = |mistake: String| Error::Call { task: parts.task.clone().into_owned(), mistake };
     let eta = match (options.countdown, options.eta) {
-        (Some(delay), _) => Some(later(now, delay).ok_or_else(|| mistake("its countdown ends after the end of time".into()))?),
+        (Some(delay), _) => {
+            Some(later(now, delay).ok_or_else(|| mistake("its countdown ends after the end of time".into()))?)
+        }
         (None, eta) => eta,
     }
     .filter(|eta| *eta > now);

@@ -20,11 +20,7 @@ pub(super) struct Router {
 
 impl Router {
     pub(super) fn new(settings: &Settings) -> Self {
-        Self {
-            queues: settings.queues.clone(),
-            interop: settings.interop.clone(),
-            declared: RwLock::default(),
-        }
+        Self { queues: settings.queues.clone(), interop: settings.interop.clone(), declared: RwLock::default() }
     }
 
     /// How `queue` is to be declared.
@@ -51,16 +47,14 @@ impl Router {
             Declared::AsAsked => {}
             Declared::Differs(difference) => {
                 tracing::warn!(
-                    queue, difference,
+                    queue,
+                    difference,
                     "the queue exists with other arguments than asked for; it is used as it is"
                 );
             }
         }
         let name = Arc::clone(&spec.name);
-        self.declared
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(queue.to_owned(), Arc::clone(&name));
+        self.declared.write().unwrap_or_else(PoisonError::into_inner).insert(queue.to_owned(), Arc::clone(&name));
         Ok(name)
     }
 

@@ -111,7 +111,7 @@ impl<T> SendAll<T> {
             Dispatch::Underway(underway) => self.outstanding.push(Confirm::new(index, underway)),
             Dispatch::Undeclared(parts, id) => {
                 self.held_up = Some(Box::pin(async move {
-                    let underway = client.dispatch(parts, id, false).await;
+                    let underway = client.dispatch(*parts, id, false).await;
                     underway.map(|underway| Confirm::new(index, underway)).map_err(|error| (index, Err(error)))
                 }));
             }

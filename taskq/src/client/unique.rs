@@ -11,8 +11,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Client;
-use crate::backend::kv::{from_json, to_json};
 use crate::backend::Put;
+use crate::backend::kv::{from_json, to_json};
 use crate::canvas::{CallParts, Unique};
 use crate::error::Error;
 use crate::message::TaskId;

@@ -132,8 +132,7 @@ impl Body {
 
     /// The arguments in it.
     pub fn arguments(&self) -> Result<Arguments<'_>, BodyError> {
-        let parts: Parts<'_> =
-            serde_json::from_slice(&self.0).map_err(|error| BodyError::Form(error.to_string()))?;
+        let parts: Parts<'_> = serde_json::from_slice(&self.0).map_err(|error| BodyError::Form(error.to_string()))?;
         Ok(Arguments::new(parts.positional, parts.named.0))
     }
 }
@@ -276,7 +275,12 @@ mod tests {
     use super::*;
 
     fn payload(content_type: &'static str, body: impl Into<Bytes>) -> Payload {
-        Payload { content_type: content_type.into(), content_encoding: "utf-8".into(), compression: None, body: body.into() }
+        Payload {
+            content_type: content_type.into(),
+            content_encoding: "utf-8".into(),
+            compression: None,
+            body: body.into(),
+        }
     }
 
     fn json_list(body: &Body) -> Vec<Value> {
@@ -287,8 +291,20 @@ mod tests {
     #[test]
     fn bodies_of_another_form_are_refused() {
         for body in [
-            "", "7", "null", "{}", "[]", "[[1]]", "[[1], {}]", "[[1], {}, {}, {}]", "[[1], 7, {}]", "[7, {}, {}]",
-            "[[1], {}, {}", "[[1], {\"a\": }, {}]", "\u{0}", "[[1], {}, {}] x",
+            "",
+            "7",
+            "null",
+            "{}",
+            "[]",
+            "[[1]]",
+            "[[1], {}]",
+            "[[1], {}, {}, {}]",
+            "[[1], 7, {}]",
+            "[7, {}, {}]",
+            "[[1], {}, {}",
+            "[[1], {\"a\": }, {}]",
+            "\u{0}",
+            "[[1], {}, {}] x",
         ] {
             let read = Body::read(&payload(JSON, body)).and_then(|body| body.arguments().map(|_| ()));
             assert!(read.is_err(), "{body:?} was taken");

@@ -13,13 +13,23 @@ use crate::message::{Envelope, HeaderValue, Headers, Payload, Properties, TaskId
 
 /// Headers that [`decode`] reads into fields of the envelope and [`encode`] writes from them.
 const INTERPRETED: [&str; 13] = [
-    "lang", "task", "id", "retries", "eta", "expires", "timelimit", "root_id", "parent_id", "group", "group_index",
-    "origin", "ignore_result",
+    "lang",
+    "task",
+    "id",
+    "retries",
+    "eta",
+    "expires",
+    "timelimit",
+    "root_id",
+    "parent_id",
+    "group",
+    "group_index",
+    "origin",
+    "ignore_result",
 ];
 
 /// Headers of Celery's own that we pass on unread.
-const PASSED_ON: [&str; 6] =
-    ["shadow", "argsrepr", "kwargsrepr", "replaced_task_nesting", "stamped_headers", "stamps"];
+const PASSED_ON: [&str; 6] = ["shadow", "argsrepr", "kwargsrepr", "replaced_task_nesting", "stamped_headers", "stamps"];
 
 const COMPRESSION: &str = "compression";
 const GENERATION: &str = "taskq-generation";
@@ -78,7 +88,8 @@ pub fn encode(envelope: Envelope) -> WireMessage {
     if envelope.limits != TimeLimits::default() {
         headers.push("timelimit", vec![seconds(envelope.limits.hard), seconds(envelope.limits.soft)]);
     }
-    for (key, number) in [("retries", envelope.attempt), (GENERATION, envelope.generation), (SNOOZES, envelope.snoozes)] {
+    for (key, number) in [("retries", envelope.attempt), (GENERATION, envelope.generation), (SNOOZES, envelope.snoozes)]
+    {
         if number > 0 {
             headers.push(key, number);
         }
@@ -140,7 +151,14 @@ pub fn decode(message: &WireMessage) -> Result<Envelope, DecodeError> {
         }
         match key {
             "lang" => {}
-            "task" => task = Some(text(("task", value)).ok().filter(|task| !task.is_empty()).ok_or_else(|| wrong("task", value, "a task's name"))?),
+            "task" => {
+                task = Some(
+                    text(("task", value))
+                        .ok()
+                        .filter(|task| !task.is_empty())
+                        .ok_or_else(|| wrong("task", value, "a task's name"))?,
+                )
+            }
             "id" => id = Some(task_id(("id", value))?),
             "retries" => envelope.attempt = count(("retries", value))?,
             GENERATION => envelope.generation = count((GENERATION, value))?,

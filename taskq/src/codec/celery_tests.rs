@@ -87,7 +87,9 @@ fn recorded_messages_pass_through() {
         let message = WireMessage {
             properties: Properties {
                 content_type: recorded["properties"]["content_type"].as_str().map(|text| text.to_owned().into()),
-                content_encoding: recorded["properties"]["content_encoding"].as_str().map(|text| text.to_owned().into()),
+                content_encoding: recorded["properties"]["content_encoding"]
+                    .as_str()
+                    .map(|text| text.to_owned().into()),
                 priority: recorded["properties"]["priority"].as_u64().map(|priority| priority as u8),
                 correlation_id: recorded["properties"]["correlation_id"].as_str().map(str::to_owned),
                 reply_to: None,

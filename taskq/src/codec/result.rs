@@ -53,9 +53,7 @@ pub fn decode(id: &TaskId, document: &[u8]) -> Result<Record, ResultError> {
         Ok(incoming) => Ok(incoming.into_record(id)),
         Err(error) => match python_json::sanitize(document) {
             Cow::Borrowed(_) => Err(failed(error)),
-            Cow::Owned(plain) => {
-                Ok(serde_json::from_slice::<Incoming<'_>>(&plain).map_err(failed)?.into_record(id))
-            }
+            Cow::Owned(plain) => Ok(serde_json::from_slice::<Incoming<'_>>(&plain).map_err(failed)?.into_record(id)),
         },
     }
 }

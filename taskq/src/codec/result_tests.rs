@@ -156,8 +156,7 @@ fn golden_documents_are_read() {
     let mut count = 0;
     for entry in std::fs::read_dir(&folder).expect("the folder is part of the repository") {
         let path = entry.expect("it can be listed").path();
-        let golden: Value =
-            serde_json::from_slice(&std::fs::read(&path).expect("it can be read")).expect("it is JSON");
+        let golden: Value = serde_json::from_slice(&std::fs::read(&path).expect("it can be read")).expect("it is JSON");
         let key = golden["key"].as_str().expect("a golden file has a key");
         let id = TaskId::parse(key.strip_prefix("celery-task-meta-").expect("a result's key")).expect("an id");
         let document = golden["document"].as_str().expect("a golden file has a document");
@@ -181,14 +180,14 @@ fn golden_documents_are_read() {
 }
 
 fn moment() -> impl Strategy<Value = Option<DateTime<Utc>>> {
-    proptest::option::of((0..4_000_000_000_i64, 0..1_000_000_u32).prop_map(|(seconds, micros)| {
-        Utc.timestamp_opt(seconds, micros * 1000).single().expect("UTC has no gaps")
-    }))
+    proptest::option::of(
+        (0..4_000_000_000_i64, 0..1_000_000_u32)
+            .prop_map(|(seconds, micros)| Utc.timestamp_opt(seconds, micros * 1000).single().expect("UTC has no gaps")),
+    )
 }
 
 fn state() -> impl Strategy<Value = State> {
-    "STARTED|PROGRESS|RETRY|SUCCESS|FAILURE|REVOKED|UPLOADING|\\PC{1,8}"
-        .prop_map(|name| State::from(name.as_str()))
+    "STARTED|PROGRESS|RETRY|SUCCESS|FAILURE|REVOKED|UPLOADING|\\PC{1,8}".prop_map(|name| State::from(name.as_str()))
 }
 
 prop_compose! {

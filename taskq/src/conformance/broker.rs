@@ -14,7 +14,8 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::broker::{
-    Broker, BrokerError, BrokerOptions, Consumption, Declared, Delivery, Publication, PublishError, QueueKind, QueueSpec,
+    Broker, BrokerError, BrokerOptions, Consumption, Declared, Delivery, Publication, PublishError, QueueKind,
+    QueueSpec,
 };
 use crate::message::{Headers, Properties, TaskId, WireMessage};
 
@@ -178,9 +179,8 @@ pub async fn messages_survive_unchanged(broker: Arc<dyn Broker>, kind: QueueKind
 pub async fn unroutable_is_an_error(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     let nowhere = name();
-    let answers: Vec<_> = (0..20)
-        .map(|number| send(&*broker, if number % 2 == 0 { &queue } else { &nowhere }, "x", None))
-        .collect();
+    let answers: Vec<_> =
+        (0..20).map(|number| send(&*broker, if number % 2 == 0 { &queue } else { &nowhere }, "x", None)).collect();
     for (number, answer) in join_all(answers).await.into_iter().enumerate() {
         if number % 2 == 0 {
             answer.expect("the queue exists");
@@ -624,8 +624,10 @@ pub async fn stats_of_nothing_are_an_error(broker: Arc<dyn Broker>, kind: QueueK
     assert!(matches!(&error, BrokerError::NoQueue { queue } if **queue == *nowhere), "{error}");
     let queue = queue(&*broker, kind).await;
     let consumption = consume(&*broker, &queue, 1).await;
-    wait_until("the consumer is counted", || async { broker.stats(&queue).await.is_ok_and(|stats| stats.consumers == 1) })
-        .await;
+    wait_until("the consumer is counted", || async {
+        broker.stats(&queue).await.is_ok_and(|stats| stats.consumers == 1)
+    })
+    .await;
     assert!(consumption.control.is_live());
     consumption.control.close().await;
     wait_until("the consumer is gone", || async { broker.stats(&queue).await.is_ok_and(|stats| stats.consumers == 0) })

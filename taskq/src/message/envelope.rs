@@ -118,6 +118,11 @@ impl Envelope {
     /// Delays and retries count: both are published before their predecessor is acknowledged, so a crash
     /// between the two leaves two of them.
     pub fn may_be_copy(&self) -> bool {
-        self.resent || self.moved || self.attempt > 0 || self.snoozes > 0 || self.eta.is_some() || self.group_id.is_some()
+        self.resent
+            || self.moved
+            || self.attempt > 0
+            || self.snoozes > 0
+            || self.eta.is_some()
+            || self.group_id.is_some()
     }
 }

@@ -38,11 +38,7 @@ impl Headers {
     }
 
     /// Puts `value` under `key` and gives back what was there.
-    pub fn set(
-        &mut self,
-        key: impl Into<Cow<'static, str>>,
-        value: impl Into<HeaderValue>,
-    ) -> Option<HeaderValue> {
+    pub fn set(&mut self, key: impl Into<Cow<'static, str>>, value: impl Into<HeaderValue>) -> Option<HeaderValue> {
         let (key, value) = (key.into(), value.into());
         match self.0.iter_mut().find(|(name, _)| *name == key) {
             Some((_, old)) => Some(std::mem::replace(old, value)),

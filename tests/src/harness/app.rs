@@ -112,7 +112,7 @@ impl Finished {
     /// # Panics
     ///
     /// With all it wrote, if it ended otherwise.
-    #[must_use]
+    #[allow(clippy::return_self_not_must_use, reason = "that it ended so may be all there is to see")]
     pub fn expect_exit(self, exit: i32) -> Self {
         assert_eq!(self.exit, exit, "the exit code was not {exit}\n{self}");
         self

@@ -22,6 +22,8 @@ pub struct Entry {
     pub attempt: u32,
     /// The process that ran it.
     pub pid: u32,
+    /// When it was noted, in milliseconds since 1970.
+    pub at_ms: u64,
 }
 
 impl Default for Ledger {
@@ -70,15 +72,16 @@ impl Ledger {
 }
 
 fn parse(line: &str) -> Entry {
-    // The argument may hold blanks; the three fields behind it do not.
-    let mut fields = line.trim_end().rsplitn(4, ' ');
-    let mut next = || fields.next().unwrap_or_else(|| panic!("a ledger line has four fields: {line:?}"));
-    let (pid, attempt, id, line) = (next(), next(), next(), next());
+    // The argument may hold blanks; the four fields behind it do not.
+    let mut fields = line.trim_end().rsplitn(5, ' ');
+    let mut next = || fields.next().unwrap_or_else(|| panic!("a ledger line has five fields: {line:?}"));
+    let (at_ms, pid, attempt, id, line) = (next(), next(), next(), next(), next());
     Entry {
         line: line.to_owned(),
         id: id.to_owned(),
         attempt: attempt.parse().expect("the attempt is a number"),
         pid: pid.parse().expect("the process is a number"),
+        at_ms: at_ms.parse().expect("the time is a number"),
     }
 }
 
@@ -97,8 +100,9 @@ mod tests {
     fn lines_are_read_and_half_lines_are_not() {
         let ledger = Ledger::new();
         assert_eq!(ledger.entries(), []);
-        std::fs::write(ledger.path(), "a b 7-x 0 12\na b 7-x 1 13\nc 8").expect("the temporary folder can be written");
-        let entry = |attempt, pid| Entry { line: "a b".into(), id: "7-x".into(), attempt, pid };
+        std::fs::write(ledger.path(), "a b 7-x 0 12 5\na b 7-x 1 13 5\nc 8")
+            .expect("the temporary folder can be written");
+        let entry = |attempt, pid| Entry { line: "a b".into(), id: "7-x".into(), attempt, pid, at_ms: 5 };
         assert_eq!(ledger.entries(), [entry(0, 12), entry(1, 13)]);
         assert_eq!(ledger.counts(), BTreeMap::from([("a b".to_owned(), 2)]));
     }

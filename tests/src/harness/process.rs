@@ -30,6 +30,15 @@ impl Process {
         self.child.id()
     }
 
+    /// Whether it has ended, by itself or not.
+    ///
+    /// # Panics
+    ///
+    /// If the system does not say.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be asked").is_some()
+    }
+
     /// What it has written to stdout so far.
     pub fn stdout(&self) -> String {
         self.stdout.text()

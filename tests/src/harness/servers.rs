@@ -1,7 +1,10 @@
 //! The servers that tests may use: a broker and a Redis.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+
+use serde_json::Value;
 
 use super::unique;
 
@@ -43,6 +46,15 @@ impl Servers {
     }
 }
 
+/// How many messages a queue has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Count {
+    /// Waiting to be taken.
+    pub ready: u64,
+    /// With a consumer, and not acknowledged.
+    pub unacked: u64,
+}
+
 /// A virtual host of one test's own, with its own dead set and its own queues. Deleted when dropped.
 #[derive(Debug)]
 pub struct Vhost {
@@ -78,6 +90,24 @@ impl Vhost {
             assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         }
         Some(vhost)
+    }
+
+    /// The names of its queues, with how many messages of each are ready, and how many are with a consumer and not
+    /// acknowledged. Of quorum queues both figures may be some seconds old.
+    ///
+    /// # Panics
+    ///
+    /// If the broker does not answer.
+    pub fn queues(&self) -> BTreeMap<String, Count> {
+        let columns = ["name", "messages_ready", "messages_unacknowledged"];
+        let mut arguments = vec!["list_queues", "-p", &self.name, "--silent", "--formatter", "json"];
+        arguments.extend(columns);
+        let output = self.rabbitmqctl(&arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let rows: Vec<Value> = serde_json::from_slice(&output.stdout).expect("rabbitmqctl writes JSON when asked");
+        let number = |value: &Value| value.as_u64().unwrap_or_default();
+        let count = |row: &Value| Count { ready: number(&row[columns[1]]), unacked: number(&row[columns[2]]) };
+        rows.iter().map(|row| (row[columns[0]].as_str().unwrap_or_default().to_owned(), count(row))).collect()
     }
 
     fn rabbitmqctl(&self, arguments: &[&str]) -> Output {

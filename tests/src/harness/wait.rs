@@ -14,15 +14,34 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// # Panics
 ///
 /// With `what` if it does not become true in time.
-pub fn wait_until<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
+pub fn wait_until<T>(what: &str, fact: impl FnMut() -> Option<T>) -> T {
+    wait_within(what, BOUND, fact)
+}
+
+/// The same, for facts that need longer: for at most `bound`.
+///
+/// # Panics
+///
+/// With `what` if it does not become true in time.
+pub fn wait_within<T>(what: &str, bound: Duration, mut fact: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = fact() {
             return found;
         }
-        assert!(start.elapsed() < BOUND, "still not after {BOUND:?}: {what}");
+        assert!(start.elapsed() < bound, "still not after {bound:?}: {what}");
         std::thread::sleep(LOOK_EVERY);
     }
+}
+
+/// The time now, in milliseconds since 1970.
+///
+/// # Panics
+///
+/// If the clock shows a time before 1970.
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
+    u64::try_from(since.as_millis()).expect("the year is below five hundred million")
 }
 
 /// `prefix`, made unique over all tests and all their runs: for queues, ids and files.

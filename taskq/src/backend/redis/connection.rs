@@ -111,11 +111,7 @@ impl Connection {
     }
 
     /// A connection that is newer than `broken`, as soon as there is one.
-    async fn live_after(
-        &mut self,
-        broken: u64,
-        deadline: Instant,
-    ) -> Result<(MultiplexedConnection, u64), NoAnswer> {
+    async fn live_after(&mut self, broken: u64, deadline: Instant) -> Result<(MultiplexedConnection, u64), NoAnswer> {
         let is_live = |link: &Link| matches!(link, Link::Up { number, .. } if *number > broken);
         // The look at the link ends here, since explaining its absence takes another one.
         let live = match timeout_at(deadline, self.link.wait_for(is_live)).await {

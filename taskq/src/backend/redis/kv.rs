@@ -27,12 +27,7 @@ impl Kv for RedisBackend {
         })
     }
 
-    fn put<'a>(
-        &'a self,
-        key: &'a str,
-        value: Bytes,
-        ttl: Option<Duration>,
-    ) -> BoxFuture<'a, Result<(), BackendError>> {
+    fn put<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), BackendError>> {
         Box::pin(async move {
             let mut set = redis::cmd("SET");
             set.arg(keys::fact(key)).arg(&value[..]);
@@ -81,9 +76,7 @@ impl Kv for RedisBackend {
 
     /// Looks at all keys of the database, in steps; the timeout is that of one step.
     fn scan<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, BackendError>> {
-        Box::pin(async move {
-            self.collect(prefix).await.map_err(failed(|| format!("the scan for {prefix:?}")))
-        })
+        Box::pin(async move { self.collect(prefix).await.map_err(failed(|| format!("the scan for {prefix:?}"))) })
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) fn of_url(url: &str, error: &RedisError) -> BackendError {
 /// Nobody answered at `url` (shown without its password), or somebody said no.
 pub(super) fn of_server(url: &str, error: &RedisError) -> BackendError {
     let url = url.to_owned();
+    let error = &first(error);
     let detail = error.detail().unwrap_or_default();
     let refused = |why: &str| BackendError::Refused { url: url.clone(), why: why.to_owned() };
     let unreachable = |why: String| BackendError::Unreachable { url: url.clone(), why };
@@ -57,6 +58,13 @@ pub(super) fn of_server(url: &str, error: &RedisError) -> BackendError {
         _ if error.is_io_error() => unreachable(format!("{error}; check host and port")),
         _ => refused(&error.to_string()),
     }
+}
+
+/// Questions asked in one go are refused in one go; the first refusal says why.
+fn first(error: &RedisError) -> RedisError {
+    let refusals = error.clone().into_server_errors();
+    let first = refusals.and_then(|refusals| refusals.first().map(|(_, refusal)| refusal.clone()));
+    first.map_or_else(|| error.clone(), RedisError::from)
 }
 
 const PASSWORD_WANTED: &str =

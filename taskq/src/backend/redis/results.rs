@@ -40,8 +40,9 @@ impl ResultBackend for RedisBackend {
             let stored = stored.map_err(failed(|| format!("the reading of {} records", ids.len())))?;
             let read = |(id, document): (&TaskId, Option<Vec<u8>>)| match document {
                 None => Ok(None),
-                Some(document) => result::decode(id, &document).map(Some).map_err(|error| {
-                    BackendError::Nonsense { what: format!("the result of task {id}"), source: error.into() }
+                Some(document) => result::decode(id, &document).map(Some).map_err(|error| BackendError::Nonsense {
+                    what: format!("the result of task {id}"),
+                    source: error.into(),
                 }),
             };
             ids.iter().zip(stored).map(read).collect()
@@ -49,9 +50,9 @@ impl ResultBackend for RedisBackend {
     }
 
     fn changes<'a>(&'a self, id: &'a TaskId) -> BoxFuture<'a, Result<Changes, BackendError>> {
-        Box::pin(async move {
-            self.watch.subscribe(id).await.map_err(failed(|| format!("the subscription to task {id}")))
-        })
+        Box::pin(
+            async move { self.watch.subscribe(id).await.map_err(failed(|| format!("the subscription to task {id}"))) },
+        )
     }
 
     fn forget<'a>(&'a self, ids: &'a [TaskId]) -> BoxFuture<'a, Result<(), BackendError>> {

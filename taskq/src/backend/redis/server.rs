@@ -59,7 +59,8 @@ fn lines(info: Option<&str>, config: Option<&HashMap<String, String>>) -> Vec<St
             lines.push("snapshots only (no appendonly): a crash loses what came after the last one".to_owned());
         }
         Some(false) => lines.push(
-            "neither appendonly nor snapshots are on: results, leases and schedules do not survive a restart".to_owned(),
+            "neither appendonly nor snapshots are on: results, leases and schedules do not survive a restart"
+                .to_owned(),
         ),
         None => lines.push("CONFIG is forbidden here: whether results survive a restart is not known".to_owned()),
     }
@@ -76,7 +77,8 @@ mod tests {
 
     #[test]
     fn what_may_surprise_is_said() {
-        let durable = "redis_version:7.0.15\r\nrole:master\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n";
+        let durable =
+            "redis_version:7.0.15\r\nrole:master\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n";
         assert_eq!(lines(Some(durable), Some(&config(""))), ["Redis 7.0.15"]);
         for (info, config, line) in [
             ("maxmemory_policy:allkeys-lru\r\nmaxmemory:1000\r\n", Some(config("")), "evicted when 1000 bytes"),

@@ -43,9 +43,14 @@ pub(super) struct Watch {
 }
 
 enum Command {
-    Subscribe { id: TaskId, reply: Reply },
+    Subscribe {
+        id: TaskId,
+        reply: Reply,
+    },
     /// A watcher of this task is gone.
-    Gone { id: TaskId },
+    Gone {
+        id: TaskId,
+    },
 }
 
 type Reply = oneshot::Sender<Result<broadcast::Receiver<Arc<Record>>, RedisError>>;
@@ -325,4 +330,3 @@ impl Watched {
         !self.waiting.is_empty() || self.changes.receiver_count() > 0
     }
 }
-

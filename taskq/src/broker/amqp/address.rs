@@ -31,7 +31,9 @@ impl Address {
         let shown = without_password(url);
         let unusable = |why: String| BrokerError::Url { url: shown.clone(), why };
         let mut uri: AMQPUri = url.parse().map_err(|why: String| {
-            unusable(format!("{why}; write amqp://user:password@host:5672/vhost, special characters as %40 and the like"))
+            unusable(format!(
+                "{why}; write amqp://user:password@host:5672/vhost, special characters as %40 and the like"
+            ))
         })?;
         if uri.scheme == AMQPScheme::AMQPS {
             return Err(unusable("TLS is not built in; write amqp://, or put a TLS proxy in between".to_owned()));
@@ -64,13 +66,18 @@ impl Address {
         let (url, place) = (self.shown.clone(), format!("{}:{}", self.uri.authority.host, self.uri.authority.port));
         let user = &self.uri.authority.userinfo.username;
         match error.map(Error::kind) {
-            None => BrokerError::Unreachable { url, why: format!("{place} takes the connection and says nothing; is it RabbitMQ's AMQP port?") },
+            None => BrokerError::Unreachable {
+                url,
+                why: format!("{place} takes the connection and says nothing; is it RabbitMQ's AMQP port?"),
+            },
             Some(ErrorKind::IOError(cause)) => {
                 let mend = match cause.kind() {
-                    std::io::ErrorKind::ConnectionRefused => "nothing listens there; start RabbitMQ, or correct host and port",
-                    std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::UnexpectedEof => {
-                        "it hangs up; is it RabbitMQ's AMQP port?"
+                    std::io::ErrorKind::ConnectionRefused => {
+                        "nothing listens there; start RabbitMQ, or correct host and port"
                     }
+                    std::io::ErrorKind::ConnectionAborted
+                    | std::io::ErrorKind::ConnectionReset
+                    | std::io::ErrorKind::UnexpectedEof => "it hangs up; is it RabbitMQ's AMQP port?",
                     _ => "correct host and port, or see whether the machine is up",
                 };
                 BrokerError::Unreachable { url, why: format!("{place}: {cause}; {mend}") }
@@ -78,9 +85,14 @@ impl Address {
             Some(ErrorKind::ProtocolError(cause)) => {
                 let text = cause.get_message().to_string();
                 let why = if text.starts_with("ACCESS_REFUSED") {
-                    format!("it does not accept user {user:?} with this password; correct them, or run `rabbitmqctl change_password {user}`")
+                    format!(
+                        "it does not accept user {user:?} with this password; correct them, or run `rabbitmqctl change_password {user}`"
+                    )
                 } else if text.starts_with("NOT_ALLOWED") && text.contains("not found") {
-                    format!("it has no virtual host {:?}; correct the end of the URL (the default is /%2f), or run `rabbitmqctl add_vhost`", self.uri.vhost)
+                    format!(
+                        "it has no virtual host {:?}; correct the end of the URL (the default is /%2f), or run `rabbitmqctl add_vhost`",
+                        self.uri.vhost
+                    )
                 } else if text.starts_with("NOT_ALLOWED") {
                     format!("{text}; run `rabbitmqctl set_permissions -p {} {user} '.*' '.*' '.*'`", self.uri.vhost)
                 } else {
@@ -117,14 +129,21 @@ mod tests {
             ("amqp://u:p@[::1]:5673/prod?heartbeat=3", "::1", 5673, "prod"),
         ] {
             let uri = Address::parse(url).expect(url).uri;
-            assert_eq!((uri.authority.host.as_str(), uri.authority.port, uri.vhost.as_str()), (host, port, vhost), "{url}");
+            assert_eq!(
+                (uri.authority.host.as_str(), uri.authority.port, uri.vhost.as_str()),
+                (host, port, vhost),
+                "{url}"
+            );
         }
     }
 
     #[test]
     fn frames_are_small_unless_the_url_says_otherwise() {
         let address = Address::parse("amqp://localhost").expect("it is a URL");
-        assert_eq!((address.uri.query.frame_max, address.wide().query.frame_max), (Some(FRAME_MAX), Some(FRAME_MAX_WIDE)));
+        assert_eq!(
+            (address.uri.query.frame_max, address.wide().query.frame_max),
+            (Some(FRAME_MAX), Some(FRAME_MAX_WIDE))
+        );
         assert_eq!(address.uri.query.heartbeat, Some(HEARTBEAT));
         let address = Address::parse("amqp://localhost?frame_max=65536&heartbeat=3").expect("it is a URL");
         assert_eq!((address.uri.query.frame_max, address.wide().query.frame_max), (Some(65_536), Some(65_536)));

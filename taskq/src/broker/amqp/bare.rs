@@ -30,7 +30,13 @@ pub struct Run {
 }
 
 /// Publishes `message` to `queue` `count` times, `window` of them unconfirmed at a time.
-pub async fn publish(url: &str, queue: &str, message: WireMessage, count: usize, window: usize) -> Result<Run, BoxError> {
+pub async fn publish(
+    url: &str,
+    queue: &str,
+    message: WireMessage,
+    count: usize,
+    window: usize,
+) -> Result<Run, BoxError> {
     let (url, queue) = (url.to_owned(), queue.to_owned());
     io::run(async move {
         let (_connection, channel) = open(&url).await?;
@@ -85,7 +91,7 @@ pub async fn consume(url: &str, queue: &str, prefetch: u16, count: usize) -> Res
     }
     let took = begun.elapsed();
     io::run(async move {
-        if count % batch != 0 {
+        if !count.is_multiple_of(batch) {
             channel.basic_ack(tag, BasicAckOptions { multiple: true }).await?;
         }
         connection.close(200, "done".into()).await?;
@@ -108,11 +114,9 @@ pub async fn round_trips(
         let (_caller, asking) = open(&url).await?;
         let (_worker, answering) = open(&url).await?;
         let options = BasicConsumeOptions::default();
-        let mut requests = answering
-            .basic_consume(there.as_str().into(), "".into(), options, FieldTable::default())
-            .await?;
-        let mut answers =
-            asking.basic_consume(back.as_str().into(), "".into(), options, FieldTable::default()).await?;
+        let mut requests =
+            answering.basic_consume(there.as_str().into(), "".into(), options, FieldTable::default()).await?;
+        let mut answers = asking.basic_consume(back.as_str().into(), "".into(), options, FieldTable::default()).await?;
         let properties = convert::to_amqp(&message, 0, false, 1 << 20)?;
         let (body, reply) = (message.body.clone(), properties.clone());
         let worker = tokio::spawn(async move {
@@ -127,9 +131,7 @@ pub async fn round_trips(
         for _ in 0..count {
             let begun = Instant::now();
             let publish = BasicPublishOptions::default();
-            asking
-                .basic_publish("".into(), there.as_str().into(), publish, &message.body, properties.clone())
-                .await?;
+            asking.basic_publish("".into(), there.as_str().into(), publish, &message.body, properties.clone()).await?;
             let answer = answers.next().await.ok_or("the consumer ended")??;
             took.push(begun.elapsed());
             asking.basic_ack(answer.delivery_tag, BasicAckOptions::default()).await?;

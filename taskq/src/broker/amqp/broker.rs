@@ -73,7 +73,7 @@ impl Core {
     }
 
     /// The link for requests: the publishing one, unless the broker reads nothing from it and there is another.
-    async fn link_for_requests(&self) -> Arc<Link> {
+    fn link_for_requests(&self) -> Arc<Link> {
         match self.consume_link.get() {
             Some(consume) if self.publish_link.is_blocked() => Arc::clone(consume),
             _ => Arc::clone(&self.publish_link),
@@ -91,7 +91,7 @@ impl Core {
     {
         let deadline = Instant::now() + self.options.publish_timeout;
         loop {
-            let link = self.link_for_requests().await;
+            let link = self.link_for_requests();
             let Ok(session) = time::timeout_at(deadline, link.session()).await else {
                 let source = "the connection is being mended".into();
                 return Err(DeclareFault::Broker(BrokerError::Failed { what: what(), source }));
@@ -109,9 +109,7 @@ impl Core {
     /// The port's error for a request that concerned one queue.
     fn queue_fault(fault: DeclareFault, queue: &str, what: String) -> BrokerError {
         match fault {
-            DeclareFault::Fault(fault) if fault.code() == Some(404) => {
-                BrokerError::NoQueue { queue: queue.to_owned() }
-            }
+            DeclareFault::Fault(fault) if fault.code() == Some(404) => BrokerError::NoQueue { queue: queue.to_owned() },
             fault => fault.during(what),
         }
     }
@@ -208,11 +206,7 @@ impl Broker for AmqpBroker {
         self.0.publisher.publish(publication)
     }
 
-    fn consume<'a>(
-        &'a self,
-        queues: &'a [Arc<str>],
-        prefetch: u16,
-    ) -> BoxFuture<'a, Result<Consumption, BrokerError>> {
+    fn consume<'a>(&'a self, queues: &'a [Arc<str>], prefetch: u16) -> BoxFuture<'a, Result<Consumption, BrokerError>> {
         let (core, queues) = (Arc::clone(&self.0), queues.to_vec());
         io::run(async move { core.consume(&queues, prefetch).await }).boxed()
     }

@@ -281,7 +281,10 @@ impl Supervisor {
                         tracing::info!(queue = &*queue, "consuming again");
                     }
                 }
-                Err(error) if self.ready.is_some() && matches!(error, BrokerError::NoQueue { .. } | BrokerError::Mismatch { .. }) => {
+                Err(error)
+                    if self.ready.is_some()
+                        && matches!(error, BrokerError::NoQueue { .. } | BrokerError::Mismatch { .. }) =>
+                {
                     if let Some(ready) = self.ready.take() {
                         // Whoever asked may not be waiting any more.
                         let _ = ready.send(Err(error));

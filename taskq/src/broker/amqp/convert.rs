@@ -23,7 +23,9 @@ const PROPERTIES_MAX: usize = 2048;
 pub(super) enum Unsendable {
     #[error("the {what} has {bytes} bytes, and AMQP allows 255")]
     TooLong { what: String, bytes: usize },
-    #[error("the headers have {bytes} bytes, and a frame of this connection holds {limit}; put the data into the arguments")]
+    #[error(
+        "the headers have {bytes} bytes, and a frame of this connection holds {limit}; put the data into the arguments"
+    )]
     Headers { bytes: usize, limit: usize },
 }
 
@@ -36,9 +38,8 @@ pub(super) fn to_amqp(
     frame_max: usize,
 ) -> Result<BasicProperties, Unsendable> {
     let Properties { content_type, content_encoding, priority, correlation_id, reply_to } = &message.properties;
-    let mut properties = BasicProperties::default()
-        .with_delivery_mode(2)
-        .with_message_id(ShortString::from(number.to_string()));
+    let mut properties =
+        BasicProperties::default().with_delivery_mode(2).with_message_id(ShortString::from(number.to_string()));
     if let Some(text) = content_type {
         properties = properties.with_content_type(short("content type", text)?);
     }
@@ -178,7 +179,8 @@ fn from_value(value: &AMQPValue) -> Value {
         AMQPValue::ByteArray(bytes) => Value::from(String::from_utf8_lossy(bytes.as_slice())),
         AMQPValue::FieldArray(items) => Value::Array(items.as_slice().iter().map(from_value).collect()),
         AMQPValue::FieldTable(table) => {
-            let map: Map<String, Value> = table.into_iter().map(|(key, value)| (key.to_string(), from_value(value))).collect();
+            let map: Map<String, Value> =
+                table.into_iter().map(|(key, value)| (key.to_string(), from_value(value))).collect();
             Value::Object(map)
         }
     }
@@ -223,7 +225,10 @@ mod tests {
             (json!(2_147_483_648_i64), AMQPValue::LongLongInt(2_147_483_648)),
             (json!(u64::MAX), AMQPValue::Double(u64::MAX as f64)),
             (json!(1.5), AMQPValue::Double(1.5)),
-            (json!([1, "a"]), AMQPValue::FieldArray(vec![AMQPValue::LongInt(1), AMQPValue::LongString("a".into())].into())),
+            (
+                json!([1, "a"]),
+                AMQPValue::FieldArray(vec![AMQPValue::LongInt(1), AMQPValue::LongString("a".into())].into()),
+            ),
         ] {
             assert_eq!(to_value(&value).expect("it is short"), expected, "{value}");
         }

@@ -89,7 +89,7 @@ pub(super) fn delivery_arguments() -> FieldTable {
 pub(super) fn route(delay: Duration, queue: &str) -> (String, String) {
     let units = units(delay);
     // Entering at the highest level that is needed gives the same path as from the top.
-    (level_name(31 - units.leading_zeros()), key(units, queue))
+    (level_name(units.ilog2()), key(units, queue))
 }
 
 fn units(delay: Duration) -> u32 {
@@ -116,9 +116,9 @@ mod tests {
         match pattern.split_first() {
             None => key.is_empty(),
             Some((&"#", rest)) => (0..=key.len()).any(|from| fits(rest, &key[from..])),
-            Some((&word, rest)) => key
-                .split_first()
-                .is_some_and(|(first, others)| (word == "*" || word == *first) && fits(rest, others)),
+            Some((&word, rest)) => {
+                key.split_first().is_some_and(|(first, others)| (word == "*" || word == *first) && fits(rest, others))
+            }
         }
     }
 

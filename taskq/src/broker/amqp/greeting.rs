@@ -60,7 +60,12 @@ fn capabilities(product: &str, version: &str) -> Vec<String> {
         if (major, minor) >= (major_since, minor_since) { yes } else { no }.to_owned()
     };
     let mut lines = vec![
-        since(3, 10, "quorum queues with at-least-once dead-lettering and delays", "too old: quorum queues need 3.10 to dead-letter safely"),
+        since(
+            3,
+            10,
+            "quorum queues with at-least-once dead-lettering and delays",
+            "too old: quorum queues need 3.10 to dead-letter safely",
+        ),
         since(3, 12, "consumer timeout can be set per queue", "consumer timeout only for the whole broker"),
         since(4, 0, "quorum queues know two priorities", "priorities on classic queues only"),
     ];

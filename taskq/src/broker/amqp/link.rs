@@ -63,7 +63,7 @@ impl Link {
 
     /// Whether there is a session on which the broker takes no messages.
     pub(super) fn is_blocked(&self) -> bool {
-        matches!(&*self.state.borrow(), State::Open(session) if session.blocked().is_some())
+        matches!(&*self.state.borrow(), State::Open(session) if session.is_blocked())
     }
 
     /// Returns once the link is closed.
@@ -99,8 +99,10 @@ impl Link {
     async fn stay(self: Arc<Self>, mut session: Arc<Session>) {
         loop {
             let reason = tokio::select! {
-                reason = session.lost() => reason,
+                // In this order: closing the link ends the session too, and that is no loss.
+                biased;
                 () = self.closed() => return,
+                reason = session.lost() => reason,
             };
             if session.broke_over_frame() {
                 // Somebody sent a header table that only fits larger frames. It will come again, and again.

@@ -83,6 +83,11 @@ impl Session {
         self.blocked.borrow().clone()
     }
 
+    /// Whether there is such a reason.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.borrow().is_some()
+    }
+
     /// Changes whenever the broker starts or stops taking messages.
     pub(super) fn blocked_changes(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.blocked.subscribe()
@@ -229,7 +234,7 @@ impl Fault {
 
     /// Whether the broker said no to this very request, so that asking again is useless.
     pub(super) fn is_refusal(&self) -> bool {
-        matches!(self.code(), Some(403 | 404 | 405 | 406)) || matches!(self, Self::Blocked(_))
+        matches!(self.code(), Some(403..=406)) || matches!(self, Self::Blocked(_))
     }
 
     /// The port's error for a request that was `what`.

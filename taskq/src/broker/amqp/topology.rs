@@ -7,9 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::try_join_all;
-use lapin::options::{
-    ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
-};
+use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 
@@ -129,7 +127,9 @@ impl Topology {
         session
             .on_scratch(|channel| async move {
                 let options = QueueBindOptions::default();
-                channel.queue_bind(DEAD_QUEUE.into(), DEAD_EXCHANGE.into(), "".into(), options, FieldTable::default()).await
+                channel
+                    .queue_bind(DEAD_QUEUE.into(), DEAD_EXCHANGE.into(), "".into(), options, FieldTable::default())
+                    .await
             })
             .await?;
         Ok(())
@@ -150,7 +150,8 @@ impl Topology {
             Ok(_) => return Ok(Declared::AsAsked),
             Err(fault) => fault,
         };
-        let Some(difference) = (fault.code() == Some(406)).then(|| fault.text()).flatten().as_deref().and_then(difference)
+        let Some(difference) =
+            (fault.code() == Some(406)).then(|| fault.text()).flatten().as_deref().and_then(difference)
         else {
             return Err(fault.into());
         };
@@ -273,7 +274,13 @@ async fn ladder(channel: Channel) -> lapin::Result<()> {
         let name = delay::level_name(level);
         let (waits, passes) = (delay::waits(level).into(), delay::passes(level).into());
         channel
-            .queue_bind(name.as_str().into(), name.as_str().into(), waits, QueueBindOptions::default(), FieldTable::default())
+            .queue_bind(
+                name.as_str().into(),
+                name.as_str().into(),
+                waits,
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            )
             .await?;
         let options = ExchangeBindOptions::default();
         channel.exchange_bind(delay::below(level).into(), name.into(), passes, options, FieldTable::default()).await

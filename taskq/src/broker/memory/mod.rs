@@ -98,11 +98,7 @@ impl Broker for MemoryBroker {
         future::ready(self.accept(publication)).boxed()
     }
 
-    fn consume<'a>(
-        &'a self,
-        queues: &'a [Arc<str>],
-        prefetch: u16,
-    ) -> BoxFuture<'a, Result<Consumption, BrokerError>> {
+    fn consume<'a>(&'a self, queues: &'a [Arc<str>], prefetch: u16) -> BoxFuture<'a, Result<Consumption, BrokerError>> {
         let consumption = self.reader(queues, prefetch.into()).map(|reader| {
             let hold = Arc::new(Hold(reader));
             Consumption { deliveries: Box::pin(Deliveries(Arc::clone(&hold))), control: hold }

@@ -46,11 +46,7 @@ impl Store {
     }
 
     /// A new reader of `queues`.
-    pub(super) fn attach(
-        self: &Arc<Self>,
-        queues: &[Arc<str>],
-        prefetch: usize,
-    ) -> Result<Arc<Reader>, BrokerError> {
+    pub(super) fn attach(self: &Arc<Self>, queues: &[Arc<str>], prefetch: usize) -> Result<Arc<Reader>, BrokerError> {
         let mut locked = self.lock();
         if let Some(unknown) = queues.iter().find(|name| !locked.by_name.contains_key(*name)) {
             return Err(no_queue(unknown));

@@ -15,20 +15,20 @@ const WORD_LETTERS_MIN: usize = 4;
 
 /// What one file consists of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    pub path: String,
-    pub bytes: u64,
-    pub lines: u64,
+pub(crate) struct Report {
+    pub(crate) path: String,
+    pub(crate) bytes: u64,
+    pub(crate) lines: u64,
     /// The most frequent words, with how often each occurs.
-    pub words: Vec<(String, u64)>,
+    pub(crate) words: Vec<(String, u64)>,
     /// SHA-256, in hexadecimal.
-    pub digest: String,
+    pub(crate) digest: String,
 }
 
 /// Reads a file and reports what it consists of. A plain function: it reads from disk and computes, so it runs on the
 /// blocking pool.
 #[task(time_limit = "60s")]
-pub fn examine(ctx: &Context, path: String) -> Result<Report, TaskError> {
+pub(crate) fn examine(ctx: &Context, path: String) -> Result<Report, TaskError> {
     let content = std::fs::read(Path::new(&path)).map_err(|error| match error.kind() {
         // Trying again would not bring the file back.
         std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => TaskError::permanent(error),

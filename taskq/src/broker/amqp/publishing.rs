@@ -1,0 +1,378 @@
+//! The one task that sees to publications: opens the channel, answers, expires, and sends again.
+//!
+//! Answers follow the rule in [`flight`](super::flight). What is unanswered when the connection is lost goes out
+//! again on the next one, in the old order and marked, until its time is over.
+
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future;
+use lapin::{Channel, ErrorKind};
+use tokio::task::JoinHandle;
+use tokio::time::{self, Instant, MissedTickBehavior};
+
+use super::flight::{Flights, Landing};
+use super::publish::{Cargo, Desk, Line, Outgoing, WINDOW, Wire};
+use super::session::{Fault, Session};
+use super::topology::{DeclareFault, Topology};
+use crate::broker::{BrokerError, PublishError};
+use crate::io;
+
+/// How often publications are looked through for those whose time is over, or that do not move.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long the oldest publication may hold up the answers of later ones, in looks at it.
+const OVERTAKEN_AFTER: u32 = 4;
+
+/// How long there may be no confirm at all before the broker is asked whether it still listens, in looks.
+const SILENT_AFTER: u32 = 8;
+
+/// The pause before another channel is opened after the broker closed one.
+const CHANNEL_PAUSE: Duration = Duration::from_millis(100);
+
+/// The publishing task.
+pub(super) struct Worker {
+    desk: Arc<Desk>,
+    timeout: Duration,
+    /// What builds the delay ladder, while it is being built.
+    ladder: Option<JoinHandle<Result<(), Fault>>>,
+    landed: Vec<(Cargo, Landing)>,
+}
+
+/// For how long nothing moved.
+#[derive(Default)]
+struct Stall {
+    seen: (Option<u64>, usize),
+    /// Looks since the oldest changed.
+    looks: u32,
+    /// Looks since anything was confirmed, or the broker was asked why not.
+    silent: u32,
+}
+
+impl Worker {
+    pub(super) fn new(desk: Arc<Desk>, timeout: Duration) -> Self {
+        Self { desk, timeout, ladder: None, landed: Vec::new() }
+    }
+
+    /// Until nothing follows and everything is answered, or until the link is closed.
+    pub(super) async fn run(mut self) {
+        // Whether queues may be gone that were there. Those that somebody deleted while the broker was up are not made
+        // again behind his back.
+        let mut outage = false;
+        while !self.is_done() {
+            let desk = Arc::clone(&self.desk);
+            let Some(Some(session)) = self.meanwhile(async move { desk.link.session().await }).await else { break };
+            let prepared = prepare(Arc::clone(&session), Arc::clone(&self.desk.topology), outage);
+            match self.meanwhile(prepared).await {
+                Some(Ok(channel)) => self.publish_over(&session, channel).await,
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "no channel to publish on");
+                    self.meanwhile(time::sleep(CHANNEL_PAUSE)).await;
+                }
+                None => break,
+            }
+            while session.is_open() && !self.is_done() {
+                // The broker closed the channel, not the connection: another one, after a moment.
+                self.meanwhile(time::sleep(CHANNEL_PAUSE)).await;
+                let next = Arc::clone(&session);
+                match self.meanwhile(async move { next.confirming_channel().await }).await {
+                    Some(Ok(channel)) => self.publish_over(&session, channel).await,
+                    Some(Err(error)) => tracing::warn!(%error, "no channel to publish on"),
+                    None => break,
+                }
+            }
+            self.desk.topology.doubt_all();
+            outage = !session.was_deaf();
+        }
+        let (left, waiting) = {
+            let Line { backlog, delayed, last, .. } = &mut *self.desk.lock();
+            let left: Vec<_> = backlog.drain(..).chain(delayed.drain(..)).collect();
+            (left, last.replace(Vec::new()).unwrap_or_default())
+        };
+        for outgoing in left {
+            outgoing.answer(Err(BrokerError::Closed.into()));
+        }
+        self.desk.link.close().await;
+        for done in waiting {
+            // Nobody has to wait for it.
+            let _ = done.send(());
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let line = self.desk.lock();
+        let on_the_wire = line.wire.as_ref().is_some_and(|wire| !wire.flying.is_empty());
+        line.last.is_some() && line.backlog.is_empty() && line.delayed.is_empty() && !on_the_wire
+    }
+
+    /// Waits for something while publications run out of time. `None` if there is nothing left to publish before it
+    /// happened.
+    async fn meanwhile<T>(&mut self, wait: impl Future<Output = T>) -> Option<T> {
+        let mut wait = std::pin::pin!(wait);
+        let mut look = look_interval();
+        loop {
+            tokio::select! {
+                outcome = &mut wait => return Some(outcome),
+                built = built(&mut self.ladder) => self.ladder_built(built),
+                () = self.desk.bell.notified() => {}
+                _ = look.tick() => {
+                    self.expire(None);
+                }
+            }
+            if self.is_done() {
+                return None;
+            }
+        }
+    }
+
+    /// Publishes over one channel until it is lost, or until there is nothing left to do.
+    async fn publish_over(&mut self, session: &Arc<Session>, channel: Channel) {
+        let channel = Arc::new(channel);
+        let wire = Wire { session: Arc::clone(session), channel: Arc::clone(&channel), flying: Flights::new() };
+        self.desk.lock().wire = Some(wire);
+        self.attend(session, &channel).await;
+        self.land(None);
+        // Apart from the next line, which takes the lock again.
+        let wire = self.desk.lock().wire.take();
+        if let Some(wire) = wire {
+            self.bring_back(wire.flying);
+        }
+    }
+
+    async fn attend(&mut self, session: &Arc<Session>, channel: &Arc<Channel>) {
+        let desk = Arc::clone(&self.desk);
+        let mut lost = std::pin::pin!(session.lost());
+        let mut blocked = session.blocked_changes();
+        let mut look = look_interval();
+        let mut stall = Stall::default();
+        while self.send() && !self.is_done() {
+            tokio::select! {
+                biased;
+                () = poll_fn(|context| match &mut desk.lock().wire {
+                    Some(wire) => wire.flying.poll_first(context),
+                    None => Poll::Pending,
+                }) => {
+                    // Confirms come in bunches; the I/O thread of lapin is likely to be in the middle of one.
+                    tokio::task::yield_now().await;
+                    self.land(None);
+                }
+                () = desk.bell.notified() => {}
+                built = built(&mut self.ladder) => self.ladder_built(built),
+                _ = &mut lost => return,
+                // An error means that the session is gone, which `lost` tells.
+                _ = blocked.changed() => {}
+                _ = look.tick() => {
+                    let expired = self.expire(session.blocked().as_deref());
+                    if !channel.status().connected() || expired > WINDOW / 2 {
+                        return;
+                    }
+                    stall.look(&desk.lock());
+                    if stall.looks >= OVERTAKEN_AFTER {
+                        self.land(Some(channel));
+                    }
+                    if stall.silent >= SILENT_AFTER && !session.is_blocked() {
+                        // Brokers are known to stop reading from a connection for good, over a queue that was
+                        // deleted under it.
+                        stall.silent = 0;
+                        let session = Arc::clone(session);
+                        io::spawn(async move { session.probe().await });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what may go, and begins to build the ladder if something waits for it. False if the channel is gone.
+    fn send(&mut self) -> bool {
+        let mut line = self.desk.lock();
+        self.desk.send(&mut line);
+        let Some(wire) = &line.wire else { return false };
+        if !line.delayed.is_empty() {
+            let (session, topology) = (Arc::clone(&wire.session), Arc::clone(&self.desk.topology));
+            self.ladder.get_or_insert_with(|| io::spawn(async move { topology.declare_ladder(&session).await }));
+        }
+        wire.flying.failure().is_none() && wire.session.is_open()
+    }
+
+    fn ladder_built(&mut self, built: Result<(), Fault>) {
+        let mut line = self.desk.lock();
+        let delayed = std::mem::take(&mut line.delayed);
+        match built {
+            Err(fault) if fault.is_refusal() => {
+                drop(line);
+                for outgoing in delayed {
+                    let source = fault.to_string().into();
+                    let error = BrokerError::Failed { what: "declaring the delay queues".to_owned(), source };
+                    outgoing.answer(Err(error.into()));
+                }
+            }
+            // If the connection was lost, the next one has it built.
+            Ok(()) | Err(_) => line.backlog.extend(delayed),
+        }
+    }
+
+    /// Answers what can be answered: in order, or on `overtaking` that channel past what is not confirmed.
+    fn land(&mut self, overtaking: Option<&Channel>) {
+        let mut line = self.desk.lock();
+        let Some(wire) = &mut line.wire else { return };
+        // Answered below, without the lock: each answer wakes somebody, who may want it.
+        let landed = &mut self.landed;
+        let collect = |cargo, landing| landed.push((cargo, landing));
+        match overtaking {
+            None => wire.flying.land(collect),
+            Some(channel) => wire.flying.land_out_of_order(
+                || {
+                    // Whatever it answers: to do so, it takes the lock that is held while a frame is worked on.
+                    let _ = channel.wait_for_confirms().now_or_never();
+                },
+                collect,
+            ),
+        }
+        // Others may come on the wire while the answers are given.
+        self.desk.send(&mut line);
+        drop(line);
+        for (cargo, landing) in self.landed.drain(..) {
+            let Cargo::Unanswered(outgoing) = cargo else { continue };
+            let queue = || outgoing.queue.to_string();
+            let outcome = match landing {
+                Landing::Stored => Ok(()),
+                Landing::Refused => Err(PublishError::Nacked { queue: queue() }),
+                Landing::Returned if outgoing.due.is_some_and(|due| due > Instant::now()) => {
+                    // It is the ladder that is not there; the next attempt builds it.
+                    self.desk.topology.doubt_ladder();
+                    self.desk.lock().backlog.push_back(outgoing);
+                    continue;
+                }
+                Landing::Returned => {
+                    self.desk.topology.doubt(&outgoing.queue);
+                    Err(PublishError::Unroutable { queue: queue() })
+                }
+            };
+            outgoing.answer(outcome);
+        }
+    }
+
+    /// Takes what is unanswered off a wire that is gone, to be sent again.
+    fn bring_back(&self, flying: Flights<Cargo>) {
+        let failure = flying.failure().map(complaint).unwrap_or_default();
+        let size_max = broker_size_max(&failure);
+        if flying.failure().is_some() {
+            tracing::debug!(failure, unanswered = flying.len(), "the channel for publishing was lost");
+        }
+        if failure.starts_with("NOT_FOUND") {
+            // The only exchanges that are named are the ladder's.
+            self.desk.topology.doubt_ladder();
+        }
+        let mut line = self.desk.lock();
+        for cargo in flying.into_cargo().rev() {
+            let Cargo::Unanswered(mut outgoing) = cargo else { continue };
+            let size = outgoing.message.body.len();
+            match size_max {
+                // It would cost the next channel, too, and with it everybody else's.
+                Some(limit) if size > limit => outgoing.answer(Err(PublishError::TooLarge { size, limit })),
+                _ => {
+                    outgoing.resent = true;
+                    line.backlog.push_front(outgoing);
+                }
+            }
+        }
+    }
+
+    /// Answers those whose time is over, and says how many of them are on the wire by now.
+    fn expire(&self, blocked: Option<&str>) -> usize {
+        let now = Instant::now();
+        let error = || match blocked {
+            Some(reason) => PublishError::Blocked { reason: reason.to_owned() },
+            None => PublishError::TimedOut { after: self.timeout },
+        };
+        let late = |outgoing: &mut Outgoing| outgoing.deadline <= now;
+        let Line { backlog, delayed, wire, .. } = &mut *self.desk.lock();
+        // The deadlines are almost in order, so one that is behind a later one may wait for that.
+        while backlog.front_mut().is_some_and(late) {
+            let Some(outgoing) = backlog.pop_front() else { break };
+            outgoing.answer(Err(error()));
+        }
+        for outgoing in delayed.extract_if(.., late) {
+            outgoing.answer(Err(error()));
+        }
+        let Some(wire) = wire else { return 0 };
+        let mut expired = 0;
+        for cargo in wire.flying.cargo_mut() {
+            cargo.answer_if_late(now, error);
+            expired += usize::from(matches!(cargo, Cargo::Answered { .. }));
+        }
+        expired
+    }
+}
+
+impl Stall {
+    fn look(&mut self, line: &Line) {
+        let Some(wire) = &line.wire else { return };
+        let (oldest, count) = (wire.flying.oldest(), wire.flying.len());
+        let same = oldest.is_some() && self.seen.0 == oldest;
+        self.looks = if same { self.looks + 1 } else { 0 };
+        // Fewer of them: something was answered out of order. More of them says nothing.
+        self.silent = if same && count >= self.seen.1 { self.silent + 1 } else { 0 };
+        self.seen = (oldest, count);
+    }
+}
+
+/// Opens a channel to publish on, after an `outage` with everything declared that was declared before.
+async fn prepare(session: Arc<Session>, topology: Arc<Topology>, outage: bool) -> Result<Channel, Fault> {
+    for spec in if outage { topology.specs() } else { Vec::new() } {
+        match topology.declare(&session, &spec).await {
+            Err(DeclareFault::Fault(fault)) if !fault.is_refusal() => return Err(fault),
+            Err(fault) => {
+                let error = fault.during(format!("declaring the queue {:?} again", spec.name));
+                tracing::warn!(error = &error as &dyn std::error::Error, "a queue is not as it was before the outage");
+            }
+            Ok(_) => {}
+        }
+    }
+    session.confirming_channel().await
+}
+
+/// Returns when the ladder is built, if it is being built.
+async fn built(ladder: &mut Option<JoinHandle<Result<(), Fault>>>) -> Result<(), Fault> {
+    let Some(task) = ladder else { return future::pending().await };
+    let outcome = task.await;
+    *ladder = None;
+    match outcome {
+        Ok(outcome) => outcome,
+        Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+    }
+}
+
+fn look_interval() -> time::Interval {
+    let mut interval = time::interval(LOOK_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// What the broker said when it closed the channel.
+fn complaint(error: &lapin::Error) -> String {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => error.get_message().to_string(),
+        _ => error.to_string(),
+    }
+}
+
+/// The broker's own limit on message sizes, if that was the complaint.
+fn broker_size_max(complaint: &str) -> Option<usize> {
+    complaint.split_once("larger than configured max size ")?.1.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_brokers_limit_is_read() {
+        let text = "PRECONDITION_FAILED - message size 20971520 is larger than configured max size 16777216";
+        assert_eq!(broker_size_max(text), Some(16_777_216));
+        assert_eq!(broker_size_max("NOT_FOUND - no exchange 'x' in vhost '/'"), None);
+    }
+}

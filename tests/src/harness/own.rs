@@ -1,0 +1,89 @@
+//! Servers of one test's own, for tests that restart them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use super::{Servers, unique};
+
+/// A RabbitMQ and a Redis that nobody else uses. Stopped, and their data deleted, when dropped.
+#[derive(Debug)]
+pub struct OwnServers {
+    folder: PathBuf,
+    /// Where they are. The ports stay the same over restarts.
+    pub servers: Servers,
+}
+
+/// One of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    /// Keeps its data over restarts.
+    Rabbit,
+    /// Comes back empty.
+    Redis,
+}
+
+impl OwnServers {
+    /// Starts them, and waits until they answer. `None`, with a line that says so, where tests are to use no servers.
+    ///
+    /// # Panics
+    ///
+    /// As [`Servers::from_env`], and if they do not start.
+    pub fn start() -> Option<Self> {
+        // Where no servers are wanted, none are started.
+        Servers::from_env()?;
+        let folder = std::env::temp_dir().join(unique("taskq-servers"));
+        let nowhere = Servers { amqp: String::new(), redis: String::new() };
+        let mut own = Self { folder, servers: nowhere };
+        own.services(&["up"]);
+        let variables = own.services(&["env"]);
+        own.servers.amqp = variable(&variables, "TASKQ_TEST_AMQP_URL");
+        own.servers.redis = variable(&variables, "TASKQ_TEST_REDIS_URL");
+        Some(own)
+    }
+
+    /// Stops one of them, in good order or as `kill -9` does, and starts it again.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come back.
+    pub fn restart(&self, server: Server, kill: bool) {
+        let verb = match server {
+            Server::Rabbit => "restart-rabbit",
+            Server::Redis => "restart-redis",
+        };
+        let both = [verb, "--kill"];
+        self.services(if kill { &both } else { &both[..1] });
+    }
+
+    /// Runs `scripts/services` for this folder, and gives what it wrote.
+    fn services(&self, arguments: &[&str]) -> String {
+        let output = run(&self.folder, arguments);
+        let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "scripts/services {arguments:?}: {out}{error}");
+        out.into_owned()
+    }
+}
+
+impl Drop for OwnServers {
+    fn drop(&mut self) {
+        let output = run(&self.folder, &["down"]);
+        if output.status.success() {
+            // What is left in the temporary folder is no test's concern.
+            drop(std::fs::remove_dir_all(&self.folder));
+        } else {
+            eprintln!("the servers in {} may still run: {output:?}", self.folder.display());
+        }
+    }
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/services");
+    Command::new(script).args(arguments).arg(folder).output().expect("scripts/services can be run")
+}
+
+/// The value of `name` among lines of the form `export NAME=VALUE`.
+fn variable(lines: &str, name: &str) -> String {
+    let prefix = format!("export {name}=");
+    let value = lines.lines().find_map(|line| line.strip_prefix(&prefix));
+    value.unwrap_or_else(|| panic!("scripts/services env names no {name}: {lines}")).to_owned()
+}
