@@ -1,4 +1,36 @@
 //! A distributed task queue: annotate a function, call it, and a worker runs it.
+//!
+//! ```
+//! use taskq::{Client, task};
+//!
+//! #[task]
+//! pub async fn add(x: i64, y: i64) -> i64 {
+//!     x + y
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), taskq::Error> {
+//! // By default as `taskq.toml` and the environment say; here, one that lives in this process.
+//! Client::builder().broker("memory:").results("memory:").build().await?.install();
+//!
+//! let handle = add(2, 3).await?; // enqueued, and confirmed by the broker
+//! assert_eq!(handle.status().await?.state, taskq::State::Pending);
+//!
+//! let later = add(2, 3).queue("low").countdown("10s").expires("1h").await?;
+//! assert_ne!(handle.id(), later.id());
+//!
+//! assert_eq!(add::run(2, 3).await, 5); // the function itself, here and now
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! * [`task`](macro@task): the attribute, with every option
+//! * [`Call`], [`Handle`], [`Client`]: sending, and following what becomes of it
+//! * [`Context`], [`TaskError`]: what a running task knows, and how it says that it did not succeed
+//! * [`Settings`](client::Settings): `taskq.toml` and the environment
+//!
+//! Workers and the command line are in the crate `taskq-worker`. Rooms for adapters and the curious:
+//! [`broker`] and [`backend`] are the ports, [`codec`] is the wire, [`message`] the data.
 
 pub mod backend;
 pub mod broker;

@@ -26,8 +26,12 @@ pub(super) const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// When a copy that found a live lease looks again.
 pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// How long a finished claim is kept. Copies come late after long outages, long delays and long waits in a queue.
-const FINISHED_FOR: Duration = Duration::from_secs(86_400);
+/// How long a finished claim is kept if it is the only witness. Copies come late after long outages, long delays and
+/// long waits in a queue.
+const ALONE_FOR: Duration = Duration::from_secs(86_400);
+
+/// How long it is kept if there is a record as well, which is looked at once the claim is gone.
+const BESIDE_RECORD_FOR: Duration = Duration::from_secs(3600);
 
 /// The value of a claim.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -124,14 +128,20 @@ impl Claim {
     }
 
     /// Notes what the run came to; false if the lease was lost to somebody else, whose run counts then.
-    pub(super) async fn finish(&self, kv: &SharedKv, verdict: &Verdict) -> Result<bool, BackendError> {
+    pub(super) async fn finish(
+        &self,
+        kv: &SharedKv,
+        verdict: &Verdict,
+        recorded: bool,
+    ) -> Result<bool, BackendError> {
+        let kept_for = Some(if recorded { BESIDE_RECORD_FOR } else { ALONE_FOR });
         let finished = to_json(&Lease { verdict: Some(verdict.clone()), ..self.lease.clone() });
         let expected = Some(self.value.clone());
-        match kv.compare_and_put(&self.key, expected, finished.clone(), Some(FINISHED_FOR)).await? {
+        match kv.compare_and_put(&self.key, expected, finished.clone(), kept_for).await? {
             Put::Done => Ok(true),
             // The lease ran out and nobody took it, or the store lost it: the run is still the only one.
             Put::Refused(None) => {
-                Ok(kv.compare_and_put(&self.key, None, finished, Some(FINISHED_FOR)).await? == Put::Done)
+                Ok(kv.compare_and_put(&self.key, None, finished, kept_for).await? == Put::Done)
             }
             Put::Refused(Some(there)) => Ok(there == finished),
         }
@@ -200,8 +210,8 @@ mod tests {
         assert!(matches!(bench.claim(&envelope, "two").await, Claimed::Elsewhere));
         assert!(claim.renew(&bench.kv).await.expect("memory"));
         let verdict = Verdict::Retry { delay_ms: 7, failure: Failure::new("a", "B", "c") };
-        assert!(claim.finish(&bench.kv, &verdict).await.expect("memory"));
-        assert!(claim.finish(&bench.kv, &verdict).await.expect("memory"), "finishing twice is finishing");
+        assert!(claim.finish(&bench.kv, &verdict, true).await.expect("memory"));
+        assert!(claim.finish(&bench.kv, &verdict, true).await.expect("memory"), "finishing twice is finishing");
         let Claimed::Finished(found) = bench.claim(&envelope, "two").await else { panic!("it is finished") };
         assert_eq!(found, verdict);
         assert!(!claim.renew(&bench.kv).await.expect("memory"), "a finished claim is no lease");
@@ -214,8 +224,8 @@ mod tests {
         let Claimed::Ours(late) = bench.claim(&envelope, "late").await else { panic!("free") };
         late.give_up(&bench.kv).await.expect("memory");
         let Claimed::Ours(heir) = bench.claim(&envelope, "heir").await else { panic!("free again") };
-        assert!(!late.finish(&bench.kv, &Verdict::Succeed).await.expect("memory"));
-        assert!(heir.finish(&bench.kv, &Verdict::Succeed).await.expect("memory"));
+        assert!(!late.finish(&bench.kv, &Verdict::Succeed, true).await.expect("memory"));
+        assert!(heir.finish(&bench.kv, &Verdict::Succeed, false).await.expect("memory"));
     }
 
     #[tokio::test]
@@ -224,7 +234,7 @@ mod tests {
         let envelope = envelope(0);
         let Claimed::Ours(claim) = bench.claim(&envelope, "slow").await else { panic!("free") };
         claim.give_up(&bench.kv).await.expect("memory");
-        assert!(claim.finish(&bench.kv, &Verdict::Succeed).await.expect("memory"));
+        assert!(claim.finish(&bench.kv, &Verdict::Succeed, true).await.expect("memory"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One attempt, from the claim to the hand-over: a column of steps.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::inflight::{NewRun, Run, RunKey, Stop};
 use super::services::Services;
 use super::settle::{End, Follow, Holder, Settlement, until_done};
 use super::verdict::{Conclusion, Outcome, Reason, Verdict, conclude};
-use super::{body, crash, guard};
+use super::{body, crash, guard, panics};
 
 /// A delivery that is to be run.
 pub(super) struct Attempt {
@@ -143,6 +144,8 @@ fn start(
     let message = MessageBody::read(&envelope.payload).map_err(bad_body)?;
     let arguments = message.arguments().map_err(bad_body)?;
     let now = services.now();
+    let mut headers = envelope.headers.clone();
+    headers.retain(|name| !codec::is_celery_header(name));
     let context = Context::new(ContextParts {
         id: envelope.id.clone(),
         task: run.definition.name,
@@ -150,14 +153,21 @@ fn start(
         retries_left: policy.retries.saturating_sub(envelope.attempt),
         root_id: envelope.root().clone(),
         parent_id: envelope.parent_id.clone(),
-        headers: envelope.headers.clone(),
+        headers,
         deadline: run.hard_limit.and_then(|limit| now.checked_add_signed(chrono::TimeDelta::from_std(limit).ok()?)),
         cancelled: run.cancel.subscribe(),
         progress: Arc::clone(&run.progress),
         state: Arc::clone(&services.state),
     });
-    let body = (run.definition.start)(context.clone(), &arguments).map_err(Outcome::BadArguments)?;
-    Ok((body, context))
+    // Decoding arguments runs the user's code, too.
+    let started = AssertUnwindSafe(|| (run.definition.start)(context.clone(), &arguments));
+    match std::panic::catch_unwind(started) {
+        Ok(body) => Ok((body.map_err(Outcome::BadArguments)?, context)),
+        Err(payload) => {
+            let (failure, place) = panics::failure(&*payload);
+            Err(Outcome::Panicked(failure, place))
+        }
+    }
 }
 
 /// Hands the end of a run over. Waits while the settler is full.

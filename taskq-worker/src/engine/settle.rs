@@ -202,7 +202,7 @@ async fn follow_up(services: Arc<Services>, end: End, written: Option<Written>) 
         && let Some(claim) = run.claim()
     {
         // Whether or not the lease was still ours, what follows is out, and the record says who won.
-        until_done("finishing a claim", || claim.finish(kv, verdict)).await;
+        until_done("finishing a claim", || claim.finish(kv, verdict, written.is_some())).await;
         crash::point("settle.finished");
     }
     acknowledge(&services, holder);

@@ -23,6 +23,9 @@ use super::{panics, pulse};
 /// How long a task that was told to stop has, before it is stopped.
 const CANCEL_GRACE: Duration = Duration::from_millis(500);
 
+/// How often a drain looks whether the dispatcher has read the last message.
+const DISPATCHER_LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// How long the last settlements have, once everything else has stopped.
 const SETTLE_GRACE: Duration = Duration::from_secs(5);
 
@@ -98,6 +101,10 @@ pub enum WorkerError {
     /// No queue to consume from.
     #[error("a worker needs at least one queue; name them with `-Q` or `.queues([…])`")]
     NoQueues,
+    /// The broker's adapter ended the stream of messages by itself. Its promise is to mend it instead, so this is a fault
+    /// of the adapter; what was in hand has been finished.
+    #[error("the stream of messages ended by itself; start the worker again")]
+    ConsumptionEnded,
     /// The broker or the result backend does not do what is needed.
     #[error(transparent)]
     Client(#[from] taskq::Error),
@@ -134,10 +141,14 @@ impl Worker {
         let Consumption { deliveries, control } = consumption;
         let pulse = tokio::spawn(pulse::beat(Arc::clone(&services), prefetch, Arc::clone(&control)));
         let dispatcher = Dispatcher { services: Arc::clone(&services), deliveries, slots };
-        let dispatching = tokio::spawn(dispatcher.run());
+        let mut dispatching = tokio::spawn(dispatcher.run());
 
         let mut phases = phase.subscribe();
-        reached(&mut phases, Phase::Draining).await;
+        // A worker that is up and takes nothing would be the worst of all; better it is down and somebody sees it.
+        let ended_by_itself = tokio::select! {
+            () = reached(&mut phases, Phase::Draining) => false,
+            _ = &mut dispatching => true,
+        };
         tracing::info!(running = services.in_flight.len(), "draining: no new work, finishing what has begun");
         let interrupted = drain(&services, &*control, dispatching, &mut phases, grace).await;
 
@@ -146,7 +157,7 @@ impl Worker {
         pulse.abort();
         settling.abort();
         control.close().await;
-        Ok(summary(&services.counters, interrupted))
+        if ended_by_itself { Err(WorkerError::ConsumptionEnded) } else { Ok(summary(&services.counters, interrupted)) }
     }
 }
 
@@ -154,15 +165,15 @@ impl Worker {
 async fn drain(
     services: &Services,
     control: &dyn ConsumptionControl,
-    mut dispatching: JoinHandle<()>,
+    dispatching: JoinHandle<()>,
     phases: &mut watch::Receiver<Phase>,
     grace: Duration,
 ) -> u64 {
     control.stop();
     let finished = async {
         // It ends with the stream, once it has a slot; until then it may still start what it has read.
-        if let Err(failure) = (&mut dispatching).await {
-            tracing::error!(%failure, "the dispatcher ended early");
+        while !dispatching.is_finished() {
+            tokio::time::sleep(DISPATCHER_LOOK_EVERY).await;
         }
         services.in_flight.empty().await;
     };

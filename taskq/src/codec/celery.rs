@@ -151,14 +151,10 @@ pub fn decode(message: &WireMessage) -> Result<Envelope, DecodeError> {
         }
         match key {
             "lang" => {}
-            "task" => {
-                task = Some(
-                    text(("task", value))
-                        .ok()
-                        .filter(|task| !task.is_empty())
-                        .ok_or_else(|| wrong("task", value, "a task's name"))?,
-                )
-            }
+            "task" => match value.as_str() {
+                Some(name) if !name.is_empty() => task = Some(name.to_owned()),
+                _ => return Err(wrong("task", value, "a task's name")),
+            },
             "id" => id = Some(task_id(("id", value))?),
             "retries" => envelope.attempt = count(("retries", value))?,
             GENERATION => envelope.generation = count((GENERATION, value))?,

@@ -4,3 +4,5 @@
 //! generously; none asserts a time.
 
 pub mod broker;
+pub mod kv;
+pub mod results;

@@ -230,8 +230,8 @@ impl Keeper {
                     }
                 }
                 () = sleep(PING_INTERVAL) => {
-                    let ping = redis::cmd("PING");
-                    let pong = ping.query_async::<Value>(connection);
+                    let question = redis::cmd("PING");
+                    let pong = question.query_async::<Value>(connection);
                     // An error that the server reports is an answer, too.
                     if let Err(error) = in_time(pong_timeout(self.timeout), pong).await
                         && error.code().is_none()

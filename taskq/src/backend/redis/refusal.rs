@@ -31,7 +31,9 @@ pub(super) fn of_server(url: &str, error: &RedisError) -> BackendError {
     match error.code() {
         Some("NOAUTH") => return refused(PASSWORD_WANTED),
         Some("WRONGPASS") => return refused(PASSWORD_WRONG),
-        Some("NOPERM") => return refused(&format!("the user may not do what is needed ({detail}); see ACL SETUSER")),
+        Some("NOPERM") => {
+            return refused(&format!("the user may not do what is needed ({detail}); see ACL SETUSER"));
+        }
         Some("DENIED") => {
             return refused("it is in protected mode; set a password (requirepass) or bind it to this network");
         }

@@ -53,13 +53,21 @@ enum Command {
     },
 }
 
-type Reply = oneshot::Sender<Result<broadcast::Receiver<Arc<Record>>, RedisError>>;
+/// A watcher that nobody takes takes itself away when it is dropped.
+type Reply = oneshot::Sender<Result<Watcher, RedisError>>;
 
 impl Watch {
     pub(super) fn new(client: Client, connection: Connection, url: Arc<str>, limit: Duration) -> Self {
         let (commands, incoming) = mpsc::unbounded_channel();
-        let actor =
-            Actor { client, connection: connection.clone(), url, timeout: limit, incoming, watched: HashMap::new() };
+        let actor = Actor {
+            client,
+            connection: connection.clone(),
+            url,
+            timeout: limit,
+            incoming,
+            commands: commands.downgrade(),
+            watched: HashMap::new(),
+        };
         io::spawn(actor.run());
         Self { commands, connection, timeout: limit }
     }
@@ -70,15 +78,12 @@ impl Watch {
         let (reply, answer) = oneshot::channel();
         // The actor runs for as long as there are senders; if it is gone, the answer says so.
         let _ = self.commands.send(Command::Subscribe { id: id.clone(), reply });
-        let (commands, id, limit) = (self.commands.clone(), id.clone(), self.timeout);
+        let limit = self.timeout;
         // The timer must not hang on the caller's runtime, whose clock may stand still.
-        let answer = io::run(async move { timeout(limit, answer).await }).await;
-        let receiver = match answer {
-            Ok(Ok(subscribed)) => subscribed?,
-            Ok(Err(_)) | Err(_) => return Err(self.connection.no_answer()),
-        };
-        let watcher = Watcher { receiver: Some(receiver), id, commands };
-        Ok(Box::pin(stream::unfold(watcher, Watcher::next)))
+        match io::run(async move { timeout(limit, answer).await }).await {
+            Ok(Ok(watcher)) => Ok(Box::pin(stream::unfold(watcher?, Watcher::next))),
+            Ok(Err(_)) | Err(_) => Err(self.connection.no_answer()),
+        }
     }
 }
 
@@ -125,6 +130,8 @@ struct Actor {
     url: Arc<str>,
     timeout: Duration,
     incoming: mpsc::UnboundedReceiver<Command>,
+    /// For new watchers. Weak, since the actor must not keep itself alive.
+    commands: mpsc::WeakUnboundedSender<Command>,
     watched: HashMap<TaskId, Watched>,
 }
 
@@ -232,10 +239,9 @@ impl Actor {
     fn take(&mut self, command: Command) -> Option<TaskId> {
         match command {
             Command::Subscribe { id, reply } => {
-                let watched = self.watched.entry(id).or_insert_with(Watched::new);
+                let watched = self.watched.entry(id.clone()).or_insert_with(Watched::new);
                 if watched.confirmed {
-                    // Whoever asked may be gone already; then the next `Gone` or answer clears up.
-                    let _ = reply.send(Ok(watched.changes.subscribe()));
+                    watched.answer(reply, id, &self.commands);
                 } else {
                     watched.waiting.push(reply);
                 }
@@ -256,29 +262,37 @@ impl Actor {
         self.unsubscribe(sink, &unwatched).await?;
         let wanted = self.watched.iter().filter(|(_, watched)| !watched.confirmed);
         let wanted: Vec<TaskId> = wanted.map(|(id, _)| id.clone()).collect();
-        let mut in_vain = Vec::new();
         for ids in wanted.chunks(CHANNELS_PER_COMMAND_MAX) {
             let channels: Vec<String> = ids.iter().map(keys::result).collect();
-            let subscribed = in_time(self.timeout, sink.subscribe(channels)).await;
-            match &subscribed {
-                // The connection is at fault: those who wait are answered by the next one.
-                Err(error) if error.code().is_none() => return subscribed.map_err(Ended::from),
-                _ => {}
-            }
-            for id in ids {
-                let Some(watched) = self.watched.get_mut(id) else { continue };
-                watched.confirmed = subscribed.is_ok();
-                for reply in watched.waiting.drain(..) {
-                    // Whoever asked may have given up.
-                    let _ = reply.send(subscribed.clone().map(|()| watched.changes.subscribe()));
-                }
-                if subscribed.is_err() || !watched.is_wanted() {
-                    self.watched.remove(id);
-                    in_vain.push(id.clone());
-                }
+            match in_time(self.timeout, sink.subscribe(channels)).await {
+                Ok(()) => self.confirm(ids),
+                // The server forbids it, and will forbid it again.
+                Err(error) if error.code().is_some() => self.refuse(ids, &error),
+                // The connection is at fault: the next one answers those who wait.
+                Err(error) => return Err(error.into()),
             }
         }
-        self.unsubscribe(sink, &in_vain).await
+        Ok(())
+    }
+
+    fn confirm(&mut self, ids: &[TaskId]) {
+        for id in ids {
+            let Some(watched) = self.watched.get_mut(id) else { continue };
+            watched.confirmed = true;
+            for reply in std::mem::take(&mut watched.waiting) {
+                watched.answer(reply, id.clone(), &self.commands);
+            }
+        }
+    }
+
+    /// Whoever waits gets the error, and the streams of earlier watchers end.
+    fn refuse(&mut self, ids: &[TaskId], error: &RedisError) {
+        for watched in ids.iter().filter_map(|id| self.watched.remove(id)) {
+            for reply in watched.waiting {
+                // Whoever asked may have given up.
+                let _ = reply.send(Err(error.clone()));
+            }
+        }
     }
 
     async fn unsubscribe(&self, sink: &mut PubSubSink, ids: &[TaskId]) -> Result<(), Ended> {
@@ -324,6 +338,13 @@ impl Actor {
 impl Watched {
     fn new() -> Self {
         Self { changes: broadcast::Sender::new(CHANGES_PENDING_MAX), waiting: Vec::new(), confirmed: false }
+    }
+
+    fn answer(&self, reply: Reply, id: TaskId, commands: &mpsc::WeakUnboundedSender<Command>) {
+        // If there is no sender any more, nobody waits for the answer either.
+        let Some(commands) = commands.upgrade() else { return };
+        // If whoever asked has given up, the watcher goes at once and says so.
+        let _ = reply.send(Ok(Watcher { receiver: Some(self.changes.subscribe()), id, commands }));
     }
 
     fn is_wanted(&self) -> bool {

@@ -177,10 +177,10 @@ impl Supervisor {
     async fn open(&mut self) -> Result<Line, Option<oneshot::Sender<()>>> {
         let mut pause = Duration::ZERO;
         loop {
-            let (link, prefetch) = (Arc::clone(&self.link), self.prefetch);
+            let (broker, prefetch) = (Arc::clone(&self.link), self.prefetch);
             let opening = async move {
                 time::sleep(pause).await;
-                let session = link.session().await?;
+                let session = broker.session().await?;
                 Some(open_channel(&session, prefetch).await.map(|channel| (session, channel)))
             };
             let mut opening = std::pin::pin!(opening);

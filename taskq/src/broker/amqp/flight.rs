@@ -35,8 +35,8 @@ type Confirm = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>
 
 /// What is on the wire, oldest first. `T` is what belongs to a publication.
 pub(super) struct Flights<T> {
-    /// Their numbers rise, with gaps where something was answered out of order.
-    flights: VecDeque<Flight<T>>,
+    /// Oldest first. Their numbers rise, with gaps where something was answered out of order.
+    aloft: VecDeque<Flight<T>>,
     next: u64,
     failed: Option<lapin::Error>,
 }
@@ -69,15 +69,15 @@ pub(super) enum Landing {
 
 impl<T> Flights<T> {
     pub(super) fn new() -> Self {
-        Self { flights: VecDeque::new(), next: 0, failed: None }
+        Self { aloft: VecDeque::new(), next: 0, failed: None }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.flights.len()
+        self.aloft.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.flights.is_empty()
+        self.aloft.is_empty()
     }
 
     /// The number that the next publication has to carry.
@@ -87,7 +87,7 @@ impl<T> Flights<T> {
 
     /// The number of the oldest.
     pub(super) fn oldest(&self) -> Option<u64> {
-        self.flights.front().map(|flight| flight.number)
+        self.aloft.front().map(|flight| flight.number)
     }
 
     /// Puts a publication on the wire. Its future is polled once, which is when lapin queues the frames: in this
@@ -97,13 +97,13 @@ impl<T> Flights<T> {
             Poll::Pending => State::Waiting(confirm),
             Poll::Ready(outcome) => self.outcome(outcome),
         };
-        self.flights.push_back(Flight { number: self.next, cargo, state, returned: false, due: false });
+        self.aloft.push_back(Flight { number: self.next, cargo, state, returned: false, due: false });
         self.next += 1;
     }
 
     /// Ready once the oldest is confirmed, or lost.
     pub(super) fn poll_first(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.flights.is_empty() {
+        if self.aloft.is_empty() {
             return Poll::Pending;
         }
         if self.look_at(0, context) { Poll::Ready(()) } else { Poll::Pending }
@@ -113,7 +113,7 @@ impl<T> Flights<T> {
     pub(super) fn land(&mut self, mut answer: impl FnMut(T, Landing)) {
         let mut context = Context::from_waker(Waker::noop());
         let mut complete = 0;
-        while complete < self.flights.len() && self.look_at(complete, &mut context) && self.is_confirmed(complete) {
+        while complete < self.aloft.len() && self.look_at(complete, &mut context) && self.is_confirmed(complete) {
             complete += 1;
         }
         if complete == 0 {
@@ -121,7 +121,7 @@ impl<T> Flights<T> {
         }
         // The later ones: what they carry may belong to those that are answered now.
         self.look_at_all_from(complete);
-        for flight in self.flights.drain(..complete) {
+        for flight in self.aloft.drain(..complete) {
             flight.land(&mut answer);
         }
     }
@@ -130,16 +130,16 @@ impl<T> Flights<T> {
     /// through with the frame that it is working on, if any.
     pub(super) fn land_out_of_order(&mut self, lapin_is_through: impl FnOnce(), mut answer: impl FnMut(T, Landing)) {
         self.look_at_all_from(0);
-        for at in 0..self.flights.len() {
-            self.flights[at].due = self.is_confirmed(at);
+        for at in 0..self.aloft.len() {
+            self.aloft[at].due = self.is_confirmed(at);
         }
         lapin_is_through();
         self.look_at_all_from(0);
-        for flight in std::mem::take(&mut self.flights) {
+        for flight in std::mem::take(&mut self.aloft) {
             if flight.due {
                 flight.land(&mut answer);
             } else {
-                self.flights.push_back(flight);
+                self.aloft.push_back(flight);
             }
         }
     }
@@ -151,30 +151,30 @@ impl<T> Flights<T> {
 
     /// What belongs to the publications on the wire, oldest first.
     pub(super) fn cargo_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.flights.iter_mut().map(|flight| &mut flight.cargo)
+        self.aloft.iter_mut().map(|flight| &mut flight.cargo)
     }
 
     /// Ends it: what is still unanswered, oldest first. Some of it may have been stored; nobody can know.
     pub(super) fn into_cargo(self) -> impl DoubleEndedIterator<Item = T> {
-        self.flights.into_iter().map(|flight| flight.cargo)
+        self.aloft.into_iter().map(|flight| flight.cargo)
     }
 
     fn is_confirmed(&self, at: usize) -> bool {
-        matches!(self.flights[at].state, State::Confirmed { .. })
+        matches!(self.aloft[at].state, State::Confirmed { .. })
     }
 
     fn look_at_all_from(&mut self, start: usize) {
         let mut context = Context::from_waker(Waker::noop());
-        for at in start..self.flights.len() {
+        for at in start..self.aloft.len() {
             self.look_at(at, &mut context);
         }
     }
 
     /// Polls one, if there is still something to learn from it; whether it is complete.
     fn look_at(&mut self, at: usize, context: &mut Context<'_>) -> bool {
-        let State::Waiting(confirm) = &mut self.flights[at].state else { return true };
+        let State::Waiting(confirm) = &mut self.aloft[at].state else { return true };
         let Poll::Ready(outcome) = confirm.as_mut().poll(context) else { return false };
-        self.flights[at].state = self.outcome(outcome);
+        self.aloft[at].state = self.outcome(outcome);
         true
     }
 
@@ -197,18 +197,19 @@ impl<T> Flights<T> {
 
     fn mark_returned(&mut self, message: &BasicReturnMessage) {
         let number = message.properties.message_id().as_ref().and_then(|id| id.as_str().parse::<u64>().ok());
-        match number.and_then(|number| self.find(number)) {
-            Some(flight) => flight.returned = true,
-            None => tracing::error!(
+        if let Some(flight) = number.and_then(|number| self.find(number)) {
+            flight.returned = true;
+        } else {
+            tracing::error!(
                 queue = %message.routing_key,
                 "a message came back that nobody waits for; it was taken for delivered"
-            ),
+            );
         }
     }
 
     fn find(&mut self, number: u64) -> Option<&mut Flight<T>> {
-        let at = self.flights.binary_search_by_key(&number, |flight| flight.number).ok()?;
-        self.flights.get_mut(at)
+        let at = self.aloft.binary_search_by_key(&number, |flight| flight.number).ok()?;
+        self.aloft.get_mut(at)
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) struct Desk {
 #[derive(Default)]
 pub(super) struct Line {
     /// Not on the wire, oldest first.
-    pub(super) backlog: VecDeque<Outgoing>,
+    pub(super) backlog: VecDeque<Box<Outgoing>>,
     /// Waiting for the delay ladder.
     pub(super) delayed: Vec<Outgoing>,
     pub(super) wire: Option<Wire>,
@@ -90,7 +90,7 @@ pub(super) struct Outgoing {
 
 /// On the wire. Answered early if its time is over, but its confirm is still to come, and it still takes room.
 pub(super) enum Cargo {
-    Unanswered(Outgoing),
+    Unanswered(Box<Outgoing>),
     Answered { _room: OwnedSemaphorePermit },
 }
 
@@ -122,7 +122,7 @@ impl Publisher {
             now.checked_add(delay).unwrap_or_else(|| now + Duration::from_secs(365 * 24 * 3600))
         });
         let (answer, answered) = oneshot::channel();
-        let outgoing = move |room| Outgoing { queue, message, due, deadline, resent: false, answer, room };
+        let outgoing = move |room| Box::new(Outgoing { queue, message, due, deadline, resent: false, answer, room });
         // An answer that never comes means that the client was closed.
         let answered = async move { answered.await.unwrap_or_else(|_| Err(BrokerError::Closed.into())) };
         let units = u32::try_from((size / 1024 + 1).min(ROOM)).expect("it is at most 65,536");
@@ -163,7 +163,7 @@ impl Desk {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hand_over(&self, outgoing: Outgoing) {
+    fn hand_over(&self, outgoing: Box<Outgoing>) {
         let mut line = self.lock();
         if line.last.is_some() {
             drop(line);
@@ -191,12 +191,14 @@ impl Desk {
             let delay = outgoing.due.map(|due| due.saturating_duration_since(Instant::now()));
             let delay = delay.filter(|delay| !delay.is_zero());
             if delay.is_some() && !self.topology.has_ladder() {
-                delayed.push(outgoing);
+                delayed.push(*outgoing);
                 continue;
             }
             if let Err((outgoing, unsendable)) = wire.launch(outgoing, delay) {
-                if matches!(unsendable, Unsendable::Headers { .. }) && !self.link.is_wide() {
-                    // A message that somebody with larger frames sent must be able to go round again.
+                let outdated = !self.link.is_wide() || !wire.session.is_open();
+                if matches!(unsendable, Unsendable::Headers { .. }) && outdated {
+                    // A message that somebody with larger frames sent must be able to go round again; the next
+                    // session has them.
                     self.link.widen();
                     backlog.push_front(outgoing);
                     wire.session.fail("a message needs larger frames");
@@ -212,7 +214,7 @@ impl Desk {
 }
 
 impl Wire {
-    fn launch(&mut self, outgoing: Outgoing, delay: Option<Duration>) -> Result<(), (Outgoing, Unsendable)> {
+    fn launch(&mut self, outgoing: Box<Outgoing>, delay: Option<Duration>) -> Result<(), (Box<Outgoing>, Unsendable)> {
         let (exchange, key) = match delay {
             Some(delay) => delay::route(delay, &outgoing.queue),
             None => (String::new(), outgoing.queue.to_string()),

@@ -89,7 +89,7 @@ impl Worker {
         }
         let (left, waiting) = {
             let Line { backlog, delayed, last, .. } = &mut *self.desk.lock();
-            let left: Vec<_> = backlog.drain(..).chain(delayed.drain(..)).collect();
+            let left: Vec<_> = backlog.drain(..).map(|outgoing| *outgoing).chain(delayed.drain(..)).collect();
             (left, last.replace(Vec::new()).unwrap_or_default())
         };
         for outgoing in left {
@@ -210,7 +210,7 @@ impl Worker {
                 }
             }
             // If the connection was lost, the next one has it built.
-            Ok(()) | Err(_) => line.backlog.extend(delayed),
+            Ok(()) | Err(_) => line.backlog.extend(delayed.into_iter().map(Box::new)),
         }
     }
 
@@ -288,14 +288,13 @@ impl Worker {
             Some(reason) => PublishError::Blocked { reason: reason.to_owned() },
             None => PublishError::TimedOut { after: self.timeout },
         };
-        let late = |outgoing: &mut Outgoing| outgoing.deadline <= now;
         let Line { backlog, delayed, wire, .. } = &mut *self.desk.lock();
         // The deadlines are almost in order, so one that is behind a later one may wait for that.
-        while backlog.front_mut().is_some_and(late) {
+        while backlog.front().is_some_and(|outgoing| outgoing.deadline <= now) {
             let Some(outgoing) = backlog.pop_front() else { break };
             outgoing.answer(Err(error()));
         }
-        for outgoing in delayed.extract_if(.., late) {
+        for outgoing in delayed.extract_if(.., |outgoing| outgoing.deadline <= now) {
             outgoing.answer(Err(error()));
         }
         let Some(wire) = wire else { return 0 };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use tokio::sync::watch;
@@ -128,16 +129,14 @@ impl Session {
     /// Waits for the answer to one request. A broker that does not answer is as good as gone, unless it is known to
     /// take nothing because of an alarm.
     pub(super) async fn ask<T>(&self, request: impl Future<Output = lapin::Result<T>>) -> Result<T, Fault> {
-        match time::timeout(ANSWER_TIMEOUT, request).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => match self.blocked() {
-                Some(reason) => Err(Fault::Blocked(reason)),
-                None => {
-                    self.fail("the broker does not answer");
-                    Err(Fault::Silence)
-                }
-            },
+        if let Ok(answer) = time::timeout(ANSWER_TIMEOUT, request).await {
+            return Ok(answer?);
         }
+        if let Some(reason) = self.blocked() {
+            return Err(Fault::Blocked(reason));
+        }
+        self.fail("the broker does not answer");
+        Err(Fault::Silence)
     }
 
     /// A new channel.
@@ -173,7 +172,9 @@ impl Session {
     pub(super) async fn count(&self, queue: &str) -> Result<(u32, u32), Fault> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let found = self
-            .on_scratch(|channel| async move { channel.queue_declare(queue.into(), options, Default::default()).await })
+            .on_scratch(
+                |channel| async move { channel.queue_declare(queue.into(), options, FieldTable::default()).await },
+            )
             .await?;
         Ok((found.message_count(), found.consumer_count()))
     }

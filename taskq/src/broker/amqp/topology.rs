@@ -146,10 +146,7 @@ impl Topology {
                 channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await
             })
             .await;
-        let fault = match answer {
-            Ok(_) => return Ok(Declared::AsAsked),
-            Err(fault) => fault,
-        };
+        let Err(fault) = answer else { return Ok(Declared::AsAsked) };
         let Some(difference) =
             (fault.code() == Some(406)).then(|| fault.text()).flatten().as_deref().and_then(difference)
         else {
