@@ -52,6 +52,9 @@ pub enum BodyError {
     /// The compressed bytes are broken, or too many.
     #[error("the body cannot be decompressed")]
     Inflate(#[source] std::io::Error),
+    /// Something is to follow the task. Running the task alone would lose it without a word.
+    #[error("the message carries `{0}`, and this version runs single tasks only; what follows would be lost")]
+    Follows(String),
     /// Understood, but not by this program.
     #[error("this program was built without the feature `{0}` of taskq")]
     Feature(&'static str),
@@ -133,6 +136,9 @@ impl Body {
     /// The arguments in it.
     pub fn arguments(&self) -> Result<Arguments<'_>, BodyError> {
         let parts: Parts<'_> = serde_json::from_slice(&self.0).map_err(|error| BodyError::Form(error.to_string()))?;
+        if let Some(what) = what_follows(parts.embed) {
+            return Err(BodyError::Follows(what));
+        }
         Ok(Arguments::new(parts.positional, parts.named.0))
     }
 }
@@ -140,6 +146,22 @@ impl Body {
 #[cfg(not(feature = "gzip"))]
 fn inflate(_bytes: &[u8]) -> Result<Bytes, BodyError> {
     Err(BodyError::Feature("gzip"))
+}
+
+/// The first thing that is to follow the task, by its name; `None` if nothing is.
+fn what_follows(embed: &RawValue) -> Option<String> {
+    if embed.get().as_bytes() == NOTHING_FOLLOWS {
+        return None;
+    }
+    // Anything but a map says nothing at all.
+    let entries: serde_json::Map<String, Value> = serde_json::from_str(embed.get()).ok()?;
+    let says_something = |value: &Value| match value {
+        Value::Null => false,
+        Value::Array(list) => !list.is_empty(),
+        _ => true,
+    };
+    let follows = |name: &str| ["callbacks", "errbacks", "chain", "chord"].contains(&name);
+    entries.into_iter().find(|(name, value)| follows(name) && says_something(value)).map(|(name, _)| name)
 }
 
 /// Celery's gzip is a zlib stream; real gzip is taken as well.
@@ -178,6 +200,7 @@ fn from_python(bytes: Bytes) -> Result<Bytes, BodyError> {
 struct Parts<'a> {
     positional: Vec<&'a RawValue>,
     named: Named<'a>,
+    embed: &'a RawValue,
 }
 
 /// A JSON map in its order; `null` is an empty one.
@@ -199,12 +222,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Parts<'a> {
                 let missing = |count| serde::de::Error::invalid_length(count, &self);
                 let positional: Option<Vec<&RawValue>> = elements.next_element()?.ok_or_else(|| missing(0))?;
                 let named = elements.next_element()?.ok_or_else(|| missing(1))?;
-                // What follows (callbacks, chains, chords) belongs to workflows and is not read here.
-                let _embed: &RawValue = elements.next_element()?.ok_or_else(|| missing(2))?;
+                let embed = elements.next_element()?.ok_or_else(|| missing(2))?;
                 if elements.next_element::<&RawValue>()?.is_some() {
                     return Err(missing(4));
                 }
-                Ok(Parts { positional: positional.unwrap_or_default(), named })
+                Ok(Parts { positional: positional.unwrap_or_default(), named, embed })
             }
         }
 
@@ -269,6 +291,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -335,6 +359,77 @@ mod tests {
         let mut gzip = payload(JSON, "not compressed");
         gzip.compression = Some(GZIP.to_owned());
         assert!(Body::read(&gzip).is_err());
+    }
+
+    #[test]
+    fn what_follows_is_never_dropped_in_silence() {
+        for (embed, named) in [
+            ("{}", None),
+            ("null", None),
+            (r#"{"callbacks": null, "errbacks": [], "chain": [], "chord": null}"#, None),
+            (r#"{"callbacks": [{"task": "a"}]}"#, Some("callbacks")),
+            (r#"{"chain": [{"task": "a"}]}"#, Some("chain")),
+            (r#"{"chord": {"task": "a"}}"#, Some("chord")),
+        ] {
+            let body = Body::read(&payload(JSON, format!("[[], {{}}, {embed}]"))).expect("JSON");
+            match (body.arguments(), named) {
+                (Ok(_), None) => {}
+                (Err(BodyError::Follows(what)), Some(named)) => assert_eq!(what, named),
+                (other, _) => panic!("{embed}: {other:?}"),
+            }
+        }
+    }
+
+    /// Bodies recorded from Celery are read, or refused for what they carry.
+    #[test]
+    #[cfg(all(feature = "gzip", feature = "msgpack"))]
+    fn recorded_bodies_are_read() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/messages");
+        for (name, expected) in [
+            ("plain", json!([[2, 3], {}])),
+            ("kwargs", json!([[], {"x": 2, "y": 3}])),
+            ("all_options", json!([[2], {"y": 3}])),
+            ("unicode", json!([["grüße 🦀", "quote \" and \\ and \n"], {"schlüssel": "wert"}])),
+            ("nan", json!([[null, null, null, 0.1, 1e300], {}])),
+            ("retry", json!([[], {"countdown": 3600}])),
+        ] {
+            let (positional, named) = recorded_arguments(&folder.join(format!("{name}.json"))).expect(name);
+            assert_eq!(json!([positional, named]), expected, "{name}");
+        }
+        let (numbers, _) = recorded_arguments(&folder.join("bigint.json")).expect("numbers of any size");
+        assert_eq!(numbers[2], json!(u64::MAX));
+        let (_, typed) = recorded_arguments(&folder.join("typed_values.json")).expect("typed values");
+        assert_eq!(typed["datetime"], json!("2025-01-02T03:04:05.678901+00:00"));
+        for name in ["gzip", "msgpack"] {
+            let (positional, _) = recorded_arguments(&folder.join(format!("{name}.json"))).expect(name);
+            assert!(!positional.is_empty(), "{name}");
+        }
+        for (name, carries) in
+            [("chain", "chain"), ("chord_member_0", "chord"), ("link_and_link_error", "callbacks")]
+        {
+            let refusal = recorded_arguments(&folder.join(format!("{name}.json"))).expect_err(name).to_string();
+            assert!(refusal.contains(carries), "{name}: {refusal}");
+        }
+    }
+
+    /// The arguments in a recording, as plain JSON.
+    fn recorded_arguments(path: &std::path::Path) -> Result<(Vec<Value>, Value), BodyError> {
+        let text = std::fs::read_to_string(path).expect("the recording is part of the repository");
+        let recorded: Value = serde_json::from_str(&text).expect("a recording is JSON");
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let body = recorded["body_base64"].as_str().expect("a recording has a body");
+        let payload = Payload {
+            content_type: text(&recorded["properties"]["content_type"]).unwrap_or_default().into(),
+            content_encoding: text(&recorded["properties"]["content_encoding"]).unwrap_or_default().into(),
+            compression: text(&recorded["headers"]["compression"]),
+            body: BASE64_STANDARD.decode(body).expect("the body is base64").into(),
+        };
+        let body = Body::read(&payload)?;
+        let arguments = body.arguments()?;
+        let value = |raw: &RawValue| serde_json::from_str::<Value>(raw.get()).expect("JSON");
+        let positional = arguments.positional().iter().map(|raw| value(raw)).collect();
+        let named = arguments.named().map(|(name, raw)| (name.to_owned(), value(raw))).collect::<serde_json::Map<_, _>>();
+        Ok((positional, named.into()))
     }
 
     proptest! {

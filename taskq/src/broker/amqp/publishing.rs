@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 use super::flight::{Flights, Landing};
-use super::publish::{Cargo, Desk, Line, Outgoing, WINDOW, Wire};
+use super::publish::{Cargo, Desk, Line, WINDOW, Wire};
 use super::session::{Fault, Session};
 use super::topology::{DeclareFault, Topology};
 use crate::broker::{BrokerError, PublishError};
