@@ -44,7 +44,10 @@ async fn it_is_connected_on_first_use_and_can_be_replaced() {
     // Naming one goes past it.
     let named = double(5).send(&lazy).await.expect("it is taken");
     assert_eq!(named.get_timeout(PATIENCE).await.expect("it runs there"), 10);
-    assert_eq!(lazy.handle::<i64>(queued.id().clone()).status().await.expect("there is a backend").state, State::Pending);
+    assert_eq!(
+        lazy.handle::<i64>(queued.id().clone()).status().await.expect("there is a backend").state,
+        State::Pending
+    );
 }
 
 /// The client outlives the runtime it was made on: each test, and each `block_on`, may have its own.
@@ -52,7 +55,8 @@ async fn it_is_connected_on_first_use_and_can_be_replaced() {
 fn a_client_outlives_its_runtime() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let url = "memory:outlives";
-    let client = runtime().block_on(async { Client::builder().broker(url).results(url).build().await.expect("memory") });
+    let client =
+        runtime().block_on(async { Client::builder().broker(url).results(url).build().await.expect("memory") });
     let sum = runtime().block_on(async {
         work_for(&client).await;
         double(21).send(&client).await.expect("it is taken").get_timeout(PATIENCE).await.expect("it runs")

@@ -136,14 +136,12 @@ async fn nothing_runs_before_its_time() {
         calls.push(note(counted).countdown("2s"));
     }
     bench.client.send_all(calls).await.all().expect("every task is accepted");
-    let retried = (0..TASKS).map(|number| {
-        tasks::ledger_flaky(ledger.path(), format!("retry {number}"), 0, 2, 700).queue(queue.clone())
-    });
+    let retried = (0..TASKS)
+        .map(|number| tasks::ledger_flaky(ledger.path(), format!("retry {number}"), 0, 2, 700).queue(queue.clone()));
     bench.client.send_all(retried).await.all().expect("every task is accepted");
     let until = now_ms() + 3000;
-    let snoozing = (0..TASKS).map(|number| {
-        tasks::ledger_snooze(ledger.path(), format!("snooze {number}"), until, 900).queue(queue.clone())
-    });
+    let snoozing = (0..TASKS)
+        .map(|number| tasks::ledger_snooze(ledger.path(), format!("snooze {number}"), until, 900).queue(queue.clone()));
     let snoozing = bench.client.send_all(snoozing).await.all().expect("every task is accepted");
     for handle in &snoozing {
         handle.get_timeout(BOUND).await.expect("in the end it stops snoozing");
@@ -171,7 +169,13 @@ async fn nothing_runs_before_its_time() {
         before.push(entry.at_ms);
     }
     for (line, runs) in &runs {
-        let expected = if line.starts_with("retry") { 3..=3 } else if line.starts_with("snooze") { 2..=9 } else { 1..=1 };
+        let expected = if line.starts_with("retry") {
+            3..=3
+        } else if line.starts_with("snooze") {
+            2..=9
+        } else {
+            1..=1
+        };
         assert!(expected.contains(&runs.len()), "{line} ran {} times", runs.len());
     }
     for (kind, late) in late {
@@ -186,7 +190,11 @@ async fn what_waits_for_its_time_waits_in_the_broker() {
     let Some(bench) = Bench::start().await else { return };
     // Of a classic queue the broker's figures are those of the moment.
     let (quorum, classic, ledger) = (unique("quorum"), unique("classic"), Ledger::new());
-    bench.raw().await.queue_declare(classic.as_str().into(), QueueDeclareOptions::durable(), FieldTable::default()).await
+    bench
+        .raw()
+        .await
+        .queue_declare(classic.as_str().into(), QueueDeclareOptions::durable(), FieldTable::default())
+        .await
         .expect("a new queue can be declared");
     let worker = bench.worker(&bench.shop(), &[&quorum, &classic]);
     let mut due = BTreeMap::new();
@@ -207,7 +215,8 @@ async fn what_waits_for_its_time_waits_in_the_broker() {
         let now = now_ms();
         for queue in [&quorum, &classic] {
             let held = queues[queue].unacked;
-            let may_be = due.iter().filter(|(line, due)| line.starts_with(queue.as_str()) && **due <= now).count() as u64;
+            let may_be =
+                due.iter().filter(|(line, due)| line.starts_with(queue.as_str()) && **due <= now).count() as u64;
             assert!(held <= may_be, "{queue}: {held} messages are with the worker, and {may_be} are due");
         }
         samples += 1;
@@ -237,7 +246,9 @@ async fn a_queue_never_receives_delayed_tasks_of_another_that_ends_like_it() {
     let calls = (0..TASKS).flat_map(|number| {
         let delay = Duration::from_millis(100 + 30 * number as u64);
         let ledger = &ledger;
-        queues.iter().map(move |queue| tasks::ledger(ledger.path(), queue.as_str(), 0).queue(queue.clone()).countdown(delay))
+        queues
+            .iter()
+            .map(move |queue| tasks::ledger(ledger.path(), queue.as_str(), 0).queue(queue.clone()).countdown(delay))
     });
     let calls: Vec<_> = calls.collect();
     let handles = bench.client.send_all(calls).await.all().expect("every task is accepted");
@@ -247,8 +258,11 @@ async fn a_queue_never_receives_delayed_tasks_of_another_that_ends_like_it() {
     let entries = ledger.entries();
     assert_eq!(entries.len(), queues.len() * TASKS, "each ran once");
     for (queue, worker) in queues.iter().zip(&workers) {
-        let strangers: BTreeSet<_> =
-            entries.iter().filter(|entry| entry.pid == worker.id() && entry.line != *queue).map(|entry| &entry.line).collect();
+        let strangers: BTreeSet<_> = entries
+            .iter()
+            .filter(|entry| entry.pid == worker.id() && entry.line != *queue)
+            .map(|entry| &entry.line)
+            .collect();
         assert!(strangers.is_empty(), "the worker of {queue} ran tasks of {strangers:?}");
     }
     workers.into_iter().for_each(drain);
@@ -293,14 +307,18 @@ impl Stranger {
 
     async fn send(&self, channel: &Channel, queue: &str) {
         let headers = self.headers.as_object().expect("it is one");
-        let table: FieldTable = headers.iter().map(|(key, value)| (key.as_str().into(), field(value))).collect::<BTreeMap<_, _>>().into();
+        let table: FieldTable =
+            headers.iter().map(|(key, value)| (key.as_str().into(), field(value))).collect::<BTreeMap<_, _>>().into();
         let mut properties =
             BasicProperties::default().with_headers(table).with_content_encoding(self.content_encoding.into());
         if let Some(content_type) = self.content_type {
             properties = properties.with_content_type(content_type.into());
         }
         let options = BasicPublishOptions::default();
-        channel.basic_publish("".into(), queue.into(), options, &self.body, properties).await.expect("the channel is open");
+        channel
+            .basic_publish("".into(), queue.into(), options, &self.body, properties)
+            .await
+            .expect("the channel is open");
     }
 }
 
@@ -330,9 +348,17 @@ fn unusable() -> Vec<(Stranger, &'static str, &'static str)> {
         (Stranger::body("too many", "[[1, 2, 3], {}, {}]"), "arguments", "takes 2 arguments but 3 were given"),
         (Stranger::body("too few", "[[1], {}, {}]"), "arguments", "missing the argument `y: i64`"),
         (Stranger::body("wrong type", "[[1, \"two\"], {}, {}]"), "arguments", "takes `y: i64`, and got \"two\""),
-        (Stranger::body("too large a number", "[[1, 123456789012345678901234567890], {}, {}]"), "arguments", "`y: i64`"),
+        (
+            Stranger::body("too large a number", "[[1, 123456789012345678901234567890], {}, {}]"),
+            "arguments",
+            "`y: i64`",
+        ),
         (Stranger::body("unknown name", "[[1], {\"z\": 1}, {}]"), "arguments", "no parameter `z`"),
-        (Stranger::body("a typed value", "[[1, {\"__type__\": \"moon\", \"__value__\": 1}], {}, {}]"), "arguments", "`y: i64`"),
+        (
+            Stranger::body("a typed value", "[[1, {\"__type__\": \"moon\", \"__value__\": 1}], {}, {}]"),
+            "arguments",
+            "`y: i64`",
+        ),
         (Stranger::body("20 MB", format!("[[1, \"{}\"], {{}}, {{}}]", "x".repeat(20 << 20))), "arguments", "`y: i64`"),
         (Stranger::body("truncated", "[[1, 2], {}"), "decode", form),
         (Stranger::body("20 MB, truncated", format!("[[1, \"{}", "x".repeat(20 << 20))), "decode", form),
@@ -346,20 +372,48 @@ fn unusable() -> Vec<(Stranger, &'static str, &'static str)> {
         (Stranger::body("arguments are no list", "[{}, {}, {}]"), "decode", form),
         (Stranger::body("named arguments are no map", "[[], [], {}]"), "decode", form),
         (Stranger::headers("deep", echo(), deep("")), "arguments", "recursion limit"),
-        (Stranger::headers("deep and typed", echo(), deep("{\"__type__\": \"uuid\", \"__value__\": NaN}")), "decode", form),
-        (Stranger::body("YAML", "- 1").content(Some("application/x-yaml"), "utf-8"), "decode", "\"application/x-yaml\" is not understood"),
-        (Stranger::body("pickle", vec![0x80, 0x02, b'.']).content(Some("application/x-python-serialize"), "binary"), "decode", "is not understood"),
+        (
+            Stranger::headers("deep and typed", echo(), deep("{\"__type__\": \"uuid\", \"__value__\": NaN}")),
+            "decode",
+            form,
+        ),
+        (
+            Stranger::body("YAML", "- 1").content(Some("application/x-yaml"), "utf-8"),
+            "decode",
+            "\"application/x-yaml\" is not understood",
+        ),
+        (
+            Stranger::body("pickle", vec![0x80, 0x02, b'.']).content(Some("application/x-python-serialize"), "binary"),
+            "decode",
+            "is not understood",
+        ),
         (Stranger::body("no content type", GOOD).content(None, "utf-8"), "decode", "content type"),
-        (Stranger::body("UTF-16", GOOD).content(Some("application/json"), "utf-16"), "decode", "\"utf-16\" is not understood"),
-        (Stranger::body("broken msgpack", vec![0x93, 0xc1]).content(Some("application/x-msgpack"), "binary"), "decode", form),
-        (Stranger::headers("brotli", json!({ "compression": "application/x-brotli" }), GOOD), "decode", "application/x-brotli"),
+        (
+            Stranger::body("UTF-16", GOOD).content(Some("application/json"), "utf-16"),
+            "decode",
+            "\"utf-16\" is not understood",
+        ),
+        (
+            Stranger::body("broken msgpack", vec![0x93, 0xc1]).content(Some("application/x-msgpack"), "binary"),
+            "decode",
+            form,
+        ),
+        (
+            Stranger::headers("brotli", json!({ "compression": "application/x-brotli" }), GOOD),
+            "decode",
+            "application/x-brotli",
+        ),
         (Stranger::headers("no gzip", json!({ "compression": "application/x-gzip" }), GOOD), "decode", "decompressed"),
         (Stranger::body("no id", GOOD).without("id"), "decode", "`id` is missing"),
         (Stranger::headers("null id", json!({ "id": null }), GOOD), "decode", "`id` is missing"),
         (Stranger::headers("empty id", json!({ "id": "" }), GOOD), "decode", "`id` is \"\""),
         (Stranger::headers("a number as id", json!({ "id": 7 }), GOOD), "decode", "`id` is 7"),
         (Stranger::body("no task", GOOD).without("task"), "decode", "no header `task`"),
-        (Stranger::headers("a list as task", json!({ "task": ["shop.add"] }), GOOD), "decode", "`task` is [\"shop.add\"]"),
+        (
+            Stranger::headers("a list as task", json!({ "task": ["shop.add"] }), GOOD),
+            "decode",
+            "`task` is [\"shop.add\"]",
+        ),
         (Stranger::headers("short timelimit", json!({ "timelimit": [1] }), GOOD), "decode", "`timelimit` is [1]"),
         (Stranger::headers("long timelimit", json!({ "timelimit": [1, 2, 3] }), GOOD), "decode", "`timelimit`"),
         (Stranger::headers("negative timelimit", json!({ "timelimit": [-1, null] }), GOOD), "decode", "`timelimit`"),
@@ -367,7 +421,11 @@ fn unusable() -> Vec<(Stranger, &'static str, &'static str)> {
         (Stranger::headers("eta as a number", json!({ "eta": 1_800_000_000 }), GOOD), "decode", "`eta` is 1800000000"),
         (Stranger::headers("expires in words", json!({ "expires": "never" }), GOOD), "decode", "`expires`"),
         (Stranger::headers("negative retries", json!({ "retries": -1 }), GOOD), "decode", "`retries` is -1"),
-        (Stranger::headers("large headers", json!({ "x-large": "y".repeat(40_000) }), "[[1], {}, {}]"), "arguments", "missing the argument `y: i64`"),
+        (
+            Stranger::headers("large headers", json!({ "x-large": "y".repeat(40_000) }), "[[1], {}, {}]"),
+            "arguments",
+            "missing the argument `y: i64`",
+        ),
     ]
 }
 
@@ -389,7 +447,14 @@ fn odd() -> Vec<(Stranger, Value)> {
         (Stranger::headers("not a number", echo(), "[[NaN], {}, {}]"), json!(null)),
         (Stranger::headers("unicode", echo(), r#"[["\u00e4\ud83d\ude00"], {}, {}]"#), json!("ä😀")),
         (Stranger::headers("half a pair", echo(), r#"[["\ud83d"], {}, {}]"#), json!("\u{fffd}")),
-        (Stranger::headers("unknown headers", json!({ "x-tenant": "t1", "x-deep": { "a": [1, null] } }), "[[2, 3], {}, {}]"), json!(5)),
+        (
+            Stranger::headers(
+                "unknown headers",
+                json!({ "x-tenant": "t1", "x-deep": { "a": [1, null] } }),
+                "[[2, 3], {}, {}]",
+            ),
+            json!(5),
+        ),
     ]
 }
 
@@ -413,7 +478,12 @@ async fn bad_input_ends_in_the_dead_set_and_the_worker_goes_on() {
         let case = stranger.case;
         let entry = dead.get(case).unwrap_or_else(|| panic!("{case} is not in the dead set"));
         let letter = &entry.letter;
-        assert_eq!((letter.reason.as_str(), letter.queue.as_str()), (*reason, queue.as_str()), "{case}: {}", letter.error);
+        assert_eq!(
+            (letter.reason.as_str(), letter.queue.as_str()),
+            (*reason, queue.as_str()),
+            "{case}: {}",
+            letter.error
+        );
         assert!(letter.error.contains(text), "{case}: {}", letter.error);
         assert!(!letter.error.is_empty() && letter.error.chars().count() <= 2000, "{case}: {}", letter.error);
         assert_eq!(entry.message.body.len(), stranger.body.len(), "{case}: the message is kept as it came");
@@ -465,7 +535,8 @@ async fn a_unique_call_is_sent_once_whichever_clients_race() {
         let call = || tasks::ledger(ledger.path(), round.to_string(), 0).queue(queue.clone()).unique(key.clone(), "1h");
         let racing = (0..10).map(|racer| call().send(if racer % 2 == 0 { &bench.client } else { &other }));
         let handles = futures_util::future::join_all(racing).await;
-        let ids: BTreeSet<_> = handles.into_iter().map(|handle| handle.expect("each has a handle").id().to_string()).collect();
+        let ids: BTreeSet<_> =
+            handles.into_iter().map(|handle| handle.expect("each has a handle").id().to_string()).collect();
         assert_eq!(ids.len(), 1, "one task for all of them: {ids:?}");
         let first = call().send(&other).await.expect("it has a handle");
         first.get_timeout(BOUND).await.expect("it succeeds");

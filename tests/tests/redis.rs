@@ -5,7 +5,6 @@
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -142,7 +141,8 @@ async fn write_stubbornly(backend: &RedisBackend, records: &[Record]) -> Vec<Wri
 #[tokio::test(flavor = "multi_thread")]
 async fn watchers_survive_a_restart() {
     let Some(mut server) = Server::start(None).await else { return };
-    let backend = Arc::new(server.backend().await);
+    let options = BackendOptions { timeout: Duration::from_secs(1), ..options() };
+    let backend = RedisBackend::connect(&server.url(), options).await.expect("it is up");
     let ids: Vec<TaskId> = (0..20).map(|_| TaskId::new()).collect();
     for round in 0..3_u32 {
         let mut watches = Vec::new();

@@ -128,21 +128,14 @@ impl Claim {
     }
 
     /// Notes what the run came to; false if the lease was lost to somebody else, whose run counts then.
-    pub(super) async fn finish(
-        &self,
-        kv: &SharedKv,
-        verdict: &Verdict,
-        recorded: bool,
-    ) -> Result<bool, BackendError> {
+    pub(super) async fn finish(&self, kv: &SharedKv, verdict: &Verdict, recorded: bool) -> Result<bool, BackendError> {
         let kept_for = Some(if recorded { BESIDE_RECORD_FOR } else { ALONE_FOR });
         let finished = to_json(&Lease { verdict: Some(verdict.clone()), ..self.lease.clone() });
         let expected = Some(self.value.clone());
         match kv.compare_and_put(&self.key, expected, finished.clone(), kept_for).await? {
             Put::Done => Ok(true),
             // The lease ran out and nobody took it, or the store lost it: the run is still the only one.
-            Put::Refused(None) => {
-                Ok(kv.compare_and_put(&self.key, None, finished, kept_for).await? == Put::Done)
-            }
+            Put::Refused(None) => Ok(kv.compare_and_put(&self.key, None, finished, kept_for).await? == Put::Done),
             Put::Refused(Some(there)) => Ok(there == finished),
         }
     }

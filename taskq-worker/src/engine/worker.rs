@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use taskq::broker::{Consumption, ConsumptionControl, DEAD_QUEUE};
-use taskq::client::config::host_name;
+use taskq::client::host_name;
 use taskq::task::{Registry, RegistryError};
 use taskq::{Client, TaskId};
 use tokio::sync::{Semaphore, mpsc, watch};

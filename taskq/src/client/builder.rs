@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::config::{Origin, Settings};
 use super::router::Router;
-use super::{Client, Inner};
+use super::{Client, Inner, node};
 use crate::backend::{self, BackendOptions};
 use crate::broker::{self, BrokerOptions};
 use crate::clock::Clock;
@@ -70,7 +70,7 @@ impl ClientBuilder {
         for (key, value) in &self.overrides {
             settings.set(key, value, Origin::Code)?;
         }
-        let origin = node_name();
+        let origin = node::client_name();
         let broker_options = BrokerOptions {
             publish_timeout: settings.publish_timeout,
             strict: settings.strict,
@@ -88,9 +88,4 @@ impl ClientBuilder {
         let router = Router::new(&settings);
         Ok(Client { inner: Arc::new(Inner { settings, broker, backend, router, clock: self.clock, origin }) })
     }
-}
-
-/// `gen<pid>@<host>`, as Celery's clients call themselves.
-fn node_name() -> String {
-    format!("gen{}@{}", std::process::id(), crate::client::config::host_name())
 }

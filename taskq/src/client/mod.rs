@@ -9,6 +9,7 @@ pub mod config;
 mod dead;
 mod handle;
 mod installed;
+mod node;
 mod publish;
 mod router;
 mod send_all;
@@ -29,6 +30,7 @@ pub use config::{ConfigError, Origin, Settings};
 pub use dead::{DeadEntry, DeadLetter, DeadSet, Which, dead_copy};
 pub use handle::{Handle, Status, Updates};
 pub use installed::current;
+pub use node::host_name;
 pub use send_all::{SendAll, SendReport};
 
 use router::Router;

@@ -128,16 +128,22 @@ impl<'a> Arguments<'a> {
             task,
             parameter: parameter.name,
             type_name: parameter.type_name,
-            got: excerpt(raw.get()),
-            why: error.to_string(),
+            got: excerpt(raw.get(), GOT_CHARACTERS_MAX),
+            // The decoder repeats a text that it did not expect, however long it is.
+            why: excerpt(&error.to_string(), WHY_CHARACTERS_MAX),
         })
     }
 }
 
+/// How much of a value that does not fit is shown.
+const GOT_CHARACTERS_MAX: usize = 60;
+
+/// How much is shown of what the decoder says about it.
+const WHY_CHARACTERS_MAX: usize = 300;
+
 /// The first characters of a value, for people.
-fn excerpt(text: &str) -> String {
-    const CHARACTERS_MAX: usize = 60;
-    match text.char_indices().nth(CHARACTERS_MAX) {
+fn excerpt(text: &str, characters_max: usize) -> String {
+    match text.char_indices().nth(characters_max) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }

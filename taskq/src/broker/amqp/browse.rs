@@ -56,7 +56,7 @@ impl ConsumptionControl for Look {
     fn close(&self) -> BoxFuture<'_, ()> {
         let (session, channel, settler) = (Arc::clone(&self.session), self.channel.clone(), Arc::clone(&self.settler));
         io::run(async move {
-            settler.flush();
+            settler.finish().await;
             // The answer means that the broker has taken the settlements, and put the rest back.
             if let Err(fault) = session.ask(channel.close(200, "seen".into())).await {
                 tracing::debug!(%fault, "the channel ended by itself");

@@ -156,7 +156,7 @@ impl Supervisor {
                 }
                 Leave::Done(done) => {
                     self.sources.end();
-                    line.settler.flush();
+                    line.settler.finish().await;
                     // The answer means that the broker has taken the settlements, and put the rest back.
                     if let Err(fault) = line.session.ask(line.channel.close(200, "closed".into())).await {
                         tracing::debug!(%fault, "the channel ended by itself");

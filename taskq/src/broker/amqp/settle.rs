@@ -18,7 +18,14 @@ use crate::io;
 const PATIENCE: Duration = Duration::from_millis(1);
 
 /// How many rounds without work it takes until the clock stands still.
-const IDLE_ROUNDS: u32 = 50;
+const IDLE_ROUNDS: u32 = 100;
+
+/// How many frames a channel of the broker passes on to a quorum queue at once, at least. More of them wait inside the
+/// channel, and are forgotten if it is closed meanwhile.
+const BURST_MAX: usize = 16;
+
+/// How long the broker is given for more than that, before a channel is closed. It says nothing when it is through.
+const BURST_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The settlements of one channel. With the channel they end: a delivery of an earlier channel has an earlier
 /// settler, so nothing stale can reach the broker, which would close the channel over it.
@@ -28,6 +35,8 @@ pub(super) struct ChannelSettler {
     alive: AtomicBool,
     /// Whether the clock runs, so that only the first settlement after a rest has to wake the I/O thread.
     ticking: AtomicBool,
+    /// The broker may still have to pass settlements on.
+    burst: AtomicBool,
     bell: Notify,
 }
 
@@ -39,6 +48,7 @@ impl ChannelSettler {
             ledger: Mutex::new(Ledger::new(prefetch)),
             alive: AtomicBool::new(true),
             ticking: AtomicBool::new(false),
+            burst: AtomicBool::new(false),
             bell: Notify::new(),
         });
         io::spawn(Arc::clone(&settler).tick());
@@ -52,6 +62,15 @@ impl ChannelSettler {
     /// Sends everything that was settled so far.
     pub(super) fn flush(&self) {
         self.send(&mut self.lock(), true);
+    }
+
+    /// Sends everything that was settled so far, and gives the broker the time to carry it out, so that the channel
+    /// can be closed.
+    pub(super) async fn finish(&self) {
+        self.flush();
+        if self.burst.load(Ordering::Acquire) {
+            time::sleep(BURST_PATIENCE).await;
+        }
     }
 
     /// The channel is gone, and with it every delivery that came over it.
@@ -68,6 +87,9 @@ impl ChannelSettler {
             return;
         }
         let Frames { requeue, ack_up_to, ack } = ledger.take(Instant::now(), all);
+        if requeue.len() + ack.len() > BURST_MAX {
+            self.burst.store(true, Ordering::Release);
+        }
         for tag in requeue {
             let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
             let _ = self.channel.basic_nack(tag, options).now_or_never();
@@ -86,6 +108,7 @@ impl ChannelSettler {
         while self.alive.load(Ordering::Acquire) {
             if idle >= IDLE_ROUNDS {
                 self.ticking.store(false, Ordering::SeqCst);
+                self.burst.store(false, Ordering::Release);
                 // Whoever settled before that line saw the clock run and did not ring.
                 if self.lock().is_idle() {
                     self.bell.notified().await;

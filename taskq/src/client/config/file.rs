@@ -1,0 +1,116 @@
+//! `taskq.toml`: finding it and reading it.
+
+use std::path::PathBuf;
+
+use super::{ConfigError, FILE_NAME, Origin, Settings};
+#[cfg(feature = "toml")]
+use super::{KEYS, QueueSettings, unknown};
+#[cfg(feature = "toml")]
+use crate::broker::QueueKind;
+
+/// The file of that name in the working directory or the nearest folder above it.
+pub(super) fn find() -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?;
+    here.ancestors().map(|folder| folder.join(FILE_NAME)).find(|path| path.is_file())
+}
+
+impl Settings {
+    #[cfg(not(feature = "toml"))]
+    #[allow(clippy::unused_self, reason = "the same signature with and without the feature")]
+    pub(super) fn apply_toml(&mut self, _text: &str, origin: &Origin) -> Result<(), ConfigError> {
+        let text = "this program was built without the feature `toml` of taskq and cannot read it; add the feature, or \
+                    configure it by TASKQ_BROKER_URL and the like from a folder without this file";
+        Err(ConfigError { origin: origin.clone(), text: text.to_owned() })
+    }
+
+    #[cfg(feature = "toml")]
+    pub(super) fn apply_toml(&mut self, text: &str, origin: &Origin) -> Result<(), ConfigError> {
+        let wrong = |text: String| ConfigError { origin: origin.clone(), text };
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+        for (key, value) in table {
+            match (key.as_str(), value) {
+                ("queues", toml::Value::Table(queues)) => {
+                    for (name, queue) in queues {
+                        let queue = queue_settings(&name, &queue).map_err(wrong)?;
+                        self.queues.insert(name, queue);
+                    }
+                }
+                ("interop", toml::Value::Table(interop)) => self.interop = interop_queues(&interop).map_err(wrong)?,
+                (key @ ("queues" | "interop"), _) => return Err(wrong(format!("`{key}` is a table: write [{key}]"))),
+                (key, value) => match plain_text(&value) {
+                    Some(text) if KEYS.iter().any(|(name, _)| *name == key) => self.set(key, &text, origin.clone())?,
+                    _ => {
+                        let known = KEYS.iter().map(|(name, _)| *name).chain(["queues", "interop"]);
+                        return Err(wrong(match KEYS.iter().find(|(name, _)| *name == key) {
+                            Some((_, takes)) => format!("`{key}` takes {takes}"),
+                            None => unknown("setting", key, known),
+                        }));
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "toml")]
+fn queue_settings(name: &str, value: &toml::Value) -> Result<QueueSettings, String> {
+    let table = value.as_table().ok_or_else(|| format!("`queues.{name}` is a table: write [queues.{name}]"))?;
+    let mut settings = QueueSettings::default();
+    for (key, value) in table {
+        match key.as_str() {
+            "kind" => {
+                settings.kind = match value.as_str() {
+                    Some("quorum") => QueueKind::Quorum,
+                    Some("classic") => QueueKind::Classic,
+                    _ => {
+                        return Err(format!(
+                            "`queues.{name}.kind` takes \"quorum\" or \"classic\", not {}",
+                            shown(value)
+                        ));
+                    }
+                }
+            }
+            "max_priority" => {
+                let priority = value.as_integer().and_then(|number| u8::try_from(number).ok());
+                settings.max_priority = Some(
+                    priority
+                        .ok_or_else(|| format!("`queues.{name}.max_priority` takes 0 to 255, not {}", shown(value)))?,
+                );
+            }
+            other => return Err(unknown(&format!("setting of queue {name}"), other, ["kind", "max_priority"])),
+        }
+    }
+    if settings.max_priority.is_some() && settings.kind == QueueKind::Quorum {
+        return Err(format!("`queues.{name}.max_priority` needs a classic queue: write kind = \"classic\" beside it"));
+    }
+    Ok(settings)
+}
+
+#[cfg(feature = "toml")]
+fn interop_queues(table: &toml::Table) -> Result<Vec<String>, String> {
+    if let Some(other) = table.keys().find(|key| *key != "queues") {
+        return Err(unknown("setting of [interop]", other, ["queues"]));
+    }
+    let names = table
+        .get("queues")
+        .and_then(toml::Value::as_array)
+        .and_then(|names| names.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>());
+    names.ok_or_else(|| "`interop.queues` takes a list of queue names, such as [\"celery\"]".to_owned())
+}
+
+#[cfg(feature = "toml")]
+fn plain_text(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(flag) => Some(flag.to_string()),
+        _ => None,
+    }
+}
+
+/// A value, for people.
+#[cfg(feature = "toml")]
+fn shown(value: &toml::Value) -> String {
+    plain_text(value).unwrap_or_else(|| format!("a {}", value.type_str()))
+}
