@@ -188,7 +188,7 @@ impl Queues {
         let kind = if classic { QueueKind::Classic } else { QueueKind::Quorum };
         for name in [&queues.ours, &queues.bare, &queues.back] {
             let spec = QueueSpec { name: name.as_str().into(), kind, max_priority: None };
-            client.broker().declare(&spec).await?;
+            client.declare_as(&spec).await?;
         }
         Ok(queues)
     }

@@ -18,7 +18,7 @@ mod unique;
 use std::sync::Arc;
 
 use crate::backend::{Backend, ResultBackend, SharedKv};
-use crate::broker::Broker;
+use crate::broker::{Broker, QueueSpec};
 use crate::canvas::Call;
 use crate::clock::Clock;
 use crate::error::Error;
@@ -129,6 +129,11 @@ impl Client {
     /// Makes the queue exist, as the settings say of it. Sending to a queue does this by itself.
     pub async fn declare(&self, queue: &str) -> Result<Arc<str>, Error> {
         self.inner.router.declared(&*self.inner.broker, queue).await
+    }
+
+    /// Makes the queue exist as `spec` says, whatever the settings say of it.
+    pub async fn declare_as(&self, spec: &QueueSpec) -> Result<Arc<str>, Error> {
+        self.inner.router.declare_as(&*self.inner.broker, spec).await
     }
 
     /// Sends what is still to be sent and closes the connections.

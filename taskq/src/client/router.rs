@@ -41,20 +41,24 @@ impl Router {
         if let Some(name) = self.known(queue) {
             return Ok(name);
         }
-        QueueSpec::check_name(queue).map_err(Error::Broker)?;
-        let spec = self.spec(queue);
-        match broker.declare(&spec).await? {
+        self.declare_as(broker, &self.spec(queue)).await
+    }
+
+    /// Declares a queue as `spec` says, whatever the settings say of it.
+    pub(super) async fn declare_as(&self, broker: &dyn Broker, spec: &QueueSpec) -> Result<Arc<str>, Error> {
+        QueueSpec::check_name(&spec.name).map_err(Error::Broker)?;
+        match broker.declare(spec).await? {
             Declared::AsAsked => {}
             Declared::Differs(difference) => {
                 tracing::warn!(
-                    queue,
+                    queue = &*spec.name,
                     difference,
                     "the queue exists with other arguments than asked for; it is used as it is"
                 );
             }
         }
         let name = Arc::clone(&spec.name);
-        self.declared.write().unwrap_or_else(PoisonError::into_inner).insert(queue.to_owned(), Arc::clone(&name));
+        self.declared.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), Arc::clone(&name));
         Ok(name)
     }
 

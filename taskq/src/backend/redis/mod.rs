@@ -22,6 +22,8 @@ mod watch;
 
 use std::sync::Arc;
 
+use ::redis::IntoConnectionInfo;
+
 use self::connection::Connection;
 use self::watch::Watch;
 use super::{BackendError, BackendOptions};
@@ -40,7 +42,7 @@ impl RedisBackend {
     /// may be absent, or `redis+unix:///path/to/socket?db=0`. An error says whether the URL, the way or the server is
     /// to blame, and how to mend it. After this, the backend reconnects by itself for as long as it lives.
     pub async fn connect(url: &str, options: BackendOptions) -> Result<Self, BackendError> {
-        let client = ::redis::Client::open(url).map_err(|error| refusal::of_url(url, &error))?;
+        let client = client(url).map_err(|error| refusal::of_url(url, &error))?;
         let shown: Arc<str> = crate::error::without_password(url).into();
         let timeout = options.timeout;
         io::run(async move {
@@ -52,4 +54,11 @@ impl RedisBackend {
         })
         .await
     }
+}
+
+/// redis-rs leaves Nagle's algorithm on unless told otherwise, and a small request then may wait for the answer to an
+/// earlier one.
+fn client(url: &str) -> ::redis::RedisResult<::redis::Client> {
+    let tcp = ::redis::io::tcp::TcpSettings::default().set_nodelay(true);
+    ::redis::Client::open(url.into_connection_info()?.set_tcp_settings(tcp))
 }

@@ -109,7 +109,7 @@ mod tests {
             "redis://:secret@host:99999/0",
             "redis://:secret@[/0",
             "rediss://:secret@host/0",
-            "redis+unix://:secret@?pass=secret&db=secret",
+            "redis+unix://:secret@?pass=secret&db=one",
             "redis:secret@",
         ] {
             let Err(error) = redis::Client::open(url) else { continue };

@@ -132,8 +132,16 @@ impl Core {
     async fn browse(&self, queue: &str, limit: usize) -> Result<Browse, BrokerError> {
         QueueSpec::check_name(queue)?;
         let what = || format!("looking into the queue {queue:?}");
-        let session = self.consume_link().await?.session().await.ok_or(BrokerError::Closed)?;
-        browse(session, queue, limit).await.map_err(|fault| Self::queue_fault(fault.into(), queue, what()))
+        let link = self.consume_link().await?;
+        let deadline = Instant::now() + self.options.publish_timeout;
+        loop {
+            let session = link.session().await.ok_or(BrokerError::Closed)?;
+            match browse(session, queue, limit).await {
+                // A message with large headers breaks the connection, and fits through the next one.
+                Err(fault) if !fault.is_refusal() && Instant::now() < deadline => time::sleep(RETRY_PAUSE).await,
+                outcome => return outcome.map_err(|fault| Self::queue_fault(fault.into(), queue, what())),
+            }
+        }
     }
 
     async fn stats(&self, queue: &str) -> Result<QueueStats, BrokerError> {

@@ -48,6 +48,9 @@ pub(super) enum Fault {
     Amqp(#[from] lapin::Error),
     #[error("the broker did not answer within {}", humantime::format_duration(ANSWER_TIMEOUT))]
     Silence,
+    /// The connection was lost before the answer came.
+    #[error("the connection was lost: {0}")]
+    Lost(Arc<str>),
     #[error("the broker takes nothing on this connection at the moment ({0})")]
     Blocked(Arc<str>),
 }
@@ -129,7 +132,13 @@ impl Session {
     /// Waits for the answer to one request. A broker that does not answer is as good as gone, unless it is known to
     /// take nothing because of an alarm.
     pub(super) async fn ask<T>(&self, request: impl Future<Output = lapin::Result<T>>) -> Result<T, Fault> {
-        if let Ok(answer) = time::timeout(ANSWER_TIMEOUT, request).await {
+        let answer = tokio::select! {
+            biased;
+            answer = time::timeout(ANSWER_TIMEOUT, request) => answer,
+            // lapin leaves unanswered what was asked on a connection that broke over a frame.
+            reason = self.lost() => return Err(Fault::Lost(reason)),
+        };
+        if let Ok(answer) = answer {
             return Ok(answer?);
         }
         if let Some(reason) = self.blocked() {
@@ -218,7 +227,7 @@ impl Fault {
                 ErrorKind::ProtocolError(error) => Some(error.get_id()),
                 _ => None,
             },
-            Self::Silence | Self::Blocked(_) => None,
+            Self::Silence | Self::Lost(_) | Self::Blocked(_) => None,
         }
     }
 
@@ -229,7 +238,7 @@ impl Fault {
                 ErrorKind::ProtocolError(error) => Some(error.get_message().to_string()),
                 _ => None,
             },
-            Self::Silence | Self::Blocked(_) => None,
+            Self::Silence | Self::Lost(_) | Self::Blocked(_) => None,
         }
     }
 

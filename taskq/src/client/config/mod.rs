@@ -143,7 +143,7 @@ impl Settings {
 
     fn assign(&mut self, key: &str, value: &str) -> Option<()> {
         match key {
-            "broker_url" => self.broker_url = Some(value.to_owned()),
+            "broker_url" => self.broker_url = Some(value.to_owned()).filter(|url| !url.is_empty()),
             "result_url" => self.result_url = Some(value.to_owned()).filter(|url| !url.is_empty()),
             "default_queue" => self.default_queue = Some(value.to_owned()).filter(|name| !name.is_empty())?,
             "strict" => self.strict = parse_flag(value)?,
