@@ -242,12 +242,10 @@ async fn connection_errors_say_what_to_do() {
     let Some(url) = amqp_url() else { return };
     let (start, place) = url.split_once('@').expect("the test URL has a user");
     let host = place.split('/').next().expect("split gives one part at least");
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let nobody = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
         listener.local_addr().expect("it is bound").port()
     };
-    drop(silent);
     for (url, kind, mend) in [
         (format!("{start}@127.0.0.1:{nobody}/%2f"), "unreachable", "start RabbitMQ"),
         (format!("{start}@does-not-exist.invalid/%2f"), "unreachable", "correct host and port"),

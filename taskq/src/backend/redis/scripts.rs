@@ -16,19 +16,23 @@ use crate::task::BoxError;
 /// state and generation, in our form or in Python's (with blanks); only if somebody wrote it in another order is
 /// it parsed as a whole.
 const WRITE: &str = r#"
-local key, document, generation, ttl = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local function set(...)
-  if ttl == '0' then return redis.call('SET', key, document, ...) end
-  return redis.call('SET', key, document, 'PX', ttl, ...)
+local key, document, ttl = KEYS[1], ARGV[1], ARGV[3]
+local call = redis.call
+local fresh
+if ttl == '0' then
+  fresh = call('SET', key, document, 'NX')
+else
+  fresh = call('SET', key, document, 'NX', 'PX', ttl)
 end
-if not set('NX') then
-  local head = redis.call('GETRANGE', key, 0, 127)
-  local status, next, rest = string.match(head, '^{"status": ?"([A-Z]+)", ?"(%a+)": ?(%d*)')
+if not fresh then
+  local generation = tonumber(ARGV[2])
+  local head = call('GETRANGE', key, 0, 127)
+  local status, next, digits = string.match(head, '^{"status": ?"([A-Z]+)", ?"(%a+)": ?(%d*)')
   local stored = 0
-  if next == 'generation' and rest ~= '' then
-    stored = tonumber(rest)
+  if next == 'generation' and digits ~= '' then
+    stored = tonumber(digits)
   elseif next ~= 'result' then
-    local readable, whole = pcall(cjson.decode, redis.call('GET', key))
+    local readable, whole = pcall(cjson.decode, call('GET', key))
     if readable and type(whole) == 'table' then
       status, stored = whole.status, tonumber(whole.generation) or 0
     else
@@ -37,9 +41,13 @@ if not set('NX') then
   end
   local terminal = status == 'SUCCESS' or status == 'FAILURE' or status == 'REVOKED'
   if generation < stored or (generation == stored and terminal) then return 0 end
-  set()
+  if ttl == '0' then
+    call('SET', key, document)
+  else
+    call('SET', key, document, 'PX', ttl)
+  end
 end
-redis.call('PUBLISH', key, document)
+call('PUBLISH', key, document)
 return 1
 "#;
 
