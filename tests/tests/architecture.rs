@@ -64,10 +64,12 @@ impl fmt::Display for Violation {
 /// What is wrong with one file, whose path is from the workspace's root.
 fn violations(file: &str, source: &str) -> Vec<Violation> {
     let found = paths(&without_comments(source));
-    let violation = |imports: &str, rule: String| Violation { file: file.to_owned(), imports: imports.to_owned(), rule };
+    let violation =
+        |imports: &str, rule: String| Violation { file: file.to_owned(), imports: imports.to_owned(), rule };
     let mut violations = Vec::new();
     let package = file.split('/').next().unwrap_or_default();
-    let (_, allowed) = CRATES.iter().find(|(name, _)| *name == package).expect("every folder of sources is in the table");
+    let (_, allowed) =
+        CRATES.iter().find(|(name, _)| *name == package).expect("every folder of sources is in the table");
     for path in &found {
         let first = path.split("::").next().unwrap_or_default();
         let is_ours = CRATES.iter().any(|(name, _)| name.replace('-', "_") == first);
@@ -283,12 +285,22 @@ fn every_home_is_lived_in() {
 
 #[test]
 fn planted_violations_are_found() {
-    let rules = |file: &str, source: &str| violations(file, source).iter().map(|found| found.imports.clone()).collect::<Vec<_>>();
+    let rules = |file: &str, source: &str| {
+        violations(file, source).iter().map(|found| found.imports.clone()).collect::<Vec<_>>()
+    };
     for (file, source, expected) in [
         ("taskq/src/message/ids.rs", "use crate::client::Client;", &["crate::client::Client"][..]),
         ("taskq/src/message/ids.rs", "fn f() { crate::codec::decode(x) }", &["crate::codec::decode"]),
-        ("taskq/src/codec/mod.rs", "use crate::{message::Record, broker::{self, amqp::Link}};", &["crate::broker::amqp::Link", "crate::broker::self"]),
-        ("taskq/src/broker/mod.rs", "use crate::backend::{\n    Kv,\n    Put as P,\n};", &["crate::backend::Kv", "crate::backend::Put"]),
+        (
+            "taskq/src/codec/mod.rs",
+            "use crate::{message::Record, broker::{self, amqp::Link}};",
+            &["crate::broker::amqp::Link", "crate::broker::self"],
+        ),
+        (
+            "taskq/src/broker/mod.rs",
+            "use crate::backend::{\n    Kv,\n    Put as P,\n};",
+            &["crate::backend::Kv", "crate::backend::Put"],
+        ),
         ("taskq/src/client/mod.rs", "use lapin::Channel;", &["lapin::Channel"]),
         ("taskq/src/broker/memory/mod.rs", "fn f(_: &redis::Client) {}", &["redis::Client"]),
         ("taskq-worker/src/engine/worker.rs", "#[derive(clap::Args)] struct A;", &["clap::Args"]),
@@ -296,8 +308,16 @@ fn planted_violations_are_found() {
         ("taskq-macros/src/lib.rs", "use taskq::Call;", &["taskq::Call"]),
         // None of these is one.
         ("taskq/src/client/mod.rs", "use crate::{broker::Broker, error::Error, message::TaskId};", &[]),
-        ("taskq/src/message/mod.rs", "// use crate::client::Client;\nuse super::ids;\n/* lapin::X */ const A: &str = \"redis::Y\";", &[]),
-        ("taskq/src/message/mod.rs", "const A: &str = r#\"crate::client::\"#; const Q: char = '\"'; use crate::message::ids;", &[]),
+        (
+            "taskq/src/message/mod.rs",
+            "// use crate::client::Client;\nuse super::ids;\n/* lapin::X */ const A: &str = \"redis::Y\";",
+            &[],
+        ),
+        (
+            "taskq/src/message/mod.rs",
+            "const A: &str = r#\"crate::client::\"#; const Q: char = '\"'; use crate::message::ids;",
+            &[],
+        ),
         ("taskq/src/broker/amqp/link.rs", "use lapin::{Channel, options::{BasicGetOptions, BasicAckOptions}};", &[]),
         ("tests/tests/process.rs", "use lapin::Channel; use taskq_worker::Worker;", &[]),
     ] {

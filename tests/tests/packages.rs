@@ -13,15 +13,32 @@ const FOREIGN: [&str; 7] =
 /// The names of all packages that are built for `taskq` with these features.
 fn packages(features: &str) -> BTreeSet<String> {
     let arguments = [
-        "tree", "--offline", "--locked", "-p", "taskq", "--no-default-features", "--features", features, "-e",
-        "normal,build", "--prefix", "none", "--format", "{p}",
+        "tree",
+        "--offline",
+        "--locked",
+        "-p",
+        "taskq",
+        "--no-default-features",
+        "--features",
+        features,
+        "-e",
+        "normal,build",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
     ];
     let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    let output = Command::new(env!("CARGO")).args(arguments).current_dir(workspace).output().expect("cargo can be started");
+    let output =
+        Command::new(env!("CARGO")).args(arguments).current_dir(workspace).output().expect("cargo can be started");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
     // A package that was printed before is marked at the end of its line: name and version come first.
-    lines.lines().map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")).filter(|line| !line.is_empty()).collect()
+    lines
+        .lines()
+        .map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" "))
+        .filter(|line| !line.is_empty())
+        .collect()
 }
 
 fn names(packages: &BTreeSet<String>) -> BTreeSet<&str> {

@@ -45,8 +45,17 @@ impl Sender {
                 let line = format!("{queue}/{number}");
                 // Some come straight, some by the delay ladder, some again after a failure.
                 let answer = match number % 4 {
-                    0 => tasks::ledger_flaky(&*ledger, &*line, 5, 1, 200).queue(queue.clone()).send(&client).await.map(drop),
-                    1 => tasks::ledger(&*ledger, &*line, 5).queue(queue.clone()).countdown("300ms").send(&client).await.map(drop),
+                    0 => tasks::ledger_flaky(&*ledger, &*line, 5, 1, 200)
+                        .queue(queue.clone())
+                        .send(&client)
+                        .await
+                        .map(drop),
+                    1 => tasks::ledger(&*ledger, &*line, 5)
+                        .queue(queue.clone())
+                        .countdown("300ms")
+                        .send(&client)
+                        .await
+                        .map(drop),
                     _ => tasks::ledger(&*ledger, &*line, 5).queue(queue.clone()).send(&client).await.map(drop),
                 };
                 match answer {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use taskq::Client;
+use taskq::broker::BrokerInfo;
 use taskq::task::Registry;
 use tokio::runtime::Runtime;
 
@@ -71,6 +73,19 @@ struct Ended<'a> {
     summary: WorkerSummary,
 }
 
+/// What the servers are and can do, and what in their configuration somebody should know of, for the log.
+async fn tell_about_servers(client: &Client, broker: &BrokerInfo) -> Result<(), Failure> {
+    tracing::info!(version = broker.version, capabilities = broker.capabilities.join("; "), "{}", broker.product);
+    if let Ok(results) = client.results() {
+        let mut facts = results.info().await.map_err(taskq::Error::from)?.into_iter();
+        tracing::info!("{}", facts.next().unwrap_or_default());
+        for warning in facts {
+            tracing::warn!("{warning}");
+        }
+    }
+    Ok(())
+}
+
 impl Worker {
     pub(super) fn run(&self, session: &Session) -> Result<Exit, Failure> {
         telemetry::init(self.loglevel, self.log_format).map_err(|why| Failure::new(Exit::Config, why))?;
@@ -89,6 +104,7 @@ impl Worker {
         let starting = async {
             let client = session.client().await?;
             let info = client.broker().info().await?;
+            tell_about_servers(&client, &info).await?;
             let queues = match self.queues.as_slice() {
                 [] => vec![client.settings().default_queue.clone()],
                 queues => queues.to_vec(),

@@ -324,7 +324,8 @@ async fn swap(kv: &SharedKv, key: &str, expected: Option<&[u8]>, value: &[u8]) -
 
 async fn scan(kv: &SharedKv, prefix: &str) -> BTreeMap<String, Bytes> {
     let found = kv.scan(prefix).await.expect("the store works");
-    let (keys, count) = (BTreeMap::from_iter(found.iter().cloned()), found.len());
+    let count = found.len();
+    let keys: BTreeMap<String, Bytes> = found.into_iter().collect();
     assert_eq!(keys.len(), count, "a key was given twice");
     keys
 }
