@@ -59,7 +59,7 @@ impl Files {
         files.write("only newlines", "\n\n\n\n");
         files.write("ünï cödé/文件.md", "Größe größe GRÖSSE, 文件 文件\r\n");
         files.write("binary.bin", (0..=255).cycle().take(100_000).collect::<Vec<u8>>());
-        files.write("broken utf-8", b"good \xff\xfe words \xc3 words\nand \xe2\x82 more words".to_vec());
+        files.write("broken utf-8", b"good \xff\xfe words \xc3 words\nand \xe2\x82 more words");
         files.write("large", "lorem ipsum dolor sit amet\n".repeat(60_000));
         files.write("it's \"quoted\" & <odd>.txt", "quoted quoted words");
         // None of these counts.

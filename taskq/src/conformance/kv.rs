@@ -12,11 +12,9 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::{PATIENCE, keep};
 use crate::backend::{KvExt, Put, SharedKv};
 use crate::message::TaskId;
-
-/// How long anything may take that has to happen. Generous, since nothing is asserted about speed.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A TTL that is over soon.
 const SHORT: Duration = Duration::from_millis(100);
@@ -60,15 +58,7 @@ where
     F: Future<Output = SharedKv>,
 {
     for (name, promise) in promises() {
-        let outcome = std::panic::AssertUnwindSafe(timeout(PATIENCE * 2, promise(make().await))).catch_unwind();
-        match outcome.await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => panic!("the promise {name} was not decided in time"),
-            Err(panic) => {
-                eprintln!("the promise {name} is broken");
-                std::panic::resume_unwind(panic);
-            }
-        }
+        keep(name, promise(make().await)).await;
     }
 }
 

@@ -6,3 +6,25 @@
 pub mod broker;
 pub mod kv;
 pub mod results;
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+/// How long anything may take that has to happen. Generous, since nothing is asserted about speed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Checks one promise; a panic says which one is broken, and how.
+async fn keep(name: &str, promise: impl Future<Output = ()>) {
+    let checked = tokio::time::timeout(PATIENCE * 2, AssertUnwindSafe(promise).catch_unwind()).await;
+    match checked {
+        Ok(Ok(())) => {}
+        Err(_) => panic!("the promise {name} was not decided in time"),
+        Ok(Err(failure)) => {
+            let text = failure.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| failure.downcast_ref::<&str>().copied());
+            panic!("the promise {name} is broken: {}", text.unwrap_or("it panicked"));
+        }
+    }
+}

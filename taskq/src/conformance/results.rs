@@ -13,11 +13,9 @@ use serde_json::json;
 use serde_json::value::to_raw_value;
 use tokio::time::timeout;
 
+use super::{PATIENCE, keep};
 use crate::backend::{BackendError, Changes, ResultBackendExt, SharedResults, Written};
 use crate::message::{Failure, Progress, Record, State, TaskId};
-
-/// How long anything may take that has to happen. Generous, since nothing is asserted about speed.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long is waited for what must not happen.
 const CALM: Duration = Duration::from_millis(300);
@@ -64,15 +62,7 @@ where
     F: Future<Output = SharedResults>,
 {
     for (name, promise) in promises() {
-        let outcome = std::panic::AssertUnwindSafe(timeout(PATIENCE * 2, promise(make().await))).catch_unwind();
-        match outcome.await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => panic!("the promise {name} was not decided in time"),
-            Err(panic) => {
-                eprintln!("the promise {name} is broken");
-                std::panic::resume_unwind(panic);
-            }
-        }
+        keep(name, promise(make().await)).await;
     }
 }
 
