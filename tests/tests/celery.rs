@@ -104,7 +104,7 @@ fn python_calls_our_tasks_and_reads_what_became_of_them() {
 
     let failed = bench.call(&json!({ "task": "shop.fail", "args": ["no tea"], "queue": queue }));
     assert_eq!((&failed["status"], &failed["exc_args"]), (&json!("FAILURE"), &json!(["no tea"])), "{failed}");
-    assert_eq!(failed["exc_message"], "no tea", "{failed}");
+    assert_eq!((&failed["exc_message"], &failed["exc_type"]), (&json!("no tea"), &json!("TaskError")), "{failed}");
     let wrong = bench.call(&json!({ "task": "shop.add", "args": [2, "three"], "queue": queue }));
     assert_eq!((&wrong["status"], &wrong["exc_type"]), (&json!("FAILURE"), &json!("TypeError")), "{wrong}");
     assert_eq!(wrong["exc_module"], "builtins", "{wrong}");

@@ -20,7 +20,7 @@ async fn keep(name: &str, promise: impl Future<Output = ()>) {
     let checked = tokio::time::timeout(PATIENCE * 2, AssertUnwindSafe(promise).catch_unwind()).await;
     match checked {
         Ok(Ok(())) => {}
-        Err(_) => panic!("the promise {name} was not decided in time"),
+        Err(elapsed) => panic!("the promise {name} was not decided in time: {elapsed}"),
         Ok(Err(failure)) => {
             let text = failure.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| failure.downcast_ref::<&str>().copied());

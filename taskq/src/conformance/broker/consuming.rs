@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::broker::{Broker, BrokerError, QueueKind};
 use crate::conformance::PATIENCE;
 
-use super::tools::*;
+use super::tools::{body, consume, name, next, nothing, publish, queue, wait_for_ready};
 
 /// What was acknowledged does not come back.
 pub async fn acknowledged_is_gone(broker: Arc<dyn Broker>, kind: QueueKind) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::broker::{Broker, BrokerError, QueueKind};
 
-use super::tools::*;
+use super::tools::{body, consume, name, next, publish, queue, wait_for_ready, wait_until};
 
 /// Looking at messages and letting them go leaves them there, all of them.
 pub async fn browsing_changes_nothing(broker: Arc<dyn Broker>, kind: QueueKind) {

@@ -10,7 +10,7 @@ use crate::broker::{Broker, BrokerError, BrokerOptions, Declared, Publication, P
 use crate::conformance::PATIENCE;
 use crate::message::{Headers, Properties, WireMessage};
 
-use super::tools::*;
+use super::tools::{body, consume, name, next, publish, queue, send, wait_for_ready};
 
 /// Declaring the same queue twice is fine, and leaves what is in it.
 pub async fn declaring_is_repeatable(broker: Arc<dyn Broker>, kind: QueueKind) {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::broker::{Broker, QueueKind};
 
-use super::tools::*;
+use super::tools::{body, consume, declare, name, next, nothing, publish, queue, send};
 
 /// A delayed message arrives, and not before its time.
 pub async fn delays_are_never_early(broker: Arc<dyn Broker>, kind: QueueKind) {
