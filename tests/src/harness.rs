@@ -17,6 +17,7 @@
 
 mod app;
 mod audit;
+mod bench;
 mod ledger;
 mod own;
 mod process;
@@ -25,6 +26,7 @@ mod wait;
 
 pub use app::{App, Finished};
 pub use audit::{Audit, Expected, Fault};
+pub use bench::Bench;
 pub use ledger::{Entry, Ledger};
 pub use own::{OwnServers, Server};
 pub use process::Process;

@@ -122,6 +122,7 @@ fn python_calls_our_tasks_and_reads_what_became_of_them() {
         let (current, total) = (state["result"]["current"].as_u64(), state["result"]["total"].as_u64());
         assert!(current.is_some_and(|current| (1..=4).contains(&current)) && total == Some(4), "{slow}");
     }
+    // Its log holds the panic that was asked for.
     worker.signal("TERM");
     worker.finish().expect_exit(0);
 }
@@ -192,9 +193,8 @@ fn pythons_options_and_values_are_understood() {
     let limited = json!({ "time_limit": 1, "soft_time_limit": 1 });
     let late = bench.call(&json!({ "task": "shop.slow", "args": [60_000], "queue": queue, "options": limited }));
     assert_eq!((&late["status"], &late["exc_type"]), (&json!("FAILURE"), &json!("TimeLimitExceeded")), "{late}");
-    worker.signal("TERM");
     // After its end everything has been written that ever will be.
-    worker.finish().expect_exit(0);
+    worker.drain();
     let id = ignored["task_id"].as_str().expect("it has an id");
     let mut redis = redis::Client::open(&*bench.vhost.servers.redis)
         .and_then(|client| client.get_connection())
@@ -270,8 +270,7 @@ async fn both_sides_may_declare_the_queue_celery() {
     let ours = tasks::flaky(1, 100).send(&client).await.expect("it is accepted");
     assert_eq!(ours.get_timeout(BOUND).await.expect("retries come back to it"), 1);
     assert!(!worker.stderr().contains("other arguments"), "{}", worker.stderr());
-    worker.signal("TERM");
-    worker.finish().expect_exit(0);
+    worker.drain();
     // And the other way round: ours was first.
     let Some(bench) = Bench::start() else { return };
     let _worker = bench.shop_worker("celery");

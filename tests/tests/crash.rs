@@ -86,6 +86,15 @@ impl Bench {
     }
 }
 
+/// Waits until nothing is `left`, at many looks in a row: a copy that a worker holds for the moment is nowhere to be seen.
+fn wait_until_empty(left: impl Fn() -> u64) {
+    let mut looks = 0;
+    wait_within("nothing is left", PATIENCE, || {
+        looks = if left() == 0 { looks + 1 } else { 0 };
+        (looks >= 20).then_some(())
+    });
+}
+
 fn task_id(id: &str) -> TaskId {
     TaskId::parse(id).expect("the ids of these tests are good ones")
 }
@@ -141,13 +150,6 @@ fn note_end(ends: &mut EndsById, channel: &str, document: &[u8]) {
     }
 }
 
-/// Asks a worker to end, and checks that it does so in good order.
-fn drain(worker: Process) {
-    worker.signal("TERM");
-    let ended = worker.finish().expect_exit(0);
-    assert!(!ended.stderr.contains("panicked"), "{ended}");
-}
-
 #[test]
 fn killed_workers_lose_nothing_and_repeat_only_what_they_had_in_hand() {
     const TASKS: usize = 1000;
@@ -175,8 +177,8 @@ fn killed_workers_lose_nothing_and_repeat_only_what_they_had_in_hand() {
     }
     let expected: Vec<_> = ids.into_iter().map(|id| Expected { id, last_attempt: 0, state: State::Success }).collect();
     wait_within("every task has ended", PATIENCE, || (bench.unended(&expected) == 0).then_some(()));
-    wait_within("nothing is left", PATIENCE, || (bench.ready([&queue]) + bench.delayed() == 0).then_some(()));
-    drain(worker);
+    wait_until_empty(|| bench.ready([&queue]) + bench.delayed());
+    worker.drain();
     assert_eq!(bench.ready([&queue]) + bench.delayed(), 0, "acknowledged, all of them");
     assert!(bench.dead().is_empty(), "none failed");
 
@@ -363,9 +365,11 @@ fn a_crash_at_any_gap_of_settling_repeats_a_step_and_skips_none() {
     }
     // Copies that are still on their way would show a fork only now.
     let left = || bench.delayed() + bench.ready(finished.iter().map(|(story, _)| &story.queue));
-    wait_within("nothing is left", PATIENCE, || (left() == 0).then_some(()));
+    wait_until_empty(left);
     let (stories, workers): (Vec<_>, Vec<_>) = finished.into_iter().unzip();
-    workers.into_iter().for_each(drain);
+    for worker in workers {
+        worker.drain();
+    }
     let left = bench.delayed() + bench.ready(stories.iter().map(|story: &Story| &story.queue));
     assert_eq!(left, 0, "acknowledged, all of them");
 

@@ -139,6 +139,5 @@ fn a_crate_outside_is_a_worker_and_a_command_line() {
     let small = app.run(&["call", "my_app.thumbnail", picture, "64", "--wait=60s"]).expect_exit(0).json();
     assert_eq!(small["value"], format!("{picture}.64"));
     assert!(Path::new(&format!("{picture}.64")).is_file(), "it did its work");
-    worker.signal("TERM");
-    worker.finish().expect_exit(0);
+    worker.drain();
 }

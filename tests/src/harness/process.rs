@@ -84,6 +84,18 @@ impl Process {
         assert!(status.expect("a shell can be started").success(), "{signal} could not be sent to {}", self.what);
     }
 
+    /// Asks a worker to end, and waits until it has, in good order: with exit code 0, and no panic in its log.
+    ///
+    /// # Panics
+    ///
+    /// With its output, if it ends otherwise, or not.
+    pub fn drain(self) -> Finished {
+        self.signal("TERM");
+        let ended = self.finish().expect_exit(0);
+        assert!(!ended.stderr.contains("panicked"), "{ended}");
+        ended
+    }
+
     /// Ends it as `kill -9` does, and waits until it is gone.
     ///
     /// # Panics
