@@ -43,6 +43,7 @@ pub mod conformance;
 mod error;
 pub mod io;
 pub mod message;
+mod redact;
 pub mod task;
 
 pub use canvas::{Arg, Call, IntoArg};

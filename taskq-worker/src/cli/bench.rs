@@ -125,7 +125,8 @@ fn call(queue: &str) -> Result<Call<i64>, serde_json::Error> {
 
 /// The very message that taskq sends, for the bare loops.
 fn message() -> Result<WireMessage, BoxError> {
-    let payload = codec::body::encode(&arguments()?, codec::Serializer::Json)?;
+    let arguments = arguments()?;
+    let payload = codec::body::encode(|body| arguments.write_json(body), codec::Serializer::Json)?;
     let origin = Some("gen10000@localhost".to_owned());
     Ok(codec::encode(Envelope { origin, ..Envelope::new(TaskId::new(), ADD.name, payload) }))
 }

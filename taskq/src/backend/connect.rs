@@ -44,11 +44,11 @@ pub async fn connect(url: &str, options: BackendOptions) -> Result<Backend, Back
         }
         #[cfg(not(feature = "redis"))]
         "redis" | "rediss" | "redis+unix" | "unix" => Err(BackendError::Url {
-            url: crate::error::without_password(url),
+            url: crate::redact::without_password(url),
             why: format!("this program was built without the feature `redis` of taskq (options: {options:?})"),
         }),
         _ => Err(BackendError::Url {
-            url: crate::error::without_password(url),
+            url: crate::redact::without_password(url),
             why: format!("the scheme {scheme:?} is not known; write redis://:password@host:6379/0 or memory:"),
         }),
     }

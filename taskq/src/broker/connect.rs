@@ -39,11 +39,11 @@ pub async fn connect(url: &str, options: BrokerOptions) -> Result<Arc<dyn Broker
         "amqp" | "amqps" => Ok(amqp(url, options).await?),
         #[cfg(not(feature = "amqp"))]
         "amqp" | "amqps" => Err(BrokerError::Url {
-            url: crate::error::without_password(url),
+            url: crate::redact::without_password(url),
             why: "this program was built without the feature `amqp` of taskq".to_owned(),
         }),
         _ => Err(BrokerError::Url {
-            url: crate::error::without_password(url),
+            url: crate::redact::without_password(url),
             why: format!("the scheme {scheme:?} is not known; write amqp://user:password@host:5672/vhost or memory:"),
         }),
     }

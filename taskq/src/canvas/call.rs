@@ -121,15 +121,14 @@ impl ArgumentList {
         outcome
     }
 
-    /// Writes the positional arguments as a JSON list and the named ones as a JSON map.
-    pub(crate) fn write_json(&self, positional: &mut Vec<u8>, separator: &[u8]) {
+    /// Writes the positional arguments as a JSON list, a comma, and the named ones as a JSON map.
+    pub fn write_json(&self, body: &mut Vec<u8>) {
         if self.positional.is_empty() {
-            positional.push(b'[');
+            body.push(b'[');
         }
-        positional.extend_from_slice(&self.positional);
-        positional.push(b']');
-        positional.extend_from_slice(separator);
-        positional.extend_from_slice(self.named.as_deref().unwrap_or(b"{}"));
+        body.extend_from_slice(&self.positional);
+        body.extend_from_slice(b"],");
+        body.extend_from_slice(self.named.as_deref().unwrap_or(b"{}"));
     }
 
     /// The size of the arguments in bytes.

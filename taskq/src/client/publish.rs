@@ -92,7 +92,7 @@ fn envelope(parts: CallParts, id: TaskId, client: &Client, parent: Option<&Conte
         Some(after) => Some(later(now, after).ok_or_else(|| mistake("it expires after the end of time".into()))?),
         None => None,
     };
-    let payload = codec::body::encode(&parts.arguments, client.inner.settings.serializer)
+    let payload = codec::body::encode(|body| parts.arguments.write_json(body), client.inner.settings.serializer)
         .map_err(|error| mistake(error.to_string()))?;
     let (size, limit) = (payload.body.len(), client.inner.settings.max_message_bytes);
     if size > limit {

@@ -10,7 +10,6 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{python_json, typed_values};
-use crate::canvas::ArgumentList;
 use crate::message::Payload;
 use crate::task::Arguments;
 
@@ -66,11 +65,11 @@ pub enum BodyError {
     Form(String),
 }
 
-/// The body with these arguments and nothing that follows.
-pub fn encode(arguments: &ArgumentList, serializer: Serializer) -> Result<Payload, BodyError> {
-    let mut body = Vec::with_capacity(arguments.len() + NOTHING_FOLLOWS.len() + 8);
+/// The body with the arguments that `write` writes, as a JSON list, a comma and a JSON map, and nothing that follows.
+pub fn encode(write: impl FnOnce(&mut Vec<u8>), serializer: Serializer) -> Result<Payload, BodyError> {
+    let mut body = Vec::with_capacity(NOTHING_FOLLOWS.len() + 64);
     body.push(b'[');
-    arguments.write_json(&mut body, b",");
+    write(&mut body);
     body.push(b',');
     body.extend_from_slice(NOTHING_FOLLOWS);
     body.push(b']');

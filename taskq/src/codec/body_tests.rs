@@ -154,9 +154,9 @@ proptest! {
     ) {
         let positional: Vec<Value> = numbers.iter().map(|number| json!(number)).collect();
         let named: serde_json::Map<_, _> = names.iter().map(|(name, text)| (name.clone(), json!(text))).collect();
-        let list = ArgumentList::from_json(&positional, &named).expect("plain JSON");
+        let text = format!("{},{}", json!(positional), json!(named));
         let serializer = if msgpack && cfg!(feature = "msgpack") { Serializer::Msgpack } else { Serializer::Json };
-        let body = Body::read(&encode(&list, serializer).expect("plain JSON")).expect("our own");
+        let body = Body::read(&encode(|body| body.extend_from_slice(text.as_bytes()), serializer).expect("plain JSON")).expect("our own");
         prop_assert_eq!(json_list(&body), positional);
         let arguments = body.arguments().expect("our own");
         let read: serde_json::Map<_, _> = arguments

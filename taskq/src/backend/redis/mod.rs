@@ -43,7 +43,7 @@ impl RedisBackend {
     /// to blame, and how to mend it. After this, the backend reconnects by itself for as long as it lives.
     pub async fn connect(url: &str, options: BackendOptions) -> Result<Self, BackendError> {
         let client = client(url).map_err(|error| refusal::of_url(url, &error))?;
-        let shown: Arc<str> = crate::error::without_password(url).into();
+        let shown: Arc<str> = crate::redact::without_password(url).into();
         let timeout = options.timeout;
         io::run(async move {
             let connection = Connection::open(client.clone(), Arc::clone(&shown), timeout)

@@ -3,7 +3,7 @@
 use redis::{ErrorKind, RedisError};
 
 use crate::backend::BackendError;
-use crate::error::without_password;
+use crate::redact::without_password;
 
 /// The URL could not even be read.
 pub(super) fn of_url(url: &str, error: &RedisError) -> BackendError {

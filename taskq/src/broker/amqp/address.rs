@@ -4,7 +4,7 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Error, ErrorKind};
 
 use crate::broker::BrokerError;
-use crate::error::without_password;
+use crate::redact::without_password;
 
 /// lapin allocates 64 frames a connection; with the broker's default of 128 KiB an idle process would take 20 MB.
 pub(super) const FRAME_MAX: u32 = 16 << 10;

@@ -155,9 +155,6 @@ impl Topology {
         if self.strict {
             return Err(DeclareFault::Broker(BrokerError::Mismatch { queue: queue.to_owned(), difference }));
         }
-        if !self.lock().queues.contains_key(queue) {
-            tracing::warn!(queue, difference, "the queue exists with other arguments and is used as it is");
-        }
         Ok(Declared::Differs(difference))
     }
 

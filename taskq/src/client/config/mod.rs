@@ -201,7 +201,7 @@ impl Settings {
     /// Every single value as text, with where it came from; passwords are left out.
     pub fn report(&self) -> Vec<(&'static str, String, Origin)> {
         let time = |time: Duration| humantime::format_duration(time).to_string();
-        let url = |url: Option<&str>| url.map_or_else(|| "(none)".to_owned(), crate::error::without_password);
+        let url = |url: Option<&str>| url.map_or_else(|| "(none)".to_owned(), crate::redact::without_password);
         KEYS.iter()
             .map(|(key, _)| {
                 let value = match *key {

@@ -97,7 +97,8 @@ async fn wrapped() -> Result<(), Wrapper> {
 /// The positional arguments of a call, as the JSON text that travels.
 pub(super) fn positional<T>(call: &Call<T>) -> String {
     let arguments = &call.parts().arguments;
-    let payload = taskq::codec::body::encode(arguments, taskq::codec::Serializer::Json).expect("JSON can be written");
+    let payload = taskq::codec::body::encode(|body| arguments.write_json(body), taskq::codec::Serializer::Json)
+        .expect("JSON can be written");
     let parts: Vec<&RawValue> = serde_json::from_slice(&payload.body).expect("it was just written");
     parts[0].get().to_owned()
 }
