@@ -44,6 +44,8 @@ mod error;
 pub mod io;
 pub mod message;
 mod redact;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 pub mod task;
 
 pub use canvas::{Arg, Call, IntoArg};

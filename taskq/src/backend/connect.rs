@@ -29,7 +29,7 @@ pub struct Backend {
     pub kv: SharedKv,
 }
 
-/// Connects to the backend at `url`: `redis://…` or `memory:`. An error says what is wrong and how to mend it.
+/// Connects to the backend at `url`: `redis://…`, `sqlite:PATH` or `memory:`. An error says what is wrong and how to mend it.
 pub async fn connect(url: &str, options: BackendOptions) -> Result<Backend, BackendError> {
     let scheme = url.split(':').next().unwrap_or_default();
     match scheme {
@@ -42,6 +42,16 @@ pub async fn connect(url: &str, options: BackendOptions) -> Result<Backend, Back
             let backend = Arc::new(super::redis::RedisBackend::connect(url, options).await?);
             Ok(Backend { results: Arc::clone(&backend) as SharedResults, kv: backend })
         }
+        #[cfg(feature = "sqlite")]
+        "sqlite" => {
+            let backend = Arc::new(super::sqlite::SqliteBackend::connect(url, &options).await?);
+            Ok(Backend { results: Arc::clone(&backend) as SharedResults, kv: backend })
+        }
+        #[cfg(not(feature = "sqlite"))]
+        "sqlite" => Err(BackendError::Url {
+            url: url.to_owned(),
+            why: "this program was built without the feature `sqlite` of taskq".to_owned(),
+        }),
         #[cfg(not(feature = "redis"))]
         "redis" | "rediss" | "redis+unix" | "unix" => Err(BackendError::Url {
             url: crate::redact::without_password(url),
@@ -49,7 +59,9 @@ pub async fn connect(url: &str, options: BackendOptions) -> Result<Backend, Back
         }),
         _ => Err(BackendError::Url {
             url: crate::redact::without_password(url),
-            why: format!("the scheme {scheme:?} is not known; write redis://:password@host:6379/0 or memory:"),
+            why: format!(
+                "the scheme {scheme:?} is not known; write redis://:password@host:6379/0, sqlite:PATH or memory:"
+            ),
         }),
     }
 }

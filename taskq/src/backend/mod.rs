@@ -9,6 +9,8 @@ pub mod kv;
 pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 use std::pin::Pin;
 use std::sync::Arc;

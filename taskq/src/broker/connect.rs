@@ -30,13 +30,20 @@ impl Default for BrokerOptions {
     }
 }
 
-/// Connects to the broker at `url`: `amqp://…` or `memory:`. An error says what is wrong and how to mend it.
+/// Connects to the broker at `url`: `amqp://…`, `sqlite:PATH` or `memory:`. An error says what is wrong and how to mend it.
 pub async fn connect(url: &str, options: BrokerOptions) -> Result<Arc<dyn Broker>, BrokerError> {
     let scheme = url.split(':').next().unwrap_or_default();
     match scheme {
         "memory" => Ok(memory::MemoryBroker::shared(url, options)),
         #[cfg(feature = "amqp")]
         "amqp" | "amqps" => Ok(amqp(url, options).await?),
+        #[cfg(feature = "sqlite")]
+        "sqlite" => Ok(super::sqlite::SqliteBroker::connect(url, options).await?),
+        #[cfg(not(feature = "sqlite"))]
+        "sqlite" => Err(BrokerError::Url {
+            url: url.to_owned(),
+            why: "this program was built without the feature `sqlite` of taskq".to_owned(),
+        }),
         #[cfg(not(feature = "amqp"))]
         "amqp" | "amqps" => Err(BrokerError::Url {
             url: crate::redact::without_password(url),
@@ -44,7 +51,9 @@ pub async fn connect(url: &str, options: BrokerOptions) -> Result<Arc<dyn Broker
         }),
         _ => Err(BrokerError::Url {
             url: crate::redact::without_password(url),
-            why: format!("the scheme {scheme:?} is not known; write amqp://user:password@host:5672/vhost or memory:"),
+            why: format!(
+                "the scheme {scheme:?} is not known; write amqp://user:password@host:5672/vhost, sqlite:PATH or memory:"
+            ),
         }),
     }
 }

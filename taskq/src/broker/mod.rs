@@ -15,6 +15,8 @@ mod queue;
 #[cfg(feature = "amqp")]
 pub mod amqp;
 pub mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 use std::pin::Pin;
 use std::sync::Arc;

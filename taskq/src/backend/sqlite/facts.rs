@@ -1,0 +1,52 @@
+//! Small facts in SQL.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::sqlite::Tx;
+
+/// How many facts that expired are deleted with each one that is put. More than one, so that they get fewer.
+const SWEPT_PER_PUT: u32 = 4;
+
+/// The value under `key`, unless its time is over.
+pub(super) fn get(connection: &Connection, key: &str, now: i64) -> rusqlite::Result<Option<Bytes>> {
+    connection
+        .prepare_cached("SELECT value FROM kv WHERE key = ?1 AND (expires IS NULL OR expires > ?2)")?
+        .query_row(params![key, now], |row| row.get::<_, Vec<u8>>(0))
+        .optional()
+        .map(|value| value.map(Bytes::from))
+}
+
+/// Puts `value` under `key` until `expires`.
+pub(super) fn put(tx: &Tx<'_>, key: &str, value: &[u8], expires: Option<i64>, now: i64) -> rusqlite::Result<()> {
+    tx.prepare_cached("INSERT OR REPLACE INTO kv (key, value, expires) VALUES (?1, ?2, ?3)")?
+        .execute(params![key, value, expires])?;
+    tx.prepare_cached(
+        "DELETE FROM kv WHERE key IN (SELECT key FROM kv WHERE expires <= ?1 AND expires IS NOT NULL LIMIT ?2)",
+    )?
+    .execute(params![now, SWEPT_PER_PUT])?;
+    Ok(())
+}
+
+/// Deletes whatever is under `key`.
+pub(super) fn delete(tx: &Tx<'_>, key: &str) -> rusqlite::Result<()> {
+    tx.prepare_cached("DELETE FROM kv WHERE key = ?1")?.execute([key]).map(drop)
+}
+
+/// Everything whose key begins with `prefix`.
+pub(super) fn scan(connection: &Connection, prefix: &str, now: i64) -> rusqlite::Result<Vec<(String, Bytes)>> {
+    // Keys are in the order of their bytes, so those with the prefix stand together.
+    let mut statement = connection.prepare_cached("SELECT key, value, expires FROM kv WHERE key >= ?1 ORDER BY key")?;
+    let mut rows = statement.query([prefix])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let key: String = row.get(0)?;
+        if !key.starts_with(prefix) {
+            break;
+        }
+        if row.get::<_, Option<i64>>(2)?.is_none_or(|expires| expires > now) {
+            found.push((key, Bytes::from(row.get::<_, Vec<u8>>(1)?)));
+        }
+    }
+    Ok(found)
+}

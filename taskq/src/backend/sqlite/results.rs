@@ -1,0 +1,154 @@
+//! Records in SQL.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::backend::Written;
+use crate::codec::result;
+use crate::message::{Record, TaskId};
+use crate::sqlite::{Change, Tx};
+
+/// A sweep follows so many writes, or this time, whichever is first.
+const SWEEP_AFTER_WRITES: usize = 1000;
+const SWEEP_AFTER_MS: i64 = 60_000;
+
+/// A record on its way into the file.
+pub(super) struct Entry {
+    /// As much of the record as decides whether it may replace another.
+    outline: Record,
+    document: Bytes,
+}
+
+impl Entry {
+    pub(super) fn of(record: &Record) -> Self {
+        let outline = Record { generation: record.generation, ..Record::new(record.id.clone(), record.state.clone()) };
+        Self { outline, document: result::encode(record).into() }
+    }
+}
+
+/// Stores the records that may be stored, and says which.
+pub(super) fn write(
+    tx: &mut Tx<'_>,
+    entries: &[Entry],
+    writer: i64,
+    expires: Option<i64>,
+    now: i64,
+) -> rusqlite::Result<Vec<Written>> {
+    let mut number = reserve(tx, entries.len())?;
+    let mut written = Vec::with_capacity(entries.len());
+    for entry in entries {
+        number += 1;
+        let stored = insert(tx, number, entry, writer, expires)?
+            || (may_replace(tx, entry, now)? && insert(tx, number, entry, writer, expires)?);
+        if stored {
+            let (task, document) = (entry.outline.id.clone(), entry.document.clone());
+            tx.news.changes.push(Change { number, task, document });
+        }
+        written.push(if stored { Written::Stored } else { Written::Kept });
+    }
+    Ok(written)
+}
+
+/// The number before the first of `count` that nobody else gets.
+fn reserve(tx: &Tx<'_>, count: usize) -> rusqlite::Result<i64> {
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    tx.prepare_cached("UPDATE counters SET value = value + ?1 WHERE name = 'results' RETURNING value")?
+        .query_row([count], |row| row.get::<_, i64>(0))
+        .map(|last| last - count)
+}
+
+/// False if there is a record of this task already.
+fn insert(tx: &Tx<'_>, number: i64, entry: &Entry, writer: i64, expires: Option<i64>) -> rusqlite::Result<bool> {
+    let mut statement = tx.prepare_cached(
+        "INSERT INTO results (number, task, writer, expires, document) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (task) DO NOTHING",
+    )?;
+    let id = entry.outline.id.as_str();
+    Ok(statement.execute(params![number, id, writer, expires, &entry.document[..]])? == 1)
+}
+
+/// Takes the record that is there out of the way, if the new one may replace it.
+fn may_replace(tx: &Tx<'_>, entry: &Entry, now: i64) -> rusqlite::Result<bool> {
+    let id = &entry.outline.id;
+    if let Some(stored) = document(tx, id, now)? {
+        match result::decode(id, &stored) {
+            Ok(stored) if !entry.outline.may_replace(&stored) => return Ok(false),
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "a stored record cannot be read, and is replaced"),
+        }
+    }
+    forget(tx, std::slice::from_ref(id))?;
+    Ok(true)
+}
+
+/// The record of a task, unless its time is over.
+pub(super) fn document(connection: &Connection, id: &TaskId, now: i64) -> rusqlite::Result<Option<Vec<u8>>> {
+    connection
+        .prepare_cached("SELECT document FROM results WHERE task = ?1 AND (expires IS NULL OR expires > ?2)")?
+        .query_row(params![id.as_str(), now], |row| row.get(0))
+        .optional()
+}
+
+/// Deletes the records of these tasks.
+pub(super) fn forget(tx: &Tx<'_>, ids: &[TaskId]) -> rusqlite::Result<()> {
+    let mut statement = tx.prepare_cached("DELETE FROM results WHERE task = ?1")?;
+    ids.iter().try_for_each(|id| statement.execute([id.as_str()]).map(drop))
+}
+
+/// The number of the record that was stored last.
+pub(super) fn last_number(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("SELECT value FROM counters WHERE name = 'results'")?.query_row([], |row| row.get(0))
+}
+
+/// Hands over what other processes stored after the number `after` and up to `last`, in the order of the numbers.
+pub(super) fn stored_between(
+    connection: &Connection,
+    after: i64,
+    last: i64,
+    own: i64,
+    mut take: impl FnMut(i64, &str, &[u8]),
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "SELECT number, task, document FROM results
+         WHERE number > ?1 AND number <= ?2 AND writer <> ?3 ORDER BY number",
+    )?;
+    let mut rows = statement.query([after, last, own])?;
+    while let Some(row) = rows.next()? {
+        take(row.get(0)?, row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_blob()?);
+    }
+    Ok(())
+}
+
+/// Deletes what has expired, a piece at a time and always a larger piece than has been written since.
+///
+/// It walks over the records by their numbers, round and round: that needs no index, which each write would pay for.
+#[derive(Default)]
+pub(super) struct Sweep {
+    /// How far it has come.
+    position: i64,
+    writes: usize,
+    last: i64,
+}
+
+impl Sweep {
+    /// To be called with each write.
+    pub(super) fn after(&mut self, tx: &Tx<'_>, writes: usize, now: i64) -> rusqlite::Result<()> {
+        self.writes += writes;
+        if self.writes < SWEEP_AFTER_WRITES && now.saturating_sub(self.last) < SWEEP_AFTER_MS {
+            return Ok(());
+        }
+        let piece = i64::try_from(2 * self.writes.max(SWEEP_AFTER_WRITES)).unwrap_or(i64::MAX);
+        let end: Option<i64> = tx
+            .prepare_cached(
+                "SELECT max(number) FROM (SELECT number FROM results WHERE number > ?1 ORDER BY number LIMIT ?2)",
+            )?
+            .query_row([self.position, piece], |row| row.get(0))?;
+        if let Some(end) = end {
+            tx.prepare_cached("DELETE FROM results WHERE number > ?1 AND number <= ?2 AND expires <= ?3")?
+                .execute([self.position, end, now])?;
+        }
+        // At the end it begins again.
+        *self = Self { position: end.unwrap_or(0), writes: 0, last: now };
+        Ok(())
+    }
+}

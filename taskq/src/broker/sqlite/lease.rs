@@ -1,0 +1,56 @@
+//! A consumption's right to what it took, and how deliveries know of it.
+
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use super::reader::Reader;
+use crate::broker::{Settlement, Settler};
+use crate::sqlite::{now_ms, unique_number};
+
+/// How long a lease lasts without being renewed.
+pub(super) const LEASE: Duration = Duration::from_secs(30);
+
+/// How often it is renewed at least.
+pub(super) const RENEW_EVERY: Duration = Duration::from_secs(10);
+
+/// A lease, as the process that has it sees it. A consumption that loses its lease gets another.
+pub(super) struct Lease {
+    /// Its name in the file.
+    pub(super) number: i64,
+    reader: Weak<Reader>,
+    /// Until when it lasts, by the wall clock: a machine that was suspended finds it past its time when it wakes up.
+    until: AtomicI64,
+    lost: AtomicBool,
+}
+
+impl Lease {
+    /// A lease that is yet to be written down.
+    pub(super) fn new(reader: Weak<Reader>) -> Self {
+        let (number, lost) = (unique_number(), AtomicBool::new(false));
+        Self { number, reader, until: AtomicI64::new(i64::MIN), lost }
+    }
+
+    pub(super) fn renewed(&self, until: i64) {
+        self.until.store(until, Ordering::Release);
+    }
+
+    /// Somebody has put the messages back that were held under it.
+    pub(super) fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+    }
+}
+
+impl Settler for Lease {
+    fn settle(&self, tag: u64, settlement: Settlement) {
+        if let Some(reader) = self.reader.upgrade() {
+            reader.settle(self.number, tag.cast_signed(), settlement);
+        }
+    }
+
+    fn is_current(&self) -> bool {
+        !self.lost.load(Ordering::Acquire)
+            && now_ms() < self.until.load(Ordering::Acquire)
+            && self.reader.upgrade().is_some_and(|reader| !reader.is_closed())
+    }
+}

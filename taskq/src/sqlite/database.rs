@@ -1,0 +1,245 @@
+//! An open file: its two threads, and the way to them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use tokio::sync::oneshot;
+
+use super::fault::Fault;
+use super::location::Location;
+use super::reader::{Observer, Observers, Question, Reader};
+use super::schema;
+use super::writer::{Job, Tx, Work, Writer};
+
+/// How long another process may keep the file locked before a change is given up.
+const LOCKED_MAX: Duration = Duration::from_secs(10);
+
+/// How many pages the connections keep in memory at most: 8 MiB.
+const CACHE_KIB: i64 = 8 << 10;
+
+/// How large the write-ahead log is left after it was larger.
+const LOG_BYTES_KEPT: i64 = 64 << 20;
+
+/// An open file. Its threads end after the last clone of the `Arc` is gone and what was asked for is done.
+pub(crate) struct Database {
+    path: Arc<Path>,
+    writer: Sender<Box<dyn Work>>,
+    reader: Sender<Question>,
+    observers: Arc<Observers>,
+    identity: FileIdentity,
+    /// Tells what this process wrote from what others did.
+    number: i64,
+}
+
+impl Database {
+    /// Opens a file, or gives the one that this process has open. Blocks.
+    pub(crate) fn open(location: &Location) -> Result<Arc<Self>, Fault> {
+        static OPEN: OnceLock<Mutex<HashMap<Location, Weak<Database>>>> = OnceLock::new();
+        // Kept while a file is opened, so that it is opened once.
+        let mut open = OPEN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = open.get(location).and_then(Weak::upgrade) {
+            // Unless somebody deleted the file and means a new one.
+            if database.is_current() {
+                return Ok(database);
+            }
+        }
+        let database = Self::open_alone(location)?;
+        open.retain(|_, database| database.strong_count() > 0);
+        open.insert(location.clone(), Arc::downgrade(&database));
+        Ok(database)
+    }
+
+    /// Opens a file as another process would: nothing is shared but the file. Blocks.
+    pub(crate) fn open_alone(location: &Location) -> Result<Arc<Self>, Fault> {
+        location.check_file_system().map_err(Fault::unusable)?;
+        let path: Arc<Path> = location.path.as_path().into();
+        let started = Instant::now();
+        let connection = loop {
+            match connect_writer(&path, location.full) {
+                // Where two processes make a file at the same time, SQLite does not always wait by itself.
+                Err(Opening::Sqlite(error)) if is_locked(&error) && started.elapsed() < LOCKED_MAX => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(Opening::Sqlite(error)) => return Err(Fault::of(&path, &error)),
+                Err(Opening::Fault(fault)) => return Err(fault),
+                Ok(connection) => break connection,
+            }
+        };
+        let reading = connect_reader(&path).map_err(|error| Fault::of(&path, &error))?;
+        let identity = FileIdentity::of(&path).ok_or_else(|| Fault::gone(&path))?;
+
+        let observers = Arc::new(Observers::default());
+        let (writer, jobs) = mpsc::channel();
+        let (reader, questions) = mpsc::channel();
+        let writing = Writer { connection, path: Arc::clone(&path), identity, observers: Arc::clone(&observers) };
+        let reading = Reader { connection: reading, observers: Arc::clone(&observers) };
+        thread("taskq-sqlite-w", move || writing.run(&jobs));
+        thread("taskq-sqlite-r", move || reading.run(&questions));
+        Ok(Arc::new(Self { path, writer, reader, observers, identity, number: super::unique_number() }))
+    }
+
+    /// Makes a change in a transaction, together with whatever else waits, and answers after the commit. It is on its
+    /// way when this returns; the future only waits. The closure may be called more than once, each time on a file on
+    /// which it has not yet had an effect.
+    pub(crate) fn write<T, F>(&self, change: F) -> impl Future<Output = Result<T, Fault>> + Send + 'static + use<T, F>
+    where
+        F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        // If the thread has ended, the answer says so.
+        drop(self.writer.send(Box::new(Job::new(change, reply))));
+        let path = Arc::clone(&self.path);
+        async move { answer.await.unwrap_or_else(|_| Err(Fault::ended(&path))) }
+    }
+
+    /// Answers a question from the file: everything that was committed when this was called, and perhaps more.
+    pub(crate) fn read<T, F>(&self, question: F) -> impl Future<Output = Result<T, Fault>> + Send + 'static + use<T, F>
+    where
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let path = Arc::clone(&self.path);
+        let ask = move |connection: &Connection| {
+            // Whoever asked may have stopped waiting.
+            let _ = reply.send(question(connection));
+        };
+        // If the thread has ended, the answer says so.
+        drop(self.reader.send(Question::Ask(Box::new(ask))));
+        async move {
+            match answer.await {
+                Ok(answer) => answer.map_err(|error| Fault::of(&path, &error)),
+                Err(_) => Err(Fault::ended(&path)),
+            }
+        }
+    }
+
+    /// Tells `observer` of what changes, for as long as it is there.
+    pub(crate) fn observe(&self, observer: Weak<dyn Observer>) {
+        self.observers.add(observer);
+        self.look();
+    }
+
+    /// To be called when an observer has become interested.
+    pub(crate) fn look(&self) {
+        // If the thread has ended, nothing can be seen, and every question says so.
+        drop(self.reader.send(Question::Look));
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What this process signs its records with.
+    pub(crate) fn number(&self) -> i64 {
+        self.number
+    }
+
+    fn is_current(&self) -> bool {
+        self.identity.is_still(&self.path)
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Why a file could not be opened.
+enum Opening {
+    Sqlite(rusqlite::Error),
+    Fault(Fault),
+}
+
+impl From<rusqlite::Error> for Opening {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+fn connect_writer(path: &Path, full: bool) -> Result<Connection, Opening> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    configure(&mut connection)?;
+    if connection.is_readonly("main")? {
+        let text = format!("{} is read-only; give this user write access to it", path.display());
+        return Err(Opening::Fault(Fault::unusable(text)));
+    }
+    // Before anything is changed: a file of somebody else's stays as it is.
+    schema::check(&connection, path).map_err(Opening::Fault)?;
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        let text = format!(
+            "{} is on a file system without shared memory (SQLite stays in mode {mode:?}); put it on a local disk",
+            path.display()
+        );
+        return Err(Opening::Fault(Fault::unusable(text)));
+    }
+    connection.pragma_update(None, "synchronous", if full { "FULL" } else { "NORMAL" })?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
+    schema::prepare(&mut connection, path).map_err(Opening::Fault)?;
+    Ok(connection)
+}
+
+fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    configure(&mut connection)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+fn configure(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(64);
+    // SQLite's own way of waiting sleeps up to 100 ms at a time, and then whoever does not sleep gets every turn.
+    let mut started = Instant::now();
+    connection.busy_handler(Some(move |tries: i32| {
+        if tries == 0 {
+            started = Instant::now();
+        }
+        std::thread::sleep(Duration::from_micros(if tries < 200 { 100 } else { 1000 }));
+        started.elapsed() < LOCKED_MAX
+    }))?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)
+}
+
+fn is_locked(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) {
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    builder.spawn(run).expect("the system grants one more thread");
+}
+
+/// Which file it is that has the name; another one of the same name has another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileIdentity(u64, u64);
+
+impl FileIdentity {
+    /// `None` if there is no such file.
+    #[cfg(unix)]
+    fn of(path: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(path).ok().map(|metadata| Self(metadata.dev(), metadata.ino()))
+    }
+
+    /// `None` if there is no such file. Elsewhere a file that is open cannot be replaced.
+    #[cfg(not(unix))]
+    fn of(path: &Path) -> Option<Self> {
+        path.exists().then_some(Self(0, 0))
+    }
+
+    pub(super) fn is_still(self, path: &Path) -> bool {
+        Self::of(path) == Some(self)
+    }
+}

@@ -1,0 +1,83 @@
+//! What can go wrong with a file, and how it is mended.
+
+use std::path::Path;
+
+use rusqlite::{Error, ErrorCode};
+
+/// Something that the file did not let us do. It goes to everybody whose change was in the same transaction.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct Fault {
+    /// What kind of trouble it is.
+    pub(crate) kind: FaultKind,
+    /// What is wrong and how to mend it.
+    pub(crate) text: String,
+}
+
+/// Kinds of trouble that a caller may treat differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FaultKind {
+    /// The file is there and cannot be used as it is: of another program, of a newer version, not to be written.
+    Unusable,
+    /// There is no room for more.
+    Full,
+    /// Anything else.
+    Other,
+}
+
+impl Fault {
+    /// What an error of SQLite means for the file at `path`.
+    pub(crate) fn of(path: &Path, error: &Error) -> Self {
+        let path = path.display();
+        let (kind, text) = match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
+                FaultKind::Other,
+                format!("another process keeps {path} locked; find it with `fuser {path}`, and end it if it hangs"),
+            ),
+            Some(ErrorCode::DiskFull) => (FaultKind::Full, format!("the disk of {path} is full; make room on it")),
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => (
+                FaultKind::Unusable,
+                format!("{path} cannot be written; give this user write access to the file and to its directory"),
+            ),
+            Some(ErrorCode::CannotOpen) => (
+                FaultKind::Unusable,
+                format!("{path} cannot be opened; look whether this user may read and write it and its directory"),
+            ),
+            Some(ErrorCode::NotADatabase) => (
+                FaultKind::Unusable,
+                format!("{path} is not an SQLite file, or its beginning is damaged; name another file"),
+            ),
+            Some(ErrorCode::DatabaseCorrupt) => (
+                FaultKind::Other,
+                format!(
+                    "{path} is damaged ({error}); stop every process that uses it, keep a copy, and save what can be \
+                     saved with `sqlite3 {path} .recover | sqlite3 new.db`"
+                ),
+            ),
+            Some(ErrorCode::SystemIoFailure) => (
+                FaultKind::Other,
+                format!("the disk did not read or write {path} ({error}); look into the system's log"),
+            ),
+            _ => (FaultKind::Other, format!("{path}: {error}")),
+        };
+        Self { kind, text }
+    }
+
+    /// The file cannot be used as it is.
+    pub(crate) fn unusable(text: String) -> Self {
+        Self { kind: FaultKind::Unusable, text }
+    }
+
+    /// The file that was opened is no longer the one under its name.
+    pub(crate) fn gone(path: &Path) -> Self {
+        let path = path.display();
+        let text = format!("{path} was deleted or replaced while it was in use; put it back, or restart this process");
+        Self { kind: FaultKind::Other, text }
+    }
+
+    /// The file's thread has ended.
+    pub(crate) fn ended(path: &Path) -> Self {
+        let text = format!("the thread that serves {} has ended; restart this process", path.display());
+        Self { kind: FaultKind::Other, text }
+    }
+}

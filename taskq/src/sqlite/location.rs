@@ -1,0 +1,139 @@
+//! From a URL to a file, and whether that file may be where it is.
+
+use std::path::{Path, PathBuf};
+
+/// What a `sqlite:` URL says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Location {
+    /// The file; absolute, its directory without symbolic links.
+    pub(crate) path: PathBuf,
+    /// Every commit waits for the disk, so that it survives a loss of power.
+    pub(crate) full: bool,
+}
+
+impl Location {
+    /// Reads `sqlite:PATH` or `sqlite:PATH?synchronous=full`. An error says what is wrong and how to mend it.
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
+        let rest = url.strip_prefix("sqlite:").ok_or("it does not begin with `sqlite:`")?;
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        // `sqlite:///srv/taskq.db` is what many would write.
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if path.is_empty() {
+            return Err("it names no file; write sqlite:taskq.db".to_owned());
+        }
+        if path == ":memory:" {
+            return Err("a database in memory cannot be shared; write memory: in its place".to_owned());
+        }
+        let full = match query {
+            "" | "synchronous=normal" => false,
+            "synchronous=full" => true,
+            other => return Err(format!("{other:?} is not known; `synchronous=full` and `synchronous=normal` are")),
+        };
+        Ok(Self { path: absolute(Path::new(path))?, full })
+    }
+
+    /// Refuses file systems on which SQLite's locks and shared memory do not hold between processes.
+    pub(crate) fn check_file_system(&self) -> Result<(), String> {
+        // Linux names the type of every mount here. Where the list does not exist, nothing can be said.
+        let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else { return Ok(()) };
+        match remote_file_system(&mounts, &self.path) {
+            None => Ok(()),
+            Some(kind) => Err(format!(
+                "{} is on a network file system ({kind}), where SQLite's locks do not hold and messages would be lost; \
+                 put it on a disk of this machine, or use a server: amqp://user:password@host:5672/vhost",
+                self.path.display()
+            )),
+        }
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, String> {
+    let name = path.file_name().ok_or_else(|| format!("{} is not a file", path.display()))?;
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let directory = directory.canonicalize().map_err(|error| {
+        format!("the directory {} cannot be used ({error}); make it (`mkdir -p`) or name another", directory.display())
+    })?;
+    let path = directory.join(name);
+    // A link to a file is the file, or two processes would take two sets of locks.
+    Ok(path.canonicalize().unwrap_or(path))
+}
+
+/// The type of the file system that `path` is on, if that is reached over a network.
+fn remote_file_system(mountinfo: &str, path: &Path) -> Option<String> {
+    const REMOTE: [&str; 14] = [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "9p",
+        "ceph",
+        "glusterfs",
+        "lustre",
+        "afs",
+        "ncpfs",
+        "gpfs",
+        "fuse.sshfs",
+        "fuse.glusterfs",
+    ];
+    let mut nearest: Option<(usize, &str)> = None;
+    for line in mountinfo.lines() {
+        // `36 35 98:0 /root /mount/point options… - type source options`, with spaces of the path as `\040`.
+        let Some((before, after)) = line.split_once(" - ") else { continue };
+        let (Some(point), Some(kind)) = (before.split(' ').nth(4), after.split(' ').next()) else { continue };
+        let point = PathBuf::from(point.replace("\\040", " "));
+        let length = point.components().count();
+        // Of two mounts on one point the later one is seen.
+        if path.starts_with(&point) && nearest.is_none_or(|(longest, _)| length >= longest) {
+            nearest = Some((length, kind));
+        }
+    }
+    nearest.map(|(_, kind)| kind.to_owned()).filter(|kind| REMOTE.contains(&kind.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_understood_or_refused() {
+        let here = Path::new(".").canonicalize().expect("the working directory is there");
+        for (url, path, full) in [
+            ("sqlite:taskq.db", here.join("taskq.db"), false),
+            ("sqlite:taskq.db?synchronous=full", here.join("taskq.db"), true),
+            ("sqlite:///taskq.db", PathBuf::from("/taskq.db"), false),
+            ("sqlite:/taskq.db?synchronous=normal", PathBuf::from("/taskq.db"), false),
+        ] {
+            assert_eq!(Location::parse(url), Ok(Location { path, full }), "{url}");
+        }
+        for (url, mend) in [
+            ("sqlite:", "sqlite:taskq.db"),
+            ("sqlite::memory:", "memory:"),
+            ("sqlite:a.db?synchronous=off", "synchronous=full"),
+            ("sqlite:no/such/directory/a.db", "mkdir -p"),
+            ("sqlite:..", "not a file"),
+        ] {
+            let error = Location::parse(url).expect_err("it cannot be used");
+            assert!(error.contains(mend), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn network_file_systems_are_recognized() {
+        let mounts = "\
+            22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n\
+            40 22 0:40 / /home rw shared:1 - nfs4 server:/home rw\n\
+            41 40 0:41 / /home/my\\040disk rw - ext4 /dev/vdb rw\n";
+        for (path, remote) in [
+            ("/taskq.db", None),
+            ("/home/taskq.db", Some("nfs4")),
+            ("/homes/taskq.db", None),
+            ("/home/my disk/taskq.db", None),
+        ] {
+            assert_eq!(remote_file_system(mounts, Path::new(path)).as_deref(), remote, "{path}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The thread that reads, and looks whether other processes have changed anything.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use super::writer::News;
+
+/// How often is looked whether another process has committed anything, while somebody waits for that. A look costs a few
+/// microseconds; this is how late a task of another process may be noticed.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long looking pauses after it failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Somebody who wants to know what changes.
+pub(crate) trait Observer: Send + Sync {
+    /// A transaction of this process was committed. Called by the writing thread, so it must be quick.
+    fn committed(&self, news: &News);
+
+    /// Whether this observer wants to be shown the file.
+    fn is_interested(&self) -> bool;
+
+    /// A look at the file. `changed`: something was committed since the last look, by anybody.
+    fn look(&self, connection: &Connection, changed: bool) -> rusqlite::Result<()>;
+}
+
+/// All observers of a file.
+#[derive(Default)]
+pub(super) struct Observers(Mutex<Vec<Weak<dyn Observer>>>);
+
+impl Observers {
+    pub(super) fn add(&self, observer: Weak<dyn Observer>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(observer);
+    }
+
+    pub(super) fn tell(&self, news: &News) {
+        if news.queues.is_empty() && news.changes.is_empty() {
+            return;
+        }
+        for observer in self.all() {
+            observer.committed(news);
+        }
+    }
+
+    /// Those that are still there. The lock is not held while they are talked to.
+    fn all(&self) -> Vec<Arc<dyn Observer>> {
+        let mut observers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        observers.retain(|observer| observer.strong_count() > 0);
+        observers.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// Something for the reading thread.
+pub(super) enum Question {
+    /// To be answered from the file.
+    Ask(Box<dyn FnOnce(&Connection) + Send>),
+    /// An observer has become interested.
+    Look,
+}
+
+/// What the reading thread owns.
+pub(super) struct Reader {
+    pub(super) connection: Connection,
+    pub(super) observers: Arc<Observers>,
+}
+
+impl Reader {
+    /// Works until nobody is left who could ask.
+    pub(super) fn run(self, questions: &Receiver<Question>) {
+        let mut seen_version = None;
+        let mut next_look = Instant::now();
+        loop {
+            let question = if self.observers.all().iter().any(|observer| observer.is_interested()) {
+                questions.recv_timeout(next_look.saturating_duration_since(Instant::now()))
+            } else {
+                questions.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            match question {
+                Ok(Question::Ask(answer)) => answer(&self.connection),
+                Ok(Question::Look) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // Also between questions that come without end.
+            if Instant::now() >= next_look {
+                next_look = Instant::now() + LOOK_EVERY;
+                if let Err(error) = self.look(&mut seen_version) {
+                    tracing::warn!(%error, "cannot see what other processes do with the file; looking again in a second");
+                    next_look = Instant::now() + PAUSE;
+                }
+            }
+        }
+    }
+
+    fn look(&self, seen_version: &mut Option<i64>) -> rusqlite::Result<()> {
+        let version = self.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+        let changed = *seen_version != Some(version);
+        for observer in self.observers.all().iter().filter(|observer| observer.is_interested()) {
+            observer.look(&self.connection, changed)?;
+        }
+        // Only now: a change that could not be looked at is looked at again.
+        *seen_version = Some(version);
+        Ok(())
+    }
+}

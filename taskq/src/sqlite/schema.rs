@@ -1,0 +1,142 @@
+//! The tables, and how a file of an earlier version is brought to this one.
+
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::fault::Fault;
+
+/// Marks a file as one of ours: "tskq".
+const APPLICATION_ID: i32 = 0x7473_6b71;
+
+/// Each step brings a file from the version of its index to the next. Steps are never changed once they were released.
+const STEPS: [&str; 1] = [FIRST];
+
+/// A message never changes. Where it stands is said by the one table of three that names it: `ready`, `delayed` or
+/// `held`. So taking and settling rewrite a few bytes, however large the body is.
+///
+/// A lease is one row, and whatever is taken under it points there; renewing it is one change, and whoever finds it past
+/// its time deletes it and puts back what it held.
+const FIRST: &str = "
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO counters VALUES ('results', 0);
+
+CREATE TABLE queues (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+-- Ids grow as messages arrive, which keeps their order.
+CREATE TABLE messages (id INTEGER PRIMARY KEY, properties TEXT NOT NULL, headers TEXT NOT NULL, body BLOB NOT NULL) STRICT;
+-- Smaller ranks first. `returns`: how often it came back.
+CREATE TABLE ready (
+    queue INTEGER NOT NULL, rank INTEGER NOT NULL, id INTEGER NOT NULL, returns INTEGER NOT NULL,
+    PRIMARY KEY (queue, rank, id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE delayed (
+    due INTEGER NOT NULL, id INTEGER NOT NULL, queue INTEGER NOT NULL, rank INTEGER NOT NULL,
+    PRIMARY KEY (due, id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE held (
+    lease INTEGER NOT NULL, id INTEGER NOT NULL, queue INTEGER NOT NULL, rank INTEGER NOT NULL, returns INTEGER NOT NULL,
+    PRIMARY KEY (lease, id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE leases (lease INTEGER PRIMARY KEY, until INTEGER NOT NULL) STRICT;
+CREATE TABLE consumers (
+    lease INTEGER NOT NULL, queue INTEGER NOT NULL, PRIMARY KEY (lease, queue)
+) STRICT, WITHOUT ROWID;
+
+-- Every write of a record gets the next number, so what changed since a look is one range.
+CREATE TABLE results (
+    number INTEGER PRIMARY KEY, task TEXT NOT NULL UNIQUE, writer INTEGER NOT NULL, expires INTEGER, document BLOB NOT NULL
+) STRICT;
+CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires INTEGER) STRICT, WITHOUT ROWID;
+CREATE INDEX kv_expires ON kv (expires) WHERE expires IS NOT NULL;
+";
+
+/// Refuses files of other programs and of newer versions.
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), Fault> {
+    checked_version(connection, path).map(drop)
+}
+
+/// Makes the tables, or brings them up to date.
+pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
+    let failed = |error: rusqlite::Error| Fault::of(path, &error);
+    if checked_version(connection, path)? == STEPS.len() {
+        return Ok(());
+    }
+    // Looked at again under the lock, since another process may be doing the same.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    let from = checked_version(&transaction, path)?;
+    for step in &STEPS[from..] {
+        transaction.execute_batch(step).map_err(failed)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
+    transaction.pragma_update(None, "user_version", i32::try_from(STEPS.len()).unwrap_or(i32::MAX)).map_err(failed)?;
+    transaction.commit().map_err(failed)
+}
+
+/// How many steps the file has behind it: at most all of them.
+fn checked_version(connection: &Connection, path: &Path) -> Result<usize, Fault> {
+    match version(connection).map_err(|error| Fault::of(path, &error))? {
+        Version::Empty => Ok(0),
+        Version::Ours(version) if version <= STEPS.len() => Ok(version),
+        Version::Ours(newer) => Err(Fault::unusable(format!(
+            "{} was written by a newer taskq (format {newer}, this program knows {}); build this program with that \
+             version, or name another file",
+            path.display(),
+            STEPS.len()
+        ))),
+        Version::Foreign => {
+            let text = format!("{} is an SQLite file of another program; name another file", path.display());
+            Err(Fault::unusable(text))
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Version {
+    Empty,
+    Ours(usize),
+    Foreign,
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<Version> {
+    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+    if number("application_id")? == APPLICATION_ID {
+        // A version that makes no sense is one that this program does not know.
+        return Ok(Version::Ours(usize::try_from(number("user_version")?).unwrap_or(usize::MAX)));
+    }
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
+    Ok(if tables == 0 && number("user_version")? == 0 { Version::Empty } else { Version::Foreign })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_memory() -> Connection {
+        Connection::open_in_memory().expect("memory is there")
+    }
+
+    #[test]
+    fn preparing_twice_changes_nothing() {
+        let mut connection = in_memory();
+        prepare(&mut connection, Path::new("a.db")).expect("it is empty");
+        assert_eq!(version(&connection), Ok(Version::Ours(STEPS.len())));
+        prepare(&mut connection, Path::new("a.db")).expect("it is ours");
+    }
+
+    #[test]
+    fn files_of_others_are_refused() {
+        let mut connection = in_memory();
+        connection.execute_batch("CREATE TABLE customers (name TEXT)").expect("it is valid");
+        let fault = prepare(&mut connection, Path::new("shop.db")).expect_err("it is not ours");
+        assert!(fault.text.contains("another program"), "{fault}");
+    }
+
+    #[test]
+    fn newer_files_are_refused() {
+        let mut connection = in_memory();
+        prepare(&mut connection, Path::new("a.db")).expect("it is empty");
+        connection.pragma_update(None, "user_version", 99).expect("it is valid");
+        let fault = prepare(&mut connection, Path::new("a.db")).expect_err("it is newer");
+        assert!(fault.text.contains("newer taskq (format 99"), "{fault}");
+    }
+}

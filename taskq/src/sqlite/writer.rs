@@ -1,0 +1,187 @@
+//! The thread that writes: one transaction for everything that waits.
+
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use bytes::Bytes;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::database::FileIdentity;
+use super::fault::Fault;
+use super::reader::Observers;
+use crate::message::TaskId;
+
+/// How many jobs go into one transaction at most, which bounds how long other processes wait for their turn.
+const GROUP_MAX: usize = 1000;
+
+/// A transaction under way, as a job sees it: a connection, and what is to be told once it is committed.
+pub(crate) struct Tx<'a> {
+    connection: &'a Connection,
+    /// What the job changed that others wait for.
+    pub(crate) news: &'a mut News,
+}
+
+/// What one transaction changed that others may be waiting for.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Queues that got something ready.
+    pub(crate) queues: Vec<i64>,
+    /// Records that were stored.
+    pub(crate) changes: Vec<Change>,
+}
+
+/// A record that was stored.
+#[derive(Debug)]
+pub(crate) struct Change {
+    /// Its number: larger than that of every record stored before.
+    pub(crate) number: i64,
+    /// Whose it is.
+    pub(crate) task: TaskId,
+    /// What was stored.
+    pub(crate) document: Bytes,
+}
+
+/// A change of the file, and the way to answer whoever asked for it.
+pub(super) trait Work: Send {
+    /// Makes the change. It may be called again, if the transaction had to be given up for somebody else's fault.
+    fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
+
+    /// Answers.
+    fn finish(self: Box<Self>, outcome: Result<(), Fault>);
+}
+
+/// A closure as [`Work`].
+pub(super) struct Job<F, T> {
+    change: F,
+    made: Option<T>,
+    reply: oneshot::Sender<Result<T, Fault>>,
+}
+
+impl<F, T> Job<F, T> {
+    pub(super) fn new(change: F, reply: oneshot::Sender<Result<T, Fault>>) -> Self {
+        Self { change, made: None, reply }
+    }
+}
+
+impl<F, T> Work for Job<F, T>
+where
+    F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send,
+    T: Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()> {
+        self.made = Some((self.change)(tx)?);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<(), Fault>) {
+        let Self { made, reply, .. } = *self;
+        // Whoever asked may have stopped waiting; the change is made all the same.
+        let _ = reply.send(outcome.map(|()| made.expect("a job is only committed after it ran")));
+    }
+}
+
+/// What the writing thread owns.
+pub(super) struct Writer {
+    pub(super) connection: Connection,
+    pub(super) path: Arc<Path>,
+    pub(super) identity: FileIdentity,
+    pub(super) observers: Arc<Observers>,
+}
+
+/// How a transaction failed.
+enum Failure {
+    /// In one of the jobs; the others may be fine.
+    Job(Fault),
+    /// For everybody.
+    All(Fault),
+}
+
+impl Writer {
+    /// Works until nobody is left who could ask for anything.
+    pub(super) fn run(mut self, jobs: &Receiver<Box<dyn Work>>) {
+        let mut group = Vec::new();
+        while let Ok(job) = jobs.recv() {
+            group.push(job);
+            group.extend(jobs.try_iter().take(GROUP_MAX - 1));
+            self.write(&mut group);
+        }
+    }
+
+    /// Carries out a group of jobs and answers them. One that fails takes nobody with it.
+    fn write(&mut self, group: &mut Vec<Box<dyn Work>>) {
+        match self.transact(group) {
+            Ok(news) => {
+                // Observers first: whoever is answered may look at once, and finds that they know.
+                self.observers.tell(&news);
+                group.drain(..).for_each(|job| job.finish(Ok(())));
+            }
+            Err(Failure::Job(_)) if group.len() > 1 => {
+                for job in std::mem::take(group) {
+                    self.write(&mut vec![job]);
+                }
+            }
+            Err(Failure::Job(fault) | Failure::All(fault)) => {
+                group.drain(..).for_each(|job| job.finish(Err(fault.clone())));
+            }
+        }
+    }
+
+    fn transact(&mut self, group: &mut [Box<dyn Work>]) -> Result<News, Failure> {
+        // Writing to a file that was deleted works, and is lost.
+        if !self.identity.is_still(&self.path) {
+            return Err(Failure::All(Fault::gone(&self.path)));
+        }
+        let fault = |error| Fault::of(&self.path, &error);
+        let outcome = self
+            .attempt(group)
+            .map_err(|(in_job, error)| if in_job { Failure::Job(fault(error)) } else { Failure::All(fault(error)) });
+        if outcome.is_err() && !self.connection.is_autocommit() {
+            // Some errors end the transaction by themselves; for the others this does. If it fails as well, the next
+            // BEGIN says so.
+            if let Err(error) = self.connection.execute_batch("ROLLBACK") {
+                tracing::error!(path = %self.path.display(), %error, "a transaction could not be given up");
+            }
+        }
+        outcome
+    }
+
+    /// Gives an error, and whether it was in a job.
+    fn attempt(&self, group: &mut [Box<dyn Work>]) -> Result<News, (bool, rusqlite::Error)> {
+        let outside = |error| (false, error);
+        let mut news = News::default();
+        self.connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])).map_err(outside)?;
+        let mut tx = Tx { connection: &self.connection, news: &mut news };
+        for job in group {
+            job.run(&mut tx).map_err(|error| (true, error))?;
+        }
+        self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])).map_err(outside)?;
+        Ok(news)
+    }
+}
+
+impl Deref for Tx<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
+}
+
+impl<'a> Tx<'a> {
+    /// The connection, for rows that are read while news are noted.
+    pub(crate) fn connection(&self) -> &'a Connection {
+        self.connection
+    }
+}
+
+impl News {
+    /// Notes that something is ready in `queue`.
+    pub(crate) fn arrived(&mut self, queue: i64) {
+        if !self.queues.contains(&queue) {
+            self.queues.push(queue);
+        }
+    }
+}
