@@ -138,17 +138,19 @@ impl Sweep {
             return Ok(());
         }
         let piece = i64::try_from(2 * self.writes.max(SWEEP_AFTER_WRITES)).unwrap_or(i64::MAX);
-        let end: Option<i64> = tx
+        let (end, found): (Option<i64>, i64) = tx
             .prepare_cached(
-                "SELECT max(number) FROM (SELECT number FROM results WHERE number > ?1 ORDER BY number LIMIT ?2)",
+                "SELECT max(number), count(*)
+                 FROM (SELECT number FROM results WHERE number > ?1 ORDER BY number LIMIT ?2)",
             )?
-            .query_row([self.position, piece], |row| row.get(0))?;
+            .query_row([self.position, piece], |row| Ok((row.get(0)?, row.get(1)?)))?;
         if let Some(end) = end {
             tx.prepare_cached("DELETE FROM results WHERE number > ?1 AND number <= ?2 AND expires <= ?3")?
                 .execute([self.position, end, now])?;
         }
-        // At the end it begins again.
-        *self = Self { position: end.unwrap_or(0), writes: 0, last: now };
+        // Behind the last record it begins again; new ones come faster than it could follow.
+        let position = end.filter(|_| found == piece).unwrap_or(0);
+        *self = Self { position, writes: 0, last: now };
         Ok(())
     }
 }
