@@ -23,10 +23,6 @@ const LOCKED_MAX: Duration = Duration::from_secs(10);
 /// How many pages the connections keep in memory at most: 8 MiB.
 const CACHE_KIB: i64 = 8 << 10;
 
-/// After how many pages the write-ahead log is copied into the file. Pages that change all the time are then copied less
-/// often than with SQLite's 1000.
-const LOG_PAGES_MAX: i64 = 4000;
-
 /// How large the write-ahead log is left after it was larger.
 const LOG_BYTES_KEPT: i64 = 64 << 20;
 
@@ -190,7 +186,6 @@ fn connect_writer(path: &Path, full: bool) -> Result<Connection, Opening> {
     }
     connection.pragma_update(None, "synchronous", if full { "FULL" } else { "NORMAL" })?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
-    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES_MAX)?;
     schema::prepare(&mut connection, path).map_err(Opening::Fault)?;
     Ok(connection)
 }

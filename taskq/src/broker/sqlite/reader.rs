@@ -21,7 +21,7 @@ use crate::sqlite::{Database, News, Observer, now_ms};
 
 /// At so many settlements they are written, or when the oldest has waited for [`LINGER`]: what is settled and not yet
 /// written is done again if the process dies.
-const SETTLED_MAX: usize = 256;
+const SETTLED_MAX: usize = 64;
 const LINGER: Duration = Duration::from_millis(1);
 
 /// How many messages of one queue are taken in one transaction.
