@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 10] = [
     &["clock", "io", "redact"],
     &["message"],
     &["task"],
-    &["codec"],
+    &["codec", "sqlite"],
     &["canvas"],
     &["broker", "backend"],
     &["error"],

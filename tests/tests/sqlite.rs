@@ -236,7 +236,9 @@ async fn a_consumer_that_lost_its_lease_begins_anew() {
     // The first one notices when it settles, and what it settles has no effect.
     held.remove(0).acker.ack();
     until("the first consumer notices", async || !held[0].acker.is_current()).await;
-    held.into_iter().for_each(|delivery| delivery.acker.ack());
+    for delivery in held {
+        delivery.acker.ack();
+    }
     for _ in 0..10 {
         let delivery = next(&mut before).await;
         assert!(!delivery.redelivered, "{} is new to all", body(&delivery));
@@ -245,7 +247,9 @@ async fn a_consumer_that_lost_its_lease_begins_anew() {
     before.control.close().await;
     assert_eq!(file.count("messages"), 10, "the other's messages are still there");
     assert!(taken.iter().all(|delivery| delivery.acker.is_current()));
-    taken.into_iter().for_each(|delivery| delivery.acker.ack());
+    for delivery in taken {
+        delivery.acker.ack();
+    }
     after.control.close().await;
     assert_eq!(file.count("messages"), 0);
 }

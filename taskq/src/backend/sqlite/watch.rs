@@ -116,10 +116,8 @@ impl Watcher {
         loop {
             match self.receiver.as_mut()?.recv().await {
                 Ok((number, record)) if number > self.after => return Some((Arc::unwrap_or_clone(record), self)),
-                // It was stored before this watcher came.
-                Ok(_) => {}
-                // It was too slow for some records; newer ones follow.
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                // It was stored before this watcher came; or the watcher was too slow for some, and newer ones follow.
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
         }

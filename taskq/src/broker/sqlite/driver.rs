@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::lease::{LEASE, RENEW_EVERY};
-use super::reader::{Reader, Settled, Step};
+use super::queue::Settled;
+use super::reader::{Reader, Step};
 use super::statements::{self, Taken};
 use crate::broker::Delivery;
 use crate::io;
@@ -18,6 +19,7 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// What one consumption wants done in one transaction.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a step that is taken or not, in any combination")]
 pub(super) struct Turn {
     pub(super) lease: i64,
     /// The lease is to be made.
@@ -30,8 +32,21 @@ pub(super) struct Turn {
     pub(super) leaves: bool,
     /// It gives everything back.
     pub(super) ends: bool,
-    /// What to take: place and number of a queue, how many, and as of which arrival.
-    pub(super) take: Vec<(usize, i64, usize, u64)>,
+    /// What to take.
+    pub(super) take: Vec<Want>,
+}
+
+/// What is to be taken from one queue.
+#[derive(Debug)]
+pub(super) struct Want {
+    /// Its place among the queues of the consumption.
+    pub(super) at: usize,
+    /// Its number.
+    pub(super) queue: i64,
+    /// How many messages at most.
+    pub(super) limit: usize,
+    /// The last arrival that was known when this was decided.
+    pub(super) arrivals: u64,
 }
 
 /// What became of a turn.
@@ -76,7 +91,7 @@ impl Turn {
         if self.restore {
             statements::restore(tx, now_ms())?;
         }
-        let taken = self.take.iter().map(|&(_, queue, limit, _)| statements::take(tx, self.lease, queue, limit));
+        let taken = self.take.iter().map(|want| statements::take(tx, self.lease, want.queue, want.limit));
         Ok(Outcome::Done { until, taken: taken.collect::<rusqlite::Result<_>>()? })
     }
 }

@@ -8,9 +8,11 @@
 //! [`statements`] says all this in SQL and knows nothing of tasks or threads, [`reader`] is one consumption and decides,
 //! [`driver`] carries out what it decided, [`convert`] is how a message is written down.
 
+mod consumption;
 mod convert;
 mod driver;
 mod lease;
+mod queue;
 mod reader;
 mod statements;
 
@@ -23,8 +25,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use futures_util::FutureExt;
 use futures_util::future::{self, BoxFuture};
 
+use self::consumption::{Deliveries, Hold};
 use self::convert::Written;
-use self::reader::{Deliveries, Hold, Reader};
+use self::reader::Reader;
 use super::{
     Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, Declared, Publication, PublishError,
     QueueSpec, QueueStats,

@@ -1,22 +1,19 @@
 //! One consumption: what it took and has not settled, how much more it may take, and what is to be done next.
 
-use std::collections::{HashMap, VecDeque};
-use std::pin::Pin;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use futures_util::task::AtomicWaker;
-use futures_util::{FutureExt, Stream};
 use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::driver::{Outcome, Turn};
+use super::driver::{Outcome, Turn, Want};
 use super::lease::Lease;
+use super::queue::{Queue, Settled, TAKEN_MAX};
 use super::statements::{self, Taken};
-use crate::broker::{Acker, ConsumptionControl, Delivery, Settlement, Settler};
+use crate::broker::{Acker, Delivery, Settlement, Settler};
 use crate::sqlite::{Database, News, Observer, now_ms};
 
 /// At so many settlements they are written, or when the oldest has waited for [`LINGER`]: what is settled and not yet
@@ -24,19 +21,17 @@ use crate::sqlite::{Database, News, Observer, now_ms};
 const SETTLED_MAX: usize = 64;
 const LINGER: Duration = Duration::from_millis(1);
 
-/// How many messages of one queue are taken in one transaction.
-const TAKEN_MAX: usize = 1000;
-
 /// Takes messages from some queues, and settles them.
 pub(super) struct Reader {
     pub(super) database: Arc<Database>,
     state: Mutex<State>,
-    stream: AtomicWaker,
+    pub(super) stream: AtomicWaker,
     /// Tells the driver that there may be something to do.
     pub(super) driver: Notify,
     finished: watch::Sender<bool>,
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 struct State {
     phase: Phase,
     lease: Arc<Lease>,
@@ -58,29 +53,6 @@ struct State {
     works: bool,
     /// The queue to read from next, so that a full one cannot starve the others.
     next: usize,
-}
-
-/// What was settled and is yet to be written.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Settled {
-    /// To be forgotten.
-    pub(super) done: Vec<i64>,
-    /// To be put back.
-    pub(super) returned: Vec<i64>,
-    /// To be put back as if nobody had had it.
-    pub(super) unread: Vec<i64>,
-}
-
-struct Queue {
-    number: i64,
-    name: Arc<str>,
-    unread: VecDeque<Taken>,
-    /// How many are unread or unsettled.
-    out: usize,
-    /// Counts the times when something was said to be ready.
-    arrivals: u64,
-    /// After which of them it was found empty.
-    empty_after: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -147,7 +119,12 @@ impl Reader {
         let queues = state.queues.iter().map(|queue| queue.number).collect();
         let take = state.queues.iter().enumerate().filter(|_| takes).filter_map(|(at, queue)| {
             let room = queue.room(state.prefetch);
-            (queue.is_promising() && room > 0).then_some((at, queue.number, room.min(TAKEN_MAX), queue.arrivals))
+            (queue.is_promising() && room > 0).then(|| Want {
+                at,
+                queue: queue.number,
+                limit: room.min(TAKEN_MAX),
+                arrivals: queue.arrivals,
+            })
         });
         let take = take.collect();
         Step::Turn(Turn {
@@ -173,17 +150,17 @@ impl Reader {
         state.lease.renewed(until);
         state.leased = true;
         state.unregistered |= turn.leaves;
-        for (&(at, _, wanted, arrivals), taken) in turn.take.iter().zip(taken) {
+        for (want, taken) in turn.take.iter().zip(taken) {
             let takes = state.phase == Phase::Taking;
             let State { queues, unsettled, settled, .. } = &mut *state;
-            let queue = &mut queues[at];
+            let queue = &mut queues[want.at];
             // A turn may also end early because the bodies are large, and then it says nothing about the queue.
-            if taken.is_empty() || (taken.len() < wanted && !statements::are_large(&taken)) {
-                queue.empty_after = arrivals;
+            if taken.is_empty() || (taken.len() < want.limit && !statements::are_large(&taken)) {
+                queue.empty_after = want.arrivals;
             }
             for message in taken {
                 if takes {
-                    unsettled.insert(message.id, at);
+                    unsettled.insert(message.id, want.at);
                     queue.out += 1;
                     queue.unread.push_back(message);
                 } else {
@@ -259,7 +236,7 @@ impl Reader {
         }
     }
 
-    fn set_prefetch(&self, prefetch: usize) {
+    pub(super) fn set_prefetch(&self, prefetch: usize) {
         self.lock().prefetch = prefetch;
         self.driver.notify_one();
     }
@@ -291,6 +268,16 @@ impl Reader {
         state.unsettled.clear();
         drop(state);
         self.driver.notify_one();
+    }
+
+    /// Whether it still takes messages.
+    pub(super) fn takes(&self) -> bool {
+        self.lock().phase == Phase::Taking
+    }
+
+    /// Whether the file did what it was asked the last time.
+    pub(super) fn works(&self) -> bool {
+        self.lock().works
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -325,45 +312,6 @@ impl State {
     }
 }
 
-impl Queue {
-    fn new(number: i64, name: Arc<str>) -> Self {
-        // Whether anything is in it is not known yet.
-        Self { number, name, unread: VecDeque::new(), out: 0, arrivals: 1, empty_after: 0 }
-    }
-
-    /// Whether something may be ready.
-    fn is_promising(&self) -> bool {
-        self.arrivals != self.empty_after
-    }
-
-    /// How many more may be taken. As in AMQP, a prefetch of zero is no bound.
-    fn room(&self, prefetch: usize) -> usize {
-        if prefetch == 0 { TAKEN_MAX } else { prefetch.saturating_sub(self.out) }
-    }
-
-    /// Whether somebody may wait for a message that is there. While something is unread, taking more can wait for
-    /// the next settlements.
-    fn is_hungry(&self, prefetch: usize) -> bool {
-        self.is_promising() && self.unread.is_empty() && self.room(prefetch) > 0
-    }
-}
-
-impl Settled {
-    fn len(&self) -> usize {
-        self.done.len() + self.returned.len() + self.unread.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn append(&mut self, later: &mut Self) {
-        self.done.append(&mut later.done);
-        self.returned.append(&mut later.returned);
-        self.unread.append(&mut later.unread);
-    }
-}
-
 impl Observer for Reader {
     fn committed(&self, news: &News) {
         let mut state = self.lock();
@@ -380,7 +328,7 @@ impl Observer for Reader {
     }
 
     fn is_interested(&self) -> bool {
-        self.lock().phase == Phase::Taking
+        self.takes()
     }
 
     fn look(&self, connection: &Connection, changed: bool) -> rusqlite::Result<()> {
@@ -407,56 +355,5 @@ impl Observer for Reader {
             self.driver.notify_one();
         }
         Ok(())
-    }
-}
-
-/// Keeps a reader open: once the stream and the control are both gone, what was not settled goes back. Ackers do not
-/// keep it open.
-pub(super) struct Hold(pub(super) Arc<Reader>);
-
-impl ConsumptionControl for Hold {
-    fn set_prefetch(&self, prefetch: u16) {
-        self.0.set_prefetch(prefetch.into());
-    }
-
-    fn stop(&self) {
-        self.0.stop();
-    }
-
-    fn is_live(&self) -> bool {
-        let state = self.0.lock();
-        state.phase == Phase::Taking && state.works
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.0.close();
-        self.0.finished().boxed()
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
-/// The messages of a reader.
-pub(super) struct Deliveries(pub(super) Arc<Hold>);
-
-impl Stream for Deliveries {
-    type Item = Delivery;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
-        let reader = &self.0.0;
-        if let Some(delivery) = reader.next() {
-            return Poll::Ready(Some(delivery));
-        }
-        // Registered first and looked at again, so that a message which came in between is not slept through.
-        reader.stream.register(context.waker());
-        match reader.next() {
-            Some(delivery) => Poll::Ready(Some(delivery)),
-            None if reader.is_interested() => Poll::Pending,
-            None => Poll::Ready(None),
-        }
     }
 }
