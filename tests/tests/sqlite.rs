@@ -58,10 +58,15 @@ impl File {
         self.plain().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect("it is a table")
     }
 
-    /// Waits until nobody has it open: SQLite deletes the log then.
+    /// Waits until nobody has it open: whoever closes it last deletes the log.
     async fn closed(&self) {
         let log = format!("{}-wal", self.0.display());
-        until("the file is closed", async || !fs::exists(&log).expect("the folder can be read")).await;
+        until("the file is closed", async || {
+            // Where two close it at the same time, neither is the last; this one is, once they have.
+            self.count("queues");
+            !fs::exists(&log).expect("the folder can be read")
+        })
+        .await;
     }
 }
 
