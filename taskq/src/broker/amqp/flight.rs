@@ -92,13 +92,14 @@ impl<T> Flights<T> {
 
     /// Puts a publication on the wire. Its future is polled once, which is when lapin queues the frames: in this
     /// order, and without waiting for the socket.
-    pub(super) fn launch(&mut self, cargo: T, mut confirm: Confirm) {
-        let state = match confirm.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Pending => State::Waiting(confirm),
-            Poll::Ready(outcome) => self.outcome(outcome),
-        };
+    ///
+    /// It is entered before it is polled. On a busy machine the answer may be there before the first poll is over, and
+    /// with it the publication's own message that came back, which has to find it here.
+    pub(super) fn launch(&mut self, cargo: T, confirm: Confirm) {
+        let state = State::Waiting(confirm);
         self.aloft.push_back(Flight { number: self.next, cargo, state, returned: false, due: false });
         self.next += 1;
+        self.look_at(self.aloft.len() - 1, &mut Context::from_waker(Waker::noop()));
     }
 
     /// Ready once the oldest is confirmed, or lost.
