@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use taskq::broker::DEAD_QUEUE;
 use taskq::client::DeadLetter;
 use taskq::codec::{self, Body as MessageBody};
 use taskq::message::{Envelope, Failure, Record, State};
@@ -256,7 +255,7 @@ fn dead(services: &Services, envelope: &Envelope, queue: &str, reason: Reason, f
     let letter = DeadLetter::new(reason.as_str(), queue, &envelope.task, failure, attempts, services.now());
     let mut message = codec::encode(envelope.clone());
     letter.stamp(&mut message.headers);
-    Follow { queue: DEAD_QUEUE.into(), message, delay: None }
+    Follow { queue: Arc::clone(&services.dead_queue), message, delay: None }
 }
 
 /// A terminal end without a run: expired, unknown.
