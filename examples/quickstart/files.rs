@@ -3,6 +3,11 @@
 use std::error::Error;
 use std::path::Path;
 
+/// The embedded store itself, with its companions: it changes while it is looked at.
+fn is_the_store(name: &str) -> bool {
+    name.starts_with("taskq.db")
+}
+
 /// Folders that hold nothing anybody wrote: build output and hidden ones.
 fn is_left_out(name: &str) -> bool {
     name == "target" || name.starts_with('.')
@@ -17,10 +22,11 @@ pub(crate) fn below(folder: &Path) -> Result<Vec<String>, Box<dyn Error>> {
             std::fs::read_dir(&folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
         for entry in entries {
             let entry = entry?;
-            let kind = entry.file_type()?;
-            if kind.is_dir() && !is_left_out(&entry.file_name().to_string_lossy()) {
+            let (kind, name) = (entry.file_type()?, entry.file_name());
+            let name = name.to_string_lossy();
+            if kind.is_dir() && !is_left_out(&name) {
                 folders.push(entry.path());
-            } else if kind.is_file() {
+            } else if kind.is_file() && !is_the_store(&name) {
                 // A path that is not UTF-8 travels mended, and its task fails, by name: nothing is passed over in silence.
                 files.push(entry.path().to_string_lossy().into_owned());
             }

@@ -4,8 +4,8 @@
 //! $ cargo run --bin quickstart [-- PATH] [--json]
 //! ```
 //!
-//! With `TASKQ_BROKER_URL` and `TASKQ_RESULT_URL` it runs there, with the worker in a process of its own. With nothing
-//! configured everything happens in this process.
+//! The worker is a process of its own. With nothing configured both use the file `taskq.db` in the working directory;
+//! with `TASKQ_BROKER_URL` and `TASKQ_RESULT_URL` they use those servers.
 
 mod files;
 mod report;
@@ -20,7 +20,6 @@ use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use report::{Report, examine};
 use taskq::{Client, Handle, TaskId};
-use taskq_worker::{Worker, WorkerControl};
 
 /// Set in the environment of the worker's process: the same program, as a worker.
 const WORKER_VARIABLE: &str = "TASKQ_QUICKSTART_WORKER";
@@ -85,7 +84,7 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let client = Client::from_env().await?.install();
     // A queue of its own: whatever else is on the broker is none of our business.
     let queue = format!("quickstart-{}", TaskId::new());
-    let worker = RunningWorker::start(&client, &queue).await?;
+    let worker = RunningWorker::start(&queue)?;
     let run = examine_all(&client, &queue, paths, arguments.json).await;
     worker.stop().await?;
     client.close().await;
@@ -132,43 +131,25 @@ async fn wait_for(handle: Handle<Report>, path: String) -> Result<(String, Resul
     Ok((path, outcome, retries))
 }
 
-/// The worker: a process of its own, or in this one if nothing is configured.
-enum RunningWorker {
-    Process(Child),
-    Here(WorkerControl, tokio::task::JoinHandle<Result<taskq_worker::WorkerSummary, taskq_worker::WorkerError>>),
-}
+/// The worker: this program once more, in a process of its own.
+struct RunningWorker(Child);
 
 impl RunningWorker {
-    async fn start(client: &Client, queue: &str) -> Result<Self, Box<dyn Error>> {
-        if client.settings().is_embedded() {
-            let worker = Worker::builder(client.clone()).queues([queue]).build().await?;
-            let control = worker.control();
-            return Ok(Self::Here(control, tokio::spawn(worker.run())));
-        }
+    fn start(queue: &str) -> Result<Self, Box<dyn Error>> {
         let process = Command::new(std::env::current_exe()?)
             .args(["worker", "--queues", queue, "--loglevel", "warn"])
             .env(WORKER_VARIABLE, "1")
             .stdout(Stdio::null())
             .spawn()?;
-        Ok(Self::Process(process))
+        Ok(Self(process))
     }
 
     async fn stop(self) -> Result<(), Box<dyn Error>> {
-        match self {
-            Self::Here(control, worker) => {
-                control.drain();
-                worker.await??;
-            }
-            Self::Process(mut process) => {
-                // `kill` without a signal's name asks it to finish, as a service manager does.
-                Command::new("kill").arg(process.id().to_string()).status()?;
-                let status = tokio::task::spawn_blocking(move || process.wait()).await??;
-                if !status.success() {
-                    return Err(format!("the worker ended with {status}").into());
-                }
-            }
-        }
-        Ok(())
+        let Self(mut process) = self;
+        // `kill` without a signal's name asks it to finish, as a service manager does.
+        Command::new("kill").arg(process.id().to_string()).status()?;
+        let status = tokio::task::spawn_blocking(move || process.wait()).await??;
+        if status.success() { Ok(()) } else { Err(format!("the worker ended with {status}").into()) }
     }
 }
 

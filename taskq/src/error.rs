@@ -28,7 +28,9 @@ pub enum Error {
     #[error(transparent)]
     Backend(#[from] BackendError),
     /// Results, progress and unique keys need a place.
-    #[error("no result backend is configured; set TASKQ_RESULT_URL=redis://host:6379/0, or `result_url` in taskq.toml")]
+    #[error(
+        "no result backend is configured; set TASKQ_RESULT_URL, for example to redis://host:6379/0, or `result_url` in taskq.toml"
+    )]
     NoResultBackend,
     /// The call was made wrongly.
     #[error("the call of {task} cannot be sent: {mistake}")]

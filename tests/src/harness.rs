@@ -18,6 +18,7 @@
 mod app;
 mod audit;
 mod bench;
+mod folder;
 mod ledger;
 mod own;
 mod process;
@@ -27,6 +28,7 @@ mod wait;
 pub use app::{App, Finished};
 pub use audit::{Audit, Expected, Fault};
 pub use bench::Bench;
+pub use folder::Folder;
 pub use ledger::{Entry, Ledger};
 pub use own::{OwnServers, Server};
 pub use process::Process;

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::{Value, json};
-use taskq_tests::harness::{App, Finished, Ledger, Process, Servers, Vhost, unique, wait_until};
+use taskq_tests::harness::{App, Finished, Folder, Ledger, Process, Servers, Vhost, unique, wait_until};
 
 /// Nothing is said twice, and nothing in more lines than fit at the bottom of a terminal.
 const LINES_MAX: usize = 2;
@@ -128,20 +128,65 @@ fn a_result_that_does_not_come_is_no_hang() {
 }
 
 #[test]
-fn with_nothing_configured_the_mend_is_named() {
-    for arguments in [
-        &["call", "shop.add", "2", "3"][..],
-        &["worker"],
-        &["status", "7"],
-        &["watch", "7"],
-        &["queues", "list"],
-        &["dead", "list"],
-    ] {
-        let finished = shop().run(arguments);
-        assert!(finished.stderr.contains("TASKQ_RESULT_URL"), "{finished}");
-        assert_refused(finished, 3, "TASKQ_BROKER_URL");
+fn with_nothing_configured_a_file_is_used_and_the_way_to_servers_is_named() {
+    let here = Folder::new("cli-embedded");
+    let shop = shop().folder(&here);
+    let mut worker = shop.start(&["worker"]);
+    assert_eq!(worker.wait_until_ready()["queues"], json!(["default", "shop.letters"]), "also those that tasks name");
+    let called = shop.run(&["call", "shop.add", "2", "3", "--wait=60s"]).expect_exit(0);
+    assert_eq!(called.json()["value"], 5);
+    for word in ["nothing is configured", "taskq.db", "TASKQ_BROKER_URL", "TASKQ_RESULT_URL"] {
+        assert!(called.stderr.contains(word), "{word}\n{called}");
     }
-    shop().run(&["check"]).expect_exit(0);
+    assert_eq!(called.stderr.lines().count(), 1, "{called}");
+    shop.run(&["check"]).expect_exit(0);
+    worker.signal("TERM");
+    worker.finish().expect_exit(0);
+}
+
+#[test]
+fn a_broker_inside_a_process_is_of_no_use_to_a_command() {
+    let shop = shop().env("TASKQ_BROKER_URL", "memory:");
+    for arguments in [&["call", "shop.add", "2", "3"][..], &["worker"], &["status", "7"], &["dead", "list"]] {
+        let finished = shop.run(arguments);
+        assert!(finished.stderr.contains("TASKQ_BROKER_URL=sqlite:taskq.db"), "{finished}");
+        assert_refused(finished, 3, "TASKQ_RESULT_URL");
+    }
+    shop.run(&["check"]).expect_exit(0);
+}
+
+#[test]
+fn a_new_build_takes_over_from_a_developers_worker() {
+    let here = Folder::new("cli-dev");
+    let program = here.path().join("app");
+    let build = || {
+        // As a linker and cargo do it: another file under the same name.
+        let built = here.path().join("app.new");
+        std::fs::copy(env!("CARGO_BIN_EXE_shop"), &built).expect("it can be copied");
+        std::fs::rename(&built, &program).expect("it can be renamed");
+    };
+    build();
+    let app = App::new(&program).folder(&here);
+    let mut worker = app.start(&["dev"]);
+    let first = worker.wait_until_ready();
+    // One is under way while the new build comes: the old one finishes it, and it runs once.
+    let ledger = Ledger::new();
+    let slow = app.run(&["call", "shop.ledger", ledger.path(), "slow", "1500"]).expect_exit(0);
+    build();
+    let events = |process: &Process, event: &str| -> Vec<Value> {
+        let lines = process.stdout();
+        let lines = lines.lines().filter_map(|line| serde_json::from_str(line).ok());
+        lines.filter(|line: &Value| line["event"] == event).collect()
+    };
+    let second = worker.wait_for("the new build is ready", |worker| events(worker, "ready").get(1).cloned());
+    assert_eq!(events(&worker, "ended").len(), 1, "the old one was done before");
+    assert_eq!(first["pid"], second["pid"], "it took over in the same process");
+    let id = slow.json()["id"].as_str().expect("it is text").to_owned();
+    app.run(&["result", &id, "--wait=60s"]).expect_exit(0);
+    assert_eq!(ledger.entries().len(), 1);
+    assert_eq!(app.run(&["call", "shop.add", "2", "3", "--wait=60s"]).expect_exit(0).json()["value"], 5);
+    worker.signal("INT");
+    worker.finish().expect_exit(0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use taskq::{Client, Error, Handle, State, task};
+use taskq_tests::harness::Folder;
 use taskq_worker::Worker;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -14,12 +15,15 @@ async fn double(x: i64) -> i64 {
 
 /// A worker beside `client`, until the process ends.
 async fn work_for(client: &Client) {
-    let worker = Worker::builder(client.clone()).build().await.expect("the memory broker is always there");
+    let worker = Worker::builder(client.clone()).build().await.expect("the embedded broker is there");
     tokio::spawn(worker.run());
 }
 
 #[tokio::test]
 async fn it_is_connected_on_first_use_and_can_be_replaced() {
+    // The embedded file is made in the working directory.
+    let here = Folder::new("default-client");
+    std::env::set_current_dir(&here).expect("it is there");
     // Calls that race connect once.
     let (one, other) = tokio::join!(double(1), double(2));
     let (one, other) = (one.expect("nothing is configured"), other.expect("so it is embedded"));
@@ -30,6 +34,7 @@ async fn it_is_connected_on_first_use_and_can_be_replaced() {
     assert_eq!(double(3).get().await.expect("enqueued and waited for"), 6);
     let attached = Handle::<i64>::attach(one.id().clone());
     assert_eq!(attached.get_timeout(PATIENCE).await.expect("by id"), 2);
+    assert!(here.path().join("taskq.db").exists(), "what it was embedded in");
 
     // An installed client takes its place, for calls and for handles that name none.
     let url = "memory:installed";

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
-use taskq_tests::harness::{App, Finished, Servers, unique};
+use taskq_tests::harness::{App, Finished, Folder, Servers, unique};
 
 /// The program. Cargo gives a test only the programs of its own package.
 fn quickstart() -> App {
@@ -118,8 +118,9 @@ fn assert_right(finished: Finished, files: &Files) {
 
 #[test]
 fn with_nothing_configured_it_is_right() {
-    let files = Files::make();
-    assert_right(quickstart().run(&[files.path(), "--json"]), &files);
+    let (files, here) = (Files::make(), Folder::new("quickstart"));
+    assert_right(quickstart().folder(&here).run(&[files.path(), "--json"]), &files);
+    assert!(here.path().join("taskq.db").exists(), "it was on the embedded file");
 }
 
 #[test]
@@ -131,8 +132,8 @@ fn on_rabbitmq_and_redis_it_is_right() {
 
 #[test]
 fn people_get_a_table_with_the_largest_files_and_the_totals() {
-    let files = Files::make();
-    let finished = quickstart().run(&[files.path()]).expect_exit(0);
+    let (files, here) = (Files::make(), Folder::new("quickstart"));
+    let finished = quickstart().folder(&here).run(&[files.path()]).expect_exit(0);
     let lines: Vec<_> = finished.stdout.lines().collect();
     let mut expected: Vec<_> = files.findings().into_iter().collect();
     let bytes = |finding: &Value| finding["bytes"].as_u64().expect("a number");

@@ -90,10 +90,9 @@ async fn ask_broker(settings: &Settings) -> Result<Server, Failure> {
     broker.close().await;
     let mut facts = vec![format!("{} {}", info.product, info.version)];
     facts.extend(info.capabilities);
-    if settings.is_embedded() {
+    if settings.is_in_process() {
         facts.push(
-            "it lives in one process only; for more set TASKQ_BROKER_URL=amqp://user:password@host:5672/vhost"
-                .to_owned(),
+            "it lives in one process only; for several set TASKQ_BROKER_URL=sqlite:taskq.db, or a server's".to_owned(),
         );
     }
     Ok(Server { facts, round_trip_ms: Some(milliseconds(round_trip)), ..Server::default() })

@@ -42,14 +42,15 @@ pub(super) fn become_program(program: &OsStr, arguments: &[OsString]) -> Failure
     Failure::new(Exit::Usage, format!("-A {}: {why}", path.display()))
 }
 
+/// Becomes `command`. Where the system cannot do that, it is started, waited for, and its exit code is ours.
 #[cfg(unix)]
-fn exec(command: &mut Command) -> io::Error {
+pub(super) fn exec(command: &mut Command) -> io::Error {
     use std::os::unix::process::CommandExt;
     command.exec()
 }
 
 #[cfg(not(unix))]
-fn exec(command: &mut Command) -> io::Error {
+pub(super) fn exec(command: &mut Command) -> io::Error {
     match command.status() {
         Ok(status) => std::process::exit(status.code().unwrap_or(1)),
         Err(error) => error,

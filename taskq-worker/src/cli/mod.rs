@@ -10,12 +10,14 @@ mod check;
 mod confirm;
 mod dead;
 mod delegate;
+mod dev;
 mod exit;
 mod failure;
 mod figures;
 mod outcome;
 mod output;
 mod queues;
+mod reload;
 mod result;
 mod session;
 mod signals;
@@ -56,6 +58,7 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     Worker(worker::Worker),
+    Dev(dev::Dev),
     Call(call::Call),
     Status(status::Status),
     Result(result::Result),
@@ -95,13 +98,14 @@ pub fn main() -> ExitCode {
 }
 
 impl Command {
-    fn run(&self, session: &Session) -> Result<Exit, Failure> {
-        if let Self::Worker(worker) = self {
-            return worker.run(session);
+    fn run(self, session: &Session) -> Result<Exit, Failure> {
+        // These two say themselves how they log.
+        if !matches!(self, Self::Worker(_) | Self::Dev(_)) {
+            telemetry::init(Level::WARN, Format::Text).map_err(|why| Failure::new(Exit::Config, why))?;
         }
-        telemetry::init(Level::WARN, Format::Text).map_err(|why| Failure::new(Exit::Config, why))?;
         match self {
             Self::Worker(worker) => worker.run(session),
+            Self::Dev(dev) => dev.run(session),
             Self::Tasks(tasks) => tasks.run(session),
             Self::Bench(bench) => bench.run(session),
             Self::Call(call) => block_on(call.run(session)),
@@ -156,6 +160,8 @@ mod tests {
     fn common_lines_are_understood() {
         for line in [
             "app worker -c 4 -Q default,mail -n w1 --grace 10s -l debug --log-format json --blocking-threads 8",
+            "app worker --watch",
+            "app dev -l debug -Q mail",
             "app call shop.add 2 -3 --wait",
             "app call shop.add --wait 30s -- 2 3",
             "app --json call shop.add --kwargs {} --queue low --countdown 10s --expires 1h --priority 7 --id x",

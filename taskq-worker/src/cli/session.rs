@@ -1,6 +1,6 @@
 //! What every command takes: where to connect to, and for whom it answers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use taskq::Client;
@@ -50,17 +50,32 @@ impl Session {
         Ok(settings)
     }
 
-    /// A client that reaches other processes. An error where it could not, since nothing but a broker outside of this
-    /// process can.
+    /// A client that reaches other processes. An error where it could not, since a broker inside of this process is
+    /// of no use to a command. Where nobody named a broker, a line on stderr says which file is used instead.
     pub(super) async fn client(&self) -> Result<Client, Failure> {
         let settings = self.settings()?;
-        if settings.is_embedded() {
+        if settings.is_in_process() {
             return Err(Failure::new(
                 Exit::Config,
-                "the embedded broker lives in one process only, and nothing else is configured; set \
+                "`memory:` is a broker inside of one process, which no other process reaches; use a file, \
+                 TASKQ_BROKER_URL=sqlite:taskq.db, or a server, \
                  TASKQ_BROKER_URL=amqp://user:password@host:5672/vhost and TASKQ_RESULT_URL=redis://host:6379/0",
             ));
         }
+        if settings.is_default_broker() {
+            say_default(settings.broker_url());
+        }
         Ok(Client::builder().settings(settings).build().await?)
     }
+}
+
+/// That a file is used since nobody named a broker, which one it is, and how to use a server.
+fn say_default(url: &str) {
+    let path = Path::new(url.trim_start_matches("sqlite:"));
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    eprintln!(
+        "nothing is configured, so this uses the file {}; for RabbitMQ and Redis set \
+         TASKQ_BROKER_URL=amqp://user:password@host:5672/vhost and TASKQ_RESULT_URL=redis://host:6379/0",
+        path.display()
+    );
 }

@@ -34,6 +34,11 @@ impl Stops {
         Ok(Self(asked))
     }
 
+    /// Whether the worker has been asked at all.
+    pub(super) fn have_been_asked(&self) -> bool {
+        *self.0.borrow() > 0
+    }
+
     /// Waits until the worker has been asked `times` times.
     pub(super) async fn asked(&mut self, times: u32) {
         if self.0.wait_for(|asked| *asked >= times).await.is_err() {

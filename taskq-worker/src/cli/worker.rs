@@ -12,10 +12,11 @@ use tokio::runtime::Runtime;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::Output;
+use super::reload::Executable;
 use super::session::Session;
 use super::signals::Stops;
 use super::values;
-use crate::engine::{self, WorkerSummary};
+use crate::engine::{self, WorkerControl, WorkerSummary};
 use crate::telemetry::{self, Format, Level};
 
 /// Run this program's tasks, until it is told to stop
@@ -32,7 +33,7 @@ pub(super) struct Worker {
     /// How many tasks run at once [default: the number of processors]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: Option<u16>,
-    /// The queues it takes tasks from, separated by commas [default: the default queue]
+    /// The queues it takes tasks from, separated by commas [default: the default queue and those its tasks name]
     #[arg(short = 'Q', long, value_name = "NAMES", value_delimiter = ',')]
     queues: Vec<String>,
     /// Its node name, NAME or NAME@HOST; no two workers should share one [default: taskq@HOST]
@@ -50,6 +51,9 @@ pub(super) struct Worker {
     /// How the log is written: text or json
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: Format,
+    /// Start anew when this program is built anew: what runs is finished, then the new build takes over
+    #[arg(long)]
+    watch: bool,
 }
 
 /// What a worker is, said when it begins to consume.
@@ -86,7 +90,20 @@ async fn tell_about_servers(client: &Client, broker: &BrokerInfo) -> Result<(), 
     Ok(())
 }
 
+/// How a worker's work ended.
+enum Ending {
+    /// It was told to, or could not go on.
+    For(Exit),
+    /// There is a new build.
+    NewBuild(Executable),
+}
+
 impl Worker {
+    /// The same with `--watch`.
+    pub(super) fn watching(self) -> Self {
+        Self { watch: true, ..self }
+    }
+
     pub(super) fn run(&self, session: &Session) -> Result<Exit, Failure> {
         telemetry::init(self.loglevel, self.log_format).map_err(|why| Failure::new(Exit::Config, why))?;
         // Before anything is connected: without tasks there is nothing to connect for.
@@ -95,26 +112,28 @@ impl Worker {
         let outcome = runtime.block_on(self.work(session, registry));
         // Plain functions that do not end are not waited for: their messages have been given back.
         runtime.shutdown_background();
-        outcome
+        match outcome? {
+            Ending::For(exit) => Ok(exit),
+            Ending::NewBuild(executable) => Err(executable.take_over()),
+        }
     }
 
-    async fn work(&self, session: &Session, registry: Registry) -> Result<Exit, Failure> {
-        let mut stops = Stops::listen().map_err(|error| cannot_start(&error))?;
+    async fn work(&self, session: &Session, registry: Registry) -> Result<Ending, Failure> {
+        let watched = if self.watch { Some(Executable::of_this_process()?) } else { None };
+        let stops = Stops::listen().map_err(|error| cannot_start(&error))?;
         let mut first = stops.clone();
         let starting = async {
             let client = session.client().await?;
             let info = client.broker().info().await?;
             tell_about_servers(&client, &info).await?;
-            let queues = match self.queues.as_slice() {
-                [] => vec![client.settings().default_queue.clone()],
-                queues => queues.to_vec(),
-            };
             let tasks = registry.len();
             let mut builder = engine::Worker::builder(client.clone())
                 .concurrency(self.concurrency())
-                .queues(queues.clone())
                 .grace(self.grace)
                 .registry(registry);
+            if !self.queues.is_empty() {
+                builder = builder.queues(self.queues.clone());
+            }
             if let Some(name) = &self.hostname {
                 builder = builder.name(name);
             }
@@ -123,7 +142,7 @@ impl Worker {
                 event: "ready",
                 node: worker.node(),
                 broker: format!("{} {}", info.product, info.version),
-                queues: &queues,
+                queues: worker.queues(),
                 tasks,
                 concurrency: self.concurrency(),
                 pid: std::process::id(),
@@ -134,27 +153,43 @@ impl Worker {
         let (client, worker) = tokio::select! {
             started = starting => started?,
             // Nothing has been taken yet, so there is nothing to finish.
-            () = first.asked(1) => return Ok(Exit::Ok),
+            () = first.asked(1) => return Ok(Ending::For(Exit::Ok)),
         };
-        let control = worker.control();
-        let steering = taskq::io::spawn(async move {
-            stops.asked(1).await;
-            control.drain();
-            stops.asked(2).await;
-            tracing::warn!("asked again: what still runs is told to stop and given back");
-            control.cancel();
+        let steering = taskq::io::spawn(steer(worker.control(), stops));
+        let (new_build, rebuilt) = (watched.clone(), worker.control());
+        let watching = taskq::io::spawn(async move {
+            let Some(executable) = new_build else { return std::future::pending().await };
+            executable.replaced().await;
+            tracing::info!("there is a new build; it takes over when what runs is finished");
+            rebuilt.drain();
         });
         let node = worker.node().to_owned();
         let summary = worker.run().await?;
         steering.abort();
+        watching.abort();
         client.close().await;
         say_ended(session.output(), &node, summary)?;
-        Ok(if summary.interrupted == 0 { Exit::Ok } else { Exit::Interrupted })
+        let asked_to_stop = first.have_been_asked();
+        Ok(match watched {
+            // Drained, and not by a signal: by a new build.
+            Some(executable) if !asked_to_stop => Ending::NewBuild(executable),
+            _ if summary.interrupted == 0 => Ending::For(Exit::Ok),
+            _ => Ending::For(Exit::Interrupted),
+        })
     }
 
     fn concurrency(&self) -> usize {
         self.concurrency.map_or_else(processors, usize::from)
     }
+}
+
+/// Drains with the first signal, cancels with the second. The third is the listener's own.
+async fn steer(control: WorkerControl, mut stops: Stops) {
+    stops.asked(1).await;
+    control.drain();
+    stops.asked(2).await;
+    tracing::warn!("asked again: what still runs is told to stop and given back");
+    control.cancel();
 }
 
 impl Ready<'_> {

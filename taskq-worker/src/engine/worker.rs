@@ -1,7 +1,7 @@
 //! A worker: built, run, drained.
 
 use std::any::{Any, TypeId};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -34,7 +34,7 @@ const SETTLE_GRACE: Duration = Duration::from_secs(5);
 pub struct WorkerBuilder {
     client: Client,
     concurrency: usize,
-    queues: Vec<String>,
+    queues: Option<Vec<String>>,
     name: Option<String>,
     grace: Duration,
     state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
@@ -51,6 +51,7 @@ pub struct WorkerBuilder {
 /// ```
 pub struct Worker {
     services: Arc<Services>,
+    queues: Vec<String>,
     consumption: Consumption,
     slots: Arc<Semaphore>,
     prefetch: Prefetch,
@@ -115,7 +116,7 @@ impl Worker {
     pub fn builder(client: Client) -> WorkerBuilder {
         let concurrency = std::thread::available_parallelism().map_or(4, usize::from);
         WorkerBuilder {
-            queues: vec![client.settings().default_queue.clone()],
+            queues: None,
             client,
             concurrency,
             name: None,
@@ -135,9 +136,14 @@ impl Worker {
         &self.services.node
     }
 
+    /// The queues it takes messages from.
+    pub fn queues(&self) -> &[String] {
+        &self.queues
+    }
+
     /// Works until it is told to [drain](WorkerControl::drain), and says what it did.
     pub async fn run(self) -> Result<WorkerSummary, WorkerError> {
-        let Self { services, consumption, slots, prefetch, settling, grace, phase } = self;
+        let Self { services, consumption, slots, prefetch, settling, grace, phase, queues: _ } = self;
         let Consumption { deliveries, control } = consumption;
         let pulse = tokio::spawn(pulse::beat(Arc::clone(&services), prefetch, Arc::clone(&control)));
         let dispatcher = Dispatcher { services: Arc::clone(&services), deliveries, slots };
@@ -247,9 +253,9 @@ impl WorkerBuilder {
         self
     }
 
-    /// The queues it takes messages from. Default: the client's default queue.
+    /// The queues it takes messages from. Default: the client's default queue, and those that its tasks name.
     pub fn queues<Q: Into<String>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
-        self.queues = queues.into_iter().map(Into::into).collect();
+        self.queues = Some(queues.into_iter().map(Into::into).collect());
         self
     }
 
@@ -282,6 +288,7 @@ impl WorkerBuilder {
         panics::note_places();
         let Self { client, concurrency, queues, name, grace, mut state, registry } = self;
         let registry = registry.map_or_else(Registry::collect, Ok)?.not_empty()?;
+        let queues = queues.unwrap_or_else(|| queues_of(&registry, &client.settings().default_queue));
         if queues.is_empty() {
             return Err(WorkerError::NoQueues);
         }
@@ -311,6 +318,7 @@ impl WorkerBuilder {
         let settling = taskq::io::spawn(settle::settle_all(Arc::clone(&services), settlements));
         Ok(Worker {
             services,
+            queues,
             consumption,
             slots: Arc::new(Semaphore::new(concurrency)),
             prefetch,
@@ -324,6 +332,13 @@ impl WorkerBuilder {
     pub async fn run(self) -> Result<WorkerSummary, WorkerError> {
         self.build().await?.run().await
     }
+}
+
+/// The default queue and the queues that tasks name: where calls of these tasks go when they say nothing else.
+fn queues_of(registry: &Registry, default: &str) -> Vec<String> {
+    let named: BTreeSet<&str> = registry.iter().filter_map(|task| task.options.queue).collect();
+    let others = named.into_iter().filter(|queue| *queue != default);
+    std::iter::once(default).chain(others).map(str::to_owned).collect()
 }
 
 /// `name@host`, Celery's form.

@@ -42,7 +42,9 @@ pub async fn connect(url: &str, options: BrokerOptions) -> Result<Arc<dyn Broker
         #[cfg(not(feature = "sqlite"))]
         "sqlite" => Err(BrokerError::Url {
             url: url.to_owned(),
-            why: "this program was built without the feature `sqlite` of taskq".to_owned(),
+            why: "this program was built without the feature `sqlite` of taskq; add it, or set TASKQ_BROKER_URL to a \
+                  server's"
+                .to_owned(),
         }),
         #[cfg(not(feature = "amqp"))]
         "amqp" | "amqps" => Err(BrokerError::Url {

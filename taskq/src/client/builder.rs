@@ -26,12 +26,13 @@ impl ClientBuilder {
         Self::default()
     }
 
-    /// The broker's URL, for example `amqp://user:password@host:5672/vhost` or `memory:`.
+    /// The broker's URL, for example `amqp://user:password@host:5672/vhost`, `sqlite:taskq.db` or `memory:`.
     pub fn broker(self, url: impl Into<String>) -> Self {
         self.set("broker_url", url)
     }
 
-    /// The result backend's URL, for example `redis://:password@host:6379/0` or `memory:`.
+    /// The result backend's URL, for example `redis://:password@host:6379/0`. An embedded broker keeps the results too
+    /// unless this says otherwise; `none` keeps none.
     pub fn results(self, url: impl Into<String>) -> Self {
         self.set("result_url", url)
     }

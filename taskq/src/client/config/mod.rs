@@ -13,8 +13,11 @@ use crate::codec::Serializer;
 /// The name of the file that is looked for upward from the working directory.
 pub const FILE_NAME: &str = "taskq.toml";
 
-/// What everything uses when nothing is configured: a broker and results inside this process.
-const EMBEDDED_URL: &str = "memory:";
+/// The broker when nothing is configured: a file in the working directory, which also holds the results.
+const DEFAULT_URL: &str = "sqlite:taskq.db";
+
+/// What `result_url` is where an embedded broker is to keep no results.
+const NO_RESULTS: &str = "none";
 
 /// The settings of a client. Made by [`Settings::load`]; every value remembers where it came from.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,7 +81,7 @@ pub struct ConfigError {
 /// The keys of single values, with what they take.
 const KEYS: [(&str, &str); 10] = [
     ("broker_url", "a URL"),
-    ("result_url", "a URL"),
+    ("result_url", "a URL, or \"none\""),
     ("default_queue", "a queue's name"),
     ("strict", "true or false"),
     ("publish_timeout", "a length of time such as \"30s\""),
@@ -178,24 +181,29 @@ impl Settings {
         Ok(())
     }
 
-    /// The broker's URL; the embedded broker if none was given.
+    /// The broker's URL. Default `sqlite:taskq.db`, a file in the working directory.
     pub fn broker_url(&self) -> &str {
-        self.broker_url.as_deref().unwrap_or(EMBEDDED_URL)
+        self.broker_url.as_deref().unwrap_or(DEFAULT_URL)
     }
 
-    /// The result backend's URL. If neither this nor a broker was given: the embedded one. If only a broker was given:
-    /// none.
+    /// The result backend's URL. Where none is given, an embedded broker (`sqlite:`, `memory:`) keeps the results too,
+    /// unless the setting says `none`; a broker that is a server keeps none.
     pub fn result_url(&self) -> Option<&str> {
-        match (&self.result_url, &self.broker_url) {
-            (Some(url), _) => Some(url),
-            (None, None) => Some(EMBEDDED_URL),
-            (None, Some(_)) => None,
+        match self.result_url.as_deref() {
+            Some(NO_RESULTS) => None,
+            Some(url) => Some(url),
+            None => Some(self.broker_url()).filter(|url| url.starts_with("sqlite:") || url.starts_with("memory:")),
         }
     }
 
-    /// Whether nothing was configured, so that everything happens inside this process.
-    pub fn is_embedded(&self) -> bool {
-        self.broker_url().starts_with("memory")
+    /// Whether nobody named a broker, so that it is the embedded file.
+    pub fn is_default_broker(&self) -> bool {
+        self.broker_url.is_none()
+    }
+
+    /// Whether the broker lives inside this process (`memory:`), where no other process reaches it.
+    pub fn is_in_process(&self) -> bool {
+        self.broker_url().starts_with("memory:")
     }
 
     /// Every single value as text, with where it came from; passwords are left out.
@@ -318,8 +326,17 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_alone_brings_no_results() {
-        assert_eq!(Settings::default().result_url(), Some(EMBEDDED_URL));
-        assert_eq!(from_toml("broker_url = \"amqp://h\"").expect("known").result_url(), None);
+    fn an_embedded_broker_keeps_the_results_too() {
+        for (text, broker, results) in [
+            ("", DEFAULT_URL, Some(DEFAULT_URL)),
+            ("broker_url = \"sqlite:jobs.db\"", "sqlite:jobs.db", Some("sqlite:jobs.db")),
+            ("broker_url = \"memory:x\"", "memory:x", Some("memory:x")),
+            ("broker_url = \"memory:x\"\nresult_url = \"none\"", "memory:x", None),
+            ("result_url = \"redis://h\"", DEFAULT_URL, Some("redis://h")),
+            ("broker_url = \"amqp://h\"", "amqp://h", None),
+        ] {
+            let settings = from_toml(text).expect("every key is known");
+            assert_eq!((settings.broker_url(), settings.result_url()), (broker, results), "{text}");
+        }
     }
 }

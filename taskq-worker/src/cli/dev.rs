@@ -1,0 +1,29 @@
+//! `dev`: what a developer needs, in one terminal.
+
+use clap::Args;
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::session::Session;
+use super::worker::Worker;
+
+/// Run this program's tasks while you write them: a worker that starts anew with each build
+///
+/// With nothing configured it uses the file taskq.db in the working directory, which the program's other processes
+/// started there use too. `cargo build` in another terminal is enough: what runs is finished first, then the new build
+/// takes over.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  my-app dev
+  taskq -A target/debug/my-app dev -l debug")]
+pub(super) struct Dev {
+    #[command(flatten)]
+    worker: Worker,
+}
+
+impl Dev {
+    pub(super) fn run(self, session: &Session) -> Result<Exit, Failure> {
+        self.worker.watching().run(session)
+    }
+}

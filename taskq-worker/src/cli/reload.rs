@@ -1,0 +1,107 @@
+//! `--watch`: a new build of this program takes the place of the running one.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use super::delegate::exec;
+use super::exit::Exit;
+use super::failure::Failure;
+
+/// How often the file is looked at. It has to be the same twice before it is taken for finished.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// The file that this process was started from.
+#[derive(Debug, Clone)]
+pub(super) struct Executable {
+    path: PathBuf,
+    /// As it was when this process started.
+    started_from: Option<Stamp>,
+}
+
+/// By what one build is told from the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    modified: SystemTime,
+    length: u64,
+}
+
+impl Executable {
+    /// The file of this process. Asked for at the start: once the file is replaced, the system no longer tells its
+    /// name.
+    pub(super) fn of_this_process() -> Result<Self, Failure> {
+        let path = std::env::current_exe()
+            .map_err(|error| Failure::new(Exit::CannotStart, format!("--watch cannot find this program: {error}")))?;
+        Ok(Self::at(path))
+    }
+
+    fn at(path: PathBuf) -> Self {
+        let started_from = stamp(&path);
+        Self { path, started_from }
+    }
+
+    /// Waits until another build is there, whole.
+    pub(super) async fn replaced(&self) {
+        let mut earlier = None;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = stamp(&self.path);
+            if is_new_build(self.started_from, earlier, now) {
+                return;
+            }
+            earlier = now;
+        }
+    }
+
+    /// Becomes the new build, with the arguments of this process. Returns only if that is not possible.
+    pub(super) fn take_over(&self) -> Failure {
+        let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+        let error = exec(Command::new(&self.path).args(arguments));
+        Failure::new(Exit::CannotStart, format!("the new build {} cannot be started: {error}", self.path.display()))
+    }
+}
+
+/// Whether the file is another than the one this process `started_from`, and finished: there, and as in the look before.
+fn is_new_build(started_from: Option<Stamp>, earlier: Option<Stamp>, now: Option<Stamp>) -> bool {
+    now.is_some() && now != started_from && now == earlier
+}
+
+/// Nothing where there is no file or it cannot be looked at: a build is under way.
+fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some(Stamp { modified: metadata.modified().ok()?, length: metadata.len() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_build_is_taken_once_it_is_whole() {
+        let build = |length| Some(Stamp { modified: SystemTime::UNIX_EPOCH, length });
+        let (old, half, new) = (build(1), build(2), build(3));
+        for (earlier, now, is_new) in [
+            (old, old, false),
+            (old, None, false),
+            (None, None, false),
+            (None, half, false),
+            (half, new, false),
+            (new, new, true),
+            (old, new, false),
+        ] {
+            assert_eq!(is_new_build(old, earlier, now), is_new, "{earlier:?} {now:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_written_anew_is_another() {
+        let path = std::env::temp_dir().join(format!("taskq-reload-{}", taskq::TaskId::new()));
+        assert_eq!(stamp(&path), None);
+        std::fs::write(&path, "one").expect("the temporary folder can be written");
+        let one = stamp(&path);
+        std::fs::write(&path, "another").expect("it can be written");
+        assert_ne!(stamp(&path), one);
+        std::fs::remove_file(&path).expect("it is there");
+    }
+}
