@@ -51,7 +51,8 @@ impl Session {
     }
 
     /// A client that reaches other processes. An error where it could not, since a broker inside of this process is
-    /// of no use to a command. Where nobody named a broker, a line on stderr says which file is used instead.
+    /// of no use to a command. Where nobody named a broker and the embedded file is not there yet, a line on stderr says
+    /// that it is made, and where: a worker elsewhere does not see it.
     pub(super) async fn client(&self) -> Result<Client, Failure> {
         let settings = self.settings()?;
         if settings.is_in_process() {
@@ -62,20 +63,35 @@ impl Session {
                  TASKQ_BROKER_URL=amqp://user:password@host:5672/vhost and TASKQ_RESULT_URL=redis://host:6379/0",
             ));
         }
-        if settings.is_default_broker() {
-            say_default(settings.broker_url());
+        if let Some(file) = embedded_file(&settings)
+            && !file.exists()
+        {
+            say_embedded(&file, "making");
         }
         Ok(Client::builder().settings(settings).build().await?)
     }
+
+    /// Says which file is used, if nobody named a broker.
+    pub(super) fn say_where(&self) -> Result<(), Failure> {
+        if let Some(file) = embedded_file(&self.settings()?)
+            && file.exists()
+        {
+            say_embedded(&file, "using");
+        }
+        Ok(())
+    }
 }
 
-/// That a file is used since nobody named a broker, which one it is, and how to use a server.
-fn say_default(url: &str) {
-    let path = Path::new(url.trim_start_matches("sqlite:"));
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+/// The file that is the broker because nobody named one.
+fn embedded_file(settings: &Settings) -> Option<PathBuf> {
+    let path = Path::new(settings.broker_url().strip_prefix("sqlite:")?);
+    settings.is_default_broker().then(|| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
+}
+
+fn say_embedded(file: &Path, verb: &str) {
     eprintln!(
-        "nothing is configured, so this uses the file {}; for RabbitMQ and Redis set \
+        "{verb} {}, since nothing is configured; for RabbitMQ and Redis set \
          TASKQ_BROKER_URL=amqp://user:password@host:5672/vhost and TASKQ_RESULT_URL=redis://host:6379/0",
-        path.display()
+        file.display()
     );
 }

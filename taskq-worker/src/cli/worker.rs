@@ -108,6 +108,7 @@ impl Worker {
         telemetry::init(self.loglevel, self.log_format).map_err(|why| Failure::new(Exit::Config, why))?;
         // Before anything is connected: without tasks there is nothing to connect for.
         let registry = Registry::collect()?.not_empty()?;
+        session.say_where()?;
         let runtime = runtime(self.blocking_threads)?;
         let outcome = runtime.block_on(self.work(session, registry));
         // Plain functions that do not end are not waited for: their messages have been given back.

@@ -55,7 +55,7 @@ pub trait ResultBackend: Send + Sync + std::fmt::Debug {
     /// Deletes the records of these tasks.
     fn forget<'a>(&'a self, ids: &'a [TaskId]) -> BoxFuture<'a, Result<(), BackendError>>;
 
-    /// Product, version, and anything about its configuration that a person should know, one line each.
+    /// Product and version in one line; then a line for everything about its configuration that a person should mend.
     fn info(&self) -> BoxFuture<'_, Result<Vec<String>, BackendError>>;
 }
 

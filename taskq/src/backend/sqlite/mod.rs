@@ -123,11 +123,8 @@ impl ResultBackend for SqliteBackend {
     }
 
     fn info(&self) -> BoxFuture<'_, Result<Vec<String>, BackendError>> {
-        let lines = vec![
-            format!("SQLite {}", rusqlite::version()),
-            format!("the file {}, for the processes of this machine", self.database.path().display()),
-        ];
-        async move { Ok(lines) }.boxed()
+        let line = format!("SQLite {} in the file {}", rusqlite::version(), self.database.path().display());
+        async move { Ok(vec![line]) }.boxed()
     }
 }
 
