@@ -32,6 +32,7 @@
 //! Workers and the command line are in the crate `taskq-worker`. Rooms for adapters and the curious:
 //! [`broker`] and [`backend`] are the ports, [`codec`] is the wire, [`message`] the data.
 
+pub mod attempt;
 pub mod backend;
 pub mod broker;
 pub mod canvas;

@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 10] = [
     &["message"],
     &["task"],
     &["codec", "sqlite"],
-    &["canvas"],
+    &["canvas", "attempt"],
     &["broker", "backend"],
     &["error"],
     &["client"],

@@ -1,16 +1,13 @@
 //! Running a task's body: its end, however it comes.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 
-use futures_util::FutureExt;
 use taskq::Context;
+use taskq::attempt::{self, Caught, Outcome, Stop};
 use taskq::task::{Body, TaskResult};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::inflight::{Run, Stop};
-use super::panics;
-use super::verdict::Outcome;
+use super::inflight::Run;
 
 /// An end, and the slot the body ran in; `None` if a plain function was stopped and is still running in it.
 pub(super) type Ended = (Outcome, Option<OwnedSemaphorePermit>);
@@ -26,16 +23,9 @@ pub(super) async fn run(body: Body, context: Context, run: &Run, slot: OwnedSema
 
 async fn run_async(future: impl Future<Output = TaskResult>, run: &Run) -> Outcome {
     // Dropping the future is how an async task is stopped: it ends at the await it is at.
-    let caught = AssertUnwindSafe(future).catch_unwind();
     tokio::select! {
         biased;
-        ended = caught => match ended {
-            Ok(result) => ended_by_itself(result, run),
-            Err(payload) => {
-                let (failure, place) = panics::failure(&*payload);
-                Outcome::Panicked(failure, place)
-            }
-        },
+        ended = attempt::catch(future) => ended_by_itself(ended, run),
         why = run.stopped() => stopped(why, run),
     }
 }
@@ -45,15 +35,11 @@ async fn run_blocking(
     run: &Run,
     slot: OwnedSemaphorePermit,
 ) -> Ended {
-    let thread = tokio::task::spawn_blocking(move || {
-        let ended = std::panic::catch_unwind(AssertUnwindSafe(function)).map_err(|payload| panics::failure(&*payload));
-        (ended, slot)
-    });
+    let thread = tokio::task::spawn_blocking(move || (attempt::catch_sync(function), slot));
     tokio::select! {
         biased;
         ended = thread => match ended {
-            Ok((Ok(result), slot)) => (ended_by_itself(result, run), Some(slot)),
-            Ok((Err((failure, place)), slot)) => (Outcome::Panicked(failure, place), Some(slot)),
+            Ok((ended, slot)) => (ended_by_itself(ended, run), Some(slot)),
             // The runtime is going down, and the function was never called.
             Err(_) => (Outcome::Stopped(Stop::Interrupted, None), None),
         },
@@ -61,14 +47,10 @@ async fn run_blocking(
     }
 }
 
-fn ended_by_itself(result: TaskResult, run: &Run) -> Outcome {
-    match result {
-        Ok(value) => Outcome::Done(value),
-        Err(error) if run.soft_limit_hit.load(Ordering::Acquire) => Outcome::SoftLimit(error),
-        Err(error) => Outcome::Failed(error),
-    }
+fn ended_by_itself(ended: Caught, run: &Run) -> Outcome {
+    Outcome::of(ended, run.soft_limit_hit.load(Ordering::Acquire))
 }
 
 fn stopped(why: Stop, run: &Run) -> Outcome {
-    Outcome::Stopped(why, run.hard_limit)
+    Outcome::Stopped(why, run.limits.hard)
 }

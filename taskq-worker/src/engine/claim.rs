@@ -10,12 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use taskq::attempt::Verdict;
 use taskq::backend::kv::{from_json, to_json};
 use taskq::backend::{BackendError, Put, ResultBackend, ResultBackendExt, SharedKv};
 use taskq::message::{Envelope, Record};
 
 use super::inflight::RunKey;
-use super::verdict::Verdict;
 
 /// How long a lease lasts without being renewed.
 pub(super) const LEASE: Duration = Duration::from_secs(30);

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
+use taskq::attempt::{self, Admission, Verdict};
 use taskq::broker::Delivery;
-use taskq::client::{DeadLetter, dead_copy};
+use taskq::client::Unreadable;
 use taskq::codec::{self, DecodeError};
-use taskq::message::{Envelope, Failure, TaskId};
+use taskq::message::Envelope;
+use taskq::task::Definition;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::execution::{self, Attempt, moved};
-use super::guard::{self, Admission};
 use super::inflight::{Adoption, RunKey};
 use super::services::Services;
 use super::settle::{End, Follow, Holder};
-use super::verdict::{Reason, Verdict};
 
 /// Reads deliveries and starts attempts, one per slot, until the stream ends.
 pub(super) struct Dispatcher<S> {
@@ -60,7 +60,7 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
         let services = &self.services;
         let now = services.now();
         let admission =
-            guard::admit(&envelope, delivery.redelivered, &services.registry, services.unknown_task_grace, now);
+            attempt::admit(&envelope, delivery.redelivered, &services.registry, services.unknown_task_grace, now);
         Ok(match admission {
             Admission::Run(task) => Step::Run { envelope, task, claim_first: false },
             Admission::Claim(task) => Step::Run { envelope, task, claim_first: true },
@@ -70,21 +70,17 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
                 Step::Settle { envelope: Envelope { unknown_since, ..envelope }, exit: Exit::Move(delay) }
             }
             Admission::Unknown => {
-                let failure = Failure::new("celery.exceptions", "NotRegistered", envelope.task.clone().into_owned());
-                let verdict = Verdict::Fail { reason: Reason::UnknownTask, failure };
+                let verdict = Verdict::unknown_task(&envelope.task);
                 Step::Settle { envelope, exit: Exit::End(verdict) }
             }
-            Admission::Expired => {
-                let failure = Failure::new("celery.exceptions", "TaskRevokedError", "expired");
-                Step::Settle { envelope, exit: Exit::End(Verdict::Revoke { failure }) }
-            }
+            Admission::Expired => Step::Settle { envelope, exit: Exit::End(Verdict::expired()) },
         })
     }
 
     fn start(
         &self,
         envelope: Envelope,
-        task: guard::Task,
+        task: &'static Definition,
         claim_first: bool,
         delivery: Delivery,
         slot: OwnedSemaphorePermit,
@@ -101,7 +97,7 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
                 return self.settle(End { envelope, records: Vec::new(), verdict: None, follow: Some(follow), holder });
             }
         };
-        let run = execution::run_of(services, &envelope, task.0, queue, acker);
+        let run = execution::run_of(services, &envelope, task, queue, acker);
         tokio::spawn(execution::execute(Arc::clone(services), Attempt { envelope, run, claim_first }, slot));
     }
 
@@ -139,15 +135,8 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
     fn unreadable(&self, error: &DecodeError, delivery: Delivery) {
         tracing::error!(queue = &*delivery.queue, %error, "a message cannot be understood; it goes to the dead set");
         let services = &self.services;
-        let task = delivery.message.headers.text("task").unwrap_or("(none)");
-        let failure = Failure::new("taskq", "DecodeError", error.to_string());
-        let letter = DeadLetter::new(Reason::Decode.as_str(), &delivery.queue, task, &failure, 0, services.now());
-        let message = dead_copy(&delivery, letter);
-        let id = delivery.message.headers.text("id").and_then(|text| TaskId::parse(text).ok());
-        let known = id.is_some() && services.results.is_some();
-        let envelope = Envelope::new(id.unwrap_or_default(), task.to_owned(), Default::default());
-        let verdict = Verdict::Fail { reason: Reason::Decode, failure };
-        let records = verdict.record(&envelope, services.now()).filter(|_| known).into_iter().collect();
+        let Unreadable { envelope, message, record } = Unreadable::new(&delivery, error, services.now());
+        let records = record.filter(|_| services.results.is_some()).into_iter().collect();
         let follow = Some(Follow { queue: Arc::clone(&services.dead_queue), message, delay: None });
         let holder = Holder::Delivery(delivery.acker, services.in_flight.hold());
         self.settle(End { envelope, records, verdict: None, follow, holder });
@@ -162,7 +151,7 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
 
 /// What is done with a readable delivery.
 enum Step {
-    Run { envelope: Envelope, task: guard::Task, claim_first: bool },
+    Run { envelope: Envelope, task: &'static Definition, claim_first: bool },
     Settle { envelope: Envelope, exit: Exit },
 }
 

@@ -1,22 +1,21 @@
 //! One attempt, from the claim to the hand-over: a column of steps.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use taskq::client::DeadLetter;
-use taskq::codec::{self, Body as MessageBody};
-use taskq::message::{Envelope, Failure, Record, State};
-use taskq::task::{AckMode, Backoff, Body, Context, ContextParts, Definition, RetryPolicy, TaskOptions};
+use taskq::attempt::{self, Conclusion, Outcome, Start, Stop, Verdict, conclude};
+use taskq::client::dead_message;
+use taskq::codec;
+use taskq::message::{Envelope, Record, State};
+use taskq::task::{AckMode, Body, Context, Definition, RetryPolicy};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::claim::{self, Claim, Claimed};
-use super::inflight::{NewRun, Run, RunKey, Stop};
+use super::inflight::{NewRun, Run, RunKey};
 use super::services::Services;
 use super::settle::{End, Follow, Holder, Settlement, until_done};
-use super::verdict::{Conclusion, Outcome, Reason, Verdict, conclude};
-use super::{body, crash, guard, panics};
+use super::{body, crash};
 
 /// A delivery that is to be run.
 pub(super) struct Attempt {
@@ -29,7 +28,7 @@ pub(super) struct Attempt {
 /// Runs one attempt and hands its end over to the settler.
 pub(super) async fn execute(services: Arc<Services>, attempt: Attempt, slot: OwnedSemaphorePermit) {
     let Attempt { envelope, run, claim_first } = attempt;
-    if let Some(early) = guard::early_by(&envelope, services.now()) {
+    if let Some(early) = attempt::early_by(&envelope, services.now()) {
         tokio::time::sleep(early).await;
     }
     if claim_first && !claimed(&services, &envelope, &run).await {
@@ -40,7 +39,7 @@ pub(super) async fn execute(services: Arc<Services>, attempt: Attempt, slot: Own
     {
         acker.ack();
     }
-    let policy = policy_of(&run.definition.options);
+    let policy = RetryPolicy::of(&run.definition.options);
     let (outcome, slot) = match start(&services, &envelope, &run, &policy) {
         Ok((body, context)) => {
             run.begin(services.now());
@@ -59,14 +58,6 @@ pub(super) async fn execute(services: Arc<Services>, attempt: Attempt, slot: Own
     drop(slot);
 }
 
-/// The registered retry policy, with defaults where nothing was said.
-fn policy_of(options: &TaskOptions) -> RetryPolicy {
-    RetryPolicy {
-        retries: options.retries.unwrap_or(RetryPolicy::DEFAULT.retries),
-        backoff: options.backoff.unwrap_or(Backoff::DEFAULT),
-    }
-}
-
 /// The run of a delivery, entered among those in hand.
 pub(super) fn run_of(
     services: &Services,
@@ -76,15 +67,14 @@ pub(super) fn run_of(
     acker: taskq::broker::Acker,
 ) -> Arc<Run> {
     let options = &definition.options;
-    let ignored = envelope.ignore_result.unwrap_or(options.ignore_result);
+    let limits = attempt::limits(envelope, options);
     let run = Arc::new(Run::new(NewRun {
         key: RunKey::of(envelope),
         definition,
         queue,
         acker,
-        soft_limit: envelope.limits.soft.or(options.soft_time_limit),
-        hard_limit: envelope.limits.hard.or(options.time_limit),
-        stores_result: services.results.is_some() && !ignored,
+        limits,
+        stores_result: services.results.is_some() && !attempt::ignores_result(envelope, options),
     }));
     services.in_flight.insert(Arc::clone(&run));
     run
@@ -139,34 +129,17 @@ fn start(
     run: &Run,
     policy: &RetryPolicy,
 ) -> Result<(Body, Context), Outcome> {
-    let bad_body = |error: codec::BodyError| Outcome::BadBody(error.to_string());
-    let message = MessageBody::read(&envelope.payload).map_err(bad_body)?;
-    let arguments = message.arguments().map_err(bad_body)?;
-    let now = services.now();
-    let mut headers = envelope.headers.clone();
-    headers.retain(|name| !codec::is_celery_header(name));
-    let context = Context::new(ContextParts {
-        id: envelope.id.clone(),
-        task: run.definition.name,
-        attempt: envelope.attempt,
-        retries_left: policy.retries.saturating_sub(envelope.attempt),
-        root_id: envelope.root().clone(),
-        parent_id: envelope.parent_id.clone(),
-        headers,
-        deadline: run.hard_limit.and_then(|limit| now.checked_add_signed(chrono::TimeDelta::from_std(limit).ok()?)),
+    let start = Start {
+        definition: run.definition,
+        envelope,
+        policy,
+        limits: run.limits,
+        now: services.now(),
         cancelled: run.cancel.subscribe(),
         progress: Arc::clone(&run.progress),
         state: Arc::clone(&services.state),
-    });
-    // Decoding arguments runs the user's code, too.
-    let started = AssertUnwindSafe(|| (run.definition.start)(context.clone(), &arguments));
-    match std::panic::catch_unwind(started) {
-        Ok(body) => Ok((body.map_err(Outcome::BadArguments)?, context)),
-        Err(payload) => {
-            let (failure, place) = panics::failure(&*payload);
-            Err(Outcome::Panicked(failure, place))
-        }
-    }
+    };
+    start.start()
 }
 
 /// Hands the end of a run over. Waits while the settler is full.
@@ -243,19 +216,11 @@ pub(super) fn follow_of(
     verdict: &Verdict,
 ) -> Option<Follow> {
     if let Verdict::Fail { reason, failure } = verdict {
-        return Some(dead(services, envelope, queue, *reason, failure));
+        let message = dead_message(envelope, queue, *reason, failure, services.now());
+        return Some(Follow { queue: Arc::clone(&services.dead_queue), message, delay: None });
     }
     let (next, delay) = verdict.next_message(envelope, services.now())?;
     Some(Follow { queue: Arc::clone(queue), message: codec::encode(next), delay: Some(delay) })
-}
-
-/// The message as it goes to the dead set.
-fn dead(services: &Services, envelope: &Envelope, queue: &str, reason: Reason, failure: &Failure) -> Follow {
-    let attempts = envelope.attempt + 1;
-    let letter = DeadLetter::new(reason.as_str(), queue, &envelope.task, failure, attempts, services.now());
-    let mut message = codec::encode(envelope.clone());
-    letter.stamp(&mut message.headers);
-    Follow { queue: Arc::clone(&services.dead_queue), message, delay: None }
 }
 
 /// A terminal end without a run: expired, unknown.

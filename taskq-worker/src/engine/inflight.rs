@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use taskq::TaskId;
+use taskq::attempt::Stop;
 use taskq::broker::Acker;
-use taskq::message::Envelope;
+use taskq::message::{Envelope, TimeLimits};
 use taskq::task::{Definition, ProgressCell};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -38,24 +39,13 @@ impl RunKey {
     }
 }
 
-/// Why a running attempt is stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// Its hard limit is over.
-    TimeLimit,
-    /// The worker is shutting down and its grace is over.
-    Interrupted,
-}
-
 /// An attempt that this worker is running, or has run and not yet settled.
 pub(super) struct Run {
     pub(super) key: RunKey,
     pub(super) definition: &'static Definition,
     pub(super) queue: Arc<str>,
-    /// After this long it is asked to stop.
-    pub(super) soft_limit: Option<Duration>,
-    /// After this long it is stopped.
-    pub(super) hard_limit: Option<Duration>,
+    /// How long it may run.
+    pub(super) limits: TimeLimits,
     /// Whether a result is stored at all.
     pub(super) stores_result: bool,
     /// Tells the task to stop.
@@ -89,8 +79,7 @@ pub(super) struct NewRun {
     pub(super) definition: &'static Definition,
     pub(super) queue: Arc<str>,
     pub(super) acker: Acker,
-    pub(super) soft_limit: Option<Duration>,
-    pub(super) hard_limit: Option<Duration>,
+    pub(super) limits: TimeLimits,
     pub(super) stores_result: bool,
 }
 
@@ -100,8 +89,7 @@ impl Run {
             key: new.key,
             definition: new.definition,
             queue: new.queue,
-            soft_limit: new.soft_limit,
-            hard_limit: new.hard_limit,
+            limits: new.limits,
             stores_result: new.stores_result,
             cancel: watch::Sender::new(false),
             progress: Arc::default(),

@@ -6,10 +6,10 @@
 //!              └──── in flight ──────┴── pulse ─┘
 //! ```
 //!
-//! * [`dispatcher`](self) reads deliveries and decides what becomes of each ([`guard`], pure): run it, claim it first, put it
-//!   off, give it up.
-//! * [`execution`] is one attempt, a column of named steps, each in a file of its own: claim, start, run, verdict
-//!   (pure), hand over.
+//! * [`dispatcher`](self) reads deliveries and decides what becomes of each ([`taskq::attempt::admit`], pure): run it, claim
+//!   it first, put it off, give it up.
+//! * [`execution`] is one attempt, a column of named steps: claim, start, run, verdict (pure), hand over. Claims and running
+//!   have files of their own here; what does not need a worker is in [`taskq::attempt`].
 //! * [`settle`] takes verdicts in batches: record, then what follows, then the acknowledgement, in this order.
 //! * [`pulse`] looks after what is running ten times a second: limits, progress, leases, prefetch.
 //!
@@ -21,14 +21,11 @@ mod claim;
 mod crash;
 mod dispatcher;
 mod execution;
-mod guard;
 mod inflight;
-mod panics;
 mod prefetch;
 mod pulse;
 mod services;
 mod settle;
-mod verdict;
 mod worker;
 
 pub use worker::{Worker, WorkerBuilder, WorkerControl, WorkerError, WorkerSummary};

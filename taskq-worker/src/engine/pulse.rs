@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use taskq::attempt::Stop;
 use taskq::broker::ConsumptionControl;
 use taskq::message::{Record, State};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::claim::{Claim, Claimed, RENEW_EVERY};
 use super::execution::{progress_record, running_record};
-use super::inflight::{Run, Stop};
+use super::inflight::Run;
 use super::prefetch::Prefetch;
 use super::services::Services;
 use super::settle::Settlement;
@@ -50,11 +51,11 @@ pub(super) async fn beat(services: Arc<Services>, mut prefetch: Prefetch, contro
 /// Limits, progress, and the note that it has started.
 fn look_after(services: &Services, run: &Run) {
     let Some(age) = run.running_for() else { return };
-    if run.hard_limit.is_some_and(|limit| age >= limit) {
+    if run.limits.hard.is_some_and(|limit| age >= limit) {
         run.stop(Stop::TimeLimit);
         return;
     }
-    if run.soft_limit.is_some_and(|limit| age >= limit) && !run.soft_limit_hit.swap(true, Ordering::AcqRel) {
+    if run.limits.soft.is_some_and(|limit| age >= limit) && !run.soft_limit_hit.swap(true, Ordering::AcqRel) {
         run.cancel.send_replace(true);
     }
     if !run.stores_result {

@@ -1,13 +1,12 @@
 //! What every attempt needs, shared.
 
-use std::any::{Any, TypeId};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use taskq::Client;
+use taskq::attempt::State;
 use taskq::backend::SharedResults;
 use taskq::task::Registry;
 use tokio::sync::mpsc;
@@ -28,7 +27,7 @@ pub(super) struct Services {
     pub(super) node: Arc<str>,
     /// This process's own name among all that ever ran under that node name.
     pub(super) instance: String,
-    pub(super) state: Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
+    pub(super) state: State,
     pub(super) unknown_task_grace: Duration,
     pub(super) counters: Counters,
 }

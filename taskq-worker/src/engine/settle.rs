@@ -10,9 +10,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use taskq::attempt::Verdict;
 use taskq::backend::{ResultBackendExt, SharedKv, SharedResults, Written};
 use taskq::broker::{Acker, Publication};
-use taskq::message::{Envelope, Record, State, WireMessage};
+use taskq::message::{Envelope, Record, WireMessage};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -20,7 +21,6 @@ use super::claim::{Claim, Claimed};
 use super::crash;
 use super::inflight::{Hold, Run};
 use super::services::Services;
-use super::verdict::Verdict;
 
 /// How many ends may wait for the settler. With [`BATCH_MAX`] and the broker's batch of acknowledgements this bounds how
 /// many attempts may be repeated when a worker dies.
@@ -208,12 +208,10 @@ async fn follow_up(services: Arc<Services>, end: End, written: Option<Written>) 
     acknowledge(&services, holder);
 }
 
-/// Whether the record that was there already makes what follows superfluous: a terminal record does, except that a
-/// failed task must be in the dead set, and whoever wrote its failure may have died before that.
+/// Whether the record that was there already makes what follows superfluous.
 async fn is_superseded(results: &SharedResults, envelope: &Envelope, verdict: &Verdict) -> bool {
     let stored = until_done("reading a record", || results.read_one(&envelope.id)).await;
-    let failed = stored.is_some_and(|record| record.state == State::Failure);
-    !(failed && matches!(verdict, Verdict::Fail { .. }))
+    verdict.is_superseded_by(stored.as_ref())
 }
 
 /// Publishes, however long it takes: the message that this follows from is not acknowledged before.

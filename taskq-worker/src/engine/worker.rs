@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use taskq::attempt::{self, Stop};
 use taskq::broker::{Consumption, ConsumptionControl, DEAD_QUEUE};
 use taskq::client::host_name;
 use taskq::task::{Registry, RegistryError};
@@ -14,11 +15,11 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::dispatcher::Dispatcher;
-use super::inflight::{InFlight, Stop};
+use super::inflight::InFlight;
 use super::prefetch::Prefetch;
+use super::pulse;
 use super::services::{Counters, Services};
 use super::settle::{self, WAITING_MAX};
-use super::{panics, pulse};
 
 /// How long a task that was told to stop has, before it is stopped.
 const CANCEL_GRACE: Duration = Duration::from_millis(500);
@@ -285,7 +286,7 @@ impl WorkerBuilder {
 
     /// Connects, declares the queues, and begins to consume. An error says what is missing.
     pub async fn build(self) -> Result<Worker, WorkerError> {
-        panics::note_places();
+        attempt::note_panics();
         let Self { client, concurrency, queues, name, grace, mut state, registry } = self;
         let registry = registry.map_or_else(Registry::collect, Ok)?.not_empty()?;
         let queues = queues.unwrap_or_else(|| queues_of(&registry, &client.settings().default_queue));

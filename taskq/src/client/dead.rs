@@ -6,10 +6,11 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::Client;
+use crate::attempt::{Reason, Verdict};
 use crate::broker::{DEAD_QUEUE, Delivery, Publication};
-use crate::codec::{self, celery};
+use crate::codec::{self, DecodeError, celery};
 use crate::error::Error;
-use crate::message::{Failure, Headers, TaskId, WireMessage};
+use crate::message::{Envelope, Failure, Headers, Payload, Record, TaskId, WireMessage};
 
 const REASON: &str = "taskq-dead-reason";
 const QUEUE: &str = "taskq-dead-queue";
@@ -253,11 +254,47 @@ fn next_generation(message: WireMessage) -> WireMessage {
     }
 }
 
-/// The dead copy of a delivered message: the same, with the letter.
-pub fn dead_copy(delivery: &Delivery, letter: DeadLetter) -> WireMessage {
-    let mut message = delivery.message.clone();
+/// A task's message as it goes to the dead set: the same, with the letter. `queue` is where it was taken from.
+pub fn dead_message(
+    envelope: &Envelope,
+    queue: &str,
+    reason: Reason,
+    failure: &Failure,
+    now: DateTime<Utc>,
+) -> WireMessage {
+    let attempts = envelope.attempt + 1;
+    let letter = DeadLetter::new(reason.as_str(), queue, &envelope.task, failure, attempts, now);
+    let mut message = codec::encode(envelope.clone());
     letter.stamp(&mut message.headers);
     message
+}
+
+/// What becomes of a message that is no task message.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// What could be read of it: its id, if it has one, and its task's name.
+    pub envelope: Envelope,
+    /// Its copy for the dead set.
+    pub message: WireMessage,
+    /// If it has an id: the record that tells whoever waits for it.
+    pub record: Option<Record>,
+}
+
+impl Unreadable {
+    /// The end of a delivered message that was not decoded because of `error`.
+    pub fn new(delivery: &Delivery, error: &DecodeError, now: DateTime<Utc>) -> Self {
+        let (queue, mut message) = (&delivery.queue, delivery.message.clone());
+        let failure = Failure::new("taskq", "DecodeError", error.to_string());
+        let id = message.headers.text("id").and_then(|text| TaskId::parse(text).ok());
+        let known = id.is_some();
+        let task = message.headers.text("task").unwrap_or("(none)").to_owned();
+        let letter = DeadLetter::new(Reason::Decode.as_str(), queue, &task, &failure, 0, now);
+        letter.stamp(&mut message.headers);
+        let envelope = Envelope::new(id.unwrap_or_default(), task, Payload::default());
+        let verdict = Verdict::Fail { reason: Reason::Decode, failure };
+        let record = verdict.record(&envelope, now).filter(|_| known);
+        Self { envelope, message, record }
+    }
 }
 
 #[cfg(test)]

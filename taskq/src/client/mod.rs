@@ -27,7 +27,7 @@ use crate::message::TaskId;
 pub use builder::ClientBuilder;
 pub use call::{GetFuture, SendFuture};
 pub use config::{ConfigError, Origin, Settings};
-pub use dead::{DeadEntry, DeadLetter, DeadSet, Which, dead_copy};
+pub use dead::{DeadEntry, DeadLetter, DeadSet, Unreadable, Which, dead_message};
 pub use handle::{Handle, Status, Updates};
 pub use installed::current;
 pub use node::host_name;

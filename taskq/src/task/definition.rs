@@ -60,6 +60,15 @@ impl fmt::Display for Place {
     }
 }
 
+/// Definitions of one name are one task: a registry takes only one of them.
+impl PartialEq for Definition {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Definition {}
+
 impl fmt::Debug for Definition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Definition({} at {})", self.name, self.place)

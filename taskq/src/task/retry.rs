@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Backoff, Directive};
+use super::{Backoff, Directive, TaskOptions};
 
 /// How often and how fast a task is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,14 @@ pub struct RetryPolicy {
 impl RetryPolicy {
     /// 3 retries, 1 s to 10 min.
     pub const DEFAULT: Self = Self { retries: 3, backoff: Backoff::DEFAULT };
+
+    /// What a task's options say, with the defaults where they say nothing.
+    pub fn of(options: &TaskOptions) -> Self {
+        Self {
+            retries: options.retries.unwrap_or(Self::DEFAULT.retries),
+            backoff: options.backoff.unwrap_or(Self::DEFAULT.backoff),
+        }
+    }
 }
 
 /// What a failed attempt leads to.

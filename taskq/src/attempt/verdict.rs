@@ -4,14 +4,23 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use taskq::message::{Envelope, Failure, Json, Record, State};
-use taskq::task::{ArgumentError, Decision, RetryPolicy, TaskError};
 
-use super::inflight::Stop;
+use super::panics::{Caught, Panicked};
+use crate::message::{Envelope, Failure, Json, Record, State};
+use crate::task::{ArgumentError, Decision, Directive, RetryPolicy, TaskError};
+
+/// Why a running attempt is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Its hard limit is over.
+    TimeLimit,
+    /// The worker is shutting down and its grace is over.
+    Interrupted,
+}
 
 /// How an attempt ended.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub enum Outcome {
     /// With a result.
     Done(Json),
     /// With an error of its own.
@@ -24,24 +33,58 @@ pub(super) enum Outcome {
     BadArguments(ArgumentError),
     /// It never began: the body cannot be read.
     BadBody(String),
-    /// It was stopped.
+    /// It was stopped; with the hard limit that it had.
     Stopped(Stop, Option<Duration>),
+}
+
+impl Outcome {
+    /// The end of a body that ended by itself. `soft_limit_over`: it had been told to stop by then.
+    pub fn of(caught: Caught, soft_limit_over: bool) -> Self {
+        match caught {
+            Ok(Ok(value)) => Self::Done(value),
+            Ok(Err(error)) if soft_limit_over => Self::SoftLimit(error),
+            Ok(Err(error)) => Self::Failed(error),
+            Err(panicked) => panicked.into(),
+        }
+    }
+}
+
+impl From<Panicked> for Outcome {
+    fn from(Panicked { failure, place }: Panicked) -> Self {
+        Self::Panicked(failure, place)
+    }
 }
 
 /// What follows from an attempt. Kept in Kv with the claim, so that whoever finds the attempt finished can do again
 /// what follows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// `SUCCESS`.
     Succeed,
-    /// `RETRY`, and another attempt after this many milliseconds.
-    Retry { delay_ms: u64, failure: Failure },
-    /// The same attempt again after this many milliseconds.
-    Snooze { delay_ms: u64 },
+    /// `RETRY`, and another attempt after this delay.
+    Retry {
+        /// The delay in milliseconds.
+        delay_ms: u64,
+        /// Why this one failed.
+        failure: Failure,
+    },
+    /// The same attempt again after this delay.
+    Snooze {
+        /// The delay in milliseconds.
+        delay_ms: u64,
+    },
     /// `FAILURE`, and the message goes to the dead set.
-    Fail { reason: Reason, failure: Failure },
+    Fail {
+        /// The dead set's word for it.
+        reason: Reason,
+        /// Why.
+        failure: Failure,
+    },
     /// `REVOKED`.
-    Revoke { failure: Failure },
+    Revoke {
+        /// Why.
+        failure: Failure,
+    },
     /// Interrupted: the message goes back, the attempt is not spent.
     GiveBack,
 }
@@ -49,7 +92,7 @@ pub(super) enum Verdict {
 /// Why a message goes to the dead set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Reason {
+pub enum Reason {
     /// Its attempts are used up, or trying again would not help.
     Failed,
     /// Its arguments do not fit the task.
@@ -61,7 +104,8 @@ pub(super) enum Reason {
 }
 
 impl Reason {
-    pub(super) fn as_str(self) -> &'static str {
+    /// As it stands in the dead letter.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "failed",
             Self::Arguments => "arguments",
@@ -73,20 +117,23 @@ impl Reason {
 
 /// An attempt's end: the verdict, and what goes into the record beside it.
 #[derive(Debug)]
-pub(super) struct Conclusion {
-    pub(super) verdict: Verdict,
-    pub(super) value: Option<Json>,
-    pub(super) traceback: Option<String>,
+pub struct Conclusion {
+    /// What follows.
+    pub verdict: Verdict,
+    /// The result.
+    pub value: Option<Json>,
+    /// Where it failed, as text.
+    pub traceback: Option<String>,
 }
 
 impl Conclusion {
-    pub(super) fn of(verdict: Verdict) -> Self {
+    fn of(verdict: Verdict) -> Self {
         Self { verdict, value: None, traceback: None }
     }
 }
 
 /// What an attempt's end means.
-pub(super) fn conclude(outcome: Outcome, policy: &RetryPolicy, envelope: &Envelope) -> Conclusion {
+pub fn conclude(outcome: Outcome, policy: &RetryPolicy, envelope: &Envelope) -> Conclusion {
     let mut traceback = None;
     let verdict = match outcome {
         Outcome::Done(value) => {
@@ -100,7 +147,7 @@ pub(super) fn conclude(outcome: Outcome, policy: &RetryPolicy, envelope: &Envelo
         }
         Outcome::Panicked(failure, place) => {
             traceback = place;
-            decide(TaskError::new(taskq::task::Directive::Retry, failure), policy, envelope)
+            decide(TaskError::new(Directive::Retry, failure), policy, envelope)
         }
         Outcome::BadArguments(error) => {
             let failure = Failure::new("builtins", "TypeError", error.to_string());
@@ -140,9 +187,20 @@ fn millis(delay: Duration) -> u64 {
 }
 
 impl Verdict {
+    /// The end of a message whose task nobody knows.
+    pub fn unknown_task(task: &str) -> Self {
+        let failure = Failure::new("celery.exceptions", "NotRegistered", task);
+        Self::Fail { reason: Reason::UnknownTask, failure }
+    }
+
+    /// The end of a message that nobody wants any more.
+    pub fn expired() -> Self {
+        Self::Revoke { failure: Failure::new("celery.exceptions", "TaskRevokedError", "expired") }
+    }
+
     /// What a stored record says about the run that wrote it, for a copy of that very run. `None` if the record was
     /// written while the run was still going on.
-    pub(super) fn of_record(record: &Record, now: DateTime<Utc>) -> Option<Self> {
+    pub fn of_record(record: &Record, now: DateTime<Utc>) -> Option<Self> {
         let failure = || {
             let unexplained = || Failure::new("taskq", "TaskError", "the record does not say why");
             record.failure.clone().unwrap_or_else(unexplained)
@@ -159,8 +217,15 @@ impl Verdict {
         }
     }
 
+    /// Whether the terminal record that was there already makes what follows superfluous. It does, except that a failed
+    /// task must be in the dead set, and whoever wrote its failure may have died before that.
+    pub fn is_superseded_by(&self, stored: Option<&Record>) -> bool {
+        let failed = stored.is_some_and(|record| record.state == State::Failure);
+        !(failed && matches!(self, Self::Fail { .. }))
+    }
+
     /// The record of this verdict, but for what only the run knows; `None` where the task's state stays as it is.
-    pub(super) fn record(&self, envelope: &Envelope, now: DateTime<Utc>) -> Option<Record> {
+    pub fn record(&self, envelope: &Envelope, now: DateTime<Utc>) -> Option<Record> {
         let state = match self {
             Self::Succeed => State::Success,
             Self::Retry { .. } => State::Retry,
@@ -185,7 +250,7 @@ impl Verdict {
 
     /// The message that follows, and the delay with which it is published; `None` if nothing follows into the task's
     /// own queue.
-    pub(super) fn next_message(&self, envelope: &Envelope, now: DateTime<Utc>) -> Option<(Envelope, Duration)> {
+    pub fn next_message(&self, envelope: &Envelope, now: DateTime<Utc>) -> Option<(Envelope, Duration)> {
         let mut next = envelope.clone();
         let delay_ms = match self {
             Self::Retry { delay_ms, .. } => {
@@ -208,7 +273,7 @@ impl Verdict {
 }
 
 /// A record of the attempt that `envelope` is about.
-pub(super) fn record_of(envelope: &Envelope, state: State) -> Record {
+pub fn record_of(envelope: &Envelope, state: State) -> Record {
     Record {
         attempt: envelope.attempt,
         generation: envelope.generation,

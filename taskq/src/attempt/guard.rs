@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use taskq::message::Envelope;
-use taskq::task::{Definition, Registry};
+
+use crate::message::Envelope;
+use crate::task::{Definition, Registry};
 
 /// A message that is early by no more than this waits here for the rest, in its slot; a way through the broker would
 /// take longer.
@@ -16,11 +17,11 @@ const UNKNOWN_DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// What becomes of a delivery.
 #[derive(Debug, PartialEq)]
-pub(super) enum Admission {
+pub enum Admission {
     /// It is run at once: it is certainly the first delivery of the only copy.
-    Run(Task),
+    Run(&'static Definition),
     /// It may be a copy of something that is running or has run: it is claimed first.
-    Claim(Task),
+    Claim(&'static Definition),
     /// It is not yet due; the broker holds it for this long.
     PutOff(Duration),
     /// Nobody here knows the task. It comes back after this long: a deploy may be under way.
@@ -31,18 +32,9 @@ pub(super) enum Admission {
     Expired,
 }
 
-/// A registered task, comparable by name.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Task(pub(super) &'static Definition);
-
-impl PartialEq for Task {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.name == other.0.name
-    }
-}
-
-/// Decides about a delivery.
-pub(super) fn admit(
+/// Decides about a delivery. `redelivered`: the broker says that somebody may have had it before. `unknown_grace`: for how
+/// long a message is put back whose task is not in `registry`.
+pub fn admit(
     envelope: &Envelope,
     redelivered: bool,
     registry: &Registry,
@@ -65,28 +57,23 @@ pub(super) fn admit(
             Admission::PutBack(delay.min(unknown_grace))
         };
     };
-    if redelivered || envelope.may_be_copy() {
-        Admission::Claim(Task(definition))
-    } else {
-        Admission::Run(Task(definition))
-    }
+    if redelivered || envelope.may_be_copy() { Admission::Claim(definition) } else { Admission::Run(definition) }
 }
 
 /// How long the message is not yet due.
-pub(super) fn early_by(envelope: &Envelope, now: DateTime<Utc>) -> Option<Duration> {
+pub fn early_by(envelope: &Envelope, now: DateTime<Utc>) -> Option<Duration> {
     envelope.eta.and_then(|eta| (eta - now).to_std().ok()).filter(|early| !early.is_zero())
 }
 
 #[cfg(test)]
 mod tests {
     use chrono::TimeDelta;
-    use taskq::TaskId;
-    use taskq::message::Payload;
-    use taskq::task;
 
     use super::*;
+    use crate::message::{Payload, TaskId};
+    use crate::task;
 
-    #[taskq::task(name = "guard.known")]
+    #[crate::task(name = "guard.known")]
     async fn known() {}
 
     fn envelope(task: &'static str) -> Envelope {
@@ -96,7 +83,7 @@ mod tests {
     #[test]
     fn each_delivery_has_its_exit() {
         let registry = task::Registry::collect().expect("no two tasks of one name here");
-        let definition = Task(registry.get("guard.known").expect("it is linked"));
+        let definition = registry.get("guard.known").expect("it is linked");
         let now = Utc::now();
         let grace = Duration::from_secs(600);
         let ago = |seconds| Some(now - TimeDelta::seconds(seconds));

@@ -1,10 +1,7 @@
 //! Tables of what an attempt's end means.
 
-use taskq::TaskId;
-use taskq::message::Payload;
-use taskq::task::Directive;
-
 use super::*;
+use crate::message::{Payload, TaskId};
 
 const POLICY: RetryPolicy = RetryPolicy::DEFAULT;
 

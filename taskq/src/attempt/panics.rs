@@ -3,9 +3,35 @@
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
 use std::sync::Once;
 
-use taskq::message::Failure;
+use futures_util::FutureExt;
+
+use crate::message::Failure;
+use crate::task::TaskResult;
+
+/// A panic that was caught.
+#[derive(Debug)]
+pub struct Panicked {
+    /// The failure that it is.
+    pub failure: Failure,
+    /// Where it happened, with the backtrace if `RUST_BACKTRACE` asked for one.
+    pub place: Option<String>,
+}
+
+/// How a body ended by itself.
+pub type Caught = Result<TaskResult, Panicked>;
+
+/// Polls `future`, the body of an async task, and catches its panics.
+pub async fn catch(future: impl Future<Output = TaskResult>) -> Caught {
+    AssertUnwindSafe(future).catch_unwind().await.map_err(|payload| panicked(&*payload))
+}
+
+/// Calls `function`, the body of a plain task, and catches its panic.
+pub fn catch_sync(function: impl FnOnce() -> TaskResult) -> Caught {
+    std::panic::catch_unwind(AssertUnwindSafe(function)).map_err(|payload| panicked(&*payload))
+}
 
 /// Where the last panic of a thread happened.
 #[derive(Debug, Clone)]
@@ -19,7 +45,7 @@ thread_local! {
 }
 
 /// From now on panics leave their place behind on their thread. The hook that was there before is still called.
-pub(super) fn note_places() {
+pub fn note_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let earlier = std::panic::take_hook();
@@ -36,21 +62,22 @@ pub(super) fn note_places() {
     });
 }
 
-/// The failure that a caught panic is, and where it happened. Must be called on the thread that panicked, before
-/// anything else panics there.
-pub(super) fn failure(payload: &(dyn Any + Send)) -> (Failure, Option<String>) {
+/// What a caught panic is. Must be called on the thread that panicked, before anything else panics there.
+pub(super) fn panicked(payload: &(dyn Any + Send)) -> Panicked {
     let message = payload
         .downcast_ref::<&'static str>()
         .map(|text| (*text).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a message".to_owned());
-    let Some(place) = LAST.take() else { return (Failure::new("taskq", "Panic", message), None) };
+    let Some(place) = LAST.take() else {
+        return Panicked { failure: Failure::new("taskq", "Panic", message), place: None };
+    };
     let headline = format!("panicked at {}: {message}", place.location);
     let traceback = match place.backtrace {
         Some(backtrace) => format!("{headline}\n{backtrace}"),
         None => headline.clone(),
     };
-    (Failure::new("taskq", "Panic", headline), Some(traceback))
+    Panicked { failure: Failure::new("taskq", "Panic", headline), place: Some(traceback) }
 }
 
 #[cfg(test)]
@@ -59,13 +86,13 @@ mod tests {
 
     #[test]
     fn a_panic_keeps_its_message_and_place() {
-        note_places();
+        note_panics();
         let line = line!() + 1;
         let payload = std::panic::catch_unwind(|| panic!("lost {}", "it")).expect_err("it panics");
-        let (failure, traceback) = failure(&*payload);
+        let Panicked { failure, place } = panicked(&*payload);
         let message = failure.message();
         assert!(message.starts_with(&format!("panicked at {}:{line}:", file!())), "{message}");
         assert!(message.ends_with(": lost it"), "{message}");
-        assert!(traceback.expect("the place is known").starts_with("panicked at"));
+        assert!(place.expect("the place is known").starts_with("panicked at"));
     }
 }

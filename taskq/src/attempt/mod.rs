@@ -1,0 +1,23 @@
+//! What an attempt is: whether it may begin, how it begins, and what its end means. For those who write a worker.
+//!
+//! ```text
+//! message → admit → start → run → conclude → record, what follows
+//! ```
+//!
+//! * [`admit`] decides about a message: run it, put it off, give it up. Pure.
+//! * [`Start`] makes the context, decodes the arguments, and gives the body.
+//! * [`catch`] and [`catch_sync`] run a body and make a panic an end like others; [`Outcome`] is that end.
+//! * [`conclude`] says what the end means: the [`Verdict`], which knows its record and the message that follows. Pure.
+//!
+//! The worker of `taskq-worker` and the drain of `taskq::testing` go through here, so a task cannot behave differently
+//! in a test. What differs is theirs: slots, claims, limits, connections, and when all of it is written.
+
+mod guard;
+mod panics;
+mod start;
+mod verdict;
+
+pub use guard::{Admission, admit, early_by};
+pub use panics::{Caught, Panicked, catch, catch_sync, note_panics};
+pub use start::{Start, State, ignores_result, limits};
+pub use verdict::{Conclusion, Outcome, Reason, Stop, Verdict, conclude, record_of};

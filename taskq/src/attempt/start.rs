@@ -1,0 +1,82 @@
+//! The beginning of an attempt: from a message to a body that can be run.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::watch;
+
+use super::panics;
+use super::verdict::Outcome;
+use crate::codec::{self, Body as MessageBody};
+use crate::message::{Envelope, TimeLimits};
+use crate::task::{Body, Context, ContextParts, Definition, ProgressCell, RetryPolicy, TaskOptions};
+
+/// What tasks ask for by its type, and the client under its own.
+pub type State = Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>;
+
+/// The limits of one attempt: the call's, else the task's.
+pub fn limits(envelope: &Envelope, options: &TaskOptions) -> TimeLimits {
+    TimeLimits {
+        soft: envelope.limits.soft.or(options.soft_time_limit),
+        hard: envelope.limits.hard.or(options.time_limit),
+    }
+}
+
+/// Whether nobody wants the result: as the call says, else as the task does.
+pub fn ignores_result(envelope: &Envelope, options: &TaskOptions) -> bool {
+    envelope.ignore_result.unwrap_or(options.ignore_result)
+}
+
+/// An attempt that is about to begin.
+pub struct Start<'a> {
+    /// The task.
+    pub definition: &'static Definition,
+    /// The message.
+    pub envelope: &'a Envelope,
+    /// How often it is retried.
+    pub policy: &'a RetryPolicy,
+    /// The limits it has; see [`limits`].
+    pub limits: TimeLimits,
+    /// The time now.
+    pub now: DateTime<Utc>,
+    /// Turns true when the attempt should stop.
+    pub cancelled: watch::Receiver<bool>,
+    /// Where its progress goes.
+    pub progress: Arc<ProgressCell>,
+    /// What tasks ask for by its type.
+    pub state: State,
+}
+
+impl Start<'_> {
+    /// Decodes the arguments and gives what is to be run, with its context; or the end of an attempt that cannot begin.
+    pub fn start(self) -> Result<(Body, Context), Outcome> {
+        let Self { definition, envelope, policy, limits, now, cancelled, progress, state } = self;
+        let bad_body = |error: codec::BodyError| Outcome::BadBody(error.to_string());
+        let message = MessageBody::read(&envelope.payload).map_err(bad_body)?;
+        let arguments = message.arguments().map_err(bad_body)?;
+        let mut headers = envelope.headers.clone();
+        headers.retain(|name| !codec::is_celery_header(name));
+        let context = Context::new(ContextParts {
+            id: envelope.id.clone(),
+            task: definition.name,
+            attempt: envelope.attempt,
+            retries_left: policy.retries.saturating_sub(envelope.attempt),
+            root_id: envelope.root().clone(),
+            parent_id: envelope.parent_id.clone(),
+            headers,
+            deadline: limits.hard.and_then(|limit| now.checked_add_signed(TimeDelta::from_std(limit).ok()?)),
+            cancelled,
+            progress,
+            state,
+        });
+        // Decoding arguments runs the user's code, too.
+        let started = AssertUnwindSafe(|| (definition.start)(context.clone(), &arguments));
+        match std::panic::catch_unwind(started) {
+            Ok(body) => Ok((body.map_err(Outcome::BadArguments)?, context)),
+            Err(payload) => Err(Outcome::from(panics::panicked(&*payload))),
+        }
+    }
+}
