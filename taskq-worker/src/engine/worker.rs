@@ -166,6 +166,21 @@ impl Worker {
         control.close().await;
         if ended_by_itself { Err(WorkerError::ConsumptionEnded) } else { Ok(summary(&services.counters, interrupted)) }
     }
+
+    /// Works until `future` is done, then [drains](WorkerControl::drain), and gives what the future gave: for a program that
+    /// wants a worker beside something else, be it one call or a server. If the worker ends before, the future is dropped,
+    /// and the error says why.
+    pub async fn run_until<F: Future>(self, future: F) -> Result<F::Output, WorkerError> {
+        let control = self.control();
+        // Boxed, since whoever awaits this would carry both futures in their own, several times over.
+        let until = Box::pin(async {
+            let output = future.await;
+            control.drain();
+            Ok(output)
+        });
+        let (output, _summary) = tokio::try_join!(until, Box::pin(self.run()))?;
+        Ok(output)
+    }
 }
 
 /// Takes no more, waits for what has begun, and in the end stops it. Says how many were stopped.
@@ -332,6 +347,30 @@ impl WorkerBuilder {
     /// Builds the worker and runs it.
     pub async fn run(self) -> Result<WorkerSummary, WorkerError> {
         self.build().await?.run().await
+    }
+
+    /// Builds the worker and runs it [until `future` is done](Worker::run_until); gives what the future gave.
+    ///
+    /// ```
+    /// use taskq::{Client, task};
+    /// use taskq_worker::Worker;
+    ///
+    /// #[task]
+    /// async fn add(x: i64, y: i64) -> i64 {
+    ///     x + y
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::builder().broker("memory:").results("memory:").build().await?.install();
+    /// let sum = Worker::builder(client).run_until(add(2, 3).get()).await??;
+    /// assert_eq!(sum, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn run_until<F: Future>(self, future: F) -> Result<F::Output, WorkerError> {
+        let future = Box::pin(future);
+        Box::pin(self.build()).await?.run_until(future).await
     }
 }
 
