@@ -18,6 +18,8 @@
 mod app;
 mod audit;
 mod bench;
+mod document;
+mod example;
 mod folder;
 mod ledger;
 mod own;
@@ -28,6 +30,8 @@ mod wait;
 pub use app::{App, Finished};
 pub use audit::{Audit, Expected, Fault};
 pub use bench::Bench;
+pub use document::{Block, Step, assert_shown, repository};
+pub use example::{example, on_terminal};
 pub use folder::Folder;
 pub use ledger::{Entry, Ledger};
 pub use own::{OwnServers, Server};

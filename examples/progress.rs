@@ -1,0 +1,58 @@
+//! A bar that follows a task: every change is pushed to whoever watches, in this process or another.
+//!
+//! ```console
+//! $ cargo run --example progress
+//! imported 500 rows
+//! ```
+//!
+//! While it runs there is a bar on stderr. `taskq watch ID` draws the same one.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use taskq::{Client, Context, Handle, State, task};
+use taskq_worker::Worker;
+
+/// Reports as often as it likes: the latest word is written about ten times a second.
+#[task]
+async fn import(ctx: &Context, rows: u64) -> u64 {
+    for row in 1..=rows {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        ctx.progress(row, rows, if row < rows / 2 { "reading" } else { "writing" }).await;
+    }
+    rows
+}
+
+/// Draws what becomes of the task, until it has ended.
+async fn follow(handle: &Handle<u64>) -> Result<State, taskq::Error> {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}").expect("the template is a constant");
+    let bar = ProgressBar::new(0).with_style(style);
+    let mut updates = handle.watch().await?;
+    let mut state = State::Pending;
+    while let Some(status) = updates.next().await {
+        state = status.state;
+        if let Some(progress) = status.progress {
+            bar.set_length(progress.total);
+            bar.set_position(progress.current);
+            bar.set_message(progress.note);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(state)
+}
+
+async fn run() -> Result<(), taskq::Error> {
+    let handle = import(500).await?;
+    match follow(&handle).await? {
+        State::Success => println!("imported {} rows", handle.get().await?),
+        other => println!("the import ended as {other}"),
+    }
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let client = Client::builder().broker("memory:").build().await?.install();
+    Worker::builder(client).run_until(run()).await??;
+    Ok(())
+}
