@@ -2,17 +2,22 @@
 //!
 //! ```console
 //! $ cargo build --example cli; PATH=$PWD/target/debug/examples:$PATH
-//! $ export TASKQ_BROKER_URL=sqlite:cli.db
 //! $ cli tasks
 //! TASK       QUEUE  TAKES AND GIVES
 //! cli.greet  cli    (name: String) -> String
 //! cli.root   cli    (number: i64) -> Result<u64, TaskError>
+//! $ cli call cli.greet Ada --id greeting
+//! making …/taskq.db, since nothing is configured; …
+//! greeting
+//! $ cli queues list
+//! QUEUE       READY  CONSUMERS
+//! cli         1      0
+//! default     -      -
+//! taskq.dead  -      -
 //! $ cli worker > worker.log 2>&1 &
-//! $ cli call cli.greet Ada --wait
+//! $ cli result greeting --wait
 //! "Hello, Ada"
-//! $ cli call cli.root 1764 --id the-answer
-//! the-answer
-//! $ cli result the-answer --wait
+//! $ cli call cli.root 1764 --wait
 //! 42
 //! $ cli call cli.root -1 --wait
 //! error: task … failed: TaskError: -1 has no root
@@ -20,17 +25,9 @@
 //! $ cli dead list
 //! COUNT  TASK      ERROR                      FINGERPRINT
 //! 1      cli.root  TaskError: -1 has no root  9c656049452ae969
-//! $ cli call cli.greet Grace --id later
-//! later
-//! $ cli queues list
-//! QUEUE       READY  CONSUMERS
-//! cli         1      0
-//! default     0      0
-//! taskq.dead  1      0
 //! ```
 //!
-//! Nothing has to run for `call`: what is enqueued waits for a worker. Without `TASKQ_BROKER_URL` all commands use the
-//! file `taskq.db`, and each says so. `taskq -A target/debug/examples/cli …` is the same as `cli …`.
+//! `kill` asks the worker to finish what it has begun. `taskq -A target/debug/examples/cli …` is the same as `cli …`.
 
 use taskq::{TaskError, task};
 

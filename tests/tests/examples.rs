@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 use taskq_tests::harness::{
-    Block, Finished, Folder, Process, assert_shown, example, on_terminal, repository, wait_until,
+    Block, Finished, Folder, Process, Step, assert_shown, example, on_terminal, repository, wait_until,
 };
 
 /// Every example.
@@ -107,12 +107,10 @@ fn cli() {
     let session = &sessions("cli")[0];
     let mut steps = session.steps();
     assert!(steps.remove(0).command.starts_with("cargo build --example cli; PATH="), "it is built and found already");
-    let (mut script, mut shown) = (String::new(), String::new());
-    for step in &steps {
-        // Each command is shown before its output, as a person sees it.
-        script.push_str(&format!("echo '$ {}'\n{}\n", step.command.replace('\'', r"'\''"), step.command));
-        shown.push_str(&format!("$ {}\n{}", step.command, step.output));
-    }
+    // Each command is shown before its output, as a person sees it.
+    let echo = |step: &Step| format!("echo '$ {}'\n{}\n", step.command.replace('\'', r"'\''"), step.command);
+    let script: String = steps.iter().map(echo).collect();
+    let shown: String = steps.iter().map(|step| format!("$ {}\n{}", step.command, step.output)).collect();
     let finished = on_terminal(&Folder::new("cli"), &script);
     assert_shown(&session.place, &shown, &finished.stdout);
 }
