@@ -39,4 +39,6 @@ mod engine;
 mod telemetry;
 
 pub use cli::main;
+#[doc(hidden)]
+pub use cli::understands;
 pub use engine::{Worker, WorkerBuilder, WorkerControl, WorkerError, WorkerSummary};

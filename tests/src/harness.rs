@@ -25,6 +25,7 @@ mod ledger;
 mod own;
 mod process;
 mod servers;
+mod shell;
 mod wait;
 
 pub use app::{App, Finished};
@@ -37,4 +38,5 @@ pub use ledger::{Entry, Ledger};
 pub use own::{OwnServers, Server};
 pub use process::Process;
 pub use servers::{Count, Servers, Vhost};
+pub use shell::commands;
 pub use wait::{BOUND, now_ms, unique, wait_until, wait_within};

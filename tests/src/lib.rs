@@ -2,5 +2,7 @@
 //!
 //! The program `shop` is its worker and its command line.
 
+#[cfg(doctest)]
+mod documents;
 pub mod harness;
 pub mod tasks;

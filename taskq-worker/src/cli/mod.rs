@@ -97,6 +97,20 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Whether this is a command line that [`main`] takes, its program's name first; if not, why. For tests that hold
+/// documents to what is there.
+#[doc(hidden)]
+pub fn understands<W: AsRef<str>>(line: &[W]) -> Result<(), String> {
+    let words: Vec<OsString> = line.iter().map(|word| word.as_ref().into()).collect();
+    // What follows `-A program` is for that program, which has the same commands.
+    let words = match delegate::asked_for(&words) {
+        Some(Ok((program, rest))) => [&[program], rest].concat(),
+        Some(Err(failure)) => return Err(failure.message().unwrap_or_default().to_owned()),
+        None => words,
+    };
+    CommandLine::try_parse_from(&words).map(drop).map_err(|usage| usage.to_string())
+}
+
 impl Command {
     fn run(self, session: &Session) -> Result<Exit, Failure> {
         // These two say themselves how they log.
