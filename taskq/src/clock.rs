@@ -1,8 +1,13 @@
 //! Where the time comes from.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::io;
 
 /// A source of wall-clock time: the system's, or one that a test moves by hand. Cloning shares it.
 #[derive(Debug, Clone, Default)]
@@ -12,7 +17,17 @@ pub struct Clock(Source);
 enum Source {
     #[default]
     System,
-    Manual(Arc<Mutex<DateTime<Utc>>>),
+    Manual(Arc<Mutex<Manual>>),
+}
+
+type Action = Box<dyn FnOnce() + Send>;
+
+/// A clock that stands until it is moved.
+struct Manual {
+    now: DateTime<Utc>,
+    /// What is to be done and when; things of one time in the order in which they were asked for.
+    actions: BTreeMap<(DateTime<Utc>, u64), Action>,
+    asked: u64,
 }
 
 impl Clock {
@@ -23,21 +38,118 @@ impl Clock {
 
     /// A clock that stands at `start` until it is moved.
     pub fn manual(start: DateTime<Utc>) -> Self {
-        Self(Source::Manual(Arc::new(Mutex::new(start))))
+        Self(Source::Manual(Arc::new(Mutex::new(Manual { now: start, actions: BTreeMap::new(), asked: 0 }))))
     }
 
     /// The time now.
     pub fn now(&self) -> DateTime<Utc> {
         match &self.0 {
             Source::System => Utc::now(),
-            Source::Manual(now) => *now.lock().unwrap_or_else(PoisonError::into_inner),
+            Source::Manual(manual) => lock(manual).now,
         }
     }
 
-    /// Moves a manual clock forward (or back). The system's clock stays as it is.
+    /// Moves a manual clock forward (or back), and does what is due by then. The system's clock stays as it is.
+    ///
+    /// # Panics
+    ///
+    /// If that is beyond the times that can be written, some 260,000 years from now.
     pub fn advance(&self, by: TimeDelta) {
-        if let Source::Manual(now) = &self.0 {
-            *now.lock().unwrap_or_else(PoisonError::into_inner) += by;
+        let Source::Manual(manual) = &self.0 else { return };
+        {
+            let mut manual = lock(manual);
+            manual.now = manual.now.checked_add_signed(by).expect("a clock is moved within what a calendar can show");
         }
+        // Without the lock, since an action may ask for the time, or for another action.
+        while let Some(action) = next_due(manual) {
+            action();
+        }
+    }
+
+    /// Does `action` once `delay` has passed by this clock: on the I/O thread, or, for a manual clock, inside the
+    /// [`advance`](Self::advance) that gets there.
+    pub fn after(&self, delay: Duration, action: impl FnOnce() + Send + 'static) {
+        match &self.0 {
+            Source::System => {
+                io::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    action();
+                });
+            }
+            Source::Manual(manual) => {
+                let mut manual = lock(manual);
+                let due = TimeDelta::from_std(delay).ok().and_then(|delay| manual.now.checked_add_signed(delay));
+                manual.asked += 1;
+                let key = (due.unwrap_or(DateTime::<Utc>::MAX_UTC), manual.asked);
+                manual.actions.insert(key, Box::new(action));
+            }
+        }
+    }
+}
+
+fn next_due(manual: &Mutex<Manual>) -> Option<Action> {
+    let mut manual = lock(manual);
+    let now = manual.now;
+    let first = manual.actions.first_entry()?;
+    (first.key().0 <= now).then(|| first.remove())
+}
+
+/// No code panics while it holds this lock, so a poisoned one is as good as any.
+fn lock(manual: &Mutex<Manual>) -> MutexGuard<'_, Manual> {
+    manual.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Clocks that are moved together are equal, and so are all that show the system's time.
+impl PartialEq for Clock {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Source::System, Source::System) => true,
+            (Source::Manual(one), Source::Manual(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Clock {}
+
+impl fmt::Debug for Manual {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Manual({}, {} to do)", self.now, self.actions.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_done_when_its_time_has_come_and_in_order() {
+        let clock = Clock::manual(DateTime::UNIX_EPOCH);
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let note = |what: &'static str| {
+            let done = Arc::clone(&done);
+            move || done.lock().expect("no test panics with it").push(what)
+        };
+        clock.after(Duration::from_secs(20), note("at 20"));
+        clock.after(Duration::from_secs(10), note("at 10"));
+        clock.after(Duration::from_secs(10), note("at 10, second"));
+        clock.after(Duration::MAX, note("never"));
+        let (inner, again) = (clock.clone(), note("asked for at 10"));
+        clock.after(Duration::from_secs(10), move || inner.after(Duration::from_secs(5), again));
+        clock.advance(TimeDelta::seconds(9));
+        assert!(done.lock().expect("alone").is_empty());
+        clock.advance(TimeDelta::seconds(1));
+        assert_eq!(*done.lock().expect("alone"), ["at 10", "at 10, second"]);
+        clock.advance(TimeDelta::days(1));
+        assert_eq!(done.lock().expect("alone")[2..], ["asked for at 10", "at 20"]);
+    }
+
+    #[test]
+    fn clocks_are_equal_if_they_are_one() {
+        let clock = Clock::manual(DateTime::UNIX_EPOCH);
+        assert_eq!(clock, clock.clone());
+        assert_ne!(clock, Clock::manual(DateTime::UNIX_EPOCH));
+        assert_ne!(clock, Clock::system());
+        assert_eq!(Clock::system(), Clock::default());
     }
 }

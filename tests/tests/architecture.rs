@@ -6,8 +6,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The rooms of `taskq`, lowest first. A room may import from those on lower lines, and from itself.
-const LAYERS: [&[&str]; 10] = [
-    &["clock", "io", "redact"],
+const LAYERS: [&[&str]; 11] = [
+    &["io", "redact"],
+    &["clock"],
     &["message"],
     &["task"],
     &["codec", "sqlite"],

@@ -10,12 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use futures_util::stream;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use super::{BackendError, BackendOptions, Changes, Kv, Put, ResultBackend, Written};
+use crate::clock::Clock;
 use crate::message::{Record, TaskId};
 
 /// How many changes wait for a slow watcher. When more come, it misses the oldest, never the newest: a terminal
@@ -31,8 +33,8 @@ pub struct MemoryBackend {
     store: Arc<Mutex<Store>>,
 }
 
-#[derive(Default)]
 struct Store {
+    time: Time,
     records: HashMap<TaskId, Kept<Arc<Record>>>,
     facts: BTreeMap<String, Kept<Bytes>>,
     watched: HashMap<TaskId, broadcast::Sender<Arc<Record>>>,
@@ -42,13 +44,41 @@ struct Store {
 
 struct Kept<T> {
     value: T,
-    until: Option<Instant>,
+    /// By the store's [`Time`].
+    until: Option<Duration>,
+}
+
+/// What lifetimes go by.
+enum Time {
+    /// Time as it passes, also where the computer's clock is set anew.
+    Passing { since: Instant },
+    /// A clock's.
+    By { clock: Clock, since: DateTime<Utc> },
+}
+
+impl Time {
+    fn now(&self) -> Duration {
+        match self {
+            Self::Passing { since } => since.elapsed(),
+            Self::By { clock, since } => (clock.now() - since).to_std().unwrap_or_default(),
+        }
+    }
 }
 
 impl MemoryBackend {
     /// An empty store of its own. Of `options`, only the TTL of results means anything here.
     pub fn new(options: &BackendOptions) -> Self {
-        Self { result_ttl: options.result_ttl, store: Arc::default() }
+        Self::of(options, Time::Passing { since: Instant::now() })
+    }
+
+    /// The same, with lifetimes that go by `clock`.
+    pub fn by_clock(options: &BackendOptions, clock: Clock) -> Self {
+        let since = clock.now();
+        Self::of(options, Time::By { clock, since })
+    }
+
+    fn of(options: &BackendOptions, time: Time) -> Self {
+        Self { result_ttl: options.result_ttl, store: Arc::new(Mutex::new(Store::new(time))) }
     }
 
     /// The store of this process with the name `url` (`memory:`, `memory:orders`), empty at first. The same text
@@ -77,23 +107,34 @@ fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
 }
 
 impl<T> Kept<T> {
-    fn new(value: T, ttl: Option<Duration>) -> Self {
+    fn new(value: T, ttl: Option<Duration>, time: &Time) -> Self {
         // A TTL beyond what a clock can show is for ever.
-        Self { value, until: ttl.and_then(|ttl| Instant::now().checked_add(ttl)) }
+        Self { value, until: ttl.and_then(|ttl| time.now().checked_add(ttl)) }
     }
 
-    fn fresh(&self) -> Option<&T> {
-        self.until.is_none_or(|until| Instant::now() < until).then_some(&self.value)
+    fn fresh(&self, time: &Time) -> Option<&T> {
+        self.until.is_none_or(|until| time.now() < until).then_some(&self.value)
     }
 }
 
 impl Store {
+    fn new(time: Time) -> Self {
+        Self {
+            time,
+            records: HashMap::new(),
+            facts: BTreeMap::new(),
+            watched: HashMap::new(),
+            changes_since_sweep: 0,
+            kept_by_sweep: 0,
+        }
+    }
+
     fn record(&self, id: &TaskId) -> Option<&Arc<Record>> {
-        self.records.get(id)?.fresh()
+        self.records.get(id)?.fresh(&self.time)
     }
 
     fn fact(&self, key: &str) -> Option<&Bytes> {
-        self.facts.get(key)?.fresh()
+        self.facts.get(key)?.fresh(&self.time)
     }
 
     fn write(&mut self, record: &Record, ttl: Option<Duration>) -> Written {
@@ -101,7 +142,7 @@ impl Store {
             return Written::Kept;
         }
         let shared = Arc::new(record.clone());
-        self.records.insert(record.id.clone(), Kept::new(Arc::clone(&shared), ttl));
+        self.records.insert(record.id.clone(), Kept::new(Arc::clone(&shared), ttl, &self.time));
         if let Some(watchers) = self.watched.get(&record.id) {
             // Fails only if the last watcher is just going away; then nobody is left to be told.
             let _ = watchers.send(shared);
@@ -111,7 +152,7 @@ impl Store {
     }
 
     fn put(&mut self, key: &str, value: Bytes, ttl: Option<Duration>) {
-        self.facts.insert(key.to_owned(), Kept::new(value, ttl));
+        self.facts.insert(key.to_owned(), Kept::new(value, ttl, &self.time));
         self.sweep_if_due();
     }
 
@@ -123,8 +164,8 @@ impl Store {
             return;
         }
         self.changes_since_sweep = 0;
-        self.records.retain(|_, kept| kept.fresh().is_some());
-        self.facts.retain(|_, kept| kept.fresh().is_some());
+        self.records.retain(|_, kept| kept.fresh(&self.time).is_some());
+        self.facts.retain(|_, kept| kept.fresh(&self.time).is_some());
         self.kept_by_sweep = self.records.len() + self.facts.len();
     }
 }
@@ -228,7 +269,7 @@ impl Kv for MemoryBackend {
                 store.facts.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
             Ok(from_prefix
                 .take_while(|(key, _)| key.starts_with(prefix))
-                .filter_map(|(key, kept)| Some((key.clone(), kept.fresh()?.clone())))
+                .filter_map(|(key, kept)| Some((key.clone(), kept.fresh(&store.time)?.clone())))
                 .collect())
         })
     }
@@ -297,6 +338,17 @@ mod tests {
         // An expired record keeps nobody from writing.
         let written = backend.write(&[Record::new(id, State::Failure)]).await.expect("memory");
         assert_eq!(written, [Written::Stored]);
+    }
+
+    #[tokio::test]
+    async fn lifetimes_go_by_the_clock_that_is_named() {
+        let clock = Clock::manual(DateTime::UNIX_EPOCH);
+        let backend = MemoryBackend::by_clock(&BackendOptions::default(), clock.clone());
+        backend.put("key", Bytes::new(), Some(Duration::from_secs(60))).await.expect("memory");
+        clock.advance(chrono::TimeDelta::seconds(59));
+        assert!(backend.get("key").await.expect("memory").is_some());
+        clock.advance(chrono::TimeDelta::seconds(1));
+        assert!(backend.get("key").await.expect("memory").is_none());
     }
 
     #[tokio::test(start_paused = true)]

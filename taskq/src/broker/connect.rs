@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Broker, BrokerError, memory};
+use crate::clock::Clock;
 
 /// What every broker adapter may be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct BrokerOptions {
     pub strict: bool,
     /// What the connection is called where the broker lists connections.
     pub name: String,
+    /// What delays go by where this process keeps them: those of `memory:`. Default: the system's.
+    pub clock: Clock,
 }
 
 impl Default for BrokerOptions {
@@ -26,6 +29,7 @@ impl Default for BrokerOptions {
             max_message_bytes: 128 << 20,
             strict: false,
             name: "taskq".to_owned(),
+            clock: Clock::system(),
         }
     }
 }

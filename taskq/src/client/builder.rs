@@ -56,7 +56,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Goes by this clock in place of the system's.
+    /// Goes by this clock in place of the system's: for the times in messages, and for the delays of a `memory:` broker.
+    /// Servers, files, and what is kept in a `memory:` result backend go by their own.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
@@ -76,6 +77,7 @@ impl ClientBuilder {
             publish_timeout: settings.publish_timeout,
             strict: settings.strict,
             name: format!("taskq {origin}"),
+            clock: self.clock.clone(),
             ..BrokerOptions::default()
         };
         let broker = broker::connect(settings.broker_url(), broker_options).await?;

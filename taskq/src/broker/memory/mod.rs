@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt;
 use futures_util::future::{self, BoxFuture};
 
@@ -21,7 +22,6 @@ use super::{
     Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, Declared, Publication, PublishError,
     QueueSpec, QueueStats,
 };
-use crate::io;
 
 /// A client of the queues of one `memory:` URL.
 pub struct MemoryBroker {
@@ -34,7 +34,7 @@ pub struct MemoryBroker {
 
 impl MemoryBroker {
     /// A client of the queues that belong to the text of `url` (`memory:`, `memory:name`). They live as long as the
-    /// process. Of the options, the size limit applies.
+    /// process. Of the options, the size limit and the clock apply.
     pub fn shared(url: &str, options: BrokerOptions) -> Arc<Self> {
         static STORES: OnceLock<Mutex<HashMap<String, Arc<Store>>>> = OnceLock::new();
         let mut stores = STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,10 +74,11 @@ impl MemoryBroker {
             return self.store.put(&queue, message);
         };
         self.store.stats(&queue).map_err(|_| PublishError::Unroutable { queue: queue.to_string() })?;
+        let due = TimeDelta::from_std(delay).ok().and_then(|delay| self.options.clock.now().checked_add_signed(delay));
+        let place = self.store.hold(queue, message, due.unwrap_or(DateTime::<Utc>::MAX_UTC));
         let store = Arc::clone(&self.store);
-        io::spawn(async move {
-            tokio::time::sleep(delay).await;
-            if let Err(error) = store.put(&queue, message) {
+        self.options.clock.after(delay, move || {
+            if let Err(error) = store.release(place) {
                 tracing::error!(%error, "a delayed message lost its queue while it waited");
             }
         });

@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use chrono::{DateTime, Utc};
+
 use super::super::{BrokerError, PublishError, QueueSpec, QueueStats};
 use super::reader::Reader;
 use crate::message::WireMessage;
@@ -15,8 +17,17 @@ pub(super) struct Store(Mutex<Queues>);
 #[derive(Default)]
 struct Queues {
     by_name: HashMap<Arc<str>, Queue>,
+    /// Those that wait for their time.
+    held: BTreeMap<u64, Held>,
     /// Counts the messages that ever came in; keeps those of one priority in order.
     arrivals: u64,
+}
+
+/// A message that waits for its time.
+struct Held {
+    queue: Arc<str>,
+    message: WireMessage,
+    due: DateTime<Utc>,
 }
 
 struct Queue {
@@ -72,6 +83,21 @@ impl Store {
         queue.ready.insert((Reverse(priority), arrival), Stored { message, returns: 0 });
         queue.wake_readers();
         Ok(())
+    }
+
+    /// Keeps a message back until it is released, by the place that this gives.
+    pub(super) fn hold(&self, queue: Arc<str>, message: WireMessage, due: DateTime<Utc>) -> u64 {
+        let mut locked = self.lock();
+        locked.arrivals += 1;
+        let place = locked.arrivals;
+        locked.held.insert(place, Held { queue, message, due });
+        place
+    }
+
+    /// Appends a message that was kept back.
+    pub(super) fn release(&self, place: u64) -> Result<(), PublishError> {
+        let Some(Held { queue, message, .. }) = self.lock().held.remove(&place) else { return Ok(()) };
+        self.put(&queue, message)
     }
 
     /// Takes the first message out of `queue`.
