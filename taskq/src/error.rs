@@ -27,6 +27,14 @@ pub enum Error {
     /// The result backend could not be reached, or did not do what was asked.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// A test's call came from outside its test, and must not go to a server that it finds by itself.
+    #[cfg(feature = "testing")]
+    #[error(
+        "a call that names no client was awaited outside the runtime of its test, or after its testing queue was gone; \
+         in this process, which has used taskq::testing, no client is connected by itself: await it on the runtime on \
+         which testing::start() was called, or inside TestQueue::scope, or send it with a client"
+    )]
+    OutsideTest,
     /// Results, progress and unique keys need a place.
     #[error(
         "no result backend is configured; set TASKQ_RESULT_URL, for example to redis://host:6379/0, or `result_url` in taskq.toml"

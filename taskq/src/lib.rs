@@ -29,6 +29,8 @@
 //! * [`Context`], [`TaskError`]: what a running task knows, and how it says that it did not succeed
 //! * [`Settings`](client::Settings): `taskq.toml` and the environment
 //!
+//! * `testing` (a feature, for dev-dependencies): tests of tasks without a server, a worker or a sleep
+//!
 //! Workers and the command line are in the crate `taskq-worker`. Rooms for adapters and the curious:
 //! [`broker`] and [`backend`] are the ports, [`codec`] is the wire, [`message`] the data.
 
@@ -48,6 +50,8 @@ mod redact;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 pub mod task;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use canvas::{Arg, Call, IntoArg};
 pub use client::{Client, Handle, Status};

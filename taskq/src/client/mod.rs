@@ -29,6 +29,8 @@ pub use call::{GetFuture, SendFuture};
 pub use config::{ConfigError, Origin, Settings};
 pub use dead::{DeadEntry, DeadLetter, DeadSet, Unreadable, Which, dead_message};
 pub use handle::{Handle, Status, Updates};
+#[cfg(feature = "testing")]
+pub(crate) use installed::ask_first;
 pub use installed::current;
 pub use node::host_name;
 pub use send_all::{SendAll, SendReport};
@@ -67,6 +69,13 @@ struct Inner {
 }
 
 impl Client {
+    /// A client of these.
+    #[cfg(feature = "testing")]
+    pub(crate) fn over(settings: Settings, broker: Arc<dyn Broker>, backend: Backend, clock: Clock) -> Self {
+        let (router, origin) = (Router::new(&settings), node::client_name());
+        Self { inner: Arc::new(Inner { settings, broker, backend: Some(backend), router, clock, origin }) }
+    }
+
     /// A client yet to be configured. What is not said comes from `taskq.toml` and the environment.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::new()

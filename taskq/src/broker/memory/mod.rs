@@ -18,6 +18,8 @@ use futures_util::future::{self, BoxFuture};
 
 use self::reader::{Deliveries, Hold, Reader};
 use self::store::Store;
+#[cfg(feature = "testing")]
+pub(crate) use self::store::Waiting;
 use super::{
     Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, Declared, Publication, PublishError,
     QueueSpec, QueueStats,
@@ -44,6 +46,24 @@ impl MemoryBroker {
     /// A client of queues of its own, which nobody else sees.
     pub fn private(options: BrokerOptions) -> Arc<Self> {
         Arc::new(Self::over(Arc::default(), options))
+    }
+
+    /// All messages that wait: those that can be taken, oldest first, then those that are held back, by their time.
+    #[cfg(feature = "testing")]
+    pub(crate) fn waiting(&self) -> Vec<Waiting> {
+        self.store.waiting()
+    }
+
+    /// Completes when a message has come in that can be taken, or was held back until then.
+    #[cfg(feature = "testing")]
+    pub(crate) fn arrival(&self) -> tokio::sync::futures::Notified<'_> {
+        self.store.arrived.notified()
+    }
+
+    /// The queue, other than `except`, whose next message came in first.
+    #[cfg(feature = "testing")]
+    pub(crate) fn first_queue(&self, except: &str) -> Option<Arc<str>> {
+        self.store.first_queue(except)
     }
 
     fn over(store: Arc<Store>, options: BrokerOptions) -> Self {

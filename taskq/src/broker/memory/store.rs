@@ -12,7 +12,12 @@ use crate::message::WireMessage;
 
 /// All queues of one URL.
 #[derive(Default)]
-pub(super) struct Store(Mutex<Queues>);
+pub(super) struct Store {
+    queues: Mutex<Queues>,
+    /// Tells tests that a message can be taken.
+    #[cfg(feature = "testing")]
+    pub(super) arrived: tokio::sync::Notify,
+}
 
 #[derive(Default)]
 struct Queues {
@@ -27,6 +32,7 @@ struct Queues {
 struct Held {
     queue: Arc<str>,
     message: WireMessage,
+    #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "only tests ask when it is due"))]
     due: DateTime<Utc>,
 }
 
@@ -45,6 +51,15 @@ pub(super) struct Stored {
     pub(super) message: WireMessage,
     /// How often it came back.
     pub(super) returns: u32,
+}
+
+/// A message that waits, as a test looks at it.
+#[cfg(feature = "testing")]
+pub(crate) struct Waiting {
+    pub(crate) queue: Arc<str>,
+    pub(crate) message: WireMessage,
+    /// When it can be taken, if not now.
+    pub(crate) due: Option<DateTime<Utc>>,
 }
 
 impl Store {
@@ -82,6 +97,8 @@ impl Store {
         let priority = message.properties.priority.unwrap_or(0).min(queue.max_priority);
         queue.ready.insert((Reverse(priority), arrival), Stored { message, returns: 0 });
         queue.wake_readers();
+        #[cfg(feature = "testing")]
+        self.arrived.notify_waiters();
         Ok(())
     }
 
@@ -114,6 +131,42 @@ impl Store {
         }
     }
 
+    /// All messages that wait: those that can be taken, oldest first, then those that are held back, by their time.
+    #[cfg(feature = "testing")]
+    pub(super) fn waiting(&self) -> Vec<Waiting> {
+        let locked = self.lock();
+        let mut ready: Vec<_> = locked
+            .by_name
+            .iter()
+            .flat_map(|(name, queue)| queue.ready.iter().map(move |(place, stored)| (place.1, name, stored)))
+            .collect();
+        ready.sort_by_key(|(arrival, ..)| *arrival);
+        let ready = ready.into_iter().map(|(_, queue, stored)| Waiting {
+            queue: Arc::clone(queue),
+            message: stored.message.clone(),
+            due: None,
+        });
+        let mut held: Vec<_> = locked.held.values().collect();
+        held.sort_by_key(|held| held.due);
+        let held = held.into_iter().map(|held| Waiting {
+            queue: Arc::clone(&held.queue),
+            message: held.message.clone(),
+            due: Some(held.due),
+        });
+        ready.chain(held).collect()
+    }
+
+    /// The queue, other than `except`, whose next message came in first.
+    #[cfg(feature = "testing")]
+    pub(super) fn first_queue(&self, except: &str) -> Option<Arc<str>> {
+        let locked = self.lock();
+        let next = locked.by_name.iter().filter(|(name, _)| &***name != except).filter_map(|(name, queue)| {
+            let (place, _) = queue.ready.first_key_value()?;
+            Some((place.1, name))
+        });
+        next.min().map(|(_, name)| Arc::clone(name))
+    }
+
     pub(super) fn stats(&self, queue: &str) -> Result<QueueStats, BrokerError> {
         let locked = self.lock();
         let queue = locked.by_name.get(queue).ok_or_else(|| no_queue(queue))?;
@@ -128,7 +181,7 @@ impl Store {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

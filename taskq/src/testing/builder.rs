@@ -1,0 +1,151 @@
+//! Making the queue of a test.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::Location;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use chrono::{DateTime, SubsecRound, Utc};
+
+use super::TestQueue;
+use super::current::{self, Refused};
+use super::queue::Inner;
+use crate::attempt;
+use crate::backend::memory::MemoryBackend;
+use crate::backend::{Backend, BackendOptions, SharedResults};
+use crate::broker::BrokerOptions;
+use crate::broker::memory::MemoryBroker;
+use crate::client::{Client, Origin, Settings};
+use crate::clock::Clock;
+use crate::task::Registry;
+
+/// After so many runs a drain is taken for one that never ends.
+const RUNS_MAX: usize = 10_000;
+
+/// How long `Handle::get` waits if nothing is said: what has not run by then waits for a drain that does not come.
+const GET_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a [`TestQueue`] is to be like.
+#[must_use = "a builder does nothing until it is started"]
+pub struct Builder {
+    settings: Settings,
+    state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    registry: Option<Registry>,
+    now: Option<DateTime<Utc>>,
+    runs_max: usize,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let mut settings = Settings::default();
+        settings.get_timeout = GET_TIMEOUT;
+        Self { settings, state: HashMap::new(), registry: None, now: None, runs_max: RUNS_MAX }
+    }
+}
+
+impl Builder {
+    /// Something that tasks ask for by its type: `ctx.state::<T>()`. As with a worker.
+    pub fn state<T: Send + Sync + 'static>(mut self, state: T) -> Self {
+        self.state.insert(TypeId::of::<T>(), Arc::new(state));
+        self
+    }
+
+    /// Runs these tasks in place of all that are linked.
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = Some(registry);
+        self
+    }
+
+    /// Takes these settings, for example those of the project's `taskq.toml`, but for the URLs. Otherwise the defaults
+    /// hold, whatever file and environment say, but for a `get_timeout` of five seconds.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// One setting by its name in `taskq.toml`, for example `("default_queue", "jobs")`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such setting, or it does not take that value.
+    #[track_caller]
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        if let Err(error) = self.settings.set(key, value, Origin::Code) {
+            panic!("{error}");
+        }
+        self
+    }
+
+    /// What time it is at first. Default: the time when it starts.
+    pub fn at(mut self, now: DateTime<Utc>) -> Self {
+        self.now = Some(now);
+        self
+    }
+
+    /// After how many runs a drain panics. Default 10,000.
+    pub fn runs_max(mut self, runs_max: usize) -> Self {
+        self.runs_max = runs_max;
+        self
+    }
+
+    /// A queue to which calls that name no client go, from everywhere on this tokio runtime, until it is dropped.
+    ///
+    /// # Panics
+    ///
+    /// If there is no runtime here, if there is a queue on it already, or if two linked tasks have the same name.
+    #[track_caller]
+    pub fn start(self) -> TestQueue {
+        let queue = self.detached();
+        match current::sit(&Arc::downgrade(&queue.0)) {
+            Ok(seat) => {
+                queue.0.seat.get_or_init(|| seat);
+                queue
+            }
+            Err(Refused::NoRuntime) => panic!(
+                "a testing queue is started on a tokio runtime, for the calls that are made there, and here is none; start it \
+                 inside `#[tokio::test]`, or make it with `testing::builder().detached()` and run the test in its `scope`"
+            ),
+            Err(Refused::Taken(earlier)) => panic!(
+                "this runtime has had a testing queue since {}, and calls cannot know which of the two is meant; drop that one \
+                 first, or make both with `testing::builder().detached()` and use `TestQueue::scope`",
+                earlier.begun_at
+            ),
+        }
+    }
+
+    /// A queue that gets only calls made inside its [`scope`](TestQueue::scope), or sent with its
+    /// [`client`](TestQueue::client). For tests that share a runtime.
+    ///
+    /// # Panics
+    ///
+    /// If two linked tasks have the same name.
+    #[track_caller]
+    pub fn detached(self) -> TestQueue {
+        let Self { settings, mut state, registry, now, runs_max } = self;
+        let begun_at = Location::caller();
+        let registry = registry.unwrap_or_else(|| match Registry::collect() {
+            Ok(registry) => registry,
+            Err(error) => panic!("{error}"),
+        });
+        // To the microsecond, as times travel in messages.
+        let clock = Clock::manual(now.unwrap_or_else(Utc::now).trunc_subsecs(6));
+        let broker = MemoryBroker::private(BrokerOptions { clock: clock.clone(), ..BrokerOptions::default() });
+        let options = BackendOptions { result_ttl: settings.result_ttl, ..BackendOptions::default() };
+        let kept = Arc::new(MemoryBackend::by_clock(&options, clock.clone()));
+        let backend = Backend { results: Arc::clone(&kept) as SharedResults, kv: kept };
+        let client = Client::over(settings, Arc::clone(&broker) as _, backend, clock);
+        state.insert(TypeId::of::<Client>(), Arc::new(client.clone()));
+        current::listen();
+        attempt::note_panics();
+        let state = Arc::new(state);
+        TestQueue(Arc::new(Inner { client, broker, registry, state, runs_max, begun_at, seat: OnceLock::new() }))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("now", &self.now).field("runs_max", &self.runs_max).finish_non_exhaustive()
+    }
+}

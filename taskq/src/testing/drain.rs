@@ -1,0 +1,263 @@
+//! Running what is due: a worker without slots, claims and outages.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::future;
+use tokio::sync::{oneshot, watch};
+
+use super::enqueued::Enqueued;
+use super::queue::Inner;
+use super::report::{End, Report, Run};
+use crate::attempt::{self, Admission, Caught, Conclusion, Outcome, Start, Stop, Verdict, conclude};
+use crate::backend::{ResultBackendExt, Written};
+use crate::broker::{DEAD_QUEUE, Delivery, Publication};
+use crate::client::{Unreadable, dead_message, host_name};
+use crate::codec::{self, DecodeError};
+use crate::message::{Envelope, Record, State, TimeLimits, WireMessage};
+use crate::task::{AckMode, Body, Context, Definition, RetryPolicy};
+
+/// The broker and the backend are in memory, and the queue's own.
+const IN_MEMORY: &str = "what is in memory can be reached, unless the test has closed its client";
+
+/// A drain and what it has done so far.
+pub(super) struct Drain<'a> {
+    queue: &'a Inner,
+    pub(super) report: Report,
+    taken: usize,
+}
+
+impl<'a> Drain<'a> {
+    pub(super) fn of(queue: &'a Inner) -> Self {
+        Self { queue, report: Report::default(), taken: 0 }
+    }
+
+    /// Runs what is due until nothing is.
+    pub(super) async fn run_what_is_due(&mut self) {
+        while let Some(name) = self.queue.broker.first_queue(DEAD_QUEUE) {
+            assert!(self.taken < self.queue.runs_max, "{}", self.endless());
+            let mut browse = self.queue.client.broker().browse(&name, 1).await.expect(IN_MEMORY);
+            // Given back if this is dropped half-way. There is none if another drain was faster.
+            if let Some(delivery) = browse.deliveries.pop() {
+                self.taken += 1;
+                self.report.runs.extend(work(self.queue, delivery).await);
+            }
+            browse.finish().await;
+            // A drain of tasks that never wait is interruptible, too.
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+
+    /// The same, and goes on with what comes in until the sender of `ended` is dropped and nothing is due.
+    pub(super) async fn run_until(&mut self, mut ended: oneshot::Receiver<Infallible>) {
+        loop {
+            // Listening first, so that what comes in while the drain ends is not slept through.
+            let mut arrival = pin!(self.queue.broker.arrival());
+            arrival.as_mut().enable();
+            self.run_what_is_due().await;
+            tokio::select! {
+                biased;
+                _ = &mut ended => break,
+                () = arrival => {}
+            }
+        }
+        self.run_what_is_due().await;
+    }
+
+    /// What is said about a drain that does not end.
+    fn endless(&self) -> String {
+        let mut counts = HashMap::<&str, usize>::new();
+        for run in &self.report.runs {
+            *counts.entry(&run.task).or_default() += 1;
+        }
+        let most = counts.into_iter().max_by_key(|(task, count)| (*count, *task));
+        let most = most.map(|(task, count)| format!("; {count} of them were of {task}")).unwrap_or_default();
+        format!(
+            "not drained after {} runs{most}: does it enqueue itself without end, or put itself off for no time? (if so many \
+             are meant, see `testing::builder().runs_max(…)`)",
+            self.taken
+        )
+    }
+}
+
+/// Deals with one message as a worker does. `None`: it was neither run nor ended.
+async fn work(queue: &Inner, delivery: Delivery) -> Option<Run> {
+    let envelope = match codec::decode(&delivery.message) {
+        Ok(envelope) => envelope,
+        Err(error) => return Some(give_up(queue, delivery, &error).await),
+    };
+    let Delivery { queue: name, redelivered, acker, .. } = delivery;
+    let now = queue.now();
+    let grace = queue.client.settings().unknown_task_grace;
+    let end = match attempt::admit(&envelope, redelivered, &queue.registry, grace, now) {
+        // Nobody else can have a copy, so nothing is claimed.
+        Admission::Run(definition) | Admission::Claim(definition) => {
+            if definition.options.ack == AckMode::Early {
+                acker.ack();
+                run(queue, &envelope, definition, &name).await
+            } else {
+                let end = run(queue, &envelope, definition, &name).await;
+                acker.ack();
+                end
+            }
+        }
+        Admission::PutOff(delay) => {
+            let copy = Envelope { moved: true, ..envelope.clone() };
+            queue.publish(&name, codec::encode(copy), Some(delay)).await;
+            acker.ack();
+            None
+        }
+        Admission::PutBack(delay) => {
+            let unknown_since = Some(envelope.unknown_since.unwrap_or(now));
+            let copy = Envelope { moved: true, unknown_since, ..envelope.clone() };
+            queue.publish(&name, codec::encode(copy), Some(delay)).await;
+            acker.ack();
+            Some(End::PutBack { after: delay })
+        }
+        Admission::Unknown => {
+            let verdict = Verdict::unknown_task(&envelope.task);
+            end_without_run(queue, &envelope, &name, &verdict).await;
+            acker.ack();
+            End::of(&verdict, None)
+        }
+        Admission::Expired => {
+            end_without_run(queue, &envelope, &name, &Verdict::expired()).await;
+            acker.ack();
+            Some(End::Expired)
+        }
+    };
+    end.map(|end| Run::new(Enqueued::of(&envelope, &name, None, now), end))
+}
+
+/// One attempt, from its start to its settlement. `None` if it was interrupted, by the end of the runtime.
+async fn run(queue: &Inner, envelope: &Envelope, definition: &'static Definition, name: &Arc<str>) -> Option<End> {
+    let policy = RetryPolicy::of(&definition.options);
+    let limits = attempt::limits(envelope, &definition.options);
+    let (cancel, cancelled) = watch::channel(false);
+    let progress = Arc::default();
+    let began = queue.now();
+    let start = Start {
+        definition,
+        envelope,
+        policy: &policy,
+        limits,
+        now: began,
+        cancelled,
+        progress: Arc::clone(&progress),
+        state: Arc::clone(&queue.state),
+    };
+    let outcome = match start.start() {
+        Ok((body, context)) => run_body(body, context, limits, &cancel).await,
+        Err(outcome) => outcome,
+    };
+    let Conclusion { verdict, value, traceback } = conclude(outcome, &policy, envelope);
+    let end = End::of(&verdict, value.as_ref())?;
+    let mut records = Vec::new();
+    if !attempt::ignores_result(envelope, &definition.options) {
+        let last_word = progress.take().map(|progress| {
+            let value = serde_json::value::to_raw_value(&progress).expect("numbers and a text can be written as JSON");
+            Record { value: Some(value), ..attempt::record_of(envelope, State::Progress) }
+        });
+        let end = verdict.record(envelope, queue.now()).map(|record| Record { value, traceback, ..record });
+        records.extend(last_word.into_iter().chain(end));
+    }
+    let records = records.into_iter().map(|record| Record { started_at: Some(began), ..record }).collect();
+    settle(queue, envelope, name, &verdict, records).await;
+    Some(end)
+}
+
+/// Runs the body until it ends or its time is over.
+async fn run_body(body: Body, context: Context, limits: TimeLimits, cancel: &watch::Sender<bool>) -> Outcome {
+    let mut ended = pin!(async {
+        match body {
+            Body::Async(future) => Some(attempt::catch(context.scope(future)).await),
+            Body::Blocking(function) => {
+                call_blocking(move || attempt::catch_sync(|| context.sync_scope(function))).await
+            }
+        }
+    });
+    let (mut soft, mut hard) = (pin!(sleep(limits.soft)), pin!(sleep(limits.hard)));
+    let mut soft_over = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut ended => return match ended {
+                Some(ended) => Outcome::of(ended, soft_over),
+                None => Outcome::Stopped(Stop::Interrupted, None),
+            },
+            () = &mut hard => return Outcome::Stopped(Stop::TimeLimit, limits.hard),
+            () = &mut soft, if !soft_over => {
+                soft_over = true;
+                cancel.send_replace(true);
+            }
+        }
+    }
+}
+
+/// On the blocking pool as in a worker: a plain function may block on futures, which it could not do inside of one. `None`
+/// if the runtime is going down.
+async fn call_blocking(function: impl FnOnce() -> Caught + Send + 'static) -> Option<Caught> {
+    tokio::task::spawn_blocking(function).await.ok()
+}
+
+async fn sleep(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => future::pending().await,
+    }
+}
+
+async fn end_without_run(queue: &Inner, envelope: &Envelope, name: &Arc<str>, verdict: &Verdict) {
+    let stored = envelope.ignore_result != Some(true);
+    let records = verdict.record(envelope, queue.now()).filter(|_| stored).into_iter().collect();
+    settle(queue, envelope, name, verdict, records).await;
+}
+
+/// Record, then what follows; the acknowledgement is the caller's.
+async fn settle(queue: &Inner, envelope: &Envelope, name: &Arc<str>, verdict: &Verdict, records: Vec<Record>) {
+    let results = queue.client.results().expect("a testing queue has a result backend");
+    let worker = Some(format!("testing@{}", host_name()));
+    let records: Vec<_> = records.into_iter().map(|record| Record { worker: worker.clone(), ..record }).collect();
+    let written = results.write(&records).await.expect(IN_MEMORY);
+    if written.last() == Some(&Written::Kept) {
+        // Another call with the same id has ended.
+        let stored = results.read_one(&envelope.id).await.expect(IN_MEMORY);
+        if verdict.is_superseded_by(stored.as_ref()) {
+            return;
+        }
+    }
+    let now = queue.now();
+    if let Verdict::Fail { reason, failure } = verdict {
+        queue.publish(DEAD_QUEUE, dead_message(envelope, name, *reason, failure, now), None).await;
+    } else if let Some((next, delay)) = verdict.next_message(envelope, now) {
+        queue.publish(name, codec::encode(next), Some(delay)).await;
+    }
+}
+
+/// The end of a message that is no call.
+async fn give_up(queue: &Inner, delivery: Delivery, error: &DecodeError) -> Run {
+    let now = queue.now();
+    let Unreadable { envelope, message, record } = Unreadable::new(&delivery, error, now);
+    let records: Vec<_> = record.into_iter().collect();
+    queue.client.results().expect("a testing queue has a result backend").write(&records).await.expect(IN_MEMORY);
+    queue.publish(DEAD_QUEUE, message, None).await;
+    let end = End::Failed(crate::message::Failure::new("taskq", "DecodeError", error.to_string()));
+    let run = Run::new(Enqueued::of(&envelope, &delivery.queue, None, now), end);
+    delivery.acker.ack();
+    run
+}
+
+impl Inner {
+    fn now(&self) -> DateTime<Utc> {
+        self.client.clock().now()
+    }
+
+    async fn publish(&self, queue: &str, message: WireMessage, delay: Option<Duration>) {
+        let queue = self.client.declare(queue).await.expect(IN_MEMORY);
+        self.client.publish(Publication { queue, message, delay }).await.expect(IN_MEMORY);
+    }
+}
