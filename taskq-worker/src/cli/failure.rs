@@ -142,6 +142,7 @@ impl From<WorkerError> for Failure {
         match error {
             WorkerError::Registry(error) => error.into(),
             WorkerError::Client(error) => error.into(),
+            WorkerError::ConsumptionEnded => Self::of(Exit::Unreachable, &error),
             error => Self::of(Exit::Usage, &error),
         }
     }

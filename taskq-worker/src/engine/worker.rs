@@ -103,9 +103,9 @@ pub enum WorkerError {
     /// No queue to consume from.
     #[error("a worker needs at least one queue; name them with `-Q` or `.queues([…])`")]
     NoQueues,
-    /// The broker's adapter ended the stream of messages by itself. Its promise is to mend it instead, so this is a fault
-    /// of the adapter; what was in hand has been finished.
-    #[error("the stream of messages ended by itself; start the worker again")]
+    /// The broker's adapter ended the stream of messages by itself, because there is nothing left that it could mend: the
+    /// file of an embedded broker was deleted. What was in hand has been finished, as far as that was possible.
+    #[error("the stream of messages ended by itself (the log says why); start the worker again")]
     ConsumptionEnded,
     /// The broker or the result backend does not do what is needed.
     #[error(transparent)]

@@ -93,7 +93,9 @@ pub trait ResultBackendExt: ResultBackend {
                         return Ok(Some(record));
                     }
                 }
-                Err(BackendError::Closed)
+                // It ended early. If the backend is at fault, it says so when it is asked.
+                let record = self.read_one(id).await?;
+                record.filter(|record| record.state.is_terminal()).map(Some).ok_or(BackendError::Closed)
             };
             tokio::time::timeout(timeout, wait).await.unwrap_or(Ok(None))
         })

@@ -83,7 +83,8 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
 /// Messages coming in.
 pub struct Consumption {
     /// The messages. Pending while there is none and while the connection is being mended; ends only after
-    /// [`ConsumptionControl::stop`]. It may be polled on any runtime.
+    /// [`ConsumptionControl::stop`], or where there is nothing left to be mended, as after the deletion of a file. It may be
+    /// polled on any runtime.
     pub deliveries: Pin<Box<dyn Stream<Item = Delivery> + Send>>,
     /// How to steer it.
     pub control: Arc<dyn ConsumptionControl>,

@@ -12,6 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::oneshot;
 
 use super::fault::Fault;
+use super::identity::Identity;
 use super::location::Location;
 use super::reader::{Observer, Observers, Question, Reader};
 use super::schema;
@@ -32,7 +33,7 @@ pub(crate) struct Database {
     writer: Sender<Box<dyn Work>>,
     reader: Sender<Question>,
     observers: Arc<Observers>,
-    identity: FileIdentity,
+    identity: Identity,
     /// Tells what this process wrote from what others did.
     number: i64,
 }
@@ -72,13 +73,14 @@ impl Database {
             }
         };
         let reading = connect_reader(&path).map_err(|error| Fault::of(&path, &error))?;
-        let identity = FileIdentity::of(&path).ok_or_else(|| Fault::gone(&path))?;
+        let identity = Identity::of(&path)?;
 
         let observers = Arc::new(Observers::default());
         let (writer, jobs) = mpsc::channel();
         let (reader, questions) = mpsc::channel();
-        let writing = Writer { connection, path: Arc::clone(&path), identity, observers: Arc::clone(&observers) };
-        let reading = Reader { connection: reading, observers: Arc::clone(&observers) };
+        let (file, seers) = (|| Arc::clone(&path), || Arc::clone(&observers));
+        let writing = Writer { connection, path: file(), identity, observers: seers() };
+        let reading = Reader { connection: reading, path: file(), identity, observers: seers() };
         thread("taskq-sqlite-w", move || writing.run(&jobs));
         thread("taskq-sqlite-r", move || reading.run(&questions));
         Ok(Arc::new(Self { path, writer, reader, observers, identity, number: super::unique_number() }))
@@ -107,18 +109,16 @@ impl Database {
     {
         let (reply, answer) = oneshot::channel();
         let path = Arc::clone(&self.path);
-        let ask = move |connection: &Connection| {
+        let asked = Arc::clone(&path);
+        let ask = move |connection: Result<&Connection, Fault>| {
             // Whoever asked may have stopped waiting.
-            let _ = reply.send(question(connection));
+            let _ = reply.send(
+                connection.and_then(|connection| question(connection).map_err(|error| Fault::of(&asked, &error))),
+            );
         };
         // If the thread has ended, the answer says so.
         drop(self.reader.send(Question::Ask(Box::new(ask))));
-        async move {
-            match answer.await {
-                Ok(answer) => answer.map_err(|error| Fault::of(&path, &error)),
-                Err(_) => Err(Fault::ended(&path)),
-            }
-        }
+        async move { answer.await.unwrap_or_else(|_| Err(Fault::ended(&path))) }
     }
 
     /// Tells `observer` of what changes, for as long as it is there.
@@ -134,7 +134,7 @@ impl Database {
     }
 
     /// The file.
-    pub(crate) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Arc<Path> {
         &self.path
     }
 
@@ -144,7 +144,7 @@ impl Database {
     }
 
     fn is_current(&self) -> bool {
-        self.identity.is_still(&self.path)
+        self.identity.check(&self.path).is_ok()
     }
 }
 
@@ -206,7 +206,13 @@ fn configure(connection: &mut Connection) -> rusqlite::Result<()> {
         if tries == 0 {
             started = Instant::now();
         }
-        std::thread::sleep(Duration::from_micros(if tries < 200 { 100 } else { 1000 }));
+        // Somebody who has kept it for a second is no short transaction.
+        let pause = match tries {
+            ..200 => 100,
+            200..1200 => 1000,
+            _ => 5000,
+        };
+        std::thread::sleep(Duration::from_micros(pause));
         started.elapsed() < LOCKED_MAX
     }))?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)
@@ -219,27 +225,4 @@ fn is_locked(error: &rusqlite::Error) -> bool {
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) {
     let builder = std::thread::Builder::new().name(name.to_owned());
     builder.spawn(run).expect("the system grants one more thread");
-}
-
-/// Which file it is that has the name; another one of the same name has another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileIdentity(u64, u64);
-
-impl FileIdentity {
-    /// `None` if there is no such file.
-    #[cfg(unix)]
-    fn of(path: &Path) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt;
-        std::fs::metadata(path).ok().map(|metadata| Self(metadata.dev(), metadata.ino()))
-    }
-
-    /// `None` if there is no such file. Elsewhere a file that is open cannot be replaced.
-    #[cfg(not(unix))]
-    fn of(path: &Path) -> Option<Self> {
-        path.exists().then_some(Self(0, 0))
-    }
-
-    pub(super) fn is_still(self, path: &Path) -> bool {
-        Self::of(path) == Some(self)
-    }
 }

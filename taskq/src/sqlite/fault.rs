@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Error, ErrorCode};
+use rusqlite::{Error, ErrorCode, ffi};
 
 /// Something that the file did not let us do. It goes to everybody whose change was in the same transaction.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +21,8 @@ pub(crate) enum FaultKind {
     Unusable,
     /// There is no room for more.
     Full,
+    /// It was deleted or replaced.
+    Gone,
     /// Anything else.
     Other,
 }
@@ -29,12 +31,15 @@ impl Fault {
     /// What an error of SQLite means for the file at `path`.
     pub(crate) fn of(path: &Path, error: &Error) -> Self {
         let path = path.display();
+        let full = || (FaultKind::Full, format!("the disk of {path} is full; make room on it"));
         let (kind, text) = match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
                 FaultKind::Other,
                 format!("another process keeps {path} locked; find it with `fuser {path}`, and end it if it hangs"),
             ),
-            Some(ErrorCode::DiskFull) => (FaultKind::Full, format!("the disk of {path} is full; make room on it")),
+            // The shared memory is a file beside it, and grows by a page at a time.
+            _ if extended_code(error) == Some(ffi::SQLITE_IOERR_SHMSIZE) => full(),
+            Some(ErrorCode::DiskFull) => full(),
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => (
                 FaultKind::Unusable,
                 format!("{path} cannot be written; give this user write access to the file and to its directory"),
@@ -56,7 +61,10 @@ impl Fault {
             ),
             Some(ErrorCode::SystemIoFailure) => (
                 FaultKind::Other,
-                format!("the disk did not read or write {path} ({error}); look into the system's log"),
+                format!(
+                    "the disk did not read or write {path} ({error}); look into the system's log, and whether a quota or \
+                     `ulimit -f` keeps the file from growing"
+                ),
             ),
             _ => (FaultKind::Other, format!("{path}: {error}")),
         };
@@ -72,6 +80,11 @@ impl Fault {
     pub(crate) fn gone(path: &Path) -> Self {
         let path = path.display();
         let text = format!("{path} was deleted or replaced while it was in use; put it back, or restart this process");
+        Self { kind: FaultKind::Gone, text }
+    }
+
+    /// Anything else.
+    pub(crate) fn other(text: String) -> Self {
         Self { kind: FaultKind::Other, text }
     }
 
@@ -80,4 +93,8 @@ impl Fault {
         let text = format!("the thread that serves {} has ended; restart this process", path.display());
         Self { kind: FaultKind::Other, text }
     }
+}
+
+fn extended_code(error: &Error) -> Option<i32> {
+    error.sqlite_error().map(|error| error.extended_code)
 }

@@ -6,13 +6,18 @@
 //! another process has committed anything, which SQLite says without touching the disk. What was changed in this
 //! process is told to its [`Observer`]s at once, by the writer.
 //!
+//! Twice a second the reader also looks at what SQLite does not tell: whether the file is still the one that was opened,
+//! and, for the broker, whether other processes are still alive ([`presence`]).
+//!
 //! [`location`] understands URLs and refuses places where a file cannot be shared, [`schema`] makes the tables,
 //! [`fault`] says what went wrong and how to mend it. What the tables mean is known to the adapters alone:
 //! `broker::sqlite` and `backend::sqlite`.
 
 mod database;
 mod fault;
+mod identity;
 mod location;
+pub(crate) mod presence;
 mod reader;
 mod schema;
 mod writer;

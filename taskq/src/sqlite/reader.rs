@@ -1,16 +1,22 @@
 //! The thread that reads, and looks whether other processes have changed anything.
 
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::fault::Fault;
+use super::identity::Identity;
 use super::writer::News;
 
 /// How often is looked whether another process has committed anything, while somebody waits for that. A look costs a few
 /// microseconds; this is how late a task of another process may be noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How often is looked at what SQLite does not tell: whether the file is still there, and whether other processes are.
+const PATROL_EVERY: Duration = Duration::from_millis(500);
 
 /// How long looking pauses after it failed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -25,6 +31,14 @@ pub(crate) trait Observer: Send + Sync {
 
     /// A look at the file. `changed`: something was committed since the last look, by anybody.
     fn look(&self, connection: &Connection, changed: bool) -> rusqlite::Result<()>;
+
+    /// A slower look, at what is not a change of the file.
+    fn patrol(&self, _connection: &Connection) -> rusqlite::Result<()> {
+        Ok(())
+    }
+
+    /// The file was deleted or replaced. May be called more than once.
+    fn gone(&self);
 }
 
 /// All observers of a file.
@@ -53,10 +67,15 @@ impl Observers {
     }
 }
 
+/// What is to be answered; instead of a connection it may be given the reason why there is none.
+pub(super) trait Ask: FnOnce(Result<&Connection, Fault>) + Send {}
+
+impl<F: FnOnce(Result<&Connection, Fault>) + Send> Ask for F {}
+
 /// Something for the reading thread.
 pub(super) enum Question {
     /// To be answered from the file.
-    Ask(Box<dyn FnOnce(&Connection) + Send>),
+    Ask(Box<dyn Ask>),
     /// An observer has become interested.
     Look,
 }
@@ -64,6 +83,8 @@ pub(super) enum Question {
 /// What the reading thread owns.
 pub(super) struct Reader {
     pub(super) connection: Connection,
+    pub(super) path: Arc<Path>,
+    pub(super) identity: Identity,
     pub(super) observers: Arc<Observers>,
 }
 
@@ -72,6 +93,7 @@ impl Reader {
     pub(super) fn run(self, questions: &Receiver<Question>) {
         let mut seen_version = None;
         let mut next_look = Instant::now();
+        let mut next_patrol = Instant::now();
         loop {
             let question = if self.observers.all().iter().any(|observer| observer.is_interested()) {
                 questions.recv_timeout(next_look.saturating_duration_since(Instant::now()))
@@ -79,19 +101,37 @@ impl Reader {
                 questions.recv().map_err(|_| RecvTimeoutError::Disconnected)
             };
             match question {
-                Ok(Question::Ask(answer)) => answer(&self.connection),
+                // What is read from a file that was deleted may be long out of date.
+                Ok(Question::Ask(answer)) => answer(self.identity.check(&self.path).map(|()| &self.connection)),
                 Ok(Question::Look) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             // Also between questions that come without end.
             if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK_EVERY;
-                if let Err(error) = self.look(&mut seen_version) {
+                let mut seen = self.look(&mut seen_version);
+                if Instant::now() >= next_patrol {
+                    next_patrol = Instant::now() + PATROL_EVERY;
+                    seen = seen.and_then(|()| self.patrol());
+                }
+                if let Err(error) = seen {
                     tracing::warn!(%error, "cannot see what other processes do with the file; looking again in a second");
                     next_look = Instant::now() + PAUSE;
                 }
             }
         }
+    }
+
+    fn patrol(&self) -> rusqlite::Result<()> {
+        let gone = self.identity.check(&self.path).is_err();
+        for observer in self.observers.all().iter().filter(|observer| observer.is_interested()) {
+            if gone {
+                observer.gone();
+            } else {
+                observer.patrol(&self.connection)?;
+            }
+        }
+        Ok(())
     }
 
     fn look(&self, seen_version: &mut Option<i64>) -> rusqlite::Result<()> {

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::database::FileIdentity;
 use super::fault::Fault;
+use super::identity::Identity;
+use super::presence;
 use super::reader::Observers;
 use crate::message::TaskId;
 
@@ -31,6 +32,8 @@ pub(crate) struct News {
     pub(crate) queues: Vec<i64>,
     /// Records that were stored.
     pub(crate) changes: Vec<Change>,
+    /// Leases that were ended, whose files can go.
+    pub(crate) ended: Vec<i64>,
 }
 
 /// A record that was stored.
@@ -87,7 +90,7 @@ where
 pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) path: Arc<Path>,
-    pub(super) identity: FileIdentity,
+    pub(super) identity: Identity,
     pub(super) observers: Arc<Observers>,
 }
 
@@ -114,6 +117,7 @@ impl Writer {
     fn write(&mut self, group: &mut Vec<Box<dyn Work>>) {
         match self.transact(group) {
             Ok(news) => {
+                news.ended.iter().for_each(|lease| presence::forget(&self.path, *lease));
                 // Observers first: whoever is answered may look at once, and finds that they know.
                 self.observers.tell(&news);
                 group.drain(..).for_each(|job| job.finish(Ok(())));
@@ -131,9 +135,7 @@ impl Writer {
 
     fn transact(&mut self, group: &mut [Box<dyn Work>]) -> Result<News, Failure> {
         // Writing to a file that was deleted works, and is lost.
-        if !self.identity.is_still(&self.path) {
-            return Err(Failure::All(Fault::gone(&self.path)));
-        }
+        self.identity.check(&self.path).map_err(Failure::All)?;
         let fault = |error| Fault::of(&self.path, &error);
         let outcome = self
             .attempt(group)
@@ -145,7 +147,8 @@ impl Writer {
                 tracing::error!(path = %self.path.display(), %error, "a transaction could not be given up");
             }
         }
-        outcome
+        // Nothing is answered with Ok that went into a file which nobody can find.
+        outcome.and_then(|news| self.identity.check(&self.path).map(|()| news).map_err(Failure::All))
     }
 
     /// Gives an error, and whether it was in a job.

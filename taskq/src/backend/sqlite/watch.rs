@@ -80,6 +80,11 @@ impl Observer for Watches {
         lock(&self.inner).seen = last;
         Ok(())
     }
+
+    fn gone(&self) {
+        // Nothing will be seen any more. Each watch ends, and whoever asks why is told.
+        lock(&self.inner).watched.clear();
+    }
 }
 
 /// One watcher of one task.

@@ -1,32 +1,34 @@
 //! Carries out what a reader decided: one task on the I/O thread per consumption.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::lease::{LEASE, RENEW_EVERY};
+use super::lease::{LEASE, Lease, RENEW_EVERY};
 use super::queue::Settled;
 use super::reader::{Reader, Step};
 use super::statements::{self, Taken};
 use crate::broker::Delivery;
 use crate::io;
-use crate::sqlite::{Fault, Observer, Tx, ms_after, now_ms};
+use crate::sqlite::{Fault, FaultKind, Observer, Tx, ms_after, now_ms, presence};
 
 /// Bounds of the delay between tries while the file does not do what it is asked.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// What one consumption wants done in one transaction.
-#[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a step that is taken or not, in any combination")]
 pub(super) struct Turn {
-    pub(super) lease: i64,
+    pub(super) lease: Arc<Lease>,
     /// The lease is to be made.
     pub(super) begins: bool,
     /// The numbers of the queues that it consumes from.
     pub(super) registered: Vec<i64>,
     pub(super) restore: bool,
+    /// Leases of processes that seem to have died.
+    pub(super) dead: Vec<i64>,
     pub(super) settled: Settled,
     /// It takes no more.
     pub(super) leaves: bool,
@@ -64,34 +66,41 @@ pub(super) enum Outcome {
 }
 
 impl Turn {
-    fn carry_out(&self, tx: &mut Tx<'_>) -> rusqlite::Result<Outcome> {
-        let until = ms_after(LEASE);
+    fn carry_out(&self, tx: &mut Tx<'_>, file: &Path) -> rusqlite::Result<Outcome> {
+        let (lease, until) = (self.lease.number, ms_after(LEASE));
         if self.begins {
-            statements::begin_lease(tx, self.lease, until)?;
+            self.lease.show(file);
+            statements::begin_lease(tx, lease, until)?;
             for queue in &self.registered {
-                statements::register(tx, self.lease, *queue)?;
+                statements::register(tx, lease, *queue)?;
             }
-        } else if !statements::renew(tx, self.lease, until)? {
+        } else if !statements::renew(tx, lease, until)? {
             return Ok(Outcome::Lost);
         }
         for id in &self.settled.done {
-            statements::forget(tx, self.lease, *id)?;
+            statements::forget(tx, lease, *id)?;
         }
         for (ids, counts) in [(&self.settled.returned, true), (&self.settled.unread, false)] {
             for id in ids {
-                statements::put_back(tx, self.lease, *id, counts)?;
+                statements::put_back(tx, lease, *id, counts)?;
             }
         }
         if self.leaves {
-            statements::unregister(tx, self.lease)?;
+            statements::unregister(tx, lease)?;
         }
         if self.ends {
-            statements::end_lease(tx, self.lease)?;
+            statements::end_lease(tx, lease)?;
         }
         if self.restore {
             statements::restore(tx, now_ms())?;
         }
-        let taken = self.take.iter().map(|want| statements::take(tx, self.lease, want.queue, want.limit));
+        // Looked at again here, where nobody else writes: only now it is certain.
+        for dead in self.dead.iter().filter(|dead| presence::is_dead(file, **dead)) {
+            if statements::end_lease(tx, *dead)? {
+                tracing::warn!("a process has ended without giving its messages back, so they go to others");
+            }
+        }
+        let taken = self.take.iter().map(|want| statements::take(tx, lease, want.queue, want.limit));
         Ok(Outcome::Done { until, taken: taken.collect::<rusqlite::Result<_>>()? })
     }
 }
@@ -154,6 +163,11 @@ async fn drive(reader: Arc<Reader>) {
             Err(fault) if ends => {
                 tracing::warn!(%fault, "messages could not be given back; others get them when the lease runs out");
             }
+            Err(fault) if fault.kind == FaultKind::Gone => {
+                // Another file may have the name by now, and nothing of this one's can be done in that.
+                tracing::error!(%fault, "no more messages can be taken or settled, so the consumption ends");
+                reader.close();
+            }
             Err(fault) => {
                 tracing::error!(%fault, "cannot take or settle messages; trying again in {delay:?}");
                 sleep(delay).await;
@@ -168,8 +182,8 @@ async fn drive(reader: Arc<Reader>) {
 
 async fn carry_out(reader: &Arc<Reader>, turn: Turn) -> Result<(), Fault> {
     let turn = Arc::new(turn);
-    let shared = Arc::clone(&turn);
-    let outcome = reader.database.write(move |tx| shared.carry_out(tx)).await;
+    let (shared, file) = (Arc::clone(&turn), Arc::clone(reader.database.path()));
+    let outcome = reader.database.write(move |tx| shared.carry_out(tx, &file)).await;
     match outcome {
         Ok(outcome) => {
             reader.carried_out(&turn, outcome);

@@ -1,11 +1,14 @@
 //! A consumption's right to what it took, and how deliveries know of it.
 
-use std::sync::Weak;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Mutex, Weak};
 use std::time::Duration;
 
+use super::lock;
 use super::reader::Reader;
 use crate::broker::{Settlement, Settler};
+use crate::sqlite::presence::Presence;
 use crate::sqlite::{now_ms, unique_number};
 
 /// How long a lease lasts without being renewed.
@@ -22,22 +25,44 @@ pub(super) struct Lease {
     /// Until when it lasts, by the wall clock: a machine that was suspended finds it past its time when it wakes up.
     until: AtomicI64,
     lost: AtomicBool,
+    /// What shows others that this process lives.
+    presence: Mutex<Option<Presence>>,
 }
 
 impl Lease {
     /// A lease that is yet to be written down.
     pub(super) fn new(reader: Weak<Reader>) -> Self {
-        let (number, lost) = (unique_number(), AtomicBool::new(false));
-        Self { number, reader, until: AtomicI64::new(i64::MIN), lost }
+        let (until, lost) = (AtomicI64::new(i64::MIN), AtomicBool::new(false));
+        Self { number: unique_number(), reader, until, lost, presence: Mutex::default() }
     }
 
+    /// Shows that this process lives; to be called in the transaction that writes the lease down. Once is enough.
+    pub(super) fn show(&self, database: &Path) {
+        let mut presence = lock(&self.presence);
+        if presence.is_none() {
+            *presence = Presence::show(database, self.number);
+        }
+    }
+
+    /// It stands in the file.
     pub(super) fn renewed(&self, until: i64) {
         self.until.store(until, Ordering::Release);
+        if let Some(presence) = &mut *lock(&self.presence) {
+            presence.establish();
+        }
     }
 
     /// Somebody has put the messages back that were held under it.
     pub(super) fn lose(&self) {
         self.lost.store(true, Ordering::Release);
+        if let Some(presence) = lock(&self.presence).take() {
+            presence.end();
+        }
+    }
+
+    /// Nothing will be done under it any more. If it still stands in the file, others may end it at once.
+    pub(super) fn release(&self) {
+        drop(lock(&self.presence).take());
     }
 }
 

@@ -14,7 +14,7 @@ use super::lease::Lease;
 use super::queue::{Queue, Settled, TAKEN_MAX};
 use super::statements::{self, Taken};
 use crate::broker::{Acker, Delivery, Settlement, Settler};
-use crate::sqlite::{Database, News, Observer, now_ms};
+use crate::sqlite::{Database, News, Observer, now_ms, presence};
 
 /// At so many settlements they are written, or when the oldest has waited for [`LINGER`]: what is settled and not yet
 /// written is done again if the process dies.
@@ -47,6 +47,10 @@ struct State {
     restore: bool,
     /// When that will be, as far as was seen.
     next_restore: i64,
+    /// Leases of processes that seem to have died.
+    dead: Vec<i64>,
+    /// What processes left that died while nobody looked has been looked for.
+    swept: bool,
     /// The stop is written down.
     unregistered: bool,
     /// The file did what it was asked the last time.
@@ -88,6 +92,8 @@ impl Reader {
                 settled_since: None,
                 restore: true,
                 next_restore: i64::MAX,
+                dead: Vec::new(),
+                swept: false,
                 unregistered: false,
                 works: true,
                 next: 0,
@@ -110,7 +116,7 @@ impl Reader {
         let overdue = state.settled_since.is_some_and(|since| since.elapsed() >= LINGER);
         let pressing = state.settled.len() >= SETTLED_MAX || !state.settled.unread.is_empty();
         let hungry = takes && state.queues.iter().any(|queue| queue.is_hungry(state.prefetch));
-        let restores = takes && state.restore;
+        let restores = takes && (state.restore || !state.dead.is_empty());
         if state.phase != Phase::Closed && !(renew || leaves || overdue || pressing || hungry || restores) {
             return Step::Wait(state.settled_since.map(|since| since + LINGER));
         }
@@ -128,9 +134,10 @@ impl Reader {
         });
         let take = take.collect();
         Step::Turn(Turn {
-            lease: state.lease.number,
+            lease: Arc::clone(&state.lease),
             begins,
             restore: std::mem::take(&mut state.restore) && takes,
+            dead: if takes { std::mem::take(&mut state.dead) } else { Vec::new() },
             registered: queues,
             settled: std::mem::take(&mut state.settled),
             leaves,
@@ -285,6 +292,7 @@ impl Reader {
     }
 
     pub(super) fn finish(&self) {
+        self.lock().lease.release();
         self.finished.send_replace(true);
     }
 
@@ -355,5 +363,29 @@ impl Observer for Reader {
             self.driver.notify_one();
         }
         Ok(())
+    }
+
+    fn patrol(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let (own, swept) = {
+            let mut state = self.lock();
+            (state.lease.number, std::mem::replace(&mut state.swept, true))
+        };
+        let file = self.database.path();
+        let others = statements::leases(connection)?.into_iter().filter(|lease| *lease != own);
+        let mut dead: Vec<i64> = others.filter(|lease| presence::is_dead(file, *lease)).collect();
+        if !swept {
+            dead.extend(presence::abandoned(file));
+        }
+        if !dead.is_empty() {
+            self.lock().dead = dead;
+            self.driver.notify_one();
+        }
+        Ok(())
+    }
+
+    fn gone(&self) {
+        // The driver finds out by itself, and says so.
+        self.lock().restore = true;
+        self.driver.notify_one();
     }
 }

@@ -148,8 +148,9 @@ pub(super) fn put_back(tx: &mut Tx<'_>, lease: i64, id: i64, counts: bool) -> ru
     Ok(())
 }
 
-/// Puts back whatever is held under a lease, and ends it.
-pub(super) fn end_lease(tx: &mut Tx<'_>, lease: i64) -> rusqlite::Result<()> {
+/// Puts back whatever is held under a lease, and ends it; false if there is no such lease.
+pub(super) fn end_lease(tx: &mut Tx<'_>, lease: i64) -> rusqlite::Result<bool> {
+    tx.news.ended.push(lease);
     {
         let mut statement = tx.connection().prepare_cached("SELECT DISTINCT queue FROM held WHERE lease = ?1")?;
         let mut rows = statement.query([lease])?;
@@ -163,8 +164,7 @@ pub(super) fn end_lease(tx: &mut Tx<'_>, lease: i64) -> rusqlite::Result<()> {
     .execute([lease])?;
     tx.prepare_cached("DELETE FROM held WHERE lease = ?1")?.execute([lease])?;
     unregister(tx, lease)?;
-    tx.prepare_cached("DELETE FROM leases WHERE lease = ?1")?.execute([lease])?;
-    Ok(())
+    Ok(tx.prepare_cached("DELETE FROM leases WHERE lease = ?1")?.execute([lease])? == 1)
 }
 
 /// Makes ready what is due, and ends the leases that ran out.
@@ -192,6 +192,11 @@ pub(super) fn restore(tx: &mut Tx<'_>, now: i64) -> rusqlite::Result<()> {
         );
     }
     Ok(())
+}
+
+/// All leases.
+pub(super) fn leases(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
+    connection.prepare_cached("SELECT lease FROM leases")?.query_map([], |row| row.get(0))?.collect()
 }
 
 /// When [`restore`] will have something to do; the end of time if nothing is known.
