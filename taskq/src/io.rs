@@ -6,9 +6,11 @@
 
 use std::future::Future;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio::time::{self, Timeout};
 
 /// The handle of the I/O runtime.
 pub fn handle() -> &'static Handle {
@@ -46,4 +48,11 @@ where
         Ok(output) => output,
         Err(failure) => std::panic::resume_unwind(failure.into_panic()),
     }
+}
+
+/// Waits for `future` for at most `limit`, counted from now. The clock is that of the I/O runtime, since the caller's may
+/// have no timers, or stand still.
+pub fn within<F: Future>(limit: Duration, future: F) -> Timeout<F> {
+    let _context = handle().enter();
+    time::timeout(limit, future)
 }

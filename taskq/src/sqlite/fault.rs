@@ -1,6 +1,7 @@
 //! What can go wrong with a file, and how it is mended.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Error, ErrorCode, ffi};
 
@@ -81,6 +82,15 @@ impl Fault {
         let path = path.display();
         let text = format!("{path} was deleted or replaced while it was in use; put it back, or restart this process");
         Self { kind: FaultKind::Gone, text }
+    }
+
+    /// It took too long. Whether it was done is not known.
+    pub(crate) fn silent(path: &Path, after: Duration) -> Self {
+        let path = path.display();
+        let after = humantime::format_duration(after);
+        Self::other(format!(
+            "{path} did not answer within {after}; another process may keep it locked (see `fuser {path}`), or its disk is slow"
+        ))
     }
 
     /// Anything else.

@@ -12,12 +12,14 @@ mod results;
 mod watch;
 
 use std::fmt;
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, stream};
+use rusqlite::Connection;
 
 use self::results::{Entry, Sweep};
 use self::watch::{Watcher, Watches};
@@ -25,19 +27,20 @@ use super::{BackendError, BackendOptions, Changes, Kv, Put, ResultBackend, Writt
 use crate::codec::result;
 use crate::io;
 use crate::message::{Record, TaskId};
-use crate::sqlite::{Database, Fault, FaultKind, Location, Observer, ms_after, now_ms};
+use crate::sqlite::{Database, Fault, FaultKind, Location, Observer, Tx, ms_after, now_ms};
 
 /// A result backend and Kv store in a file.
 pub struct SqliteBackend {
     database: Arc<Database>,
     result_ttl: Option<Duration>,
+    timeout: Duration,
     watches: Arc<Watches>,
     sweep: Arc<Mutex<Sweep>>,
 }
 
 impl SqliteBackend {
-    /// Opens the file of a `sqlite:` URL, and makes it if it is not there. All clients of a process share it. Of
-    /// `options`, the TTL of results applies; an operation waits at most 10 s for other processes.
+    /// Opens the file of a `sqlite:` URL, and makes it if it is not there. All clients of a process share it. A change whose
+    /// time is over may still be made.
     pub async fn connect(url: &str, options: &BackendOptions) -> Result<Self, BackendError> {
         Self::over(url, options, Database::open).await
     }
@@ -65,7 +68,35 @@ impl SqliteBackend {
         let watches = Arc::new(Watches::new(database.number()));
         let observer: Arc<dyn Observer> = Arc::clone(&watches) as Arc<dyn Observer>;
         database.observe(Arc::downgrade(&observer));
-        Ok(Self { database, result_ttl: options.result_ttl, watches, sweep: Arc::default() })
+        let BackendOptions { result_ttl, timeout } = *options;
+        Ok(Self { database, result_ttl, timeout, watches, sweep: Arc::default() })
+    }
+
+    /// [`Database::write`], within the time that an operation may take.
+    fn change<T, F>(&self, change: F) -> impl Future<Output = Result<T, Fault>> + Send + 'static + use<T, F>
+    where
+        F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.in_time(self.database.write(change))
+    }
+
+    /// [`Database::read`], within the time that an operation may take.
+    fn ask<T, F>(&self, question: F) -> impl Future<Output = Result<T, Fault>> + Send + 'static + use<T, F>
+    where
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.in_time(self.database.read(question))
+    }
+
+    fn in_time<T, F>(&self, answer: F) -> impl Future<Output = Result<T, Fault>> + Send + 'static + use<T, F>
+    where
+        F: Future<Output = Result<T, Fault>> + Send + 'static,
+    {
+        let (timeout, path) = (self.timeout, Arc::clone(self.database.path()));
+        let answer = io::within(timeout, answer);
+        async move { answer.await.unwrap_or_else(|_| Err(Fault::silent(&path, timeout))) }
     }
 }
 
@@ -74,7 +105,7 @@ impl ResultBackend for SqliteBackend {
         let expires = self.result_ttl.map(ms_after);
         let entries: Vec<Entry> = records.iter().map(Entry::of).collect();
         let (count, number, sweep) = (entries.len(), self.database.number(), Arc::clone(&self.sweep));
-        let writing = self.database.write(move |tx| {
+        let writing = self.change(move |tx| {
             let written = results::write(tx, &entries, number, expires, now_ms())?;
             lock(&sweep).after(tx, entries.len(), now_ms())?;
             Ok(written)
@@ -85,7 +116,7 @@ impl ResultBackend for SqliteBackend {
     fn read<'a>(&'a self, ids: &'a [TaskId]) -> BoxFuture<'a, Result<Vec<Option<Record>>, BackendError>> {
         async move {
             let wanted = ids.to_vec();
-            let reading = self.database.read(move |connection| {
+            let reading = self.ask(move |connection| {
                 let now = now_ms();
                 wanted.iter().map(|id| results::document(connection, id, now)).collect::<rusqlite::Result<Vec<_>>>()
             });
@@ -105,7 +136,7 @@ impl ResultBackend for SqliteBackend {
         async move {
             let (watches, task) = (Arc::clone(&self.watches), id.clone());
             // On the reading thread, which also looks: what it has seen so far is what counts as before.
-            let subscribing = self.database.read(move |connection| {
+            let subscribing = self.ask(move |connection| {
                 let after = results::last_number(connection)?;
                 Ok(Watcher::subscribe(&watches, task, after))
             });
@@ -117,7 +148,7 @@ impl ResultBackend for SqliteBackend {
 
     fn forget<'a>(&'a self, ids: &'a [TaskId]) -> BoxFuture<'a, Result<(), BackendError>> {
         let (ids, count) = (ids.to_vec(), ids.len());
-        let forgetting = self.database.write(move |tx| results::forget(tx, &ids));
+        let forgetting = self.change(move |tx| results::forget(tx, &ids));
         async move { forgetting.await.map_err(|fault| failed(format!("the deletion of {count} records"), fault)) }
             .boxed()
     }
@@ -131,13 +162,13 @@ impl ResultBackend for SqliteBackend {
 impl Kv for SqliteBackend {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, BackendError>> {
         let wanted = key.to_owned();
-        let reading = self.database.read(move |connection| facts::get(connection, &wanted, now_ms()));
+        let reading = self.ask(move |connection| facts::get(connection, &wanted, now_ms()));
         async move { reading.await.map_err(of_key("the reading", key)) }.boxed()
     }
 
     fn put<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), BackendError>> {
         let (name, expires) = (key.to_owned(), ttl.map(ms_after));
-        let writing = self.database.write(move |tx| facts::put(tx, &name, &value, expires, now_ms()));
+        let writing = self.change(move |tx| facts::put(tx, &name, &value, expires, now_ms()));
         async move { writing.await.map_err(of_key("the writing", key)) }.boxed()
     }
 
@@ -149,7 +180,7 @@ impl Kv for SqliteBackend {
         ttl: Option<Duration>,
     ) -> BoxFuture<'a, Result<Put, BackendError>> {
         let (name, expires) = (key.to_owned(), ttl.map(ms_after));
-        let writing = self.database.write(move |tx| {
+        let writing = self.change(move |tx| {
             let there = facts::get(tx, &name, now_ms())?;
             if there != expected {
                 return Ok(Put::Refused(there));
@@ -162,7 +193,7 @@ impl Kv for SqliteBackend {
 
     fn delete<'a>(&'a self, key: &'a str, expected: Option<Bytes>) -> BoxFuture<'a, Result<Put, BackendError>> {
         let name = key.to_owned();
-        let writing = self.database.write(move |tx| {
+        let writing = self.change(move |tx| {
             if expected.is_some() {
                 let there = facts::get(tx, &name, now_ms())?;
                 if there != expected {
@@ -177,7 +208,7 @@ impl Kv for SqliteBackend {
 
     fn scan<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, BackendError>> {
         let wanted = prefix.to_owned();
-        let reading = self.database.read(move |connection| facts::scan(connection, &wanted, now_ms()));
+        let reading = self.ask(move |connection| facts::scan(connection, &wanted, now_ms()));
         async move { reading.await.map_err(of_key("the scan", prefix)) }.boxed()
     }
 }

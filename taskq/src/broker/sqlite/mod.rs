@@ -52,7 +52,8 @@ pub struct SqliteBroker {
 
 impl SqliteBroker {
     /// Opens the file of a `sqlite:` URL, and makes it if it is not there. All clients of a process share it. Of the
-    /// options, the size limit applies.
+    /// options, the size limit and the time for publishing apply. Everything else waits at most 10 s for a file that another
+    /// process keeps locked. A message whose publishing timed out may still be stored, as with every broker.
     pub async fn connect(url: &str, options: BrokerOptions) -> Result<Arc<Self>, BrokerError> {
         Self::over(url, options, Database::open).await
     }
@@ -133,9 +134,10 @@ impl SqliteBroker {
             }
             Ok(number)
         });
-        let queues = Arc::clone(&self.queues);
+        let (queues, after) = (Arc::clone(&self.queues), self.options.publish_timeout);
+        let writing = io::within(after, writing);
         Ok(async move {
-            match writing.await {
+            match writing.await.map_err(|_| PublishError::TimedOut { after })? {
                 Ok(Some(number)) => {
                     if known.is_none() {
                         lock(&queues).insert(queue, number);
