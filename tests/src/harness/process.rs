@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -72,6 +73,33 @@ impl Process {
             assert!(found.is_some() || ended.is_none(), "{} ended early: {}\n{}", self.what, what, self.output());
             found
         })
+    }
+
+    /// How long it has kept processors busy so far, in its own code and in the kernel. Linux only.
+    ///
+    /// # Panics
+    ///
+    /// If it is gone.
+    pub fn busy(&self) -> Duration {
+        const TICKS_PER_SECOND: u64 = 100;
+        let path = format!("/proc/{}/stat", self.child.id());
+        let stat = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path} cannot be read: {error}"));
+        // The second field is the program's name in brackets, and may hold anything; the 14th and 15th are the times.
+        let (_, fields) = stat.rsplit_once(')').expect("the name is in brackets");
+        let times = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = times.map(|field| field.parse::<u64>().expect("times are numbers")).sum();
+        Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
+    }
+
+    /// What share of one processor it uses while it is watched for `window`.
+    ///
+    /// # Panics
+    ///
+    /// As [`busy`](Self::busy).
+    pub fn load(&self, window: Duration) -> f64 {
+        let (begun, before) = (Instant::now(), self.busy());
+        std::thread::sleep(window);
+        self.busy().saturating_sub(before).as_secs_f64() / begun.elapsed().as_secs_f64()
     }
 
     /// Sends it a signal: `TERM`, `INT`, `QUIT`, `KILL`, `STOP`, `CONT`.

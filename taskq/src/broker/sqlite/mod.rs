@@ -157,11 +157,15 @@ impl Broker for SqliteBroker {
         async move {
             self.open()?;
             QueueSpec::check_name(&spec.name)?;
-            if self.known(&spec.name).is_none() {
+            // Most queues are there, and a look waits for nobody who writes.
+            let found = self.queue(&spec.name).await;
+            if matches!(found, Err(BrokerError::NoQueue { .. })) {
                 let name = Arc::clone(&spec.name);
                 let declared = self.database.write(move |tx| statements::declare(tx, &name)).await;
                 let number = declared.map_err(|fault| failed(format!("the declaration of {:?}", spec.name), fault))?;
                 lock(&self.queues).insert(Arc::clone(&spec.name), number);
+            } else {
+                found?;
             }
             // There is one kind of queue, and it knows all priorities.
             Ok(Declared::AsAsked)

@@ -1,0 +1,274 @@
+//! What a file promises to the processes of one machine: each task runs once while nobody dies, nothing is lost when
+//! somebody is killed, and what a dead process had in hand goes to others at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rusqlite::OptionalExtension;
+use taskq::State;
+use taskq_tests::harness::{
+    App, Audit, Embedded, Expected, Ledger, Notes, Process, now_ms, unique, wait_until, wait_within,
+};
+
+/// How many attempts a dying worker may have finished and not acknowledged: 64 that wait for the settler, 128 in its
+/// hands, and 64 acknowledgements.
+const WINDOW: usize = 64 + 128 + 64;
+
+/// A claim of a dead worker holds for half a minute, and is looked at every ten seconds; claims may follow each other.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A file, and the programs that use it.
+struct Yard {
+    file: Embedded,
+    ledger: Ledger,
+}
+
+impl Yard {
+    fn new() -> Self {
+        Self { file: Embedded::new(), ledger: Ledger::new() }
+    }
+
+    fn shop(&self) -> App {
+        self.file.app(env!("CARGO_BIN_EXE_shop"))
+    }
+
+    /// Starts a worker, and does not wait.
+    fn worker(&self, concurrency: usize) -> Process {
+        self.shop().start(&["worker", "-c", &concurrency.to_string(), "-l", "error"])
+    }
+
+    /// A worker that is ready.
+    fn ready_worker(&self, concurrency: usize) -> Process {
+        let mut worker = self.worker(concurrency);
+        worker.wait_until_ready();
+        worker
+    }
+
+    /// Starts a producer of so many tasks.
+    fn producer(&self, prefix: &str, count: usize, batch: usize, pause_ms: u64) -> Process {
+        let (notes, ledger) = (self.notes_of(prefix), self.ledger.path());
+        let [count, batch, pause] = [count.to_string(), batch.to_string(), pause_ms.to_string()];
+        self.file.app(env!("CARGO_BIN_EXE_producer")).start(&[&notes, ledger, prefix, &count, &batch, &pause])
+    }
+
+    fn notes_of(&self, prefix: &str) -> String {
+        std::env::temp_dir().join(format!("taskq-notes-{prefix}")).display().to_string()
+    }
+
+    /// What a producer noted, which is deleted.
+    fn take_notes(&self, prefix: &str) -> Notes {
+        let path = self.notes_of(prefix);
+        let notes = Notes::read(path.as_ref());
+        // One that was killed early has none.
+        drop(std::fs::remove_file(path));
+        notes
+    }
+
+    /// Waits until every message is gone: executed, and acknowledged.
+    fn wait_until_empty(&self) {
+        wait_within("every message is settled", PATIENCE, || (self.file.count("messages") == 0).then_some(()));
+    }
+
+    /// That nothing is left of those that were here.
+    fn assert_tidy(&self) {
+        for table in ["messages", "ready", "held", "delayed", "leases", "consumers"] {
+            assert_eq!(self.file.count(table), 0, "{table}");
+        }
+        assert_eq!(self.file.leftovers(), Vec::<String>::new());
+    }
+}
+
+fn succeeded(id: String) -> Expected {
+    Expected { id, last_attempt: 0, state: State::Success }
+}
+
+#[test]
+fn two_workers_and_three_producers_run_fifty_thousand_tasks_once_each() {
+    const TASKS: usize = 50_000;
+    let yard = Yard::new();
+    let workers = [yard.ready_worker(16), yard.ready_worker(16)];
+    let prefixes = ["a", "b", "c"].map(unique);
+    let counts = [TASKS / 3, TASKS / 3, TASKS - TASKS / 3 * 2];
+    let producers = [0, 1, 2].map(|at| yard.producer(&prefixes[at], counts[at], 500, 0));
+    for producer in producers {
+        producer.finish().expect_exit(0);
+    }
+    yard.wait_until_empty();
+    let pids = workers.each_ref().map(Process::id);
+    for worker in workers {
+        worker.drain();
+    }
+
+    let notes = prefixes.map(|prefix| yard.take_notes(&prefix));
+    assert!(notes.iter().all(|notes| notes.refused.is_empty()), "nothing was wrong with the file");
+    let expected: Vec<Expected> = notes.into_iter().flat_map(|notes| notes.accepted).map(succeeded).collect();
+    assert_eq!(expected.len(), TASKS);
+    let (entries, ends) = (yard.ledger.entries(), yard.file.ends());
+    let killed = BTreeSet::new();
+    let audit = Audit { expected: &expected, entries: &entries, killed: &killed, repeats_max: 0, ends: &ends };
+    assert_eq!(audit.faults(), BTreeSet::new());
+    let shares = pids.map(|pid| entries.iter().filter(|entry| entry.pid == pid).count());
+    println!("shares of two workers: {shares:?}");
+    let [less, more] = [shares.into_iter().min().unwrap_or(0), shares.into_iter().max().unwrap_or(0)];
+    assert!(less * 3 >= more, "one worker got more than three times as much as the other: {shares:?}");
+    yard.assert_tidy();
+}
+
+/// A generator of numbers that are as good as random, and the same for the same seed (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
+    }
+}
+
+#[test]
+fn workers_and_producers_that_are_killed_at_random_lose_nothing() {
+    const KILLS: usize = 16;
+    const CONCURRENCY: usize = 8;
+    const MANY: usize = 1_000_000;
+    let seed = std::env::var("TASKQ_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(now_ms);
+    println!("TASKQ_TEST_SEED={seed} makes the same choices again");
+    let mut dice = Dice(seed);
+    let yard = Yard::new();
+    let mut prefixes = Vec::new();
+    let mut producer = || {
+        let prefix = unique("killed");
+        let process = yard.producer(&prefix, MANY, 20, 2);
+        prefixes.push(prefix);
+        process
+    };
+    let mut workers = [0, 1, 2].map(|_| yard.ready_worker(CONCURRENCY));
+    let mut producers = [producer(), producer()];
+    let mut killed = BTreeSet::new();
+    let mut seen = 0;
+    for _ in 0..KILLS {
+        // Killed in the middle of the work: so many more have run since the last kill.
+        let more = 50 + dice.below(300);
+        seen = wait_until("tasks run", || Some(yard.ledger.entries().len()).filter(|len| *len >= seen + more));
+        match dice.below(5) {
+            at @ 0..3 => {
+                killed.insert(workers[at].id());
+                std::mem::replace(&mut workers[at], yard.worker(CONCURRENCY)).kill();
+            }
+            at => drop(std::mem::replace(&mut producers[at - 3], producer()).kill()),
+        }
+    }
+    for producer in producers {
+        producer.kill();
+    }
+    yard.wait_until_empty();
+    for mut worker in workers {
+        worker.wait_until_ready();
+        worker.drain();
+    }
+
+    let (entries, ends) = (yard.ledger.entries(), yard.file.ends());
+    let mut expected: BTreeMap<String, Expected> = BTreeMap::new();
+    for id in prefixes.iter().flat_map(|prefix| yard.take_notes(prefix).accepted) {
+        expected.insert(id.clone(), succeeded(id));
+    }
+    let accepted = expected.len();
+    // What a producer was killed over may have been accepted without a note.
+    let unnoted = entries.iter().filter(|entry| prefixes.iter().any(|prefix| entry.id.starts_with(prefix.as_str())));
+    for id in unnoted.map(|entry| entry.id.clone()) {
+        expected.entry(id.clone()).or_insert_with(|| succeeded(id));
+    }
+    let expected: Vec<Expected> = expected.into_values().collect();
+    let repeats_max = CONCURRENCY + WINDOW;
+    let audit = Audit { expected: &expected, entries: &entries, killed: &killed, repeats_max, ends: &ends };
+    println!(
+        "{accepted} tasks were noted as accepted and {} were not; {} workers were killed, {} runs were repeated",
+        expected.len() - accepted,
+        killed.len(),
+        audit.repeats()
+    );
+    assert_eq!(audit.faults(), BTreeSet::new());
+    yard.assert_tidy();
+}
+
+/// Until when the lease of the only worker lasts, in milliseconds since 1970; `None` once it is gone.
+fn lease(yard: &Yard, number: i64) -> Option<u64> {
+    let until = yard.file.plain().query_row("SELECT until FROM leases WHERE lease = ?1", [number], |row| row.get(0));
+    until.optional().expect("it is a table").map(i64::unsigned_abs)
+}
+
+/// A worker that has four tasks in hand, and the number of its lease.
+fn busy_worker(yard: &Yard, ms: u64) -> (Process, i64) {
+    let worker = yard.ready_worker(4);
+    for _ in 0..4 {
+        yard.shop().run(&["call", "shop.ledger", yard.ledger.path(), "-", &ms.to_string()]).expect_exit(0);
+    }
+    wait_until("four tasks are in hand", || (yard.file.count("held") == 4).then_some(()));
+    let number = yard.file.plain().query_row("SELECT lease FROM leases", [], |row| row.get(0));
+    (worker, number.expect("there is one worker"))
+}
+
+#[test]
+fn what_a_killed_worker_had_in_hand_goes_to_others_before_its_lease_is_over() {
+    let yard = Yard::new();
+    let (killed, number) = busy_worker(&yard, 2000);
+    let other = yard.ready_worker(4);
+    assert_eq!(yard.file.count("leases"), 2);
+    killed.kill();
+    let mut until = 0;
+    let died = now_ms();
+    wait_until("the lease of the dead worker is ended", || {
+        until = lease(&yard, number).unwrap_or(0).max(until);
+        lease(&yard, number).is_none().then_some(())
+    });
+    let ended = now_ms();
+    println!(
+        "the lease was ended {} ms after the death, and had {} ms to go",
+        ended - died,
+        until.saturating_sub(ended)
+    );
+    assert!(ended < until, "its time was over anyway");
+    yard.wait_until_empty();
+    other.drain();
+    assert_eq!(yard.ledger.entries().len(), 4);
+    yard.assert_tidy();
+}
+
+#[test]
+fn what_died_while_nobody_looked_is_found_by_the_next_worker() {
+    let yard = Yard::new();
+    let (killed, number) = busy_worker(&yard, 500);
+    killed.kill();
+    let until = lease(&yard, number).expect("nobody has looked");
+    assert_eq!(yard.file.leftovers().len(), 1, "the sign of a lease");
+    // What a crash leaves between the end of a lease and the deletion of its file.
+    let stray = format!("{}-lease-00000000000000ff", yard.file.path().display());
+    std::fs::write(&stray, "").expect("the folder can be written");
+    let next = yard.ready_worker(4);
+    wait_until("the lease of the dead worker is ended", || lease(&yard, number).is_none().then_some(()));
+    assert!(now_ms() < until, "its time was over anyway");
+    wait_until("what nobody needs is deleted", || (yard.file.leftovers().len() == 1).then_some(()));
+    yard.wait_until_empty();
+    next.drain();
+    yard.assert_tidy();
+}
+
+#[test]
+fn a_suspended_worker_keeps_its_messages_until_its_lease_is_over() {
+    let yard = Yard::new();
+    let (suspended, number) = busy_worker(&yard, 1000);
+    suspended.signal("STOP");
+    let other = yard.ready_worker(4);
+    let mut until = 0;
+    wait_until("the lease is ended", || {
+        until = lease(&yard, number).unwrap_or(0).max(until);
+        lease(&yard, number).is_none().then_some(())
+    });
+    assert!(now_ms() >= until, "it was still alive, and its time was not over");
+    wait_until("another worker has run all of it", || (yard.ledger.entries().len() == 4).then_some(()));
+    suspended.signal("CONT");
+    yard.wait_until_empty();
+    suspended.drain();
+    other.drain();
+    yard.assert_tidy();
+}
