@@ -28,6 +28,7 @@ mod process;
 mod servers;
 mod shell;
 mod wait;
+mod yard;
 
 pub use app::{App, Finished};
 pub use audit::{Audit, Expected, Fault};
@@ -42,3 +43,4 @@ pub use process::Process;
 pub use servers::{Count, Servers, Vhost};
 pub use shell::commands;
 pub use wait::{BOUND, now_ms, unique, wait_until, wait_within};
+pub use yard::Yard;

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use rusqlite::OptionalExtension;
 use taskq::State;
-use taskq_tests::harness::{
-    App, Audit, Embedded, Expected, Ledger, Notes, Process, now_ms, unique, wait_until, wait_within,
-};
+use taskq_tests::harness::{Audit, Expected, Process, Yard, now_ms, unique, wait_until, wait_within};
 
 /// How many attempts a dying worker may have finished and not acknowledged: 64 that wait for the settler, 128 in its
 /// hands, and 64 acknowledgements.
@@ -17,65 +15,13 @@ const WINDOW: usize = 64 + 128 + 64;
 /// A claim of a dead worker holds for half a minute, and is looked at every ten seconds; claims may follow each other.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// A file, and the programs that use it.
-struct Yard {
-    file: Embedded,
-    ledger: Ledger,
+fn yard() -> Yard {
+    Yard::new(env!("CARGO_BIN_EXE_shop"), env!("CARGO_BIN_EXE_producer"))
 }
 
-impl Yard {
-    fn new() -> Self {
-        Self { file: Embedded::new(), ledger: Ledger::new() }
-    }
-
-    fn shop(&self) -> App {
-        self.file.app(env!("CARGO_BIN_EXE_shop"))
-    }
-
-    /// Starts a worker, and does not wait.
-    fn worker(&self, concurrency: usize) -> Process {
-        self.shop().start(&["worker", "-c", &concurrency.to_string(), "-l", "error"])
-    }
-
-    /// A worker that is ready.
-    fn ready_worker(&self, concurrency: usize) -> Process {
-        let mut worker = self.worker(concurrency);
-        worker.wait_until_ready();
-        worker
-    }
-
-    /// Starts a producer of so many tasks.
-    fn producer(&self, prefix: &str, count: usize, batch: usize, pause_ms: u64) -> Process {
-        let (notes, ledger) = (self.notes_of(prefix), self.ledger.path());
-        let [count, batch, pause] = [count.to_string(), batch.to_string(), pause_ms.to_string()];
-        self.file.app(env!("CARGO_BIN_EXE_producer")).start(&[&notes, ledger, prefix, &count, &batch, &pause])
-    }
-
-    fn notes_of(&self, prefix: &str) -> String {
-        std::env::temp_dir().join(format!("taskq-notes-{prefix}")).display().to_string()
-    }
-
-    /// What a producer noted, which is deleted.
-    fn take_notes(&self, prefix: &str) -> Notes {
-        let path = self.notes_of(prefix);
-        let notes = Notes::read(path.as_ref());
-        // One that was killed early has none.
-        drop(std::fs::remove_file(path));
-        notes
-    }
-
-    /// Waits until every message is gone: executed, and acknowledged.
-    fn wait_until_empty(&self) {
-        wait_within("every message is settled", PATIENCE, || (self.file.count("messages") == 0).then_some(()));
-    }
-
-    /// That nothing is left of those that were here.
-    fn assert_tidy(&self) {
-        for table in ["messages", "ready", "held", "delayed", "leases", "consumers"] {
-            assert_eq!(self.file.count(table), 0, "{table}");
-        }
-        assert_eq!(self.file.leftovers(), Vec::<String>::new());
-    }
+/// Waits until every message is gone: executed, and acknowledged.
+fn wait_until_empty(yard: &Yard) {
+    wait_within("every message is settled", PATIENCE, || (yard.file.count("messages") == 0).then_some(()));
 }
 
 fn succeeded(id: String) -> Expected {
@@ -85,7 +31,7 @@ fn succeeded(id: String) -> Expected {
 #[test]
 fn two_workers_and_three_producers_run_fifty_thousand_tasks_once_each() {
     const TASKS: usize = 50_000;
-    let yard = Yard::new();
+    let yard = yard();
     let workers = [yard.ready_worker(16), yard.ready_worker(16)];
     let prefixes = ["a", "b", "c"].map(unique);
     let counts = [TASKS / 3, TASKS / 3, TASKS - TASKS / 3 * 2];
@@ -93,13 +39,13 @@ fn two_workers_and_three_producers_run_fifty_thousand_tasks_once_each() {
     for producer in producers {
         producer.finish().expect_exit(0);
     }
-    yard.wait_until_empty();
+    wait_until_empty(&yard);
     let pids = workers.each_ref().map(Process::id);
     for worker in workers {
         worker.drain();
     }
 
-    let notes = prefixes.map(|prefix| yard.take_notes(&prefix));
+    let notes = prefixes.map(|prefix| yard.notes(&prefix));
     assert!(notes.iter().all(|notes| notes.refused.is_empty()), "nothing was wrong with the file");
     let expected: Vec<Expected> = notes.into_iter().flat_map(|notes| notes.accepted).map(succeeded).collect();
     assert_eq!(expected.len(), TASKS);
@@ -134,7 +80,7 @@ fn workers_and_producers_that_are_killed_at_random_lose_nothing() {
     let seed = std::env::var("TASKQ_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(now_ms);
     println!("TASKQ_TEST_SEED={seed} makes the same choices again");
     let mut dice = Dice(seed);
-    let yard = Yard::new();
+    let yard = yard();
     let mut prefixes = Vec::new();
     let mut producer = || {
         let prefix = unique("killed");
@@ -161,7 +107,7 @@ fn workers_and_producers_that_are_killed_at_random_lose_nothing() {
     for producer in producers {
         producer.kill();
     }
-    yard.wait_until_empty();
+    wait_until_empty(&yard);
     for mut worker in workers {
         worker.wait_until_ready();
         worker.drain();
@@ -169,7 +115,7 @@ fn workers_and_producers_that_are_killed_at_random_lose_nothing() {
 
     let (entries, ends) = (yard.ledger.entries(), yard.file.ends());
     let mut expected: BTreeMap<String, Expected> = BTreeMap::new();
-    for id in prefixes.iter().flat_map(|prefix| yard.take_notes(prefix).accepted) {
+    for id in prefixes.iter().flat_map(|prefix| yard.notes(prefix).accepted) {
         expected.insert(id.clone(), succeeded(id));
     }
     let accepted = expected.len();
@@ -210,7 +156,7 @@ fn busy_worker(yard: &Yard, ms: u64) -> (Process, i64) {
 
 #[test]
 fn what_a_killed_worker_had_in_hand_goes_to_others_before_its_lease_is_over() {
-    let yard = Yard::new();
+    let yard = yard();
     let (killed, number) = busy_worker(&yard, 2000);
     let other = yard.ready_worker(4);
     assert_eq!(yard.file.count("leases"), 2);
@@ -228,7 +174,7 @@ fn what_a_killed_worker_had_in_hand_goes_to_others_before_its_lease_is_over() {
         until.saturating_sub(ended)
     );
     assert!(ended < until, "its time was over anyway");
-    yard.wait_until_empty();
+    wait_until_empty(&yard);
     other.drain();
     assert_eq!(yard.ledger.entries().len(), 4);
     yard.assert_tidy();
@@ -236,7 +182,7 @@ fn what_a_killed_worker_had_in_hand_goes_to_others_before_its_lease_is_over() {
 
 #[test]
 fn what_died_while_nobody_looked_is_found_by_the_next_worker() {
-    let yard = Yard::new();
+    let yard = yard();
     let (killed, number) = busy_worker(&yard, 500);
     killed.kill();
     let until = lease(&yard, number).expect("nobody has looked");
@@ -248,14 +194,14 @@ fn what_died_while_nobody_looked_is_found_by_the_next_worker() {
     wait_until("the lease of the dead worker is ended", || lease(&yard, number).is_none().then_some(()));
     assert!(now_ms() < until, "its time was over anyway");
     wait_until("what nobody needs is deleted", || (yard.file.leftovers().len() == 1).then_some(()));
-    yard.wait_until_empty();
+    wait_until_empty(&yard);
     next.drain();
     yard.assert_tidy();
 }
 
 #[test]
 fn a_suspended_worker_keeps_its_messages_until_its_lease_is_over() {
-    let yard = Yard::new();
+    let yard = yard();
     let (suspended, number) = busy_worker(&yard, 1000);
     suspended.signal("STOP");
     let other = yard.ready_worker(4);
@@ -267,7 +213,7 @@ fn a_suspended_worker_keeps_its_messages_until_its_lease_is_over() {
     assert!(now_ms() >= until, "it was still alive, and its time was not over");
     wait_until("another worker has run all of it", || (yard.ledger.entries().len() == 4).then_some(()));
     suspended.signal("CONT");
-    yard.wait_until_empty();
+    wait_until_empty(&yard);
     suspended.drain();
     other.drain();
     yard.assert_tidy();

@@ -82,7 +82,9 @@ async fn tell_about_servers(client: &Client, broker: &BrokerInfo) -> Result<(), 
     tracing::info!(version = broker.version, capabilities = broker.capabilities.join("; "), "{}", broker.product);
     if let Ok(results) = client.results() {
         let mut facts = results.info().await.map_err(taskq::Error::from)?.into_iter();
-        tracing::info!("{}", facts.next().unwrap_or_default());
+        // Taken before it is logged: what is not logged is not evaluated either.
+        let product = facts.next().unwrap_or_default();
+        tracing::info!("{product}");
         for warning in facts {
             tracing::warn!("{warning}");
         }

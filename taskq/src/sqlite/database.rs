@@ -226,3 +226,70 @@ fn thread(name: &str, run: impl FnOnce() + Send + 'static) {
     let builder = std::thread::Builder::new().name(name.to_owned());
     builder.spawn(run).expect("the system grants one more thread");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::FaultKind;
+    use super::*;
+
+    /// An open file in a folder of one test's own, deleted with it.
+    struct Opened(Arc<Database>);
+
+    impl Opened {
+        fn new() -> Self {
+            let folder = std::env::temp_dir().join(format!("taskq-database-{}", uuid::Uuid::now_v7()));
+            fs::create_dir(&folder).expect("the temporary folder can be written");
+            let url = format!("sqlite:{}", folder.join("taskq.db").display());
+            Self(Database::open_alone(&Location::parse(&url).expect("it is one")).expect("it can be made"))
+        }
+    }
+
+    impl Drop for Opened {
+        fn drop(&mut self) {
+            // What is left in the temporary folder is no test's concern.
+            drop(fs::remove_dir_all(self.0.path().parent().expect("it is in a folder")));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_of_a_file_that_is_deleted_before_the_commit_is_no_success() {
+        for end in ["", "-wal", "-shm"] {
+            let opened = Opened::new();
+            let deleted = format!("{}{end}", opened.0.path().display());
+            opened.0.write(|tx| tx.execute("INSERT INTO queues (name) VALUES ('a')", [])).await.expect("it is there");
+            let file = deleted.clone();
+            let change = opened.0.write(move |tx| {
+                fs::remove_file(&file).expect("it is there");
+                tx.execute("INSERT INTO queues (name) VALUES ('b')", [])
+            });
+            let fault = change.await.expect_err("nobody will find it");
+            assert_eq!(fault.kind, FaultKind::Gone, "{fault}");
+            assert!(fault.text.contains(&format!("{deleted} was deleted")), "{fault}");
+            let read = opened.0.read(|connection| connection.query_row("SELECT 1", [], |row| row.get::<_, i64>(0)));
+            assert_eq!(read.await.expect_err("it may be out of date").kind, FaultKind::Gone);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_change_that_fails_takes_none_with_it() {
+        let opened = Opened::new();
+        let insert =
+            |name: &'static str| opened.0.write(move |tx| tx.execute("INSERT INTO queues (name) VALUES (?1)", [name]));
+        // The first keeps the thread busy until the others wait, so that they go into one transaction.
+        let (go, wait) = mpsc::channel::<()>();
+        let first = opened.0.write(move |_| {
+            let _ = wait.recv();
+            Ok(())
+        });
+        let changes = [insert("a"), insert("b"), insert("a"), insert("c")];
+        drop(go);
+        first.await.expect("it did nothing");
+        let outcomes = futures_util::future::join_all(changes).await;
+        assert_eq!(outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false, true]);
+        let count =
+            opened.0.read(|connection| connection.query_row("SELECT count(*) FROM queues", [], |row| row.get(0)));
+        assert_eq!(count.await, Ok(3_i64));
+    }
+}

@@ -18,8 +18,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often is looked at what SQLite does not tell: whether the file is still there, and whether other processes are.
 const PATROL_EVERY: Duration = Duration::from_millis(500);
 
-/// How long looking pauses after it failed.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Bounds of the pause after looking failed.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Somebody who wants to know what changes.
 pub(crate) trait Observer: Send + Sync {
@@ -36,6 +37,9 @@ pub(crate) trait Observer: Send + Sync {
     fn patrol(&self, _connection: &Connection) -> rusqlite::Result<()> {
         Ok(())
     }
+
+    /// A look failed, so there may be changes that nobody sees.
+    fn blind(&self) {}
 
     /// The file was deleted or replaced. May be called more than once.
     fn gone(&self);
@@ -94,8 +98,9 @@ impl Reader {
         let mut seen_version = None;
         let mut next_look = Instant::now();
         let mut next_patrol = Instant::now();
+        let mut pause = PAUSE_MIN;
         loop {
-            let question = if self.observers.all().iter().any(|observer| observer.is_interested()) {
+            let question = if self.interested().next().is_some() {
                 questions.recv_timeout(next_look.saturating_duration_since(Instant::now()))
             } else {
                 questions.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -114,17 +119,27 @@ impl Reader {
                     next_patrol = Instant::now() + PATROL_EVERY;
                     seen = seen.and_then(|()| self.patrol());
                 }
-                if let Err(error) = seen {
-                    tracing::warn!(%error, "cannot see what other processes do with the file; looking again in a second");
-                    next_look = Instant::now() + PAUSE;
+                match seen {
+                    Ok(()) => pause = PAUSE_MIN,
+                    Err(error) => {
+                        let fault = Fault::of(&self.path, &error);
+                        tracing::error!(%fault, "cannot see what other processes do; looking again in {pause:?}");
+                        self.interested().for_each(|observer| observer.blind());
+                        next_look = Instant::now() + pause;
+                        pause = (pause * 2).min(PAUSE_MAX);
+                    }
                 }
             }
         }
     }
 
+    fn interested(&self) -> impl Iterator<Item = Arc<dyn Observer>> {
+        self.observers.all().into_iter().filter(|observer| observer.is_interested())
+    }
+
     fn patrol(&self) -> rusqlite::Result<()> {
         let gone = self.identity.check(&self.path).is_err();
-        for observer in self.observers.all().iter().filter(|observer| observer.is_interested()) {
+        for observer in self.interested() {
             if gone {
                 observer.gone();
             } else {
@@ -137,7 +152,7 @@ impl Reader {
     fn look(&self, seen_version: &mut Option<i64>) -> rusqlite::Result<()> {
         let version = self.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
         let changed = *seen_version != Some(version);
-        for observer in self.observers.all().iter().filter(|observer| observer.is_interested()) {
+        for observer in self.interested() {
             observer.look(&self.connection, changed)?;
         }
         // Only now: a change that could not be looked at is looked at again.

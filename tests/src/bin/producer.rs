@@ -28,15 +28,16 @@ async fn produce() -> Result<(), Box<dyn Error>> {
     for first in (0..count).step_by(batch) {
         let ids: Vec<String> = (first..count.min(first + batch)).map(|number| format!("{prefix}-{number}")).collect();
         let mut answers = client.send_all(ids.iter().map(|id| tasks::ledger(ledger.as_str(), "-", 0).id(id)));
-        let mut lines = String::new();
+        let mut lines = Vec::new();
         while let Some((index, answer)) = answers.next().await {
             let id = &ids[index];
-            lines += &match answer {
-                Ok(_) => format!("ok {id}\n"),
-                Err(error) => format!("refused {id} {}\n", with_causes(&error)),
-            };
+            match answer {
+                Ok(_) => writeln!(lines, "ok {id}")?,
+                Err(error) => writeln!(lines, "refused {id} {}", with_causes(&error))?,
+            }
         }
-        notes.write_all(lines.as_bytes())?;
+        // At once: whoever reads along sees whole batches.
+        notes.write_all(&lines)?;
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
     }
     client.close().await;

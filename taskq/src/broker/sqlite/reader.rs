@@ -383,6 +383,12 @@ impl Observer for Reader {
         Ok(())
     }
 
+    fn blind(&self) {
+        // Whether there is anything is found out by taking it.
+        self.lock().queues.iter_mut().for_each(|queue| queue.arrivals += 1);
+        self.driver.notify_one();
+    }
+
     fn gone(&self) {
         // The driver finds out by itself, and says so.
         self.lock().restore = true;
