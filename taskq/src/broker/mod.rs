@@ -11,6 +11,7 @@ mod connect;
 mod delivery;
 mod error;
 mod queue;
+mod reading;
 
 #[cfg(feature = "amqp")]
 pub mod amqp;

@@ -16,10 +16,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt;
 use futures_util::future::{self, BoxFuture};
 
-use self::reader::{Deliveries, Hold, Reader};
+use self::reader::Reader;
 use self::store::Store;
 #[cfg(feature = "testing")]
 pub(crate) use self::store::Waiting;
+use super::reading::{self, Reading};
 use super::{
     Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, Declared, Publication, PublishError,
     QueueSpec, QueueStats,
@@ -120,17 +121,13 @@ impl Broker for MemoryBroker {
     }
 
     fn consume<'a>(&'a self, queues: &'a [Arc<str>], prefetch: u16) -> BoxFuture<'a, Result<Consumption, BrokerError>> {
-        let consumption = self.reader(queues, prefetch.into()).map(|reader| {
-            let hold = Arc::new(Hold(reader));
-            Consumption { deliveries: Box::pin(Deliveries(Arc::clone(&hold))), control: hold }
-        });
-        future::ready(consumption).boxed()
+        future::ready(self.reader(queues, prefetch.into()).map(reading::consumption)).boxed()
     }
 
     fn browse<'a>(&'a self, queue: &'a str, limit: usize) -> BoxFuture<'a, Result<Browse, BrokerError>> {
         let browse = self.reader(&[Arc::from(queue)], limit).map(|reader| {
-            let deliveries = std::iter::from_fn(|| reader.take()).take(limit).collect();
-            Browse { deliveries, control: Arc::new(Hold(reader)) }
+            let deliveries = std::iter::from_fn(|| reader.next()).take(limit).collect();
+            Browse { deliveries, control: reading::control(reader) }
         });
         future::ready(browse).boxed()
     }

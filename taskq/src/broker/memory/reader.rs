@@ -1,17 +1,14 @@
 //! One consumption: what it took and has not settled, and how much more it may take.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
-use futures_util::future::{self, BoxFuture};
 use futures_util::task::AtomicWaker;
-use futures_util::{FutureExt, Stream};
 
 use super::store::{Place, Store, Stored};
-use crate::broker::{Acker, ConsumptionControl, Delivery, Settlement, Settler};
+use crate::broker::reading::Reading;
+use crate::broker::{Acker, Delivery, Settlement, Settler};
 
 /// Takes messages from some queues, and settles them.
 pub(super) struct Reader {
@@ -49,19 +46,19 @@ impl Reader {
         }
     }
 
-    /// Whether it still takes messages.
-    pub(super) fn takes(&self) -> bool {
-        !self.stopped.load(Ordering::Acquire)
-    }
-
     /// Tells it to look again; false if it never will.
     pub(super) fn wake(&self) -> bool {
         self.waker.wake();
         self.takes()
     }
 
-    /// The next message, if there is one and the prefetch allows it.
-    pub(super) fn take(self: &Arc<Self>) -> Option<Delivery> {
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reading for Reader {
+    fn next(self: &Arc<Self>) -> Option<Delivery> {
         // The lock is held while the queues are looked at, so that `close` either comes first and nothing is taken,
         // or comes after and finds what was.
         let mut taken = self.lock();
@@ -93,23 +90,31 @@ impl Reader {
         None
     }
 
+    fn takes(&self) -> bool {
+        !self.stopped.load(Ordering::Acquire)
+    }
+
+    fn waker(&self) -> &AtomicWaker {
+        &self.waker
+    }
+
+    fn set_prefetch(&self, prefetch: usize) {
+        self.prefetch.store(prefetch, Ordering::Release);
+        self.waker.wake();
+    }
+
     fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.waker.wake();
     }
 
-    /// Gives everything back that was not settled.
-    pub(super) fn close(&self) {
+    fn close(&self) {
         self.stop();
         let mut taken = self.lock();
         self.closed.store(true, Ordering::Release);
         for (_, (at, place, stored)) in std::mem::take(&mut taken.unsettled) {
             self.store.give_back(&self.queues[at], place, stored);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -128,56 +133,5 @@ impl Settler for Reader {
 
     fn is_current(&self) -> bool {
         !self.closed.load(Ordering::Acquire)
-    }
-}
-
-/// Keeps a reader open: once the stream and the control are both gone, what was not settled goes back. Ackers do not
-/// keep it open.
-pub(super) struct Hold(pub(super) Arc<Reader>);
-
-impl ConsumptionControl for Hold {
-    fn set_prefetch(&self, prefetch: u16) {
-        self.0.prefetch.store(prefetch.into(), Ordering::Release);
-        self.0.waker.wake();
-    }
-
-    fn stop(&self) {
-        self.0.stop();
-    }
-
-    fn is_live(&self) -> bool {
-        self.0.takes()
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.0.close();
-        future::ready(()).boxed()
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
-/// The messages of a reader.
-pub(super) struct Deliveries(pub(super) Arc<Hold>);
-
-impl Stream for Deliveries {
-    type Item = Delivery;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
-        let reader = &self.0.0;
-        if let Some(delivery) = reader.take() {
-            return Poll::Ready(Some(delivery));
-        }
-        // Registered first and looked at again, so that a message which came in between is not slept through.
-        reader.waker.register(context.waker());
-        match reader.take() {
-            Some(delivery) => Poll::Ready(Some(delivery)),
-            None if reader.takes() => Poll::Pending,
-            None => Poll::Ready(None),
-        }
     }
 }

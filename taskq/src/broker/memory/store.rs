@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use chrono::{DateTime, Utc};
 
+use super::super::reading::Reading;
 use super::super::{BrokerError, PublishError, QueueSpec, QueueStats};
 use super::reader::Reader;
 use crate::message::WireMessage;

@@ -11,6 +11,7 @@ use super::queue::Settled;
 use super::reader::{Reader, Step};
 use super::statements::{self, Taken};
 use crate::broker::Delivery;
+use crate::broker::reading::Reading;
 use crate::io;
 use crate::sqlite::{Fault, FaultKind, Observer, Tx, ms_after, now_ms, presence};
 

@@ -1,19 +1,23 @@
 //! A file as broker: durable, shared by the processes of one machine, and nothing to install.
 //!
 //! A message is published in one transaction and answered after the commit. A consumption takes messages under a
-//! *lease*, a row that says until when they are its own. It renews the lease while it lives; if it dies, whoever looks next
-//! finds the lease past its time and puts the messages back. So a worker that was killed gives its messages back after
-//! at most 30 s, and one that was suspended for longer may find them given to somebody else.
+//! *lease*, a row that says until when they are its own, and renews it while it lives. If its process dies, the other
+//! consumers see that within a second ([`crate::sqlite::presence`]) and put the messages back. Where it cannot be seen, they
+//! go back when the lease is past its time, after at most 30 s; and a worker that was suspended for longer finds them given to
+//! somebody else.
+//!
+//! When the file is deleted or replaced, there is nothing left that could be mended: the consumption ends, and so does its
+//! worker.
 //!
 //! [`statements`] says all this in SQL and knows nothing of tasks or threads, [`reader`] is one consumption and decides,
-//! [`driver`] carries out what it decided, [`convert`] is how a message is written down.
+//! [`state`] is what it knows, [`driver`] carries out what it decided, [`convert`] is how a message is written down.
 
-mod consumption;
 mod convert;
 mod driver;
 mod lease;
 mod queue;
 mod reader;
+mod state;
 mod statements;
 
 use std::collections::HashMap;
@@ -25,9 +29,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use futures_util::FutureExt;
 use futures_util::future::{self, BoxFuture};
 
-use self::consumption::{Deliveries, Hold};
 use self::convert::Written;
 use self::reader::Reader;
+use super::reading::{self, Reading};
 use super::{
     Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, Declared, Publication, PublishError,
     QueueSpec, QueueStats,
@@ -189,8 +193,7 @@ impl Broker for SqliteBroker {
             let reader = Reader::new(Arc::clone(&self.database), numbered, prefetch.into());
             driver::begin(&reader).await.map_err(|fault| failed(format!("consuming from {queues:?}"), fault))?;
             self.register(&reader);
-            let hold = Arc::new(Hold(reader));
-            Ok(Consumption { deliveries: Box::pin(Deliveries(Arc::clone(&hold))), control: hold })
+            Ok(reading::consumption(reader))
         }
         .boxed()
     }
@@ -201,7 +204,7 @@ impl Broker for SqliteBroker {
             let reader = Reader::new(Arc::clone(&self.database), vec![(number, queue.into())], limit);
             let deliveries = driver::browse(&reader, limit).await;
             self.register(&reader);
-            let control = Arc::new(Hold(reader));
+            let control = reading::control(reader);
             let deliveries = deliveries.map_err(|fault| failed(format!("the look into queue {queue:?}"), fault))?;
             Ok(Browse { deliveries, control })
         }

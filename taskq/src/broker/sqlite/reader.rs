@@ -1,9 +1,10 @@
 //! One consumption: what it took and has not settled, how much more it may take, and what is to be done next.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use futures_util::task::AtomicWaker;
 use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
@@ -11,8 +12,10 @@ use tokio::time::Instant;
 
 use super::driver::{Outcome, Turn, Want};
 use super::lease::Lease;
-use super::queue::{Queue, Settled, TAKEN_MAX};
+use super::queue::{Queue, TAKEN_MAX};
+use super::state::{Phase, State};
 use super::statements::{self, Taken};
+use crate::broker::reading::Reading;
 use crate::broker::{Acker, Delivery, Settlement, Settler};
 use crate::sqlite::{Database, News, Observer, now_ms, presence};
 
@@ -25,47 +28,10 @@ const LINGER: Duration = Duration::from_millis(1);
 pub(super) struct Reader {
     pub(super) database: Arc<Database>,
     state: Mutex<State>,
-    pub(super) stream: AtomicWaker,
+    stream: AtomicWaker,
     /// Tells the driver that there may be something to do.
     pub(super) driver: Notify,
     finished: watch::Sender<bool>,
-}
-
-#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
-struct State {
-    phase: Phase,
-    lease: Arc<Lease>,
-    /// The lease stands in the file.
-    leased: bool,
-    prefetch: usize,
-    queues: Vec<Queue>,
-    /// What was taken under the lease and not settled, with the place of its queue.
-    unsettled: HashMap<i64, usize>,
-    settled: Settled,
-    settled_since: Option<Instant>,
-    /// Something in the file is due: delayed messages, or leases that ran out.
-    restore: bool,
-    /// When that will be, as far as was seen.
-    next_restore: i64,
-    /// Leases of processes that seem to have died.
-    dead: Vec<i64>,
-    /// What processes left that died while nobody looked has been looked for.
-    swept: bool,
-    /// The stop is written down.
-    unregistered: bool,
-    /// The file did what it was asked the last time.
-    works: bool,
-    /// The queue to read from next, so that a full one cannot starve the others.
-    next: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    Taking,
-    /// Takes nothing any more.
-    Stopped,
-    /// Gives everything back; what was taken cannot be settled any more.
-    Closed,
 }
 
 /// What is to be done next.
@@ -81,23 +47,7 @@ impl Reader {
         let queues = queues.into_iter().map(|(number, name)| Queue::new(number, name)).collect();
         Arc::new_cyclic(|reader| Self {
             database,
-            state: Mutex::new(State {
-                phase: Phase::Taking,
-                lease: Arc::new(Lease::new(Weak::clone(reader))),
-                leased: false,
-                prefetch,
-                queues,
-                unsettled: HashMap::new(),
-                settled: Settled::default(),
-                settled_since: None,
-                restore: true,
-                next_restore: i64::MAX,
-                dead: Vec::new(),
-                swept: false,
-                unregistered: false,
-                works: true,
-                next: 0,
-            }),
+            state: Mutex::new(State::new(Lease::new(Weak::clone(reader)), queues, prefetch)),
             stream: AtomicWaker::new(),
             driver: Notify::new(),
             finished: watch::Sender::new(false),
@@ -192,8 +142,42 @@ impl Reader {
         }
     }
 
-    /// The next message that was taken.
-    pub(super) fn next(&self) -> Option<Delivery> {
+    /// Takes note of a settlement of what was taken under `lease`.
+    pub(super) fn settle(&self, lease: i64, id: i64, settlement: Settlement) {
+        let mut state = self.lock();
+        if state.phase == Phase::Closed || state.lease.number != lease {
+            return;
+        }
+        let Some(at) = state.unsettled.remove(&id) else { return };
+        match settlement {
+            Settlement::Ack => state.settled.done.push(id),
+            Settlement::Requeue => state.settled.returned.push(id),
+        }
+        let count = state.settled.len();
+        state.settled_since.get_or_insert_with(Instant::now);
+        let prefetch = state.prefetch;
+        let queue = &mut state.queues[at];
+        queue.out -= 1;
+        let hungry = queue.is_hungry(prefetch);
+        drop(state);
+        // In between the driver has an alarm set.
+        if count == 1 || count == SETTLED_MAX || hungry {
+            self.driver.notify_one();
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().phase == Phase::Closed
+    }
+
+    pub(super) fn finish(&self) {
+        self.lock().lease.release();
+        self.finished.send_replace(true);
+    }
+}
+
+impl Reading for Reader {
+    fn next(self: &Arc<Self>) -> Option<Delivery> {
         let (queue, taken, lease) = {
             let mut state = self.lock();
             let count = state.queues.len();
@@ -219,37 +203,20 @@ impl Reader {
         })
     }
 
-    /// Takes note of a settlement of what was taken under `lease`.
-    pub(super) fn settle(&self, lease: i64, id: i64, settlement: Settlement) {
-        let mut state = self.lock();
-        if state.phase == Phase::Closed || state.lease.number != lease {
-            return;
-        }
-        let Some(at) = state.unsettled.remove(&id) else { return };
-        match settlement {
-            Settlement::Ack => state.settled.done.push(id),
-            Settlement::Requeue => state.settled.returned.push(id),
-        }
-        let count = state.settled.len();
-        state.settled_since.get_or_insert_with(Instant::now);
-        let prefetch = state.prefetch;
-        let queue = &mut state.queues[at];
-        queue.out -= 1;
-        let hungry = queue.is_hungry(prefetch);
-        drop(state);
-        // In between the driver has an alarm set.
-        if count == 1 || count == SETTLED_MAX || hungry {
-            self.driver.notify_one();
-        }
+    fn takes(&self) -> bool {
+        self.lock().phase == Phase::Taking
     }
 
-    pub(super) fn set_prefetch(&self, prefetch: usize) {
+    fn waker(&self) -> &AtomicWaker {
+        &self.stream
+    }
+
+    fn set_prefetch(&self, prefetch: usize) {
         self.lock().prefetch = prefetch;
         self.driver.notify_one();
     }
 
-    /// Takes nothing any more, and gives back what nobody has read.
-    pub(super) fn stop(&self) {
+    fn stop(&self) {
         let mut state = self.lock();
         if state.phase == Phase::Taking {
             state.phase = Phase::Stopped;
@@ -267,8 +234,13 @@ impl Reader {
         self.driver.notify_one();
     }
 
-    /// Gives everything back that was not settled.
-    pub(super) fn close(&self) {
+    /// As far as the file did what it was asked the last time.
+    fn is_live(&self) -> bool {
+        let state = self.lock();
+        state.phase == Phase::Taking && state.works
+    }
+
+    fn close(&self) {
         self.stop();
         let mut state = self.lock();
         state.phase = Phase::Closed;
@@ -277,46 +249,10 @@ impl Reader {
         self.driver.notify_one();
     }
 
-    /// Whether it still takes messages.
-    pub(super) fn takes(&self) -> bool {
-        self.lock().phase == Phase::Taking
-    }
-
-    /// Whether the file did what it was asked the last time.
-    pub(super) fn works(&self) -> bool {
-        self.lock().works
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.lock().phase == Phase::Closed
-    }
-
-    pub(super) fn finish(&self) {
-        self.lock().lease.release();
-        self.finished.send_replace(true);
-    }
-
-    /// Waits until everything is given back.
-    pub(super) async fn finished(&self) {
+    fn finished(&self) -> BoxFuture<'_, ()> {
+        let mut finished = self.finished.subscribe();
         // Fails only if the sender is gone, and that is in `self`.
-        drop(self.finished.subscribe().wait_for(|finished| *finished).await);
-    }
-}
-
-impl State {
-    /// Begins with another lease: what was taken under the old one is others' by now.
-    fn begin_anew(&mut self, lease: Lease) {
-        self.lease.lose();
-        self.lease = Arc::new(lease);
-        self.leased = false;
-        self.unsettled.clear();
-        self.settled = Settled::default();
-        self.settled_since = None;
-        for queue in &mut self.queues {
-            queue.unread.clear();
-            queue.out = 0;
-            queue.arrivals += 1;
-        }
+        async move { drop(finished.wait_for(|finished| *finished).await) }.boxed()
     }
 }
 
