@@ -27,3 +27,6 @@ pub struct ErrorsAndRetries;
 
 #[doc = include_str!("../../docs/idempotency.md")]
 pub struct Idempotency;
+
+#[doc = include_str!("../../docs/testing.md")]
+pub struct Testing;

@@ -20,7 +20,7 @@ const LANGUAGES: [&str; 6] = [
 ];
 
 /// What a Rust block may say beside its language. `ignore` is not among it: such a block may say anything.
-const RUST_ATTRIBUTES: [&str; 3] = ["no_run", "should_panic", "compile_fail"];
+const RUST_ATTRIBUTES: [&str; 4] = ["no_run", "should_panic", "compile_fail", "standalone_crate"];
 
 /// Programs of others, whose arguments nobody here knows.
 const OTHERS: [&str; 17] = [
@@ -97,7 +97,7 @@ fn what_is_toml_can_be_used() {
     let folder = Folder::new("documents");
     for block in blocks(&["toml"]) {
         let table: Table = block.text.parse().unwrap_or_else(|error| panic!("{}: {error}", block.place));
-        let dependencies = match table.get("dependencies") {
+        let dependencies = match table.get("dependencies").or_else(|| table.get("dev-dependencies")) {
             Some(dependencies) => Some(dependencies.as_table().expect("they are a table").clone()),
             None => table.contains_key("taskq").then(|| table.clone()),
         };
