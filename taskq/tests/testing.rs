@@ -254,7 +254,7 @@ async fn code_that_waits_for_results_gets_them() {
         answer
     }
     let queue = testing::start();
-    let (answer, report) = queue.drain_while(ask()).await;
+    let (answer, report) = queue.drain_until(ask()).await;
     assert_eq!(answer.expect("each step is run"), 7);
     let tasks: Vec<&str> = report.runs.iter().map(|run| run.task.as_str()).collect();
     assert_eq!(tasks, [add::NAME, doubled::NAME, add::NAME, doubled::NAME]);

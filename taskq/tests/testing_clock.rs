@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use taskq::clock::Clock;
 use taskq::testing::{self, End};
-use taskq::{Context, Error, State, task};
+use taskq::{Client, Context, Error, State, task};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -122,4 +123,18 @@ async fn limits_are_kept() {
     let failures: Vec<&str> = report.runs.iter().map(|run| run.failure().expect("both").exc_type.as_str()).collect();
     assert_eq!(failures, ["SoftTimeLimitExceeded", "TimeLimitExceeded"]);
     assert!(matches!(report.runs[1].end, End::Failed(_)), "a hard limit is final");
+}
+
+/// Without a testing queue, too: a client that was given a clock goes by it.
+#[tokio::test]
+async fn delays_in_memory_go_by_the_clients_clock() {
+    let clock = Clock::manual(chrono::DateTime::UNIX_EPOCH);
+    let url = "memory:delays_in_memory_go_by_the_clients_clock";
+    let client = Client::builder().broker(url).results(url).clock(clock.clone()).build().await.expect("memory");
+    add(1, 1).countdown("1h").send(&client).await.expect("it is taken");
+    let ready = async || client.broker().stats("default").await.expect("it is declared").ready;
+    clock.advance(chrono::TimeDelta::minutes(59));
+    assert_eq!(ready().await, 0);
+    clock.advance(chrono::TimeDelta::minutes(1));
+    assert_eq!(ready().await, 1, "it is there as soon as the clock has moved");
 }

@@ -19,7 +19,8 @@ const LANGUAGES: [&str; 6] = [
     "text",    // nothing: a picture
 ];
 
-/// What a Rust block may say beside its language. `ignore` is not among it: such a block may say anything.
+/// What a Rust block may say beside its language. `ignore` is not among it: such a block may say anything. A block that runs
+/// the tasks it defines is a `standalone_crate`: rustdoc makes one program of all others, in which names have to differ.
 const RUST_ATTRIBUTES: [&str; 4] = ["no_run", "should_panic", "compile_fail", "standalone_crate"];
 
 /// Programs of others, whose arguments nobody here knows.

@@ -153,7 +153,7 @@ impl TestQueue {
     /// # Panics
     ///
     /// As [`drain`](Self::drain) does.
-    pub async fn drain_while<F: Future>(&self, future: F) -> (F::Output, Report) {
+    pub async fn drain_until<F: Future>(&self, future: F) -> (F::Output, Report) {
         let mut drain = Drain::of(&self.0);
         let (running, ended) = oneshot::channel::<Infallible>();
         let future = async {
