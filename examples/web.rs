@@ -14,8 +14,7 @@
 //! ```
 //!
 //! Ctrl-C stops both in good order: no new requests, what runs is finished, then it ends. A report that was accepted
-//! outlives the process: after a `kill -9` the next one makes it anew, once the lease of the old one has ended (30 s).
-//! Another address: `-- 127.0.0.1:8080`.
+//! outlives the process: after a `kill -9` the next one makes it anew. Another address: `-- 127.0.0.1:8080`.
 
 use std::future::IntoFuture;
 use std::time::Duration;

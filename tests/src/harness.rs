@@ -35,7 +35,7 @@ pub use audit::{Audit, Expected, Fault};
 pub use bench::Bench;
 pub use document::{Block, Step, assert_shown, repository};
 pub use embedded::{Embedded, Notes};
-pub use example::{example, on_terminal};
+pub use example::{example, on_terminal, quickstart};
 pub use folder::Folder;
 pub use ledger::{Entry, Ledger};
 pub use own::{OwnServers, Server};

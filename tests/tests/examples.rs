@@ -9,7 +9,8 @@ use taskq_tests::harness::{
 };
 
 /// Every example.
-const EXAMPLES: [&str; 9] = ["blocking", "cli", "hello", "limits", "producer", "progress", "retries", "state", "web"];
+const EXAMPLES: [&str; 10] =
+    ["blocking", "cli", "hello", "limits", "producer", "progress", "retries", "state", "testing", "web"];
 
 /// How long an example may be: it is read at one go.
 const LINES_MAX: usize = 120;
@@ -48,6 +49,11 @@ fn each_is_short_and_in_the_list() {
     let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).expect("the package has one");
     for name in EXAMPLES {
         assert!(manifest.contains(&format!("[[example]]\nname = \"{name}\"\npath = \"{name}.rs\"\n")), "{name}");
+        // `cargo test` builds examples, and runs the tests of those that ask for it.
+        let has_tests =
+            std::fs::read_to_string(folder.join(format!("{name}.rs"))).is_ok_and(|it| it.contains("#[cfg(test)]"));
+        let asks = manifest.contains(&format!("path = \"{name}.rs\"\ntest = true\n"));
+        assert_eq!(has_tests, asks, "{name}: `test = true` in the manifest, and tests in the file");
     }
 }
 
@@ -94,6 +100,13 @@ fn progress() {
 #[test]
 fn state() {
     assert_does_what_it_shows("state", &Folder::new("state"));
+}
+
+/// Its tests run with all others; this is the program.
+#[test]
+fn testing() {
+    assert_does_what_it_shows("testing", &Folder::new("testing"));
+    assert_eq!(sessions("testing")[1].steps()[0].command, "cargo test --example testing");
 }
 
 #[test]
@@ -199,5 +212,13 @@ fn web() {
     web.stop();
     let web = Web::start(&folder);
     assert_eq!(web.look(&place)["report"], "June: 500 rows, 125250 in all");
+
+    // What was killed is done anew by the one that comes after.
+    let place = web.order("July", 500);
+    wait_until("it has begun", || Some(web.look(&place)).filter(has_shown_something));
+    web.process.kill();
+    let web = Web::start(&folder);
+    let ended = wait_until("it is done anew", || Some(web.look(&place)).filter(|status| status["state"] == "SUCCESS"));
+    assert_eq!(ended["report"], "July: 500 rows, 125250 in all");
     web.stop();
 }

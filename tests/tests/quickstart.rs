@@ -1,39 +1,10 @@
 //! The first five minutes: the quickstart gives the right table, with nothing configured and on real servers.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
-use taskq_tests::harness::{App, Finished, Folder, Servers, unique};
-
-/// The program. Cargo gives a test only the programs of its own package.
-fn quickstart() -> App {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    App::new(PROGRAM.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_BIN_EXE_shop")).parent().expect("a program is in a folder");
-        let target = folder.parent().expect("the folder of a profile is in the target folder");
-        let mut build = Command::new(env!("CARGO"));
-        // Both packages are named so that features, and with them what is built already, are the same as here.
-        build.args([
-            "build",
-            "--quiet",
-            "--locked",
-            "-p",
-            "taskq-tests",
-            "-p",
-            "taskq-examples",
-            "--bin",
-            "quickstart",
-        ]);
-        build.arg("--target-dir").arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
-        if folder.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().expect("cargo can be run").success(), "the quickstart cannot be built");
-        folder.join("quickstart")
-    }))
-}
+use taskq_tests::harness::{Finished, Folder, Servers, quickstart, unique};
 
 /// A folder with files of every sort. Deleted when dropped.
 struct Files(PathBuf);

@@ -6,32 +6,41 @@ use std::sync::OnceLock;
 
 use super::{App, Finished, Folder, repository};
 
-/// A program of `examples/`, by its name; built first if need be. Cargo gives a test only the programs of its own package.
+/// An example, by its name; built first if need be. Cargo gives a test only the programs of its own package.
 ///
 /// # Panics
 ///
 /// If it cannot be built.
 pub fn example(name: &str) -> App {
-    App::new(examples().join(name))
+    App::new(built().join("examples").join(name))
 }
 
-/// The folder of the built examples.
-fn examples() -> &'static Path {
+/// The quickstart; as [`example`].
+///
+/// # Panics
+///
+/// If it cannot be built.
+pub fn quickstart() -> App {
+    App::new(built().join("quickstart"))
+}
+
+/// The folder of this profile, with the programs in it.
+fn built() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         // A test is in `deps` of its profile's folder, which is in the target folder.
         let test = std::env::current_exe().expect("a test knows where it is");
         let profile = test.ancestors().nth(2).expect("a test is two folders below its profile's");
         let mut build = Command::new(env!("CARGO"));
-        // Both packages are named so that features, and with them what is built already, are the same as here.
-        build.args(["build", "--quiet", "--locked", "-p", "taskq-tests", "-p", "taskq-examples", "--examples"]);
+        // All packages, so that features, and with them what is built already, are those of a test of the workspace.
+        build.args(["build", "--quiet", "--locked", "--workspace", "--examples", "--bin", "quickstart"]);
         build.arg("--target-dir").arg(profile.parent().expect("a profile's folder is in the target folder"));
         if profile.ends_with("release") {
             build.arg("--release");
         }
         let status = build.current_dir(repository()).status().expect("cargo can be run");
         assert!(status.success(), "the examples cannot be built");
-        profile.join("examples")
+        profile.to_owned()
     })
 }
 
@@ -45,7 +54,7 @@ pub fn on_terminal(folder: &Folder, script: &str) -> Finished {
     let python = std::env::var("TASKQ_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let path = std::env::var("PATH").unwrap_or_default();
     let terminal = concat!(env!("CARGO_MANIFEST_DIR"), "/python/terminal.py");
-    let app = App::new(python).folder(folder).env("PATH", &format!("{}:{path}", examples().display()));
+    let app = App::new(python).folder(folder).env("PATH", &format!("{}:{path}", built().join("examples").display()));
     let mut finished = app.run(&[terminal, "-c", script]);
     // A terminal ends its lines with two signs.
     finished.stdout = finished.stdout.replace("\r\n", "\n");
