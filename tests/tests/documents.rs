@@ -19,9 +19,12 @@ const LANGUAGES: [&str; 6] = [
     "text",    // nothing: a picture
 ];
 
-/// What a Rust block may say beside its language. `ignore` is not among it: such a block may say anything. A block that runs
-/// the tasks it defines is a `standalone_crate`: rustdoc makes one program of all others, in which names have to differ.
-const RUST_ATTRIBUTES: [&str; 4] = ["no_run", "should_panic", "compile_fail", "standalone_crate"];
+/// What a Rust block may say beside its language. `ignore` is not among it: such a block may say anything. In a
+/// `test_harness` the functions that are tests are run.
+const RUST_ATTRIBUTES: [&str; 4] = ["no_run", "should_panic", "compile_fail", "test_harness"];
+
+/// The crates that documents are about: each is the first Rust block of its document, and other blocks use it.
+const CRATES: [(&str, &str); 2] = [("my_app", "README.md"), ("my_shop", "docs/testing.md")];
 
 /// Programs of others, whose arguments nobody here knows.
 const OTHERS: [&str; 17] = [
@@ -86,11 +89,15 @@ fn every_block_is_held_by_something() {
 }
 
 #[test]
-fn the_first_example_is_the_crate_that_others_use() {
-    let first = blocks(&["rust"]).into_iter().find(|block| block.place.starts_with("README.md")).expect("it has one");
-    let library = include_str!("../fixtures/my_app/src/lib.rs");
-    let (_, library) = library.split_once("\n\n").expect("its head is one line");
-    assert_eq!(library, first.text, "fixtures/my_app/src/lib.rs is {}", first.place);
+fn the_crates_that_documents_use_are_shown_there() {
+    for (name, document) in CRATES {
+        let first = Block::all_of(document).into_iter().find(|block| block.language() == "rust");
+        let first = first.unwrap_or_else(|| panic!("{document} has a first example"));
+        let path = repository().join("tests/fixtures").join(name).join("src/lib.rs");
+        let library = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let (_, library) = library.split_once("\n\n").expect("its head is one line");
+        assert_eq!(library, first.text, "{} and {}", path.display(), first.place);
+    }
 }
 
 #[test]
