@@ -1,6 +1,9 @@
 //! What happens to running programs when something is wrong with their file: they say which file and how to mend it, nothing
 //! that was accepted is lost without a word, nobody spins, and where the fault can go away the work goes on.
 
+// The faults are made, and the processors' time is read, as Linux has it.
+#![cfg(target_os = "linux")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
@@ -186,7 +189,7 @@ fn a_file_that_may_not_grow_is_said_and_the_work_goes_on_when_it_may() {
 fn a_file_that_somebody_keeps_locked_is_said_and_the_work_goes_on_when_it_is_free() {
     let yard = yard();
     let mut worker = yard.ready_worker(8);
-    let producer = yard.producer("locked", 1500, 10, 10);
+    let producer = yard.producer("locked", 4000, 10, 10);
     wait_until("tasks run", || (yard.ledger.entries().len() >= 100).then_some(()));
     let locker = yard.file.plain();
     locker.execute_batch("BEGIN EXCLUSIVE").expect("it gets its turn");

@@ -137,19 +137,21 @@ fn workers_and_producers_that_are_killed_at_random_lose_nothing() {
     yard.assert_tidy();
 }
 
-/// Until when the lease of the only worker lasts, in milliseconds since 1970; `None` once it is gone.
+/// Until when a lease lasts, in milliseconds since 1970; `None` once it is gone.
 fn lease(yard: &Yard, number: i64) -> Option<u64> {
     let until = yard.file.plain().query_row("SELECT until FROM leases WHERE lease = ?1", [number], |row| row.get(0));
     until.optional().expect("it is a table").map(i64::unsigned_abs)
 }
 
-/// A worker that has four tasks in hand, and the number of its lease.
-fn busy_worker(yard: &Yard, ms: u64) -> (Process, i64) {
-    let worker = yard.ready_worker(4);
+/// A worker that has begun four tasks, and the number of its lease. They take longer than a test needs to kill it.
+fn busy_worker(yard: &Yard) -> (Process, i64) {
     for _ in 0..4 {
-        yard.shop().run(&["call", "shop.ledger", yard.ledger.path(), "-", &ms.to_string()]).expect_exit(0);
+        yard.shop().run(&["call", "shop.ledger", yard.ledger.path(), "-", "8000"]).expect_exit(0);
     }
-    wait_until("four tasks are in hand", || (yard.file.count("held") == 4).then_some(()));
+    let worker = yard.ready_worker(4);
+    // After this it has nothing to write until they end, so it is not in the middle of a transaction.
+    wait_until("four tasks have begun", || (yard.file.count("results") == 4).then_some(()));
+    assert_eq!(yard.file.count("held"), 4);
     let number = yard.file.plain().query_row("SELECT lease FROM leases", [], |row| row.get(0));
     (worker, number.expect("there is one worker"))
 }
@@ -157,7 +159,7 @@ fn busy_worker(yard: &Yard, ms: u64) -> (Process, i64) {
 #[test]
 fn what_a_killed_worker_had_in_hand_goes_to_others_before_its_lease_is_over() {
     let yard = yard();
-    let (killed, number) = busy_worker(&yard, 2000);
+    let (killed, number) = busy_worker(&yard);
     let other = yard.ready_worker(4);
     assert_eq!(yard.file.count("leases"), 2);
     killed.kill();
@@ -183,7 +185,7 @@ fn what_a_killed_worker_had_in_hand_goes_to_others_before_its_lease_is_over() {
 #[test]
 fn what_died_while_nobody_looked_is_found_by_the_next_worker() {
     let yard = yard();
-    let (killed, number) = busy_worker(&yard, 500);
+    let (killed, number) = busy_worker(&yard);
     killed.kill();
     let until = lease(&yard, number).expect("nobody has looked");
     assert_eq!(yard.file.leftovers().len(), 1, "the sign of a lease");
@@ -202,7 +204,7 @@ fn what_died_while_nobody_looked_is_found_by_the_next_worker() {
 #[test]
 fn a_suspended_worker_keeps_its_messages_until_its_lease_is_over() {
     let yard = yard();
-    let (suspended, number) = busy_worker(&yard, 1000);
+    let (suspended, number) = busy_worker(&yard);
     suspended.signal("STOP");
     let other = yard.ready_worker(4);
     let mut until = 0;
