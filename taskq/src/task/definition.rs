@@ -1,11 +1,14 @@
 //! One task, as the worker and the caller know it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use serde_json::{Map, Value};
+use tokio::sync::watch;
 
-use super::{ArgumentError, Arguments, Context, TaskError, TaskOptions};
-use crate::message::Json;
+use super::{ArgumentError, Arguments, Context, ContextParts, TaskError, TaskOptions};
+use crate::message::{Headers, Json, TaskId};
 
 /// What an attempt gives: the result, serialized, or an error with its directive.
 pub type TaskResult = Result<Json, TaskError>;
@@ -52,6 +55,35 @@ pub enum Body {
     Async(BoxFuture<'static, TaskResult>),
     /// A plain function: called on the blocking pool.
     Blocking(Box<dyn FnOnce() -> TaskResult + Send>),
+}
+
+impl Definition {
+    /// Fails, as the worker would, if the task cannot be started with these arguments: if there are too many or too few, a
+    /// name that no parameter has, or a value of another type. Decodes them as an attempt does; nothing is run.
+    pub fn check_arguments(&self, positional: &[Value], named: &Map<String, Value>) -> Result<(), ArgumentError> {
+        let raw = |value: &Value| serde_json::value::to_raw_value(value).expect("JSON can be written as JSON");
+        let positional: Vec<_> = positional.iter().map(raw).collect();
+        let named: Vec<_> = named.iter().map(|(name, value)| (name.as_str(), raw(value))).collect();
+        let arguments = Arguments::new(
+            positional.iter().map(|value| &**value).collect(),
+            named.iter().map(|(name, value)| ((*name).into(), &**value)).collect(),
+        );
+        let id = TaskId::new();
+        let context = Context::new(ContextParts {
+            root_id: id.clone(),
+            id,
+            task: self.name,
+            attempt: 0,
+            retries_left: 0,
+            parent_id: None,
+            headers: Headers::new(),
+            deadline: None,
+            cancelled: watch::channel(false).1,
+            progress: Arc::default(),
+            state: Arc::default(),
+        });
+        (self.start)(context, &arguments).map(drop)
+    }
 }
 
 impl fmt::Display for Place {

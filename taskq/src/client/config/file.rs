@@ -36,11 +36,20 @@ impl Settings {
                     }
                 }
                 ("interop", toml::Value::Table(interop)) => self.interop = interop_queues(&interop).map_err(wrong)?,
+                ("schedule", toml::Value::Table(entries)) => {
+                    for (name, entry) in entries {
+                        self.schedule.insert(name, json(entry).map_err(wrong)?);
+                    }
+                    self.origins.insert("schedule", origin.clone());
+                }
+                ("schedule", _) => {
+                    return Err(wrong("`schedule` is a table of tables: write [schedule.NAME]".to_owned()));
+                }
                 (key @ ("queues" | "interop"), _) => return Err(wrong(format!("`{key}` is a table: write [{key}]"))),
                 (key, value) => match plain_text(&value) {
                     Some(text) if KEYS.iter().any(|(name, _)| *name == key) => self.set(key, &text, origin.clone())?,
                     _ => {
-                        let known = KEYS.iter().map(|(name, _)| *name).chain(["queues", "interop"]);
+                        let known = KEYS.iter().map(|(name, _)| *name).chain(["queues", "interop", "schedule"]);
                         return Err(wrong(match KEYS.iter().find(|(name, _)| *name == key) {
                             Some((_, takes)) => format!("`{key}` takes {takes}"),
                             None => unknown("setting", key, known),
@@ -97,6 +106,26 @@ fn interop_queues(table: &toml::Table) -> Result<Vec<String>, String> {
         .and_then(toml::Value::as_array)
         .and_then(|names| names.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>());
     names.ok_or_else(|| "`interop.queues` takes a list of queue names, such as [\"celery\"]".to_owned())
+}
+
+/// The same value as JSON; moments become texts.
+#[cfg(feature = "toml")]
+fn json(value: toml::Value) -> Result<serde_json::Value, String> {
+    use serde_json::Value;
+    Ok(match value {
+        toml::Value::String(text) => Value::String(text),
+        toml::Value::Integer(number) => Value::from(number),
+        toml::Value::Float(number) => serde_json::Number::from_f64(number)
+            .map(Value::Number)
+            .ok_or_else(|| format!("`schedule` holds a number that JSON does not have: {number}"))?,
+        toml::Value::Boolean(flag) => Value::Bool(flag),
+        toml::Value::Datetime(moment) => Value::String(moment.to_string()),
+        toml::Value::Array(values) => Value::Array(values.into_iter().map(json).collect::<Result<_, _>>()?),
+        toml::Value::Table(table) => {
+            let entries = table.into_iter().map(|(key, value)| Ok((key, json(value)?)));
+            Value::Object(entries.collect::<Result<_, String>>()?)
+        }
+    })
 }
 
 #[cfg(feature = "toml")]

@@ -45,6 +45,9 @@ pub struct Settings {
     pub queues: BTreeMap<String, QueueSettings>,
     /// Queues shared with Celery workers, declared exactly as Celery declares them. `celery` always is one.
     pub interop: Vec<String>,
+    /// What `[schedule.NAME]` says of each periodic task, by name, as JSON: moments have become texts. Read by
+    /// `taskq-beat`, which knows what it means.
+    pub schedule: serde_json::Map<String, serde_json::Value>,
     origins: BTreeMap<&'static str, Origin>,
 }
 
@@ -107,6 +110,7 @@ impl Default for Settings {
             unknown_task_grace: Duration::from_secs(600),
             queues: BTreeMap::new(),
             interop: Vec::new(),
+            schedule: serde_json::Map::new(),
             origins: BTreeMap::new(),
         }
     }
@@ -196,6 +200,11 @@ impl Settings {
         }
     }
 
+    /// Where [`schedule`](Self::schedule) came from.
+    pub fn schedule_origin(&self) -> Origin {
+        self.origins.get("schedule").cloned().unwrap_or(Origin::Default)
+    }
+
     /// Whether nobody named a broker, so that it is the embedded file.
     pub fn is_default_broker(&self) -> bool {
         self.broker_url.is_none()
@@ -240,8 +249,13 @@ fn parse_flag(text: &str) -> Option<bool> {
 
 /// «unknown X `y`», with the known name that is most like it.
 fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    let nearest = known.into_iter().min_by_key(|known| distance(name, known)).unwrap_or_default();
-    format!("unknown {what} `{name}`; did you mean `{nearest}`?")
+    format!("unknown {what} `{name}`; did you mean `{}`?", nearest(name, known).unwrap_or_default())
+}
+
+/// The one that is most like `name`, for the error texts of all crates of taskq.
+#[doc(hidden)]
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known.into_iter().min_by_key(|known| distance(name, known))
 }
 
 /// How many letters must be changed, added or taken away to make one of the other (Levenshtein).
@@ -294,6 +308,18 @@ mod tests {
     }
 
     #[test]
+    fn schedules_are_kept_for_others_to_read() {
+        let text = "[schedule.nightly]\ntask = \"x\"\nonce = 2030-01-31T08:00:00Z\nargs = [1, 2.5, true, [\"a\"]]\n";
+        let settings = from_toml(text).expect("it is not looked into");
+        let expected = serde_json::json!({
+            "nightly": { "task": "x", "once": "2030-01-31T08:00:00Z", "args": [1, 2.5, true, ["a"]] }
+        });
+        assert_eq!(serde_json::Value::Object(settings.schedule.clone()), expected);
+        assert_eq!(settings.schedule_origin().to_string(), "taskq.toml");
+        assert_eq!(Settings::default().schedule_origin(), Origin::Default);
+    }
+
+    #[test]
     fn mistakes_name_the_key_and_the_mend() {
         for (text, expected) in [
             ("brokerurl = \"x\"", "did you mean `broker_url`?"),
@@ -305,6 +331,8 @@ mod tests {
             ("[queues.mail]\nmax_priority = 9", "needs a classic queue"),
             ("[queues.mail]\nmax_prio = 9", "did you mean `max_priority`?"),
             ("[interop]\nqueues = \"celery\"", "takes a list"),
+            ("schedule = 3", "write [schedule.NAME]"),
+            ("[schedule.x]\nkwargs = { share = nan }", "`schedule` holds a number that JSON does not have: NaN"),
             ("strict = ", "taskq.toml: TOML parse error"),
         ] {
             let error = from_toml(text).expect_err(text);
