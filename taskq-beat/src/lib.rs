@@ -1,6 +1,5 @@
-//! The scheduler of taskq.
+//! The scheduler of taskq: what is to be sent, when, and what becomes of what was missed.
 //!
-//! This crate holds beat's place on the map: entries, due times, the elected leader and the stores of
-//! schedules live here, between `taskq` and `taskq-worker`. Schedules written on tasks
-//! (`#[task(cron = "…")]`, `#[task(every = "…")]`) are already kept in the registry
-//! (`taskq::task::Schedule`); firing them is what this crate adds. See `ARCHITECTURE.md`.
+//! What is here decides, and does nothing: it takes values and gives values, and knows neither a broker nor a store nor a clock.
+
+pub mod schedule;

@@ -103,7 +103,7 @@ use signature::{Function, Returns, Shape};
 /// | `ack = "early"` | `"late"` | `"late"` acknowledges a message after the attempt: at least once. `"early"` before it: at most once. |
 /// | `cron = "0 9 * * MON-FRI"` | none | Beat sends the task at these times: minute, hour, day, month, weekday, with seconds before them if there are six fields. |
 /// | `tz = "Europe/Berlin"` | `"UTC"` | The time zone of `cron`. |
-/// | `every = "30s"` | none | Beat sends the task each time this has passed. Not with `cron`. |
+/// | `every = "30s"` | none | Beat sends the task each time this has passed, a second or more. Not with `cron`. |
 /// | `crate = "tq"` | `::taskq` | What `Cargo.toml` calls taskq, if not by its name. |
 ///
 /// Beat sends a task with `cron` or `every` without arguments, so its parameters should be of type `Option`.

@@ -20,6 +20,9 @@ const LAYERS: [&[&str]; 11] = [
     &["conformance"],
 ];
 
+/// The same for `taskq-beat`. What decides imports nothing of what acts.
+const LAYERS_OF_BEAT: [&[&str]; 3] = [&["agenda", "schedule"], &["entry"], &["due"]];
+
 /// Paths that a room may name although they lead upward, each with its reason.
 const EXCEPTIONS: [(&str, &str, &str); 1] =
     [("error", "crate::client::ConfigError", "the client's error names every cause there is")];
@@ -35,11 +38,13 @@ const CRATES: [(&str, &[&str]); 6] = [
 ];
 
 /// The home of each outside library that has one, as beginnings of paths.
-const HOMES: [(&str, &[&str]); 6] = [
+const HOMES: [(&str, &[&str]); 8] = [
     ("lapin", &["taskq/src/broker/amqp/"]),
     ("redis", &["taskq/src/backend/redis/"]),
     ("rusqlite", &["taskq/src/sqlite/", "taskq/src/broker/sqlite", "taskq/src/backend/sqlite"]),
     ("inventory", &["taskq/src/task/registry.rs"]),
+    ("cron", &["taskq-beat/src/schedule/cron.rs"]),
+    ("chrono_tz", &["taskq-beat/src/schedule/"]),
     ("clap", &["taskq-worker/src/cli/"]),
     ("tracing_subscriber", &["taskq-worker/src/telemetry"]),
 ];
@@ -82,12 +87,12 @@ fn violations(file: &str, source: &str) -> Vec<Violation> {
             violations.push(violation(path, format!("{library} lives in {homes:?} only")));
         }
     }
-    if let Some(room) = room_of(file) {
+    if let Some((layers, room)) = room_of(file) {
         for path in &found {
             // A path that is not from the crate's root stays in its room, or names an outside crate.
             let Some(target) = path.strip_prefix("crate::").and_then(|rest| rest.split("::").next()) else { continue };
             let is_exception = EXCEPTIONS.iter().any(|(from, to, _)| *from == room && to == path);
-            if !may_import(room, target) && !is_exception {
+            if !may_import(layers, room, target) && !is_exception {
                 violations.push(violation(path, format!("{room} is below {target}, or beside it")));
             }
         }
@@ -95,21 +100,28 @@ fn violations(file: &str, source: &str) -> Vec<Violation> {
     violations
 }
 
-/// The room of a file of `taskq`. The crate's root, which binds them together, is in none.
-fn room_of(file: &str) -> Option<&str> {
-    let rest = file.strip_prefix("taskq/src/")?;
+/// The rooms of one crate, lowest first.
+type Layers = [&'static [&'static str]];
+
+/// The room of a file of `taskq` or `taskq-beat`, among which others. The crate's root, which binds them together, is in
+/// none.
+fn room_of(file: &str) -> Option<(&'static Layers, &str)> {
+    let (layers, rest): (&Layers, _) = match file.strip_prefix("taskq/src/") {
+        Some(rest) => (&LAYERS, rest),
+        None => (&LAYERS_OF_BEAT, file.strip_prefix("taskq-beat/src/")?),
+    };
     let room = rest.split('/').next()?.trim_end_matches(".rs");
-    (room != "lib").then_some(room)
+    (room != "lib").then_some((layers, room))
 }
 
-fn layer_of(room: &str) -> Option<usize> {
-    LAYERS.iter().position(|rooms| rooms.contains(&room))
+fn layer_of(layers: &Layers, room: &str) -> Option<usize> {
+    layers.iter().position(|rooms| rooms.contains(&room))
 }
 
-fn may_import(room: &str, target: &str) -> bool {
+fn may_import(layers: &Layers, room: &str, target: &str) -> bool {
     // What is no room is one of the names that the crate's root passes on, or a macro.
-    let Some(below) = layer_of(target) else { return true };
-    let above = layer_of(room).unwrap_or_else(|| panic!("the room {room} has no place in the table"));
+    let Some(below) = layer_of(layers, target) else { return true };
+    let above = layer_of(layers, room).unwrap_or_else(|| panic!("the room {room} has no place in the table"));
     room == target || below < above
 }
 
@@ -260,7 +272,7 @@ fn every_exception_is_needed() {
     for (room, path, reason) in EXCEPTIONS {
         let named = |file: &String| {
             let source = std::fs::read_to_string(root().join(file)).expect("sources can be read");
-            room_of(file) == Some(room) && paths(&without_comments(&source)).contains(path)
+            room_of(file).is_some_and(|(_, found)| found == room) && paths(&without_comments(&source)).contains(path)
         };
         assert!(sources("taskq/src").iter().any(named), "{room} does not name {path} any more ({reason})");
     }
@@ -275,7 +287,7 @@ fn every_home_is_lived_in() {
             homes.iter().any(|home| file.starts_with(home))
                 && paths(&without_comments(&source)).iter().any(|path| path.split("::").next() == Some(library))
         };
-        let all = ["taskq/src", "taskq-worker/src"].into_iter().flat_map(sources);
+        let all = ["taskq/src", "taskq-beat/src", "taskq-worker/src"].into_iter().flat_map(sources);
         assert!(all.into_iter().any(|file| lives(&file)), "{library} is not used in {homes:?}");
     }
 }
@@ -301,6 +313,9 @@ fn planted_violations_are_found() {
         ("taskq/src/client/mod.rs", "use lapin::Channel;", &["lapin::Channel"]),
         ("taskq/src/broker/memory/mod.rs", "fn f(_: &redis::Client) {}", &["redis::Client"]),
         ("taskq-worker/src/engine/worker.rs", "#[derive(clap::Args)] struct A;", &["clap::Args"]),
+        ("taskq-beat/src/due/mod.rs", "use cron::Schedule;", &["cron::Schedule"]),
+        ("taskq-beat/src/agenda.rs", "use crate::due::Decision;", &["crate::due::Decision"]),
+        ("taskq-beat/src/schedule/mod.rs", "use crate::{entry::Entry};", &["crate::entry::Entry"]),
         ("taskq/src/task/mod.rs", "taskq_worker::main()", &["taskq_worker::main"]),
         ("taskq-macros/src/lib.rs", "use taskq::Call;", &["taskq::Call"]),
         // None of these is one.
@@ -316,6 +331,7 @@ fn planted_violations_are_found() {
             &[],
         ),
         ("taskq/src/broker/amqp/link.rs", "use lapin::{Channel, options::{BasicGetOptions, BasicAckOptions}};", &[]),
+        ("taskq-beat/src/due/mod.rs", "use crate::schedule::Schedule;", &[]),
         ("tests/tests/process.rs", "use lapin::Channel; use taskq_worker::Worker;", &[]),
     ] {
         assert_eq!(rules(file, source), expected, "{file}: {source}");
