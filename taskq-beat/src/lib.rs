@@ -2,4 +2,5 @@
 //!
 //! What is here decides, and does nothing: it takes values and gives values, and knows neither a broker nor a store nor a clock.
 
+pub mod entry;
 pub mod schedule;

@@ -1,0 +1,67 @@
+//! The entries of a program: from the attributes of its tasks, and from its settings.
+
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+use taskq::client::{Origin as SettingsOrigin, Settings};
+use taskq::task::{self, Definition, Registry};
+
+use super::{Entry, Mistake, Mistakes, Origin};
+use crate::schedule::{Schedule, ScheduleError};
+
+/// All entries of a program, by name: those of the attributes of its tasks, named after them, and those of `[schedule.NAME]`
+/// in the settings. Each is checked against `registry`. Fails with all mistakes of all entries.
+pub fn collect(registry: &Registry, settings: &Settings) -> Result<BTreeMap<String, Entry>, Mistakes> {
+    let mut entries = BTreeMap::new();
+    let mut mistakes = Vec::new();
+    let origin = match settings.schedule_origin() {
+        SettingsOrigin::File(path) => Origin::File(path),
+        _ => Origin::RunTime,
+    };
+    let of_tasks = registry.iter().filter_map(of_task);
+    let of_settings =
+        settings.schedule.iter().map(|(name, description)| Entry::read(name, description, origin.clone()));
+    for entry in of_tasks.chain(of_settings) {
+        match entry {
+            Ok(entry) => {
+                mistakes.extend(super::check(&entry, registry).err());
+                mistakes.extend(add(&mut entries, entry).err());
+            }
+            Err(found) => mistakes.extend(found),
+        }
+    }
+    Mistakes::none(mistakes).map(|()| entries)
+}
+
+/// Puts an entry among the others. Fails if there is one of its name.
+pub fn add(entries: &mut BTreeMap<String, Entry>, entry: Entry) -> Result<(), Mistake> {
+    if let Some(earlier) = entries.get(&entry.name) {
+        let text = format!(
+            "there is an entry of that name already, in {}; give one of them another name, or remove it",
+            earlier.origin.place(&earlier.name)
+        );
+        return Err(Mistake { place: entry.origin.place(&entry.name), text });
+    }
+    entries.insert(entry.name.clone(), entry);
+    Ok(())
+}
+
+/// The entry that the attribute of a task describes, if it has a schedule.
+fn of_task(definition: &'static Definition) -> Option<Result<Entry, Mistakes>> {
+    let schedule = definition.options.schedule.as_ref()?;
+    let origin = Origin::Task(definition.place.to_string());
+    Some(match read(schedule) {
+        Ok(schedule) => Ok(Entry::new(definition.name, definition.name, schedule, origin)),
+        Err(error) => {
+            let mistake = Mistake { place: origin.place(definition.name), text: error.to_string() };
+            Err(Mistakes::none(vec![mistake]).expect_err("there is one"))
+        }
+    })
+}
+
+fn read(schedule: &task::Schedule) -> Result<Schedule, ScheduleError> {
+    match schedule {
+        task::Schedule::Cron { line, tz } => Schedule::cron(line, tz),
+        task::Schedule::Every(period) => Schedule::every(*period, DateTime::UNIX_EPOCH),
+    }
+}
