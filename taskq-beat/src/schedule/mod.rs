@@ -1,11 +1,11 @@
 //! When an entry has its slots: moments on the line of time, each of which is to be fired once.
 //!
 //! A schedule is a pure function of time, the same in every process that knows its text: [`Schedule::next_after`] gives the
-//! first slot that is later than a moment. Everything else (what is late, what was missed) is decided
+//! first slot that is later than a moment. Everything else (what is late, what was missed) is decided in [`due`](crate::due)
 //! from slots that have been handled.
 //!
-//! `fields` reads a cron line, `field` one field of it, `cron` steps through it, `zone` knows where clocks are put forward and back, and `words` says
-//! in English what came of it.
+//! `fields` reads a cron line, `field` one field of it, `cron` steps through it, `zone` knows where clocks are put forward and
+//! back, and `words` says in English what came of it.
 
 mod cron;
 mod field;

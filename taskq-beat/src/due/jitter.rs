@@ -1,0 +1,71 @@
+//! When a slot is due: at its time, or a little later, so that not everything happens at once.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::entry::Entry;
+
+/// When the slot of an entry is due: up to `jitter` after its time, and before the next slot.
+///
+/// The moment is drawn from the entry's name and the slot, not from a generator: every beat finds the same.
+pub(super) fn due_at(entry: &Entry, slot: DateTime<Utc>) -> DateTime<Utc> {
+    if entry.jitter == Duration::ZERO {
+        return slot;
+    }
+    let jitter = TimeDelta::from_std(entry.jitter).unwrap_or(TimeDelta::MAX);
+    // So slots are due in their order, whatever is drawn.
+    let room = entry.schedule.next_after(slot).map_or(jitter, |next| jitter.min(next - slot));
+    let drawn = room.num_milliseconds() as f64 * unit_interval(&entry.name, slot.timestamp_millis());
+    slot + TimeDelta::milliseconds(drawn as i64)
+}
+
+/// A number in `[0, 1)` that depends evenly on both arguments (FNV-1a, finished as in splitmix64).
+fn unit_interval(name: &str, slot: i64) -> f64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in name.bytes().chain(slot.to_le_bytes()) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^= hash >> 31;
+    (hash >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Origin;
+    use crate::schedule::Schedule;
+
+    #[test]
+    fn jitter_is_the_same_everywhere_and_spreads() {
+        let schedule = Schedule::cron("0 9 * * *", "UTC").expect("a line");
+        let slot = "2026-01-01T09:00:00Z".parse().expect("a moment");
+        let due = |name: String, jitter: u64| {
+            let jitter = Duration::from_secs(jitter);
+            due_at(&Entry { jitter, ..Entry::new(name, "t", schedule.clone(), Origin::RunTime) }, slot)
+        };
+        assert_eq!(due("nightly".to_owned(), 0), slot);
+        // Beats of all versions have to agree: this value is for ever.
+        assert_eq!(due("nightly".to_owned(), 600).to_string(), "2026-01-01 09:06:05.365 UTC");
+        let mut late: Vec<f64> =
+            (0..1000).map(|n| (due(format!("entry-{n}"), 1000) - slot).num_milliseconds() as f64 / 1e6).collect();
+        late.sort_by(f64::total_cmp);
+        for (rank, fraction) in late.iter().enumerate() {
+            assert!((fraction - rank as f64 / 1000.0).abs() < 0.06, "rank {rank} is {fraction}");
+        }
+    }
+
+    #[test]
+    fn no_slot_is_due_after_the_next() {
+        let jitter = Duration::from_secs(86_400);
+        let schedule = Schedule::cron("*/5 * * * *", "UTC").expect("a line");
+        let entry = Entry { jitter, ..Entry::new("often", "t", schedule, Origin::RunTime) };
+        let start: DateTime<Utc> = "2026-01-01T00:00:00Z".parse().expect("a moment");
+        for slot in entry.schedule.slots_between(start, start + TimeDelta::days(2), 500) {
+            let due = due_at(&entry, slot);
+            assert!(slot <= due && due < slot + TimeDelta::minutes(5), "{slot} is due at {due}");
+        }
+    }
+}

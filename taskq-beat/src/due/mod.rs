@@ -1,0 +1,245 @@
+//! What is to be done about an entry now. Pure: values in, values out.
+//!
+//! [`due`] looks at an entry, at which of its slots have been dealt with, and at the clock, and says which slots to fire,
+//! which were missed and why, and when to look again. Time is UTC throughout; a change to or from summer time is the
+//! schedule's business and never seen here.
+//!
+//! **Clocks.** What decides is which slots have been dealt with, not how much time has passed. A clock that jumps forward
+//! makes slots late, and they are treated as after an outage: by the entry's misfire policy, so there is no flood. A clock
+//! that jumps back shows times whose slots were dealt with before: those are not fired again, and those that were left open
+//! ([`Handled`]) are. The caller waits by a monotonic timer, looks at the clock in between, and asks about all entries again
+//! when it finds that the clock was moved.
+
+mod handled;
+mod jitter;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use taskq::TaskId;
+
+pub use self::handled::Handled;
+use self::handled::Standing;
+use self::jitter::due_at;
+use crate::entry::{Entry, Misfire, Overlap};
+
+/// A slot that is late by no more than this was not missed, if it is the newest: a change of the leader takes less.
+const ON_TIME: TimeDelta = TimeDelta::seconds(60);
+
+/// Missed slots are counted so far.
+const COUNT_MAX: u64 = 10_000;
+
+/// What is to be done about an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// To be fired now, oldest first.
+    pub fire: Vec<Firing>,
+    /// Not to be fired, oldest first, for the entry's history.
+    pub missed: Vec<Missed>,
+    /// What has been dealt with once this decision is carried out. As long as it is not, the decision is the same again.
+    pub handled: Handled,
+    /// When to look again; `None`: there are no more slots, or the entry is paused.
+    pub wake: Option<DateTime<Utc>>,
+}
+
+/// A slot that is to be fired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Firing {
+    /// The slot.
+    pub slot: DateTime<Utc>,
+    /// When it was due: the slot, and its jitter.
+    pub due: DateTime<Utc>,
+    /// By how much it is late.
+    pub late: TimeDelta,
+    /// The id of what is sent: `<entry>@<slot>`. The same slot has the same id, whoever fires it and how often.
+    pub id: TaskId,
+    /// After this it is no longer wanted.
+    pub expires: Option<DateTime<Utc>>,
+}
+
+/// Slots that are not fired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missed {
+    /// The first of them.
+    pub first: DateTime<Utc>,
+    /// The last of them.
+    pub last: DateTime<Utc>,
+    /// How many there are.
+    pub count: u64,
+    /// Whether there are more than that; counting ends at 10,000.
+    pub is_more: bool,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why slots are not fired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// A newer slot was due as well, and stands for them.
+    Passed,
+    /// It was late, and the entry says `misfire = "skip"`.
+    Late,
+    /// There were more than `misfire_max`.
+    TooMany,
+    /// It was later than the entry's `expires`.
+    Expired,
+    /// The run before was not over, and the entry says `overlap = "skip"`.
+    Running,
+}
+
+/// Decides what is to be done about `entry` at `now`, if `handled` has been dealt with. `is_running`: its run before is not
+/// over; asked of entries with `overlap = "skip"` only.
+pub fn due(entry: &Entry, handled: &Handled, now: DateTime<Utc>, is_running: bool) -> Decision {
+    let mut decision = Decision { fire: Vec::new(), missed: Vec::new(), handled: handled.clone(), wake: None };
+    if !entry.enabled {
+        return decision;
+    }
+    let from = match handled.standing(now) {
+        Standing::Open(from) => from,
+        Standing::Ahead(until) => {
+            decision.wake = wake(entry, handled, until);
+            return decision;
+        }
+        Standing::Before => {
+            decision.handled.close(now, now);
+            decision.wake = wake(entry, &decision.handled, now);
+            return decision;
+        }
+    };
+    let Some((first, newest)) = due_slots(entry, from, now) else {
+        decision.wake = wake(entry, handled, from);
+        return decision;
+    };
+    let wanted = wanted(entry, from, newest, now);
+    let begins = wanted.first().map_or(newest, |oldest| *oldest);
+    let open_until = decision.pass_over(entry, from, first, begins, wanted.is_empty());
+    let (expired, fresh): (Vec<_>, Vec<_>) = wanted
+        .into_iter()
+        .map(|slot| Firing::new(entry, slot, now))
+        .partition(|firing| firing.expires.is_some_and(|expires| expires <= now));
+    decision.miss(&expired, Why::Expired);
+    if is_running && entry.overlap == Overlap::Skip {
+        decision.miss(&fresh, Why::Running);
+    } else {
+        decision.fire = fresh;
+    }
+    match expired.last().map(|firing| firing.slot).or(open_until) {
+        Some(open_until) => decision.handled.close_after(now, open_until, newest),
+        None => decision.handled.close(now, newest),
+    }
+    decision.wake = wake(entry, &decision.handled, newest);
+    decision
+}
+
+/// The oldest and the newest slot after `from` that are due at `now`.
+fn due_slots(entry: &Entry, from: DateTime<Utc>, now: DateTime<Utc>) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+    let is_due = |slot: &DateTime<Utc>| *slot <= now && due_at(entry, *slot) <= now;
+    let first = entry.schedule.next_after(from).filter(is_due)?;
+    // Almost always it is the only one.
+    let second = entry.schedule.next_after(first).filter(is_due);
+    if second.is_none() {
+        return Some((first, first));
+    }
+    let newest = entry.schedule.last_between(first, now).unwrap_or(first);
+    let newest = Some(newest).filter(is_due).or_else(|| before(entry, first, newest));
+    Some((first, newest.unwrap_or(first)))
+}
+
+/// The slot before `slot`, if it is later than `from`.
+fn before(entry: &Entry, from: DateTime<Utc>, slot: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    entry.schedule.last_between(from, slot - TimeDelta::nanoseconds(1))
+}
+
+/// The slots after `from` that the misfire policy lets be fired, oldest first; `newest` is the last that is due.
+fn wanted(entry: &Entry, from: DateTime<Utc>, newest: DateTime<Utc>, now: DateTime<Utc>) -> Vec<DateTime<Utc>> {
+    match entry.misfire {
+        Misfire::One => vec![newest],
+        Misfire::Skip if now - due_at(entry, newest) <= ON_TIME => vec![newest],
+        Misfire::Skip => Vec::new(),
+        Misfire::All => {
+            let older = std::iter::successors(Some(newest), |slot| before(entry, from, *slot));
+            let mut slots: Vec<_> = older.take(entry.misfire_max as usize).collect();
+            slots.reverse();
+            slots
+        }
+    }
+}
+
+/// When the next slot after `after` is due that will not have been dealt with by then.
+fn wake(entry: &Entry, handled: &Handled, mut after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    loop {
+        let slot = entry.schedule.next_after(after)?;
+        let due = due_at(entry, slot);
+        match handled.standing(due) {
+            Standing::Open(until) | Standing::Ahead(until) if until >= slot => after = until,
+            _ => return Some(due),
+        }
+    }
+}
+
+impl Decision {
+    /// Reports the slots from `first` on that come before `begins`, the first that is wanted, or up to it if none is. Gives
+    /// the last of them.
+    fn pass_over(
+        &mut self,
+        entry: &Entry,
+        from: DateTime<Utc>,
+        first: DateTime<Utc>,
+        begins: DateTime<Utc>,
+        none_is_wanted: bool,
+    ) -> Option<DateTime<Utc>> {
+        let last = if none_is_wanted { Some(begins) } else { before(entry, from, begins) }?;
+        let count = entry.schedule.count_between(from, last, COUNT_MAX + 1);
+        self.missed.push(Missed {
+            first,
+            last,
+            count: count.min(COUNT_MAX),
+            is_more: count > COUNT_MAX,
+            why: match entry.misfire {
+                Misfire::Skip if none_is_wanted => Why::Late,
+                Misfire::Skip | Misfire::One => Why::Passed,
+                Misfire::All => Why::TooMany,
+            },
+        });
+        Some(last)
+    }
+
+    fn miss(&mut self, firings: &[Firing], why: Why) {
+        if let ([first, ..], [.., last]) = (firings, firings) {
+            let count = firings.len() as u64;
+            self.missed.push(Missed { first: first.slot, last: last.slot, count, is_more: false, why });
+        }
+    }
+}
+
+impl Firing {
+    fn new(entry: &Entry, slot: DateTime<Utc>, now: DateTime<Utc>) -> Self {
+        let due = due_at(entry, slot);
+        let expires = entry.expires.and_then(|after| due.checked_add_signed(TimeDelta::from_std(after).ok()?));
+        Self { slot, due, late: now - due, id: entry.firing_id(slot), expires }
+    }
+}
+
+impl Entry {
+    /// The id of what is sent for a slot: `<entry>@<slot>`, the slot as in `2026-01-31T08:00:00Z`.
+    pub fn firing_id(&self, slot: DateTime<Utc>) -> TaskId {
+        let id = format!("{}@{}", self.name, slot.to_rfc3339_opts(SecondsFormat::AutoSi, true));
+        TaskId::parse(&id).expect("names are short enough")
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Passed => "a newer slot was due as well",
+            Self::Late => "it was late, and `misfire` is \"skip\"",
+            Self::TooMany => "there were more than `misfire_max`",
+            Self::Expired => "it was later than `expires`",
+            Self::Running => "the run before was not over, and `overlap` is \"skip\"",
+        })
+    }
+}

@@ -1,0 +1,289 @@
+//! What is fired, what is missed and why, and that no slot is ever fired twice, whatever the clock does.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use proptest::prelude::*;
+
+use super::{Decision, Handled, Why, due};
+use crate::entry::{Entry, Misfire, Origin, Overlap};
+use crate::schedule::Schedule;
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().expect(text)
+}
+
+/// Midnight, from when on all entries here are known.
+fn start() -> DateTime<Utc> {
+    at("2026-01-01T00:00:00Z")
+}
+
+fn minutes(minutes: i64) -> TimeDelta {
+    TimeDelta::minutes(minutes)
+}
+
+fn every(seconds: u64) -> Entry {
+    let schedule = Schedule::every(Duration::from_secs(seconds), DateTime::UNIX_EPOCH).expect("it is long enough");
+    Entry::new("e", "t", schedule, Origin::RunTime)
+}
+
+/// The slots that are fired, in minutes from the start.
+fn fired(decision: &Decision) -> Vec<i64> {
+    decision.fire.iter().map(|firing| (firing.slot - start()).num_minutes()).collect()
+}
+
+/// The stretches that are missed, first and last in minutes from the start, with count and reason.
+fn missed(decision: &Decision) -> Vec<(i64, i64, u64, Why)> {
+    let minute = |slot: DateTime<Utc>| (slot - start()).num_minutes();
+    decision.missed.iter().map(|missed| (minute(missed.first), minute(missed.last), missed.count, missed.why)).collect()
+}
+
+#[test]
+fn a_slot_is_fired_when_its_time_has_come() {
+    let entry = every(600);
+    let handled = Handled::since(start());
+    let early = due(&entry, &handled, start() + minutes(9), false);
+    assert_eq!((fired(&early), early.wake), (vec![], Some(start() + minutes(10))));
+    assert_eq!(early.handled, handled);
+
+    let now = start() + minutes(10) + TimeDelta::seconds(2);
+    let decision = due(&entry, &handled, now, false);
+    assert_eq!((fired(&decision), missed(&decision)), (vec![10], vec![]));
+    let firing = &decision.fire[0];
+    assert_eq!((firing.id.as_str(), firing.late), ("e@2026-01-01T00:10:00Z", TimeDelta::seconds(2)));
+    assert_eq!((firing.due, firing.expires), (start() + minutes(10), None));
+    assert_eq!(decision.wake, Some(start() + minutes(20)));
+
+    // Until the decision is carried out it is the same; then there is nothing to do.
+    assert_eq!(due(&entry, &handled, now, false), decision);
+    let again = due(&entry, &decision.handled, now, false);
+    assert_eq!((fired(&again), missed(&again), again.wake), (vec![], vec![], decision.wake));
+}
+
+#[test]
+fn ten_slots_that_were_missed() {
+    let skip = Entry { misfire: Misfire::Skip, ..every(600) };
+    let all = Entry { misfire: Misfire::All, ..every(600) };
+    let expires = Some(Duration::from_secs(1500));
+    let cases = [
+        ("skip", skip.clone(), 105, vec![], vec![(10, 100, 10, Why::Late)]),
+        ("skip, but on time for the last", skip, 101, vec![100], vec![(10, 90, 9, Why::Passed)]),
+        ("one", every(600), 105, vec![100], vec![(10, 90, 9, Why::Passed)]),
+        ("all", all.clone(), 105, (1..=10).map(|n| n * 10).collect(), vec![]),
+        (
+            "all, bounded",
+            Entry { misfire_max: 3, ..all.clone() },
+            105,
+            vec![80, 90, 100],
+            vec![(10, 70, 7, Why::TooMany)],
+        ),
+        ("all, with an end", Entry { expires, ..all.clone() }, 105, vec![90, 100], vec![(10, 80, 8, Why::Expired)]),
+        (
+            "all, bounded and with an end",
+            Entry { expires, misfire_max: 4, ..all },
+            105,
+            vec![90, 100],
+            vec![(10, 60, 6, Why::TooMany), (70, 80, 2, Why::Expired)],
+        ),
+        ("one, with an end", Entry { expires, ..every(3600) }, 100, vec![], vec![(60, 60, 1, Why::Expired)]),
+    ];
+    for (what, entry, now, expected_fired, expected_missed) in cases {
+        let decision = due(&entry, &Handled::since(start()), start() + minutes(now), false);
+        assert_eq!((fired(&decision), missed(&decision)), (expected_fired, expected_missed), "{what}");
+        let again = due(&entry, &decision.handled, start() + minutes(now), false);
+        assert!(again.fire.is_empty() && again.missed.is_empty(), "{what}: {again:?}");
+    }
+}
+
+#[test]
+fn a_year_of_seconds_is_counted_so_far_and_not_fired() {
+    let cron = Schedule::cron("* * * * * *", "Europe/Berlin").expect("a line");
+    for schedule in [cron, every(1).schedule] {
+        let entry = Entry { misfire: Misfire::All, misfire_max: 2, ..Entry::new("e", "t", schedule, Origin::RunTime) };
+        let now = start() + TimeDelta::days(365);
+        let decision = due(&entry, &Handled::since(start()), now, false);
+        let slots: Vec<_> = decision.fire.iter().map(|firing| firing.slot).collect();
+        assert_eq!(slots, [now - TimeDelta::seconds(1), now]);
+        let missed = &decision.missed[0];
+        assert_eq!((missed.count, missed.is_more, missed.why), (10_000, true, Why::TooMany));
+        assert_eq!((missed.first, missed.last), (start() + TimeDelta::seconds(1), now - TimeDelta::seconds(2)));
+    }
+}
+
+#[test]
+fn a_run_that_is_not_over() {
+    let entry = Entry { overlap: Overlap::Skip, ..every(600) };
+    let now = start() + minutes(10);
+    let decision = due(&entry, &Handled::since(start()), now, true);
+    assert_eq!((fired(&decision), missed(&decision)), (vec![], vec![(10, 10, 1, Why::Running)]));
+    // It is not made up for when the run is over.
+    let next = due(&entry, &decision.handled, now + minutes(1), false);
+    assert_eq!((fired(&next), next.wake), (vec![], Some(start() + minutes(20))));
+    let allowed = due(&every(600), &Handled::since(start()), now, true);
+    assert_eq!(fired(&allowed), [10]);
+}
+
+#[test]
+fn pausing_and_going_on() {
+    let paused = Entry { enabled: false, ..every(600) };
+    let decision = due(&paused, &Handled::since(start()), start() + minutes(35), false);
+    assert_eq!((fired(&decision), missed(&decision), decision.wake), (vec![], vec![], None));
+    let handled = decision.handled.resumed(start() + minutes(35));
+    let decision = due(&every(600), &handled, start() + minutes(41), false);
+    assert_eq!((fired(&decision), missed(&decision)), (vec![40], vec![]));
+}
+
+#[test]
+fn once_is_once() {
+    let slot = start() + minutes(30);
+    let entry = Entry { schedule: Schedule::once(slot), ..every(600) };
+    let before = due(&entry, &Handled::since(start()), start(), false);
+    assert_eq!((fired(&before), before.wake), (vec![], Some(slot)));
+    let late = due(&entry, &before.handled, start() + minutes(500), false);
+    assert_eq!((fired(&late), late.wake), (vec![30], None));
+    assert_eq!(fired(&due(&entry, &late.handled, slot, false)), Vec::<i64>::new());
+    // What was over before the entry was known is none of its slots.
+    let past = due(&entry, &Handled::since(slot), start() + minutes(500), false);
+    assert_eq!((fired(&past), past.wake), (vec![], None));
+}
+
+/// A beat that looks at an entry every second, and never fires a slot twice.
+struct Beat {
+    entry: Entry,
+    handled: Handled,
+    fired: BTreeSet<DateTime<Utc>>,
+}
+
+impl Beat {
+    fn new(entry: Entry) -> Self {
+        Self { entry, handled: Handled::since(start()), fired: BTreeSet::new() }
+    }
+
+    /// Runs for so many seconds, with a clock that shows `from` first; says how many slots were fired.
+    fn run(&mut self, from: DateTime<Utc>, seconds: i64) -> usize {
+        let mut count = 0;
+        for second in 0..seconds {
+            let decision = due(&self.entry, &self.handled, from + TimeDelta::seconds(second), false);
+            for firing in &decision.fire {
+                assert!(self.fired.insert(firing.slot), "{} is fired twice", firing.slot);
+            }
+            count += decision.fire.len();
+            self.handled = decision.handled;
+        }
+        count
+    }
+}
+
+#[test]
+fn a_clock_that_is_moved_by_an_hour() {
+    let hour = TimeDelta::hours(1);
+    for misfire in [Misfire::Skip, Misfire::One, Misfire::All] {
+        let bound = if misfire == Misfire::All { 100 } else { 1 };
+        let mut beat = Beat::new(Entry { misfire, ..every(1) });
+        let mut now = start() + TimeDelta::seconds(1);
+        assert_eq!(beat.run(now, 100), 100);
+        // Forward: what was passed over is fired as after an outage, and then it goes on.
+        now += TimeDelta::seconds(100) + hour;
+        assert_eq!(beat.run(now, 100), 99 + bound, "{misfire}");
+        // And back: the slots that were passed over come again, those that were late meanwhile as after an outage.
+        now += TimeDelta::seconds(100) - hour;
+        let made_up = if misfire == Misfire::All { 99 } else { 0 };
+        assert_eq!(beat.run(now, 50), 50 + made_up, "{misfire}");
+        // Back once more, to before all of it: nothing was fired then, but for the last 100 seconds.
+        now += TimeDelta::seconds(50) - hour;
+        let decision = due(&beat.entry, &beat.handled, now, false);
+        assert_eq!((decision.fire.len(), decision.wake), (0, Some(now + TimeDelta::seconds(1))));
+        assert_eq!(beat.run(now, 50), 49, "{misfire}");
+        // For a minute only, within what was fired already: quiet, and then it goes on.
+        now = start() + TimeDelta::seconds(60);
+        assert_eq!(beat.run(now, 41), 0, "{misfire}");
+    }
+}
+
+fn any_entry() -> impl Strategy<Value = Entry> {
+    let schedules = vec![
+        Schedule::every(Duration::from_secs(60), DateTime::UNIX_EPOCH),
+        Schedule::every(Duration::from_millis(45_500), start() + minutes(1)),
+        Schedule::cron("*/7 * * * *", "Europe/Berlin"),
+        Schedule::cron("0,1,30 */2 * * *", "Asia/Kolkata"),
+        Ok(Schedule::once(start() + minutes(60))),
+    ];
+    let schedules: Vec<Schedule> = schedules.into_iter().map(|schedule| schedule.expect("it is one")).collect();
+    let overlaps = prop::sample::select(Overlap::ALL);
+    let expires = prop::sample::select(vec![None, Some(30), Some(600)]);
+    let options =
+        (prop::sample::select(Misfire::ALL), 1_u32..6, prop::sample::select(vec![0, 20, 7200]), expires, overlaps);
+    (prop::sample::select(schedules), options).prop_map(
+        |(schedule, (misfire, misfire_max, jitter, expires, overlap))| {
+            let jitter = Duration::from_secs(jitter);
+            let expires = expires.map(Duration::from_secs);
+            let entry = Entry::new("any", "t", schedule, Origin::RunTime);
+            Entry { expires, misfire, misfire_max, jitter, overlap, ..entry }
+        },
+    )
+}
+
+/// By how much the clock is further each time somebody looks, in milliseconds, and whether the run before is not over.
+fn any_clock(step: impl Strategy<Value = i64>) -> impl Strategy<Value = Vec<(i64, bool)>> {
+    prop::collection::vec((step, any::<bool>()), 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn no_slot_is_fired_twice_and_there_is_always_a_next(
+        entry in any_entry(),
+        clock in any_clock(prop_oneof![0_i64..90_000, 0_i64..4_000_000, Just(3_600_000), Just(-3_600_000), -90_000_i64..0]),
+    ) {
+        let (mut handled, mut now, mut fired) = (Handled::since(start()), start(), BTreeSet::new());
+        for (step, is_running) in clock {
+            now += TimeDelta::milliseconds(step);
+            let decision = due(&entry, &handled, now, is_running);
+            let bound = if entry.misfire == Misfire::All { entry.misfire_max as usize } else { 1 };
+            prop_assert!(decision.fire.len() <= bound);
+            for firing in &decision.fire {
+                prop_assert!(firing.slot <= firing.due && firing.due <= now && firing.late == now - firing.due);
+                prop_assert!(firing.expires.is_none_or(|expires| expires > now));
+                prop_assert!(fired.insert(firing.slot), "{} is fired twice", firing.slot);
+            }
+            let again = due(&entry, &decision.handled, now, is_running);
+            prop_assert!(again.fire.is_empty() && again.missed.is_empty());
+            prop_assert_eq!(&again.handled, &decision.handled);
+            prop_assert_eq!(again.wake, decision.wake);
+            if let Some(wake) = decision.wake {
+                prop_assert!(wake > now);
+                let then = due(&entry, &decision.handled, wake, false);
+                prop_assert!(!then.fire.is_empty() || !then.missed.is_empty(), "woken at {} for nothing", wake);
+                let just_before = due(&entry, &decision.handled, wake - TimeDelta::milliseconds(1), false);
+                prop_assert!(just_before.fire.is_empty() && just_before.missed.is_empty(), "{} is late", wake);
+            }
+            handled = decision.handled;
+        }
+    }
+
+    #[test]
+    fn every_slot_is_fired_or_missed(entry in any_entry(), clock in any_clock(0_i64..4_000_000)) {
+        let (mut handled, mut now, mut seen) = (Handled::since(start()), start(), Vec::new());
+        for (step, is_running) in clock {
+            now += TimeDelta::milliseconds(step);
+            let decision = due(&entry, &handled, now, is_running);
+            for missed in &decision.missed {
+                let before = missed.first - TimeDelta::milliseconds(1);
+                let slots = entry.schedule.slots_between(before, missed.last, 10_000);
+                prop_assert_eq!((slots.first(), slots.last()), (Some(&missed.first), Some(&missed.last)));
+                prop_assert_eq!(slots.len() as u64, missed.count);
+                seen.extend(slots);
+            }
+            seen.extend(decision.fire.iter().map(|firing| firing.slot));
+            handled = decision.handled;
+        }
+        let last = seen.last().copied().unwrap_or(start());
+        prop_assert_eq!(seen, entry.schedule.slots_between(start(), last, 100_000));
+        // What is left is not due yet.
+        if let Some(next) = entry.schedule.next_after(last) {
+            prop_assert!(due(&entry, &handled, now, false).fire.is_empty() && super::due_at(&entry, next) > now);
+        }
+    }
+}
