@@ -28,5 +28,8 @@ pub struct ErrorsAndRetries;
 #[doc = include_str!("../../docs/idempotency.md")]
 pub struct Idempotency;
 
+#[doc = include_str!("../../docs/scheduling.md")]
+pub struct Scheduling;
+
 #[doc = include_str!("../../docs/testing.md")]
 pub struct Testing;

@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use taskq::Client;
 use taskq::client::Settings;
+use taskq_beat::entry::{Entry, Origin};
 use taskq_tests::harness::{Block, Folder, commands, repository};
 use toml::{Table, Value};
 
@@ -114,7 +115,11 @@ fn what_is_toml_can_be_used() {
             None => {
                 let path = folder.path().join("taskq.toml");
                 std::fs::write(&path, &block.text).expect("the folder can be written");
-                Settings::load(Some(&path)).unwrap_or_else(|error| panic!("{}: {error}", block.place));
+                let settings = Settings::load(Some(&path)).unwrap_or_else(|error| panic!("{}: {error}", block.place));
+                for (name, description) in &settings.schedule {
+                    Entry::read(name, description, Origin::File(path.clone()))
+                        .unwrap_or_else(|error| panic!("{}: {error}", block.place));
+                }
             }
         }
     }
