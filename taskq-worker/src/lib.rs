@@ -36,6 +36,7 @@
 
 mod cli;
 mod engine;
+mod supervise;
 mod telemetry;
 
 pub use cli::main;
