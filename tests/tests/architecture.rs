@@ -38,7 +38,7 @@ const CRATES: [(&str, &[&str]); 6] = [
 ];
 
 /// The home of each outside library that has one, as beginnings of paths.
-const HOMES: [(&str, &[&str]); 8] = [
+const HOMES: [(&str, &[&str]); 9] = [
     ("lapin", &["taskq/src/broker/amqp/"]),
     ("redis", &["taskq/src/backend/redis/"]),
     ("rusqlite", &["taskq/src/sqlite/", "taskq/src/broker/sqlite", "taskq/src/backend/sqlite"]),
@@ -47,7 +47,12 @@ const HOMES: [(&str, &[&str]); 8] = [
     ("chrono_tz", &["taskq-beat/src/schedule/"]),
     ("clap", &["taskq-worker/src/cli/"]),
     ("tracing_subscriber", &["taskq-worker/src/telemetry"]),
+    ("rustix", &["taskq-worker/src/supervise/unix.rs"]),
 ];
+
+/// The supervisor must not be able to do what could hang or crash it: it connects to nothing and runs no tasks. So it may
+/// import nothing of ours but itself.
+const SUPERVISOR: (&str, &str) = ("taskq-worker/src/supervise/", "crate::supervise::");
 
 /// Something that is not as the table says.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +90,16 @@ fn violations(file: &str, source: &str) -> Vec<Violation> {
             && !homes.iter().any(|home| file.starts_with(home))
         {
             violations.push(violation(path, format!("{library} lives in {homes:?} only")));
+        }
+    }
+    let (supervisor, itself) = SUPERVISOR;
+    if file.starts_with(supervisor) {
+        for path in &found {
+            let first = path.split("::").next().unwrap_or_default();
+            let is_ours = CRATES.iter().any(|(name, _)| name.replace('-', "_") == first);
+            if is_ours || (first == "crate" && !path.starts_with(itself)) {
+                violations.push(violation(path, "the supervisor imports nothing of ours".to_owned()));
+            }
         }
     }
     if let Some((layers, room)) = room_of(file) {
@@ -316,6 +331,9 @@ fn planted_violations_are_found() {
         ("taskq-beat/src/due/mod.rs", "use cron::Schedule;", &["cron::Schedule"]),
         ("taskq-beat/src/agenda.rs", "use crate::due::Decision;", &["crate::due::Decision"]),
         ("taskq-beat/src/schedule/mod.rs", "use crate::{entry::Entry};", &["crate::entry::Entry"]),
+        ("taskq-worker/src/supervise/group.rs", "use crate::engine::Worker;", &["crate::engine::Worker"]),
+        ("taskq-worker/src/supervise/group.rs", "taskq::io::spawn(x)", &["taskq::io::spawn"]),
+        ("taskq-worker/src/engine/worker.rs", "rustix::process::getpid()", &["rustix::process::getpid"]),
         ("taskq/src/task/mod.rs", "taskq_worker::main()", &["taskq_worker::main"]),
         ("taskq-macros/src/lib.rs", "use taskq::Call;", &["taskq::Call"]),
         // None of these is one.
@@ -332,6 +350,7 @@ fn planted_violations_are_found() {
         ),
         ("taskq/src/broker/amqp/link.rs", "use lapin::{Channel, options::{BasicGetOptions, BasicAckOptions}};", &[]),
         ("taskq-beat/src/due/mod.rs", "use crate::schedule::Schedule;", &[]),
+        ("taskq-worker/src/supervise/group/look.rs", "use crate::supervise::policy;", &[]),
         ("tests/tests/process.rs", "use lapin::Channel; use taskq_worker::Worker;", &[]),
     ] {
         assert_eq!(rules(file, source), expected, "{file}: {source}");

@@ -171,10 +171,39 @@ fn a_new_build_takes_over_from_a_developers_worker() {
     build();
     let app = App::new(&program).folder(&here);
     let mut worker = app.start(&["dev"]);
-    let first = worker.wait_until_ready();
+    worker.wait_until_ready();
+    let old = worker.children();
     // One is under way while the new build comes: the old one finishes it, and it runs once.
     let ledger = Ledger::new();
     let slow = app.run(&["call", "shop.ledger", ledger.path(), "slow", "1500"]).expect_exit(0);
+    build();
+    let is_other = |new: &Vec<u32>| new.len() == 1 && *new != old;
+    let new = worker.wait_for("only the new build is left", |worker| Some(worker.children()).filter(is_other));
+    let id = slow.json()["id"].as_str().expect("it is text").to_owned();
+    app.run(&["result", &id, "--wait=60s"]).expect_exit(0);
+    assert_eq!(ledger.entries().len(), 1);
+    let about = app.run(&["call", "shop.about", "--wait=60s"]).expect_exit(0).json();
+    assert_eq!(json!([about["value"]["pid"]]), json!(new));
+    worker.signal("INT");
+    let ended = worker.finish().expect_exit(0);
+    let events: Vec<_> = ended.json_lines().iter().map(|line| line["event"].clone()).collect();
+    assert_eq!(events, ["ready", "ended"], "one worker, whatever its processes are");
+}
+
+#[test]
+fn a_worker_in_one_process_becomes_the_new_build() {
+    let here = Folder::new("cli-watch");
+    let program = here.path().join("app");
+    let build = || {
+        let built = here.path().join("app.new");
+        std::fs::copy(env!("CARGO_BIN_EXE_shop"), &built).expect("it can be copied");
+        std::fs::rename(&built, &program).expect("it can be renamed");
+    };
+    build();
+    let app = App::new(&program).folder(&here);
+    let mut worker = app.start(&["dev", "--unsupervised"]);
+    let first = worker.wait_until_ready();
+    assert_eq!(worker.children(), [] as [u32; 0]);
     build();
     let events = |process: &Process, event: &str| -> Vec<Value> {
         let lines = process.stdout();
@@ -184,10 +213,6 @@ fn a_new_build_takes_over_from_a_developers_worker() {
     let second = worker.wait_for("the new build is ready", |worker| events(worker, "ready").get(1).cloned());
     assert_eq!(events(&worker, "ended").len(), 1, "the old one was done before");
     assert_eq!(first["pid"], second["pid"], "it took over in the same process");
-    let id = slow.json()["id"].as_str().expect("it is text").to_owned();
-    app.run(&["result", &id, "--wait=60s"]).expect_exit(0);
-    assert_eq!(ledger.entries().len(), 1);
-    assert_eq!(app.run(&["call", "shop.add", "2", "3", "--wait=60s"]).expect_exit(0).json()["value"], 5);
     worker.signal("INT");
     worker.finish().expect_exit(0);
 }

@@ -163,7 +163,7 @@ fn killed_workers_lose_nothing_and_repeat_only_what_they_had_in_hand() {
 
     let start = || {
         let concurrency = CONCURRENCY.to_string();
-        bench.shop().start(&["worker", "-c", &concurrency, "-Q", &queue, "-l", "error"])
+        bench.shop().start(&["worker", "--unsupervised", "-c", &concurrency, "-Q", &queue, "-l", "error"])
     };
     let mut killed = BTreeSet::new();
     let mut worker = start();
@@ -268,7 +268,9 @@ impl Gap {
 
 impl Story {
     fn worker(&self, shop: &App) -> Process {
-        shop.start(&["worker", "-c", &CRASH_CONCURRENCY.to_string(), "-Q", &self.queue, "-l", "error"])
+        // What is looked at is one process and its end.
+        let concurrency = CRASH_CONCURRENCY.to_string();
+        shop.start(&["worker", "--unsupervised", "-c", &concurrency, "-Q", &self.queue, "-l", "error"])
     }
 
     /// Sends so many more tasks. Half of them come by the delay ladder, and are claimed before they run.

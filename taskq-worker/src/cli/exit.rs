@@ -24,6 +24,8 @@ pub(super) enum Exit {
     CannotStart = 7,
     /// The worker was stopped before its tasks had ended; they were given back and run again.
     Interrupted = 8,
+    /// The worker's processes died again and again while they started.
+    CrashLoop = 9,
 }
 
 /// The same for people, at the end of `--help`.
@@ -37,7 +39,8 @@ Exit codes:
   5  there is no such queue, or no such dead task
   6  the task did not end in the time given
   7  the worker cannot start: no tasks, or two of one name
-  8  the worker was stopped before its tasks had ended; they were given back and run again";
+  8  the worker was stopped before its tasks had ended; they were given back and run again
+  9  the worker's processes died again and again while they started";
 
 impl Exit {
     /// The number.
@@ -58,7 +61,7 @@ mod tests {
 
     #[test]
     fn the_help_names_every_code() {
-        for code in 0..=Exit::Interrupted.code() {
+        for code in 0..=Exit::CrashLoop.code() {
             assert!(HELP.contains(&format!("\n  {code}  ")), "{code} is missing");
         }
     }

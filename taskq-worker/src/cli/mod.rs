@@ -4,6 +4,7 @@
 //! line on stderr ([`failure`]) and an exit code ([`exit`]). Where to connect to is the same for all of them
 //! ([`session`]).
 
+mod announce;
 mod bench;
 mod call;
 mod check;
@@ -22,9 +23,11 @@ mod result;
 mod session;
 mod signals;
 mod status;
+mod supervised;
 mod tasks;
 mod values;
 mod watch;
+mod work;
 mod worker;
 
 use std::ffi::OsString;
@@ -115,7 +118,8 @@ impl Command {
     fn run(self, session: &Session) -> Result<Exit, Failure> {
         // These two say themselves how they log.
         if !matches!(self, Self::Worker(_) | Self::Dev(_)) {
-            telemetry::init(Level::WARN, Format::Text).map_err(|why| Failure::new(Exit::Config, why))?;
+            telemetry::init(Level::WARN, Format::Text, telemetry::has_terminal())
+                .map_err(|why| Failure::new(Exit::Config, why))?;
         }
         match self {
             Self::Worker(worker) => worker.run(session),
@@ -175,6 +179,8 @@ mod tests {
         for line in [
             "app worker -c 4 -Q default,mail -n w1 --grace 10s -l debug --log-format json --blocking-threads 8",
             "app worker --watch",
+            "app worker --processes 4 --max-tasks-per-child 1000 --max-memory-per-child 200MiB --health :8080 --state-dir /s",
+            "app worker --unsupervised",
             "app dev -l debug -Q mail",
             "app call shop.add 2 -3 --wait",
             "app call shop.add --wait 30s -- 2 3",
@@ -196,6 +202,9 @@ mod tests {
             "app status",
             "app worker -c 0",
             "app worker --grace soon",
+            "app worker --processes 0",
+            "app worker --max-memory-per-child much",
+            "app worker --unsupervised --processes 2",
             "app call shop.add --eta tomorrow",
             "app call shop.add --kwargs [1]",
             "app dead retry",

@@ -36,9 +36,15 @@ impl Executable {
         Ok(Self::at(path))
     }
 
-    fn at(path: PathBuf) -> Self {
+    /// This file, as it is now.
+    pub(super) fn at(path: PathBuf) -> Self {
         let started_from = stamp(&path);
         Self { path, started_from }
+    }
+
+    /// The same file, as it is now.
+    pub(super) fn anew(self) -> Self {
+        Self::at(self.path)
     }
 
     /// Waits until another build is there, whole.

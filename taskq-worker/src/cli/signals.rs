@@ -1,6 +1,7 @@
 //! What signals ask of a worker: first drain, then cancel, then end.
 
 use std::io;
+use std::sync::Arc;
 
 use taskq::io as connections;
 use tokio::sync::watch;
@@ -9,7 +10,10 @@ use super::exit::Exit;
 
 /// How often the worker has been asked to stop.
 #[derive(Debug, Clone)]
-pub(super) struct Stops(watch::Receiver<u32>);
+pub(super) struct Stops {
+    count: Arc<watch::Sender<u32>>,
+    asked: watch::Receiver<u32>,
+}
 
 /// The request after which nothing is waited for any more.
 const LAST: u32 = 3;
@@ -21,6 +25,8 @@ impl Stops {
         let _on_that_thread = connections::handle().enter();
         let mut sources = sources::Sources::new()?;
         let (count, asked) = watch::channel(0);
+        let count = Arc::new(count);
+        let stops = Self { count: Arc::clone(&count), asked };
         connections::spawn(async move {
             loop {
                 let at_once = sources.next().await;
@@ -31,17 +37,26 @@ impl Stops {
                 }
             }
         });
-        Ok(Self(asked))
+        Ok(stops)
+    }
+
+    /// The same as being asked so often by signals, of which those that came count.
+    pub(super) fn ask(&self, times: u32) {
+        self.count.send_if_modified(|count| {
+            let is_news = times > *count;
+            *count = times.max(*count);
+            is_news
+        });
     }
 
     /// Whether the worker has been asked at all.
     pub(super) fn have_been_asked(&self) -> bool {
-        *self.0.borrow() > 0
+        *self.asked.borrow() > 0
     }
 
     /// Waits until the worker has been asked `times` times.
     pub(super) async fn asked(&mut self, times: u32) {
-        if self.0.wait_for(|asked| *asked >= times).await.is_err() {
+        if self.asked.wait_for(|asked| *asked >= times).await.is_err() {
             // Only the end of the process ends the listener.
             std::future::pending::<()>().await;
         }

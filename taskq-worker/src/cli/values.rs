@@ -11,6 +11,28 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write for example 30s, 5m or \"1h 30m\""))
 }
 
+/// A number of bytes as people write it: `200MiB`, `1.5 GB`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, f64); 9] = [
+        ("kib", 1024.0),
+        ("mib", 1_048_576.0),
+        ("gib", 1_073_741_824.0),
+        ("kb", 1e3),
+        ("mb", 1e6),
+        ("gb", 1e9),
+        ("k", 1024.0),
+        ("m", 1_048_576.0),
+        ("g", 1_073_741_824.0),
+    ];
+    let lower = text.trim().to_ascii_lowercase();
+    let unit = UNITS.into_iter().find_map(|(unit, bytes)| Some((lower.strip_suffix(unit)?, bytes)));
+    let number = unit.and_then(|(number, bytes)| Some(number.trim().parse::<f64>().ok()? * bytes));
+    number
+        .filter(|bytes| bytes.is_finite() && *bytes >= 1.0)
+        .map(|bytes| bytes as u64)
+        .ok_or_else(|| format!("{text:?} is no size; write for example 200MiB or 1.5GiB"))
+}
+
 /// A point in time with its zone.
 pub(super) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
     let parsed = DateTime::parse_from_rfc3339(text);
@@ -59,8 +81,27 @@ mod tests {
     }
 
     #[test]
+    fn sizes_have_units() {
+        for (text, expected) in [
+            ("200MiB", Some(200 << 20)),
+            ("200 mib", Some(200 << 20)),
+            ("1.5GiB", Some(3 << 29)),
+            ("2g", Some(2 << 30)),
+            ("3MB", Some(3_000_000)),
+            ("1k", Some(1024)),
+            ("0MiB", None),
+            ("-1MiB", None),
+            ("MiB", None),
+            ("infMiB", None),
+        ] {
+            assert_eq!(size(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn mistakes_name_the_mend() {
         assert!(duration("10").expect_err("it has no unit").contains("30s"));
+        assert!(size("200").expect_err("it has no unit").contains("200MiB"));
         assert!(moment("tomorrow").expect_err("it is no time").contains("2030-01-31T08:00:00Z"));
         assert!(object("[1]").expect_err("it is a list").contains("JSON object"));
         assert_eq!(moment("2030-01-31T08:00:00+01:00").expect("it is one").to_rfc3339(), "2030-01-31T07:00:00+00:00");

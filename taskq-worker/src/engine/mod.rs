@@ -26,6 +26,7 @@ mod prefetch;
 mod pulse;
 mod services;
 mod settle;
+pub(crate) mod supervision;
 mod worker;
 
 pub use worker::{Worker, WorkerBuilder, WorkerControl, WorkerError, WorkerSummary};

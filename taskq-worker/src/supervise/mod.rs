@@ -3,6 +3,53 @@
 //! It starts children (this same executable), watches each over a socket and by its heartbeats, replaces those that
 //! end, and reads after every death which tasks were running ([`recorder`]). It knows nothing of taskq: what a loss
 //! means for a task is decided in `engine`, by the children, who have the connections.
+//!
+//! ```text
+//!  signals ─┐                ┌─ start, tell, kill ─→ process ─ link ─→ a child
+//!  ends    ─┼→ supervisor ─→ group (pure)
+//!  news    ─┤                └─ ready, over ─→ whoever runs the supervisor
+//!  time    ─┘
+//! ```
+//!
+//! * [`supervisor`] waits for the next thing that happens, tells [`group`], and does what that says.
+//! * [`group`] knows the [`child`]ren and decides by [`policy`]; neither waits, and neither touches the system.
+//! * [`process`] starts a child and reads its [`link`] and its first words; [`unix`] is what the system is asked for.
+//! * [`losses`] are what dead children were running, kept in files ([`state_dir`]) until a living one has written them down.
+//! * [`health`] and [`notify`] tell others whether work is being done.
+//!
+//! It has one thread. Nothing in it may wait for anything that a child could withhold.
 
 pub(crate) mod flight;
 pub(crate) mod recorder;
+
+#[cfg(unix)]
+mod child;
+#[cfg(unix)]
+mod group;
+#[cfg(unix)]
+pub(crate) mod health;
+#[cfg(unix)]
+pub(crate) mod link;
+#[cfg(unix)]
+mod losses;
+#[cfg(unix)]
+mod notify;
+#[cfg(unix)]
+pub(crate) mod policy;
+#[cfg(unix)]
+mod process;
+#[cfg(unix)]
+mod signals;
+#[cfg(unix)]
+pub(crate) mod state_dir;
+#[cfg(unix)]
+mod supervisor;
+#[cfg(unix)]
+pub(crate) mod unix;
+
+#[cfg(unix)]
+pub(crate) use group::{Outcome, Plan};
+#[cfg(unix)]
+pub(crate) use process::Program;
+#[cfg(unix)]
+pub(crate) use supervisor::{Setup, run};

@@ -5,4 +5,4 @@
 
 mod subscriber;
 
-pub(crate) use subscriber::{Format, Level, init};
+pub(crate) use subscriber::{Format, Level, has_terminal, init};

@@ -57,9 +57,14 @@ impl FromStr for Format {
     }
 }
 
-/// Begins to write the log to stderr. `RUST_LOG` wins over `level`; a `RUST_LOG` that cannot be read is an error that
+/// Whether the log goes to a terminal.
+pub(crate) fn has_terminal() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// Begins to write the log to stderr, in colours if somebody sees them. `RUST_LOG` wins over `level`; a `RUST_LOG` that cannot be read is an error that
 /// says so. Does nothing if the program has a subscriber of its own.
-pub(crate) fn init(level: Level, format: Format) -> Result<(), String> {
+pub(crate) fn init(level: Level, format: Format, colours: bool) -> Result<(), String> {
     if tracing::dispatcher::has_been_set() {
         return Ok(());
     }
@@ -71,7 +76,7 @@ pub(crate) fn init(level: Level, format: Format) -> Result<(), String> {
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let installed = match format {
-        Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        Format::Text => builder.with_ansi(colours).try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
     installed.map_err(|error| format!("the log cannot be written: {error}"))

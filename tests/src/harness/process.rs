@@ -31,6 +31,16 @@ impl Process {
         self.child.id()
     }
 
+    /// The processes that it has started and that have not ended, by their ids; those of a worker run its tasks. One that
+    /// has died and was not waited for by it counts.
+    ///
+    /// # Panics
+    ///
+    /// If the system does not say.
+    pub fn children(&self) -> Vec<u32> {
+        children_of(self.id())
+    }
+
     /// Whether it has ended, by itself or not.
     ///
     /// # Panics
@@ -162,6 +172,22 @@ impl Drop for Process {
             eprintln!("{} was still running\n{}", self.what, self.output());
         }
     }
+}
+
+/// The children of a process. It does not come from `/proc/PID/task/PID/children`, which leaves some out while others end.
+pub(super) fn children_of(parent: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").expect("the system shows its processes").flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut children: Vec<u32> = ids.filter(|id| parent_of(*id) == Some(parent)).collect();
+    children.sort_unstable();
+    children
+}
+
+/// Nothing if the process is gone.
+fn parent_of(id: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // Behind the name, which is in parentheses: the state, then the parent.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// What a program writes, read by a thread so that a full pipe never stops it.

@@ -1,0 +1,207 @@
+//! The child's side: it is told by its supervisor when to stop and what to write down, and tells how it is.
+//!
+//! All of this happens on the thread of the connections, which tasks cannot block.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use taskq::Client;
+use tokio::io::AsyncWriteExt;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Mutex, mpsc};
+
+use super::super::announce::Facts;
+use super::super::exit::Exit;
+use super::super::failure::Failure;
+use super::super::signals::Stops;
+use super::super::worker::cannot_start;
+use crate::engine::supervision::{Supervision, WorkerEvent, losses};
+use crate::engine::{WorkerBuilder, WorkerControl, WorkerSummary};
+use crate::supervise::flight::Loss;
+use crate::supervise::link::{self, Begin, Listener, News, Order};
+use crate::supervise::recorder::Recorder;
+use crate::supervise::{state_dir, unix};
+
+/// How often the supervisor is told that this process is alive.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+
+/// How long to wait before a loss that could not be written down is tried again.
+const REPORT_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// The longest first line, in bytes.
+const BEGIN_MAX: u64 = 1 << 20;
+
+/// This process as a child.
+pub(in super::super) struct Child {
+    begin: Begin,
+    stderr: OwnedFd,
+    link: Arc<Link>,
+    reading: std::sync::Mutex<Option<UnixStream>>,
+    /// As long as it is open, nobody takes this process's recording for that of a dead one.
+    _lock: File,
+}
+
+/// What is said to the supervisor goes through here.
+#[derive(Default)]
+struct Link {
+    writing: OnceLock<Mutex<OwnedWriteHalf>>,
+    /// What there is once this process takes work.
+    work: OnceLock<(Client, WorkerControl)>,
+}
+
+impl Child {
+    /// By the numbers of two descriptors, `LINK,STDERR`.
+    pub(in super::super) fn connect(descriptors: &str) -> Result<Self, Failure> {
+        let numbers = descriptors.split_once(',').and_then(|(one, two)| Some((one.parse().ok()?, two.parse().ok()?)));
+        let Some((link, stderr)) = numbers else {
+            return Err(Failure::new(Exit::Usage, "--supervised-by is for the supervisor, which says two numbers"));
+        };
+        let open = |number| unix::inherited(number).map_err(|error| cannot_start(&error));
+        let (link, stderr) = (UnixStream::from(open(link)?), open(stderr)?);
+        let begin = read_begin(&link).map_err(|error| cannot_start(&error))?;
+        let lock = state_dir::hold(&begin.flight).map_err(|error| cannot_start(&error))?;
+        let reading = std::sync::Mutex::new(Some(link));
+        Ok(Self { begin, stderr, link: Arc::default(), reading, _lock: lock })
+    }
+
+    /// Whether the worker's stderr is a terminal. That of this process is a pipe until it is ready.
+    pub(in super::super) fn has_terminal(&self) -> bool {
+        self.stderr.is_terminal()
+    }
+
+    /// Whether nobody was started before.
+    pub(in super::super) fn is_first(&self) -> bool {
+        self.begin.is_first
+    }
+
+    /// From now on, does what the supervisor says, and says that it lives.
+    pub(in super::super) fn obey(&self, stops: Stops) {
+        let Some(socket) = self.reading.lock().ok().and_then(|mut socket| socket.take()) else { return };
+        let link = Arc::clone(&self.link);
+        let _on_that_thread = taskq::io::handle().enter();
+        let halves = socket.set_nonblocking(true).and_then(|()| tokio::net::UnixStream::from_std(socket));
+        let (reading, writing) = match halves {
+            Ok(stream) => stream.into_split(),
+            Err(error) => unreachable!("an open socket can be waited for: {error}"),
+        };
+        drop(link.writing.set(Mutex::new(writing)));
+        taskq::io::spawn(obey(reading, Arc::clone(&link), stops));
+        taskq::io::spawn(beat(link));
+    }
+
+    /// What the supervisor said this worker is, and how it is recorded what it runs.
+    pub(in super::super) fn build(
+        &self,
+        mut builder: WorkerBuilder,
+        concurrency: usize,
+    ) -> Result<WorkerBuilder, Failure> {
+        if let Some(node) = &self.begin.node {
+            builder = builder.name(node);
+        }
+        let alone = self.begin.alone.is_some();
+        if let Some(queues) = &self.begin.alone {
+            builder = builder.queues(queues.clone()).concurrency(1);
+        }
+        let slots = if alone { 1 } else { concurrency };
+        let recorder = Recorder::create(&self.begin.flight, slots).map_err(|error| cannot_start(&error))?;
+        let (events, told) = mpsc::unbounded_channel();
+        taskq::io::spawn(pass_on(told, Arc::clone(&self.link)));
+        Ok(builder.supervised(Supervision { recorder, alone, events }))
+    }
+
+    /// Tells the supervisor that this process takes work. From here on its stderr is the worker's own.
+    pub(in super::super) async fn ready(
+        &self,
+        facts: &Facts,
+        kept_in: String,
+        client: &Client,
+        control: WorkerControl,
+    ) -> Result<(), Failure> {
+        unix::put_stderr(&self.stderr).map_err(|error| cannot_start(&error))?;
+        drop(self.link.work.set((client.clone(), control)));
+        let ready = serde_json::to_value(facts).map_err(io::Error::from)?;
+        self.link.say(&News::Ready { ready, kept_in }).await;
+        Ok(())
+    }
+
+    /// Tells the supervisor what this process did, as the last thing.
+    pub(in super::super) async fn ended(&self, summary: &WorkerSummary) {
+        let interrupted = summary.interrupted;
+        let summary = serde_json::to_value(summary).unwrap_or_default();
+        self.link.say(&News::Ended { summary, interrupted }).await;
+    }
+}
+
+/// The first line. It is there before this process is.
+fn read_begin(link: &UnixStream) -> io::Result<Begin> {
+    let mut line = Vec::new();
+    // Nothing is read beyond the line: the buffer is of one byte, since what follows is somebody else's.
+    BufReader::with_capacity(1, link.take(BEGIN_MAX)).read_until(b'\n', &mut line)?;
+    match serde_json::from_slice(&line)? {
+        Order::Begin(begin) => Ok(begin),
+        other => Err(io::Error::other(format!("the supervisor began with {other:?}"))),
+    }
+}
+
+impl Link {
+    /// Says it. Where nobody listens any more, this process ends anyway.
+    async fn say(&self, news: &News) {
+        let (Some(writing), Ok(line)) = (self.writing.get(), link::line(news)) else { return };
+        if let Err(error) = writing.lock().await.write_all(&line).await {
+            tracing::debug!(%error, "the supervisor does not listen");
+        }
+    }
+}
+
+async fn obey(reading: OwnedReadHalf, link: Arc<Link>, stops: Stops) {
+    let mut listener = Listener::new(reading);
+    while let Some(order) = listener.next().await {
+        match order {
+            Order::Begin(_) => {}
+            Order::Drain => stops.ask(1),
+            Order::Cancel => stops.ask(2),
+            Order::Report { file, loss } => {
+                taskq::io::spawn(report(file, loss, Arc::clone(&link)));
+            }
+        }
+    }
+    // Nobody would start this process again, or stop it.
+    tracing::error!("the supervisor is gone; ending now, and what was running comes back to its queue");
+    std::process::exit(i32::from(Exit::Interrupted.code()));
+}
+
+/// Writes a loss down, however often that takes. If this process ends before, another one is asked.
+async fn report(file: String, loss: Loss, link: Arc<Link>) {
+    // Only who has said that it is ready is asked.
+    let Some((client, _)) = link.work.get() else { return };
+    while let Err(error) = losses::report(client, &loss).await {
+        tracing::warn!(%error, "a loss cannot be written down yet");
+        tokio::time::sleep(REPORT_AGAIN_AFTER).await;
+    }
+    link.say(&News::Reported { file }).await;
+}
+
+async fn beat(link: Arc<Link>) {
+    loop {
+        let beat = match link.work.get().map(|(_, control)| control.pulse()) {
+            Some(pulse) => News::Beat { done: pulse.done, running: pulse.running, live: pulse.live },
+            None => News::Beat { done: 0, running: 0, live: false },
+        };
+        link.say(&beat).await;
+        tokio::time::sleep(BEAT_EVERY).await;
+    }
+}
+
+async fn pass_on(mut events: mpsc::UnboundedReceiver<WorkerEvent>, link: Arc<Link>) {
+    while let Some(event) = events.recv().await {
+        link.say(&match event {
+            WorkerEvent::Stuck { task, id } => News::Stuck { task, id },
+            WorkerEvent::AloneWanted { queues } => News::AloneWanted { queues },
+        })
+        .await;
+    }
+}

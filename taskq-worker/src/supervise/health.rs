@@ -1,0 +1,219 @@
+//! Whether work is being done, for whoever asks: a file that is there while all is well, or an answer over HTTP.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+/// How often the file is written anew, so that its age tells whether somebody still writes it.
+const WRITE_EVERY: Duration = Duration::from_secs(2);
+
+/// How long whoever asks over HTTP may take, for the question and for the answer.
+const ASK_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a question may be, in bytes; what follows its first line is not read.
+const QUESTION_MAX: u64 = 8192;
+
+/// Where health is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// In this file.
+    File(PathBuf),
+    /// At this `host:port`.
+    Address(String),
+}
+
+/// What is told: that all is well, or what is not.
+type Verdict = Result<(), String>;
+
+/// Tells it.
+#[derive(Debug)]
+pub(super) struct Health {
+    verdict: watch::Sender<Verdict>,
+    file: Option<PathBuf>,
+    written_at: Option<Instant>,
+}
+
+impl Target {
+    /// As people write it: `HOST:PORT`, `:PORT`, or else a path.
+    pub(crate) fn of(text: &str) -> Self {
+        let port = text.rsplit_once(':').and_then(|(host, port)| port.parse::<u16>().ok().map(|port| (host, port)));
+        match port {
+            Some(("", port)) => Self::Address(format!("0.0.0.0:{port}")),
+            Some((host, _)) if !host.contains('/') => Self::Address(text.to_owned()),
+            _ => Self::File(text.into()),
+        }
+    }
+}
+
+impl Health {
+    /// Begins to tell that nothing is ready yet. An error where the address cannot be listened at.
+    pub(super) async fn at(target: Option<Target>) -> io::Result<Self> {
+        let (verdict, told) = watch::channel(Err("no process is ready".to_owned()));
+        let mut file = None;
+        match target {
+            Some(Target::Address(address)) => {
+                let listener = TcpListener::bind(&address).await.map_err(|error| {
+                    io::Error::new(error.kind(), format!("--health cannot listen at {address}: {error}"))
+                })?;
+                tokio::spawn(answer(listener, told));
+            }
+            Some(Target::File(path)) => file = Some(path),
+            None => {}
+        }
+        let mut health = Self { verdict, file, written_at: None };
+        health.remove_file();
+        Ok(health)
+    }
+
+    /// Tells it anew.
+    pub(super) fn tell(&mut self, verdict: Verdict, now: Instant) {
+        let changed = self.verdict.send_if_modified(|told| {
+            let changed = *told != verdict;
+            *told = verdict;
+            changed
+        });
+        if self.file.is_none() || !(changed || self.written_at.is_none_or(|at| now - at >= WRITE_EVERY)) {
+            return;
+        }
+        self.written_at = Some(now);
+        let is_well = self.verdict.borrow().is_ok();
+        if !is_well {
+            self.remove_file();
+        } else if let Err(error) = self.write_file() {
+            let file = self.file.as_deref().map(|path| path.display().to_string());
+            tracing::warn!(%error, file, "health cannot be written");
+        }
+    }
+
+    /// What was told last.
+    pub(super) fn verdict(&self) -> Verdict {
+        self.verdict.borrow().clone()
+    }
+
+    /// Under another name first: whoever reads sees all of it or nothing.
+    fn write_file(&self) -> io::Result<()> {
+        let Some(path) = &self.file else { return Ok(()) };
+        let mut beside = path.clone().into_os_string();
+        beside.push(".new");
+        std::fs::write(&beside, body(&self.verdict.borrow()) + "\n")?;
+        std::fs::rename(&beside, path)
+    }
+
+    fn remove_file(&mut self) {
+        if let Some(path) = &self.file
+            && let Err(error) = std::fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, file = %path.display(), "the sign of health cannot be removed, though not all is well");
+        }
+    }
+}
+
+impl Drop for Health {
+    fn drop(&mut self) {
+        self.remove_file();
+    }
+}
+
+/// Answers whoever asks, one after the other: this is for a probe every few seconds.
+async fn answer(listener: TcpListener, told: watch::Receiver<Verdict>) {
+    loop {
+        let asked = listener.accept().await;
+        let Ok((mut stream, _)) = asked else {
+            // No more open files, for example; that passes, and until then nobody is answered.
+            tokio::time::sleep(ASK_WITHIN).await;
+            continue;
+        };
+        let verdict = told.borrow().clone();
+        // Whoever asks and goes away, or takes too long, gets no answer, and that is all.
+        drop(timeout(ASK_WITHIN, reply(&mut stream, &verdict)).await);
+    }
+}
+
+async fn reply(stream: &mut TcpStream, verdict: &Verdict) -> io::Result<()> {
+    // A question ends with an empty line. Closing before it is read would make the answer get lost.
+    let mut question = Vec::new();
+    let mut limited = (&mut *stream).take(QUESTION_MAX);
+    while !question.windows(4).any(|end| end == b"\r\n\r\n") && limited.read_buf(&mut question).await? > 0 {}
+    let is_head = question.starts_with(b"HEAD ");
+    stream.write_all(response(verdict, is_head).as_bytes()).await?;
+    stream.shutdown().await
+}
+
+fn response(verdict: &Verdict, is_head: bool) -> String {
+    let status = if verdict.is_ok() { "200 OK" } else { "503 Service Unavailable" };
+    let body = body(verdict);
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    if is_head { head } else { head + &body }
+}
+
+fn body(verdict: &Verdict) -> String {
+    let pid = std::process::id();
+    match verdict {
+        Ok(()) => serde_json::json!({"status": "ok", "pid": pid}),
+        Err(reason) => serde_json::json!({"status": "failing", "reason": reason, "pid": pid}),
+    }
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_told_from_addresses() {
+        let file = |path: &str| Target::File(path.into());
+        let address = |text: &str| Target::Address(text.to_owned());
+        for (text, expected) in [
+            ("/run/app/health", file("/run/app/health")),
+            ("health", file("health")),
+            ("./health:8080", file("./health:8080")),
+            (":8080", address("0.0.0.0:8080")),
+            ("127.0.0.1:0", address("127.0.0.1:0")),
+            ("localhost:8080", address("localhost:8080")),
+            ("[::]:8080", address("[::]:8080")),
+            ("health:99999", file("health:99999")),
+        ] {
+            assert_eq!(Target::of(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn answers_are_whole() {
+        let bad = response(&Err("no \"process\"".into()), false);
+        let (head, body) = bad.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(
+            head.starts_with("HTTP/1.1 503 ") && head.contains(&format!("Content-Length: {}", body.len())),
+            "{bad}"
+        );
+        let body: serde_json::Value = serde_json::from_str(body).expect("it is JSON");
+        assert_eq!(body["reason"], "no \"process\"");
+        let good = response(&Ok(()), true);
+        assert!(good.starts_with("HTTP/1.1 200 ") && good.ends_with("\r\n\r\n"), "{good}");
+    }
+
+    #[tokio::test]
+    async fn the_file_is_there_while_all_is_well() {
+        let path = std::env::temp_dir().join(format!("taskq-health-{}", std::process::id()));
+        std::fs::write(&path, "of an earlier one").expect("the temporary folder can be written");
+        let mut health = Health::at(Some(Target::File(path.clone()))).await.expect("nothing to listen at");
+        assert!(!path.exists());
+        let now = Instant::now();
+        health.tell(Ok(()), now);
+        assert!(std::fs::read_to_string(&path).expect("it is there").contains("\"ok\""));
+        health.tell(Err("it is tired".into()), now);
+        assert!(!path.exists());
+        health.tell(Ok(()), now);
+        assert!(path.exists());
+        drop(health);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,224 @@
+//! What is asked of the system: starting, ending and looking at processes. With the recorder, the only place that knows
+//! how Unix does these things, and that has `unsafe` in it.
+
+#![allow(unsafe_code, reason = "inheriting descriptors and preparing a child have no safe form")]
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{ChildStderr, Command, Stdio};
+
+use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::process::{Pid, Signal, WaitOptions};
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By itself, with this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// A child that was started.
+#[derive(Debug)]
+pub(super) struct Started {
+    /// Its process id.
+    pub(super) pid: u32,
+    /// What it writes to stderr, until it puts the real one back.
+    pub(super) stderr: ChildStderr,
+}
+
+/// Starts `program` as a child that dies when this process does, in a process group of its own, so that a Ctrl-C reaches
+/// only this process. It inherits the two descriptors under their numbers, this process's stdout, and no stdin: a process
+/// in the background that reads a terminal is stopped.
+pub(super) fn start(
+    program: &Path,
+    arguments: impl IntoIterator<Item = OsString>,
+    hidden: &[&str],
+    inherited: [BorrowedFd<'_>; 2],
+) -> io::Result<Started> {
+    let parent = rustix::process::getpid();
+    let inherited = inherited.map(|descriptor| std::os::fd::AsRawFd::as_raw_fd(&descriptor));
+    let mut command = Command::new(program);
+    command.args(arguments).process_group(0).stdin(Stdio::null()).stderr(Stdio::piped());
+    for variable in hidden {
+        command.env_remove(variable);
+    }
+    let prepare = move || {
+        die_with_parent()?;
+        if rustix::process::getppid() != Some(parent) {
+            // It died between the fork and the line above, and nobody would ever end this child.
+            return Err(rustix::io::Errno::SRCH.into());
+        }
+        for descriptor in inherited {
+            // SAFETY: the caller holds both open until this process was started, and this is a copy of that process.
+            let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+            fcntl_setfd(descriptor, FdFlags::empty())?;
+        }
+        Ok(())
+    };
+    // SAFETY: it makes a few system calls and neither allocates nor takes a lock.
+    unsafe { command.pre_exec(prepare) };
+    let mut child = command.spawn()?;
+    let stderr = child.stderr.take().expect("a pipe was asked for");
+    // Its end is noticed by `reap`, together with the ends of orphans.
+    Ok(Started { pid: child.id(), stderr })
+}
+
+#[cfg(target_os = "linux")]
+fn die_with_parent() -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
+}
+
+/// Elsewhere the link tells: it closes when the parent dies.
+#[cfg(not(target_os = "linux"))]
+fn die_with_parent() -> io::Result<()> {
+    Ok(())
+}
+
+/// Takes a descriptor that the parent left open under this number. Programs that tasks start do not get it.
+pub(crate) fn inherited(descriptor: RawFd) -> io::Result<OwnedFd> {
+    if descriptor <= 2 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: whether it is open is asked before it is owned, and nothing else in this process knows its number: it
+    // comes from the parent, over the command line, and is taken once.
+    let owned = unsafe {
+        fcntl_getfd(BorrowedFd::borrow_raw(descriptor))?;
+        OwnedFd::from_raw_fd(descriptor)
+    };
+    fcntl_setfd(&owned, FdFlags::CLOEXEC)?;
+    Ok(owned)
+}
+
+/// Makes `stderr` the stderr of this process.
+pub(crate) fn put_stderr(stderr: &OwnedFd) -> io::Result<()> {
+    Ok(rustix::stdio::dup2_stderr(stderr)?)
+}
+
+/// From now on, what the children's children leave behind when they die comes to this process, which [`reap`]s it.
+#[cfg(target_os = "linux")]
+pub(super) fn adopt_orphans() -> io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn adopt_orphans() -> io::Result<()> {
+    Ok(())
+}
+
+/// The next process that has ended, if there is one: a child, or an orphan that came to this process.
+pub(super) fn reap() -> Option<(u32, End)> {
+    // The error says that there are no children at all.
+    let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok()??;
+    let end = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => End::Code(code),
+        (None, signal) => End::Signal(signal.unwrap_or_default()),
+    };
+    Some((pid.as_raw_nonzero().get().unsigned_abs(), end))
+}
+
+/// Ends a child at once, and whatever it has started that stayed in its process group.
+pub(super) fn kill(pid: u32) {
+    let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    if let Some(group) = group {
+        // The error says that nobody is left.
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    }
+}
+
+/// Whether a process is stopped, by a signal or by a debugger. No where the system does not say.
+pub(super) fn is_stopped(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| matches!(state_of(&stat), Some('T' | 't')))
+}
+
+/// The state in `/proc/PID/stat`. The name before it is in parentheses, and may hold some itself.
+fn state_of(stat: &str) -> Option<char> {
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// How much memory a process has, in bytes: what of it is in RAM. Nothing where the system does not say.
+pub(super) fn memory_of(pid: u32) -> Option<u64> {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// The user that this process acts for.
+pub(super) fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// The time that service managers compare, in microseconds.
+pub(super) fn monotonic_us() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => match signal_name(signal) {
+                Some(name) => write!(f, "signal {signal} ({name})"),
+                None => write!(f, "signal {signal}"),
+            },
+        }
+    }
+}
+
+/// The names of those that end processes.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    let names = [
+        (Signal::ABORT, "SIGABRT"),
+        (Signal::SEGV, "SIGSEGV"),
+        (Signal::BUS, "SIGBUS"),
+        (Signal::ILL, "SIGILL"),
+        (Signal::FPE, "SIGFPE"),
+        (Signal::KILL, "SIGKILL"),
+        (Signal::TERM, "SIGTERM"),
+        (Signal::INT, "SIGINT"),
+        (Signal::QUIT, "SIGQUIT"),
+        (Signal::HUP, "SIGHUP"),
+        (Signal::PIPE, "SIGPIPE"),
+        (Signal::XCPU, "SIGXCPU"),
+        (Signal::SYS, "SIGSYS"),
+    ];
+    names.into_iter().find(|(known, _)| known.as_raw() == signal).map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_is_found_behind_any_name() {
+        assert_eq!(state_of("12 (app) T 1 12"), Some('T'));
+        assert_eq!(state_of("12 (a) R) S 1 12"), Some('S'));
+        assert_eq!(state_of("12"), None);
+    }
+
+    #[test]
+    fn ends_are_named() {
+        assert_eq!(End::Code(101).to_string(), "exit code 101");
+        assert_eq!(End::Signal(6).to_string(), "signal 6 (SIGABRT)");
+        assert_eq!(End::Signal(40).to_string(), "signal 40");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn this_process_has_memory_and_is_not_stopped() {
+        assert!(memory_of(std::process::id()).is_some_and(|bytes| bytes > 100_000));
+        assert!(!is_stopped(std::process::id()));
+    }
+
+    #[test]
+    fn a_number_that_is_no_descriptor_is_refused() {
+        assert!(inherited(2).is_err());
+        assert!(inherited(9_999).is_err());
+    }
+}
