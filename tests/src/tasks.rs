@@ -4,6 +4,7 @@
 //! them, and leave what is there as it is.
 
 use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -237,4 +238,66 @@ fn succeed_on(ctx: &Context, attempt: u32, retry_ms: Option<u64>) -> Result<u32,
     }
     let delay = Duration::from_millis(retry_ms.unwrap_or(100));
     Err(TaskError::retry_in(delay, format!("attempt {} fails as it should", ctx.attempt())))
+}
+
+/// Aborts its process, after `ms` milliseconds, none if not given.
+#[task(name = "shop.abort")]
+pub async fn abort(ms: Option<u64>) {
+    tokio::time::sleep(Duration::from_millis(ms.unwrap_or(0))).await;
+    std::process::abort();
+}
+
+/// Writes where nothing may be written, as faults in foreign code do.
+#[task(name = "shop.segfault")]
+#[allow(unsafe_code, reason = "a fault that the compiler allowed would be a fault of the compiler")]
+pub async fn segfault() {
+    // SAFETY: there is none. The page is never mapped, so the system ends the process.
+    unsafe { std::ptr::without_provenance_mut::<u8>(8).write_volatile(1) };
+}
+
+/// Ends its process by a recursion that does not end.
+#[task(name = "shop.overflow")]
+pub async fn overflow() -> u64 {
+    deeper(1)
+}
+
+/// Ends its process with this exit code.
+#[task(name = "shop.exit")]
+pub async fn exit(code: i32) {
+    std::process::exit(code);
+}
+
+/// Never gives its thread back.
+#[task(name = "shop.spin")]
+pub async fn spin() {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+/// Keeps so many MiB for as long as its process lives.
+#[task(name = "shop.hog_memory")]
+pub async fn hog_memory(mib: usize) {
+    static KEPT: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(vec![1; mib << 20]);
+}
+
+/// Writes a line to the stdout of its process.
+#[task(name = "shop.print")]
+pub async fn print(line: String) {
+    println!("{line}");
+}
+
+/// Leaves a process behind that nobody waits for and that ends after `ms` milliseconds; gives its id.
+#[task(name = "shop.orphan")]
+pub fn orphan(ms: u64) -> Result<u32, TaskError> {
+    let script = format!("sleep {}.{:03} > /dev/null 2>&1 & echo $!", ms / 1000, ms % 1000);
+    let output = std::process::Command::new("sh").args(["-c", &script]).output().map_err(TaskError::permanent)?;
+    String::from_utf8_lossy(&output.stdout).trim().parse().map_err(TaskError::permanent)
+}
+
+#[allow(unconditional_recursion, reason = "that is what it is for")]
+fn deeper(depth: u64) -> u64 {
+    let room = std::hint::black_box([depth; 512]);
+    deeper(depth + 1) + room[(depth % 512) as usize]
 }

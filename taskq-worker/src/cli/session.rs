@@ -54,6 +54,11 @@ impl Session {
     /// of no use to a command. Where nobody named a broker and the embedded file is not there yet, a line on stderr says
     /// that it is made, and where: a worker elsewhere does not see it.
     pub(super) async fn client(&self) -> Result<Client, Failure> {
+        self.client_that_says(true).await
+    }
+
+    /// The same; says nothing on stderr where somebody else has said it already.
+    pub(super) async fn client_that_says(&self, says: bool) -> Result<Client, Failure> {
         let settings = self.settings()?;
         if settings.is_in_process() {
             return Err(Failure::new(
@@ -64,6 +69,7 @@ impl Session {
             ));
         }
         if let Some(file) = embedded_file(&settings)
+            && says
             && !file.exists()
         {
             say_embedded(&file, "making");

@@ -89,7 +89,8 @@ impl Work<'_> {
 
     /// Connects and begins to take messages.
     async fn start(&self) -> Result<(Client, engine::Worker, Facts), Failure> {
-        let client = self.session.client().await?;
+        let is_first = self.child.as_ref().is_none_or(Child::is_first);
+        let client = self.session.client_that_says(is_first).await?;
         let info = client.broker().info().await?;
         tell_about_servers(&client, &info).await?;
         let mut builder = engine::Worker::builder(client.clone())

@@ -5,6 +5,13 @@ use std::process::ExitCode;
 use taskq_tests as _;
 
 fn main() -> ExitCode {
+    // For the test of a program whose processes for tasks never come up.
+    if let Ok(words) = std::env::var("SHOP_DIES_AT_START")
+        && std::env::args().any(|argument| argument.starts_with("--supervised-by"))
+    {
+        eprintln!("{words}");
+        std::process::abort();
+    }
     // The points of `FAILPOINTS` are armed for as long as the scenario lives, which is until the end.
     let _armed = std::env::var_os("FAILPOINTS").map(|_| fail::FailScenario::setup());
     taskq_worker::main()

@@ -174,8 +174,12 @@ impl Drop for Process {
     }
 }
 
-/// The children of a process. It does not come from `/proc/PID/task/PID/children`, which leaves some out while others end.
-pub(super) fn children_of(parent: u32) -> Vec<u32> {
+/// The children of a process, by its id. It does not come from `/proc/PID/task/PID/children`, which leaves some out while others end.
+///
+/// # Panics
+///
+/// If the system does not say.
+pub fn children_of(parent: u32) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").expect("the system shows its processes").flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut children: Vec<u32> = ids.filter(|id| parent_of(*id) == Some(parent)).collect();
@@ -185,9 +189,18 @@ pub(super) fn children_of(parent: u32) -> Vec<u32> {
 
 /// Nothing if the process is gone.
 fn parent_of(id: u32) -> Option<u32> {
+    field_of(id, 1)?.parse().ok()
+}
+
+/// The letter that the system has for what a process does; nothing if it is gone.
+pub(super) fn state_of(id: u32) -> Option<char> {
+    field_of(id, 0)?.chars().next()
+}
+
+/// What stands behind the name, which is in parentheses: the state, the parent.
+fn field_of(id: u32, number: usize) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // Behind the name, which is in parentheses: the state, then the parent.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    Some(stat.rsplit_once(')')?.1.split_whitespace().nth(number)?.to_owned())
 }
 
 /// What a program writes, read by a thread so that a full pipe never stops it.

@@ -1,0 +1,110 @@
+//! A supervised worker under test: the embedded file, its state folder and its processes.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::process::state_of;
+use super::{App, Folder, Process, wait_until};
+
+/// A folder with a copy of a program, whose workers have the embedded file and their state there.
+#[derive(Debug)]
+pub struct Group {
+    folder: Folder,
+    original: PathBuf,
+    /// The copy.
+    pub app: App,
+}
+
+impl Group {
+    /// With the program at `original`, `env!("CARGO_BIN_EXE_shop")`.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be copied.
+    pub fn new(original: &str) -> Self {
+        let folder = Folder::new("group");
+        let app = App::new(folder.path().join("app")).folder(&folder);
+        let group = Self { folder, original: original.into(), app };
+        group.build();
+        group
+    }
+
+    /// Starts a worker, with these arguments, that is ready.
+    ///
+    /// # Panics
+    ///
+    /// If it does not become ready.
+    pub fn worker(&self, arguments: &[&str]) -> Process {
+        self.worker_of(&self.app, arguments)
+    }
+
+    /// The same of an [`app`](Self::app) with changes.
+    ///
+    /// # Panics
+    ///
+    /// If it does not become ready.
+    pub fn worker_of(&self, app: &App, arguments: &[&str]) -> Process {
+        let mut worker = app.start(&[&["worker", "--state-dir", "state"], arguments].concat());
+        worker.wait_until_ready();
+        worker
+    }
+
+    /// Puts a new build in the place of the program, as linkers do: another file under the same name.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be copied.
+    pub fn build(&self) {
+        let built = self.path("app.new");
+        std::fs::copy(&self.original, &built).expect("it can be copied");
+        std::fs::rename(&built, self.path("app")).expect("it can be renamed");
+    }
+
+    /// A path in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Sends a task, and gives its id.
+    ///
+    /// # Panics
+    ///
+    /// If it is not accepted.
+    pub fn send(&self, arguments: &[&str]) -> String {
+        let sent = self.app.run(&[&["call"], arguments].concat()).expect_exit(0).json();
+        sent["id"].as_str().expect("a call answers with an id").to_owned()
+    }
+
+    /// Waits until a task runs.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub fn wait_until_started(&self, id: &str) {
+        wait_until(&format!("{id} has started"), || {
+            let status = self.app.run(&["status", id]).expect_exit(0).json();
+            (status["state"] == "STARTED").then_some(())
+        });
+    }
+
+    /// The folders of supervisors in the state folder.
+    pub fn states(&self) -> Vec<String> {
+        let found = std::fs::read_dir(self.path("state")).into_iter().flatten().flatten();
+        found.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+}
+
+/// Sends a signal to a process, by its id.
+///
+/// # Panics
+///
+/// If it cannot be sent.
+pub fn signal(pid: u32, signal: &str) {
+    let status = Command::new("sh").args(["-c", &format!("kill -s {signal} {pid}")]).status();
+    assert!(status.expect("a shell can be started").success(), "{signal} could not be sent to {pid}");
+}
+
+/// Whether a process has ended: it is gone, or waits for somebody to notice.
+pub fn is_gone(pid: u32) -> bool {
+    state_of(pid).is_none_or(|state| state == 'Z')
+}

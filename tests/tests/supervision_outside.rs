@@ -1,0 +1,148 @@
+//! What others see of a supervised worker: health probes, systemd, and a container whose first process it is.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+
+use taskq_tests::harness::{App, Group, children_of, is_gone, signal, wait_until};
+
+const SHOP: &str = env!("CARGO_BIN_EXE_shop");
+
+/// The status and the body of what is answered at this port; nothing if nobody answers.
+fn ask(port: u16) -> Option<(u16, serde_json::Value)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    Some((status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))))
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
+    listener.local_addr().expect("it has an address").port()
+}
+
+#[test]
+fn health_is_red_while_no_process_is_ready() {
+    let group = Group::new(SHOP);
+    let port = free_port();
+    let worker = group.worker(&["--health", &format!("127.0.0.1:{port}")]);
+    wait_until("all is well", || ask(port).filter(|(status, body)| *status == 200 && body["status"] == "ok"));
+    let children = worker.children();
+    // Without its program it cannot come back.
+    std::fs::remove_file(group.path("app")).expect("it is there");
+    signal(children[0], "KILL");
+    let (_, body) = wait_until("that nothing is ready is told", || ask(port).filter(|(status, _)| *status == 503));
+    assert_eq!(body["reason"], "no process is ready");
+    group.build();
+    wait_until("all is well again", || ask(port).filter(|(status, _)| *status == 200));
+    worker.drain();
+    assert_eq!(ask(port), None);
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    let group = Group::new(SHOP);
+    let taken = TcpListener::bind("127.0.0.1:0").expect("some port is free");
+    let address = taken.local_addr().expect("it has an address").to_string();
+    let finished = group.app.run(&["worker", "--state-dir", "state", "--health", &address]).expect_exit(3);
+    assert!(finished.stderr.starts_with("error: ") && finished.stderr.contains(&address), "{finished}");
+}
+
+#[test]
+fn systemd_is_told() {
+    let group = Group::new(SHOP);
+    let path = group.path("notify");
+    let systemd = UnixDatagram::bind(&path).expect("the folder can be written");
+    systemd.set_read_timeout(Some(taskq_tests::harness::BOUND)).expect("a time-out can be set");
+    let app =
+        group.app.clone().env("NOTIFY_SOCKET", path.to_str().expect("it is text")).env("WATCHDOG_USEC", "1000000");
+    let hear = |wanted: &str| loop {
+        let mut word = [0; 1000];
+        let length = systemd.recv(&mut word).unwrap_or_else(|error| panic!("{wanted} was not said: {error}"));
+        let word = String::from_utf8_lossy(&word[..length]).into_owned();
+        if word.starts_with(wanted) {
+            return word;
+        }
+    };
+    let worker = group.worker_of(&app, &[]);
+    hear("READY=1");
+    hear("WATCHDOG=1");
+    worker.signal("HUP");
+    assert!(hear("RELOADING=1").contains("MONOTONIC_USEC="));
+    hear("READY=1");
+    hear("WATCHDOG=1");
+    worker.signal("TERM");
+    hear("STOPPING=1");
+    worker.finish().expect_exit(0);
+}
+
+/// Nobody among the children of this process waits to be noticed.
+fn wait_until_no_zombie_is_left(supervisor: u32) {
+    wait_until("every process that has ended was waited for", || {
+        children_of(supervisor).into_iter().all(|pid| !is_gone(pid)).then_some(())
+    });
+}
+
+#[test]
+fn orphans_come_to_the_supervisor_and_leave_no_trace() {
+    let group = Group::new(SHOP);
+    let mut worker = group.worker(&["-c", "1"]);
+    let child = worker.children();
+    group.send(&["shop.orphan", "1500"]);
+    worker.wait_for("the orphan is adopted", |worker| (worker.children().len() == 2).then_some(()));
+    worker.wait_for("and waited for", |worker| (worker.children() == child).then_some(()));
+    worker.drain();
+}
+
+#[test]
+fn what_a_dead_process_has_started_ends_with_it() {
+    let group = Group::new(SHOP);
+    let mut worker = group.worker(&["-c", "1"]);
+    let child = worker.children();
+    let id = group.send(&["shop.orphan", "600000"]);
+    let orphan = group.app.run(&["result", &id, "--wait=60s"]).expect_exit(0).json();
+    let orphan = u32::try_from(orphan["value"].as_u64().expect("it is a number")).expect("it is a process");
+    assert!(!is_gone(orphan));
+    signal(child[0], "KILL");
+    worker.wait_for("the orphan is gone", |_| is_gone(orphan).then_some(()));
+    worker.drain();
+}
+
+#[test]
+fn it_is_the_first_process_of_a_container() {
+    let flags = ["--pid", "--fork", "--mount-proc"];
+    let allowed = Command::new("unshare").args(flags).arg("true").status();
+    if !allowed.as_ref().is_ok_and(std::process::ExitStatus::success) {
+        eprintln!("skipped: no process ids of one's own here: {allowed:?}");
+        return;
+    }
+    let group = Group::new(SHOP);
+    let program = group.path("app");
+    let program = program.to_str().expect("it is text");
+    let container = App::new("unshare").folder(group.path(""));
+    for (signals, exit) in [(&["TERM"][..], 0), (&["QUIT"], 8)] {
+        let arguments = [&flags[..], &[program, "worker", "--state-dir", "state", "-c", "1"]].concat();
+        let mut worker = container.start(&arguments);
+        assert_eq!(worker.wait_until_ready()["pid"], 1);
+        let supervisor = worker.children()[0];
+        let child = children_of(supervisor);
+        assert_eq!(child.len(), 1);
+        group.send(&["shop.orphan", "300"]);
+        wait_until("the orphan was adopted", || (children_of(supervisor).len() == 2).then_some(()));
+        wait_until_no_zombie_is_left(supervisor);
+        signal(child[0], "KILL");
+        worker.wait_for("another process has its place", |_| {
+            children_of(supervisor).into_iter().find(|pid| !child.contains(pid) && !is_gone(*pid))
+        });
+        wait_until_no_zombie_is_left(supervisor);
+        for name in signals {
+            signal(supervisor, name);
+        }
+        worker.finish().expect_exit(exit);
+    }
+}
