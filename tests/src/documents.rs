@@ -19,6 +19,9 @@ pub struct Concepts;
 #[doc = include_str!("../../docs/configuration.md")]
 pub struct Configuration;
 
+#[doc = include_str!("../../docs/deploying.md")]
+pub struct Deploying;
+
 #[doc = include_str!("../../docs/deploying-one-machine.md")]
 pub struct DeployingOneMachine;
 

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
-use taskq_tests::harness::{App, Group, children_of, is_gone, signal, wait_until};
+use taskq_tests::harness::{App, Group, children_of, is_gone, repository, signal, wait_until};
 
 const SHOP: &str = env!("CARGO_BIN_EXE_shop");
 
@@ -145,4 +145,37 @@ fn it_is_the_first_process_of_a_container() {
         }
         worker.finish().expect_exit(exit);
     }
+}
+
+/// The seconds that follow `key` in a text.
+fn seconds(text: &str, key: &str) -> u64 {
+    let (_, rest) = text.split_once(key).unwrap_or_else(|| panic!("{key} is not in it"));
+    let digits: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|error| panic!("{key}: {error}"))
+}
+
+#[test]
+fn what_is_deployed_is_understood_and_waits_for_the_grace() {
+    let read = |name: &str| {
+        let path = repository().join("deploy").join(name);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let unit = read("taskq-worker.service");
+    let (_, start) = unit.split_once("\nExecStart=").expect("it starts something");
+    let words: Vec<&str> = start.lines().next().expect("it is a line").split(' ').collect();
+    taskq_worker::understands(&words).unwrap_or_else(|why| panic!("{words:?}: {why}"));
+    assert!(words.windows(2).any(|pair| pair == ["--grace", "2m"]));
+    assert!(seconds(&unit, "\nTimeoutStopSec=") > 120 + 10);
+
+    let pod = read("kubernetes.yaml");
+    let list = |key: &str| {
+        let (_, list) = pod.split_once(&format!("{key}: [")).unwrap_or_else(|| panic!("there is no {key}"));
+        let (list, _) = list.split_once(']').expect("it ends");
+        list.split(',').map(|word| word.trim().trim_matches('"').to_owned()).collect::<Vec<_>>()
+    };
+    let words = [list("command"), list("args")].concat();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    taskq_worker::understands(&words).unwrap_or_else(|why| panic!("{words:?}: {why}"));
+    assert!(words.windows(2).any(|pair| pair == ["--grace", "2m"]));
+    assert!(seconds(&pod, "terminationGracePeriodSeconds:") > 120 + 10);
 }

@@ -22,6 +22,7 @@ mod crash;
 mod dispatcher;
 mod execution;
 mod inflight;
+pub(crate) mod losses;
 mod prefetch;
 mod pulse;
 mod services;

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use taskq::Client;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{WorkerBuilder, WorkerControl};
-use crate::supervise::flight::Loss;
 use crate::supervise::recorder::Recorder;
 
 pub(crate) struct Supervision {
@@ -36,12 +34,5 @@ impl WorkerBuilder {
 impl WorkerControl {
     pub(crate) fn pulse(&self) -> Pulse {
         Pulse { done: 0, running: 0, live: true }
-    }
-}
-
-pub(crate) mod losses {
-    use super::{Client, Loss};
-    pub(crate) async fn report(_client: &Client, _loss: &Loss) -> Result<(), taskq::Error> {
-        Ok(())
     }
 }

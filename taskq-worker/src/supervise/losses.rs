@@ -15,6 +15,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
+
 use super::flight::{Death, Loss, Recording};
 use super::group::Id;
 use super::link::Order;
@@ -22,8 +24,17 @@ use super::recorder;
 use super::state_dir::{self, LOCK, entries, remove, write_durably};
 use super::unix::{self, End};
 
-/// Says where losses of this supervisor's children are kept. Others who keep theirs elsewhere leave its folder alone.
-const KEPT_IN: &str = "kept_in";
+/// The file in which a supervisor says what its children are.
+const ABOUT: &str = "about";
+
+/// What a supervisor's children are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct About {
+    /// Where their losses are kept. Supervisors whose children keep theirs elsewhere leave the folder alone.
+    kept_in: String,
+    /// The machine's name.
+    host: String,
+}
 
 /// How many losses a child is given before it has answered.
 const GIVEN_MAX: usize = 16;
@@ -37,7 +48,7 @@ pub(super) struct Losses {
     _lock: File,
     host: String,
     adopted: u64,
-    kept_in: Option<String>,
+    about: Option<About>,
     waiting: BTreeMap<String, Waiting>,
 }
 
@@ -56,7 +67,7 @@ impl Losses {
         let name = format!("{name}-{}-{}", std::process::id(), now_ms());
         let (folder, lock) = state_dir::make_folder(&state_dir, &name)?;
         let host = host.to_owned();
-        Ok(Self { state_dir, folder, _lock: lock, host, adopted: 0, kept_in: None, waiting: BTreeMap::new() })
+        Ok(Self { state_dir, folder, _lock: lock, host, adopted: 0, about: None, waiting: BTreeMap::new() })
     }
 
     /// Where a child records what it runs.
@@ -72,16 +83,19 @@ impl Losses {
     /// A child died: gives what it was running, and keeps it to be written down.
     pub(super) fn note(&mut self, id: Id, end: Option<End>) -> Option<Recording> {
         let flight = self.flight(id);
-        self.keep(&flight, format!("{id}.loss"), end)
+        let host = self.host.clone();
+        self.keep(&flight, format!("{id}.loss"), end, host)
     }
 
     /// Takes over what dead supervisors left whose losses are kept at the same place. Does so once.
     pub(super) fn adopt(&mut self, kept_in: &str) {
-        if self.kept_in.as_deref() == Some(kept_in) {
+        let about = About { kept_in: kept_in.to_owned(), host: self.host.clone() };
+        if self.about.as_ref() == Some(&about) {
             return;
         }
-        self.kept_in = Some(kept_in.to_owned());
-        if let Err(error) = write_durably(&self.folder.join(KEPT_IN), kept_in.as_bytes()) {
+        let written = serde_json::to_vec(&about).map_err(io::Error::from);
+        self.about = Some(about);
+        if let Err(error) = written.and_then(|text| write_durably(&self.folder.join(ABOUT), &text)) {
             tracing::warn!(%error, folder = %self.folder.display(), "the state folder cannot be written");
         }
         for folder in entries(&self.state_dir) {
@@ -95,11 +109,9 @@ impl Losses {
 
     fn is_for_us(&self, folder: &Path) -> bool {
         let is_ours = folder.symlink_metadata().is_ok_and(|about| about.is_dir() && about.uid() == unix::user());
-        // A worker that never came so far has left nothing either.
-        let is_kept_there = match std::fs::read_to_string(folder.join(KEPT_IN)) {
-            Ok(kept_in) => Some(kept_in) == self.kept_in,
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
-        };
+        // A worker that never came so far as to say where has left nothing either.
+        let there = about(folder).map(|about| about.kept_in);
+        let is_kept_there = there.is_none() || there == self.about.as_ref().map(|about| about.kept_in.clone());
         state_dir::is_finished(folder) && is_ours && is_kept_there && folder != self.folder
     }
 
@@ -114,12 +126,13 @@ impl Losses {
             Err(TryLockError::WouldBlock) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error),
         }
+        let host = about(folder).map_or_else(|| self.host.clone(), |about| about.host);
         for file in entries(folder) {
             self.adopted += 1;
             let name = format!("adopted-{}.loss", self.adopted);
             match file.extension().and_then(|extension| extension.to_str()) {
                 Some("flight") => {
-                    if let Some(recording) = self.keep(&file, name, None) {
+                    if let Some(recording) = self.keep(&file, name, None, host.clone()) {
                         let lost = describe(&recording);
                         tracing::warn!(pid = recording.pid, "a process whose end nobody saw was running {lost}");
                     }
@@ -136,7 +149,7 @@ impl Losses {
     }
 
     /// Makes a loss of a recording, if anything was running. The file goes last.
-    fn keep(&mut self, flight: &Path, name: String, end: Option<End>) -> Option<Recording> {
+    fn keep(&mut self, flight: &Path, name: String, end: Option<End>, host: String) -> Option<Recording> {
         let recording = match recorder::read(flight) {
             Ok(recording) => recording,
             // It died before it began to record.
@@ -154,7 +167,7 @@ impl Losses {
                 Some(End::Signal(signal)) => (None, Some(signal)),
                 None => (None, None),
             };
-            let death = Death { code, signal, host: self.host.clone(), at_ms: now_ms() };
+            let death = Death { code, signal, host, at_ms: now_ms() };
             self.wait(name, Loss { recording, death });
         }
         remove(flight);
@@ -209,6 +222,10 @@ impl Losses {
             tracing::warn!(%error, folder = %self.folder.display(), "the state folder of this worker is left behind");
         }
     }
+}
+
+fn about(folder: &Path) -> Option<About> {
+    serde_json::from_slice(&std::fs::read(folder.join(ABOUT)).ok()?).ok()
 }
 
 /// What was running, for the log.
