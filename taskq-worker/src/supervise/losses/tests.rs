@@ -38,13 +38,12 @@ fn loss(id: &str) -> Loss {
     Loss { recording, death: Death { code: None, signal: Some(9), host: "here".to_owned(), at_ms: 2 } }
 }
 
-fn given(orders: &[Order]) -> Vec<&str> {
+fn given(orders: &[Order]) -> Vec<String> {
     let id = |order: &Order| match order {
         Order::Report { loss, .. } => loss.recording.flights[0].id.clone(),
         other => panic!("{other:?}"),
     };
-    let ids: Vec<String> = orders.iter().map(id).collect();
-    ids.into_iter().map(|id| &*Box::leak(id.into_boxed_str())).collect()
+    orders.iter().map(id).collect()
 }
 
 #[test]
@@ -81,7 +80,7 @@ fn the_dead_are_inherited_from_and_the_living_are_not() {
     let child = state_dir::hold(&dead.flight(1)).expect("it is there");
     let folders = [&dead, &elsewhere].map(|losses| losses.folder.clone());
     drop((dead, elsewhere));
-    let mut early = here.supervisor("next");
+    let mut early = here.supervisor("early");
     early.adopt("redis://one");
     assert_eq!(early.give(1), []);
     drop(child);
