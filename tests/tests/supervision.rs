@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use taskq_tests::harness::{BOUND, Group, Ledger, Process, is_gone, signal, wait_until, wait_within};
+use taskq_tests::harness::{BOUND, Group, Ledger, Process, Servers, Vhost, is_gone, signal, wait_until, wait_within};
 
 const SHOP: &str = env!("CARGO_BIN_EXE_shop");
 
@@ -37,7 +37,16 @@ fn others(worker: &mut Process, old: &[u32]) -> Vec<u32> {
 
 #[test]
 fn a_killed_process_is_replaced_and_what_it_ran_runs_again() {
-    let group = Group::new(SHOP);
+    kill(&Group::new(SHOP));
+}
+
+#[test]
+fn a_killed_process_is_replaced_and_what_it_ran_runs_again_over_rabbitmq() {
+    let Some((group, _vhost)) = group_on_servers() else { return };
+    kill(&group);
+}
+
+fn kill(group: &Group) {
     let mut worker = group.worker(&["-c", "1"]);
     let ledger = Ledger::new();
     let id = group.send(&["shop.ledger", ledger.path(), "again", "2000"]);
@@ -46,7 +55,7 @@ fn a_killed_process_is_replaced_and_what_it_ran_runs_again() {
     signal(old[0], "KILL");
     wait_for_log(&mut worker, "was ended by signal 9 (SIGKILL)");
     let new = others(&mut worker, &old);
-    result(&group, &id);
+    result(group, &id);
     let ran: Vec<_> = ledger.entries().iter().map(|entry| entry.pid).collect();
     assert_eq!(ran, new);
     let ended = ended(&worker.drain());
@@ -196,10 +205,27 @@ fn whoever_asks_three_times_does_not_wait() {
     assert!(children.into_iter().all(is_gone), "{finished}");
 }
 
+/// The same over RabbitMQ and Redis, in a virtual host of its own; nothing where there are no servers.
+fn group_on_servers() -> Option<(Group, Vhost)> {
+    let vhost = Vhost::create(&Servers::from_env()?)?;
+    let mut group = Group::new(SHOP);
+    group.app = group.app.servers(&vhost.servers);
+    Some((group, vhost))
+}
+
 #[test]
 fn a_rolling_restart_loses_and_repeats_nothing() {
+    roll(&Group::new(SHOP));
+}
+
+#[test]
+fn a_rolling_restart_over_rabbitmq_loses_and_repeats_nothing() {
+    let Some((group, _vhost)) = group_on_servers() else { return };
+    roll(&group);
+}
+
+fn roll(group: &Group) {
     const TASKS: usize = 80;
-    let group = Group::new(SHOP);
     let mut worker = group.worker(&["--processes", "2", "-c", "2"]);
     let ledger = Ledger::new();
     let ids: Vec<_> =
@@ -208,7 +234,7 @@ fn a_rolling_restart_loses_and_repeats_nothing() {
     worker.signal("HUP");
     let new = others(&mut worker, &old);
     for id in ids {
-        result(&group, &id);
+        result(group, &id);
     }
     let counts = ledger.counts();
     assert_eq!((counts.len(), counts.values().max()), (TASKS, Some(&1)), "each ran once");

@@ -27,7 +27,8 @@ mod prefetch;
 mod pulse;
 mod services;
 mod settle;
-pub(crate) mod supervision;
+mod supervision;
 mod worker;
 
+pub(crate) use supervision::{Supervision, WorkerEvent};
 pub use worker::{Worker, WorkerBuilder, WorkerControl, WorkerError, WorkerSummary};

@@ -143,6 +143,7 @@ impl Supervisor {
             Action::Kill(pid) => unix::kill(pid),
             Action::AllReady => {
                 self.notify.ready();
+                unix::forget_code();
                 if !say_ready(self.ready.as_ref().unwrap_or(&Value::Null)) {
                     self.group.drain(Instant::now());
                 }

@@ -142,10 +142,40 @@ fn state_of(stat: &str) -> Option<char> {
 }
 
 /// How much memory a process has, in bytes: what of it is in RAM. Nothing where the system does not say.
-pub(super) fn memory_of(pid: u32) -> Option<u64> {
+pub(crate) fn memory_of(pid: u32) -> Option<u64> {
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
+}
+
+/// Lets go of the code that this process needed for its start, which is most of what it has in memory. Whatever is needed
+/// again is read again, from the file or from what children have of it.
+#[cfg(target_os = "linux")]
+pub(super) fn forget_code() {
+    let (Ok(maps), Ok(program)) = (std::fs::read_to_string("/proc/self/maps"), std::env::current_exe()) else { return };
+    for (start, end) in maps.lines().filter_map(|line| code_of(line, &program)) {
+        // SAFETY: these pages are mapped from a file, private, executable and not writable, so they hold what the file
+        // holds, and come back as they were. The file is not changed: the system refuses that while it runs.
+        let forgotten = unsafe {
+            rustix::mm::madvise(start as *mut std::ffi::c_void, end - start, rustix::mm::Advice::LinuxDontNeed)
+        };
+        if let Err(error) = forgotten {
+            tracing::debug!(%error, "the code of the start stays in memory");
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn forget_code() {}
+
+/// Where the code of a program is, by a line of `/proc/PID/maps`; nothing if that is about something else.
+#[cfg(target_os = "linux")]
+fn code_of(line: &str, program: &Path) -> Option<(usize, usize)> {
+    let mut fields = line.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let is_code = fields.next()? == "r-xp" && Path::new(fields.nth(3)?) == program && fields.next().is_none();
+    let number = |text| usize::from_str_radix(text, 16).ok();
+    Some((number(start)?, number(end)?)).filter(|_| is_code)
 }
 
 /// The user that this process acts for.
@@ -214,6 +244,26 @@ mod tests {
     fn this_process_has_memory_and_is_not_stopped() {
         assert!(memory_of(std::process::id()).is_some_and(|bytes| bytes > 100_000));
         assert!(!is_stopped(std::process::id()));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn code_is_told_from_data_and_from_libraries() {
+        let app = Path::new("/bin/app");
+        assert_eq!(code_of("1000-3000 r-xp 00000000 fe:00 12    /bin/app", app), Some((0x1000, 0x3000)));
+        for other in [
+            "1000-3000 r--p 00000000 fe:00 12    /bin/app",
+            "1000-3000 rwxp 00000000 fe:00 12    /bin/app",
+            "1000-3000 r-xp 00000000 fe:00 12    /bin/app (deleted)",
+            "1000-3000 r-xp 00000000 fe:00 12    /lib/libc.so.6",
+            "1000-3000 r-xp 00000000 00:00 0     [vdso]",
+            "1000-3000 rw-p 00000000 00:00 0",
+        ] {
+            assert_eq!(code_of(other, app), None, "{other}");
+        }
+        // And this program goes on without.
+        forget_code();
+        assert_eq!(state_of("12 (app) T 1 12"), Some('T'));
     }
 
     #[test]

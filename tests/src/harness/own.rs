@@ -55,6 +55,19 @@ impl OwnServers {
         self.services(if kill { &both } else { &both[..1] });
     }
 
+    /// Stops one of them in good order, and starts it again after so many seconds.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come back.
+    pub fn take_away(&self, server: Server, seconds: u32) {
+        let verb = match server {
+            Server::Rabbit => "restart-rabbit",
+            Server::Redis => "restart-redis",
+        };
+        self.services(&[verb, "--down", &seconds.to_string()]);
+    }
+
     /// Runs `scripts/services` for this folder, and gives what it wrote.
     fn services(&self, arguments: &[&str]) -> String {
         let output = run(&self.folder, arguments);

@@ -13,7 +13,7 @@ use super::super::session::Session;
 use super::super::worker::{Worker, cannot_start};
 use crate::supervise::health::Target;
 use crate::supervise::policy::Limits;
-use crate::supervise::{self, Outcome, Plan, Program, Setup};
+use crate::supervise::{self, Outcome, Plan, Program, Setup, unix};
 
 /// The exit codes of a child that say why no start will come through. Unreachable servers are among them for as long as
 /// nothing has ever worked: whoever has mistyped a URL wants to know now.
@@ -22,6 +22,12 @@ const REFUSALS: [Exit; 6] =
 
 /// Supervises processes that run tasks, as the command line says.
 pub(in super::super) fn run(worker: &Worker, session: &Session) -> Result<Exit, Failure> {
+    if worker.max_memory_per_child.is_some() && unix::memory_of(std::process::id()).is_none() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--max-memory-per-child: this system does not say how much memory a process has",
+        ));
+    }
     let program = Program::of_this_process("--supervised-by").map_err(|error| cannot_start(&error))?;
     let (host, processes) = (host_name(), usize::from(worker.processes));
     let node = node_name(worker.hostname.as_deref(), &host);
