@@ -72,6 +72,8 @@ struct Supervisor {
     health: Health,
     notify: Notify,
     stops: u32,
+    /// All children have just become ready: what was needed for that is not needed any more.
+    has_begun: bool,
     ready: Option<Value>,
     last_words: Vec<String>,
     finished: Finished,
@@ -94,6 +96,7 @@ pub(crate) async fn run(setup: Setup, mut say_ready: impl FnMut(&Value) -> bool)
         health,
         notify: Notify::from_env(),
         stops: 0,
+        has_begun: false,
         ready: None,
         last_words: Vec::new(),
         finished: Finished { outcome, summary: BTreeMap::new(), deaths: 0 },
@@ -123,6 +126,9 @@ pub(crate) async fn run(setup: Setup, mut say_ready: impl FnMut(&Value) -> bool)
             () = tokio::time::sleep_until(look_at) => {
                 supervisor.reap();
                 supervisor.group.look(Instant::now(), unix::is_stopped);
+                if std::mem::take(&mut supervisor.has_begun) {
+                    unix::forget_code();
+                }
             }
         }
         supervisor.bury();
@@ -143,7 +149,7 @@ impl Supervisor {
             Action::Kill(pid) => unix::kill(pid),
             Action::AllReady => {
                 self.notify.ready();
-                unix::forget_code();
+                self.has_begun = true;
                 if !say_ready(self.ready.as_ref().unwrap_or(&Value::Null)) {
                     self.group.drain(Instant::now());
                 }
