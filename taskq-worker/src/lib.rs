@@ -34,6 +34,8 @@
 //! # }
 //! ```
 
+#![cfg_attr(not(test), allow(dead_code, unused_imports, reason = "the supervisor that uses the rest is to come"))]
+
 mod cli;
 mod engine;
 mod supervise;

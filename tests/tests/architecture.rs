@@ -46,6 +46,7 @@ const HOMES: [(&str, &[&str]); 9] = [
     ("cron", &["taskq-beat/src/schedule/cron.rs"]),
     ("chrono_tz", &["taskq-beat/src/schedule/"]),
     ("clap", &["taskq-worker/src/cli/"]),
+    ("libc", &["taskq-worker/src/supervise/recorder"]),
     ("tracing_subscriber", &["taskq-worker/src/telemetry"]),
     ("rustix", &["taskq-worker/src/supervise/unix.rs"]),
 ];

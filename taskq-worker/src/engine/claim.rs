@@ -15,7 +15,7 @@ use taskq::backend::kv::{from_json, to_json};
 use taskq::backend::{BackendError, Put, ResultBackend, ResultBackendExt, SharedKv};
 use taskq::message::{Envelope, Record};
 
-use super::inflight::RunKey;
+use super::run::RunKey;
 
 /// How long a lease lasts without being renewed.
 pub(super) const LEASE: Duration = Duration::from_secs(30);
@@ -23,8 +23,11 @@ pub(super) const LEASE: Duration = Duration::from_secs(30);
 /// How often it is renewed.
 pub(super) const RENEW_EVERY: Duration = Duration::from_secs(10);
 
-/// When a copy that found a live lease looks again.
-pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// When a copy that found a live lease looks again: soon at first, since whoever holds the lease may have died a moment
+/// ago and be reported any moment, later at leisure.
+pub(super) fn look_again_after(envelope: &Envelope) -> Duration {
+    Duration::from_secs(if envelope.moved { 10 } else { 1 })
+}
 
 /// How long a finished claim is kept if it is the only witness. Copies come late after long outages, long delays and
 /// long waits in a queue.
@@ -36,7 +39,7 @@ const BESIDE_RECORD_FOR: Duration = Duration::from_secs(3600);
 /// The value of a claim.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Lease {
-    /// Who runs it: one worker process's own name.
+    /// Who runs it: one worker process's own name; where it is supervised, the one by which its death is reported.
     owner: String,
     /// Which delivery of that worker; a worker does not take its own lease for free.
     nonce: u64,
@@ -52,6 +55,9 @@ pub(super) struct Claim {
     lease: Lease,
     value: Bytes,
 }
+
+/// Says of the owner of a lease whether it is known to be dead.
+pub(super) type IsDead<'a> = &'a (dyn Fn(&str) -> bool + Sync);
 
 /// What a claim found.
 #[derive(Debug)]
@@ -81,27 +87,41 @@ impl Claim {
 
     /// Makes the claim without a look at the record: for a run that is under way.
     pub(super) async fn make_unread(self, kv: &SharedKv) -> Result<Claimed, BackendError> {
-        match kv.compare_and_put(&self.key, None, self.value.clone(), Some(LEASE)).await? {
-            Put::Done => Ok(Claimed::Ours(self)),
-            Put::Refused(there) => {
-                let there = there.map(|value| from_json::<Lease>(&self.key, &value)).transpose()?;
-                Ok(match there.and_then(|lease| lease.verdict) {
-                    Some(verdict) => Claimed::Finished(verdict),
-                    None => Claimed::Elsewhere,
-                })
-            }
-        }
+        self.take(kv, &|_| false).await
     }
 
-    /// Makes the claim, and looks at the record that an unclaimed run may have left.
+    /// Takes a lease that nobody has, or whose owner is dead.
+    async fn take(self, kv: &SharedKv, is_dead: IsDead<'_>) -> Result<Claimed, BackendError> {
+        let there = match kv.compare_and_put(&self.key, None, self.value.clone(), Some(LEASE)).await? {
+            Put::Done => return Ok(Claimed::Ours(self)),
+            // It ran out between the comparison and the answer; whoever looks again will see.
+            Put::Refused(None) => return Ok(Claimed::Elsewhere),
+            Put::Refused(Some(there)) => there,
+        };
+        let lease = from_json::<Lease>(&self.key, &there)?;
+        if let Some(verdict) = lease.verdict {
+            return Ok(Claimed::Finished(verdict));
+        }
+        if !is_dead(&lease.owner) {
+            return Ok(Claimed::Elsewhere);
+        }
+        Ok(match kv.compare_and_put(&self.key, Some(there), self.value.clone(), Some(LEASE)).await? {
+            Put::Done => Claimed::Ours(self),
+            Put::Refused(_) => Claimed::Elsewhere,
+        })
+    }
+
+    /// Makes the claim, and looks at the record that an unclaimed run may have left. A lease whose owner `is_dead` is
+    /// taken over.
     pub(super) async fn make(
         self,
         kv: &SharedKv,
         results: &dyn ResultBackend,
         envelope: &Envelope,
+        is_dead: IsDead<'_>,
         now: DateTime<Utc>,
     ) -> Result<Claimed, BackendError> {
-        let claim = match self.make_unread(kv).await? {
+        let claim = match self.take(kv, is_dead).await? {
             Claimed::Ours(claim) => claim,
             other => return Ok(other),
         };
@@ -186,8 +206,14 @@ mod tests {
         }
 
         async fn claim(&self, envelope: &Envelope, owner: &str) -> Claimed {
+            self.claim_after(envelope, owner, "nobody").await
+        }
+
+        /// A claim by somebody who knows that `dead` is dead.
+        async fn claim_after(&self, envelope: &Envelope, owner: &str, dead: &str) -> Claimed {
             let claim = Claim::new(&RunKey::of(envelope), owner, 0);
-            claim.make(&self.kv, &*self.backend, envelope, Utc::now()).await.expect("memory does not fail")
+            let is_dead = |owner: &str| owner == dead;
+            claim.make(&self.kv, &*self.backend, envelope, &is_dead, Utc::now()).await.expect("memory does not fail")
         }
     }
 
@@ -219,6 +245,21 @@ mod tests {
         let Claimed::Ours(heir) = bench.claim(&envelope, "heir").await else { panic!("free again") };
         assert!(!late.finish(&bench.kv, &Verdict::Succeed, true).await.expect("memory"));
         assert!(heir.finish(&bench.kv, &Verdict::Succeed, false).await.expect("memory"));
+    }
+
+    #[tokio::test]
+    async fn the_lease_of_the_dead_is_free() {
+        let bench = Bench::new();
+        let envelope = envelope(0);
+        let Claimed::Ours(late) = bench.claim(&envelope, "late").await else { panic!("free") };
+        assert!(matches!(bench.claim_after(&envelope, "heir", "somebody else").await, Claimed::Elsewhere));
+        let Claimed::Ours(heir) = bench.claim_after(&envelope, "heir", "late").await else {
+            panic!("its owner is dead")
+        };
+        assert!(!late.renew(&bench.kv).await.expect("memory"), "whoever was thought dead has lost it");
+        assert!(heir.finish(&bench.kv, &Verdict::Succeed, false).await.expect("memory"));
+        let after = bench.claim_after(&envelope, "third", "heir").await;
+        assert!(matches!(after, Claimed::Finished(Verdict::Succeed)), "what is finished stays so");
     }
 
     #[tokio::test]

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
 use taskq::attempt::{self, Admission, Verdict};
-use taskq::broker::Delivery;
+use taskq::broker::{ALONE_SUFFIX, Delivery};
 use taskq::client::Unreadable;
 use taskq::codec::{self, DecodeError};
 use taskq::message::Envelope;
 use taskq::task::Definition;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::copies::Seen;
 use super::execution::{self, Attempt, moved};
-use super::inflight::{Adoption, RunKey};
+use super::inflight::Adoption;
+use super::run::RunKey;
 use super::services::Services;
 use super::settle::{End, Follow, Holder};
 
@@ -26,14 +28,14 @@ pub(super) struct Dispatcher<S> {
 impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
     pub(super) async fn run(mut self) {
         let mut free = None;
-        while let Some((slot, delivery)) = self.wait(&mut free).await {
-            match self.decide(&delivery) {
+        while let Some((slot, mut delivery)) = self.wait(&mut free).await {
+            match self.decide(&mut delivery) {
                 // What needs no slot leaves it for the next delivery.
-                Ok(Step::Run { envelope, task, claim_first }) => {
-                    self.start(envelope, task, claim_first, delivery, slot);
+                Ok(Step::Run { envelope, task, copy }) => {
+                    self.start(envelope, task, copy, delivery, slot);
                 }
                 Ok(Step::Settle { envelope, exit }) => {
-                    self.exit(envelope, exit, delivery);
+                    self.exit(&envelope, exit, delivery);
                     free = Some(slot);
                 }
                 Err(error) => {
@@ -55,15 +57,26 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
         Some((slot, self.deliveries.next().await?))
     }
 
-    fn decide(&self, delivery: &Delivery) -> Result<Step, DecodeError> {
-        let envelope = codec::decode(&delivery.message)?;
+    fn decide(&self, delivery: &mut Delivery) -> Result<Step, DecodeError> {
+        let mut envelope = codec::decode(&delivery.message)?;
+        // What was put aside to run alone belongs to its home queue: whatever becomes of it goes there. Whoever put it there
+        // by hand may not have said which that is.
+        let by_name = delivery.queue.strip_suffix(ALONE_SUFFIX).filter(|_| self.services.runs_alone());
+        let home = envelope.home.take().or_else(|| by_name.map(str::to_owned));
+        let put_aside = home.is_some();
+        if let Some(home) = home {
+            delivery.queue = home.into();
+        }
         let services = &self.services;
         let now = services.now();
         let admission =
             attempt::admit(&envelope, delivery.redelivered, &services.registry, services.unknown_task_grace, now);
         Ok(match admission {
-            Admission::Run(task) => Step::Run { envelope, task, claim_first: false },
-            Admission::Claim(task) => Step::Run { envelope, task, claim_first: true },
+            Admission::Run(task) => Step::Run { envelope, task, copy: None },
+            Admission::Claim(task) => {
+                let seen = Seen { redelivered: delivery.redelivered, returns: delivery.delivery_count, put_aside };
+                Step::Run { envelope, task, copy: Some(seen) }
+            }
             Admission::PutOff(delay) => Step::Settle { envelope, exit: Exit::Move(delay) },
             Admission::PutBack(delay) => {
                 let unknown_since = Some(envelope.unknown_since.unwrap_or(now));
@@ -81,7 +94,7 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
         &self,
         envelope: Envelope,
         task: &'static Definition,
-        claim_first: bool,
+        copy: Option<Seen>,
         delivery: Delivery,
         slot: OwnedSemaphorePermit,
     ) {
@@ -92,26 +105,26 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
             Adoption::Adopted => return,
             Adoption::AlreadySettled(acker) => return acker.ack(),
             Adoption::SecondCopy(acker) => {
-                let follow = moved(&envelope, &queue, super::claim::LOOK_AGAIN_AFTER);
+                let follow = moved(&envelope, &queue, super::claim::look_again_after(&envelope));
                 let holder = Holder::Delivery(acker, services.in_flight.hold());
-                return self.settle(End { envelope, records: Vec::new(), verdict: None, follow: Some(follow), holder });
+                return self.settle(End { records: Vec::new(), verdict: None, follow: Some(follow), holder });
             }
         };
-        let run = execution::run_of(services, &envelope, task, queue, acker);
-        tokio::spawn(execution::execute(Arc::clone(services), Attempt { envelope, run, claim_first }, slot));
+        let run = execution::run_of(services, envelope, task, queue, acker);
+        tokio::spawn(execution::execute(Arc::clone(services), Attempt { run, copy }, slot));
     }
 
     /// Settles a delivery that is not run.
-    fn exit(&self, envelope: Envelope, exit: Exit, delivery: Delivery) {
+    fn exit(&self, envelope: &Envelope, exit: Exit, delivery: Delivery) {
         let Delivery { acker, queue, .. } = delivery;
         let holder = Holder::Delivery(acker, self.services.in_flight.hold());
         let end = match exit {
             Exit::Move(delay) => {
                 if envelope.unknown_since.is_some() {
-                    self.warn_unknown(&envelope);
+                    self.warn_unknown(envelope);
                 }
-                let follow = moved(&envelope, &queue, delay);
-                End { envelope, records: Vec::new(), verdict: None, follow: Some(follow), holder }
+                let follow = moved(envelope, &queue, delay);
+                End { records: Vec::new(), verdict: None, follow: Some(follow), holder }
             }
             Exit::End(verdict) => {
                 tracing::warn!(task = %envelope.task, id = %envelope.id, ?verdict, "not run");
@@ -135,11 +148,11 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
     fn unreadable(&self, error: &DecodeError, delivery: Delivery) {
         tracing::error!(queue = &*delivery.queue, %error, "a message cannot be understood; it goes to the dead set");
         let services = &self.services;
-        let Unreadable { envelope, message, record } = Unreadable::new(&delivery, error, services.now());
+        let Unreadable { message, record, .. } = Unreadable::new(&delivery, error, services.now());
         let records = record.filter(|_| services.results.is_some()).into_iter().collect();
         let follow = Some(Follow { queue: Arc::clone(&services.dead_queue), message, delay: None });
         let holder = Holder::Delivery(delivery.acker, services.in_flight.hold());
-        self.settle(End { envelope, records, verdict: None, follow, holder });
+        self.settle(End { records, verdict: None, follow, holder });
     }
 
     /// Hands an end over without making the next delivery wait; how many wait is bounded by the prefetch.
@@ -151,7 +164,7 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
 
 /// What is done with a readable delivery.
 enum Step {
-    Run { envelope: Envelope, task: &'static Definition, claim_first: bool },
+    Run { envelope: Envelope, task: &'static Definition, copy: Option<Seen> },
     Settle { envelope: Envelope, exit: Exit },
 }
 

@@ -8,30 +8,36 @@ use taskq::attempt::{self, Conclusion, Outcome, Start, Stop, Verdict, conclude};
 use taskq::client::dead_message;
 use taskq::codec;
 use taskq::message::{Envelope, Record, State};
-use taskq::task::{AckMode, Body, Context, Definition, RetryPolicy};
+use taskq::task::{AckMode, Definition, RetryPolicy};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::claim::{self, Claim, Claimed};
-use super::inflight::{NewRun, Run, RunKey};
+use super::body::Made;
+use super::copies::{self, Seen};
+use super::run::{NewRun, Run};
 use super::services::Services;
-use super::settle::{End, Follow, Holder, Settlement, until_done};
+use super::settle::{End, Follow, Holder, Settlement};
 use super::{body, crash};
 
 /// A delivery that is to be run.
 pub(super) struct Attempt {
-    pub(super) envelope: Envelope,
     pub(super) run: Arc<Run>,
-    /// It may be a copy, and has to be claimed first.
-    pub(super) claim_first: bool,
+    /// It may be a copy, and is looked into first; this is what the broker says of it.
+    pub(super) copy: Option<Seen>,
 }
 
 /// Runs one attempt and hands its end over to the settler.
 pub(super) async fn execute(services: Arc<Services>, attempt: Attempt, slot: OwnedSemaphorePermit) {
-    let Attempt { envelope, run, claim_first } = attempt;
-    if let Some(early) = attempt::early_by(&envelope, services.now()) {
+    let Attempt { run, copy } = attempt;
+    if let Some(early) = attempt::early_by(&run.envelope, services.now()) {
         tokio::time::sleep(early).await;
     }
-    if claim_first && !claimed(&services, &envelope, &run).await {
+    if let Some(seen) = copy
+        && !copies::may_run(&services, &run, seen).await
+    {
+        return;
+    }
+    // It may have been given back while it waited.
+    if run.is_concluded() {
         return;
     }
     if run.definition.options.ack == AckMode::Early
@@ -40,80 +46,55 @@ pub(super) async fn execute(services: Arc<Services>, attempt: Attempt, slot: Own
         acker.ack();
     }
     let policy = RetryPolicy::of(&run.definition.options);
-    let (outcome, slot) = match start(&services, &envelope, &run, &policy) {
-        Ok((body, context)) => {
-            run.begin(services.now());
-            let ended = body::run(body, context, &run, slot).await;
-            services.counters.attempt_ended(run.end());
-            ended
-        }
+    let (outcome, slot) = match start(&services, &run, &policy) {
+        Ok(made) => body::run(&services, &run, made, slot).await,
         Err(outcome) => (outcome, Some(slot)),
     };
     crash::point("run.ended");
-    let conclusion = conclude(outcome, &policy, &envelope);
-    log(&run, &envelope, &conclusion.verdict);
-    count(&services, &conclusion.verdict);
-    hand_over(&services, envelope, run, conclusion).await;
+    if run.conclude() {
+        let conclusion = conclude(outcome, &policy, &run.envelope);
+        finish(&services, run, conclusion).await;
+    } else {
+        let (task, id) = (run.definition.name, &run.key.id);
+        tracing::info!(task, %id, "a task that was past its time has ended; its end had been recorded before");
+    }
     // Held until here: a worker whose settler is full takes nothing new.
     drop(slot);
+}
+
+/// Ends a run that was told to stop and does not listen. For whoever looks after it from outside.
+pub(super) async fn finish_stopped(services: &Arc<Services>, run: Arc<Run>, why: Stop) {
+    let policy = RetryPolicy::of(&run.definition.options);
+    let conclusion = conclude(Outcome::Stopped(why, run.limits.hard), &policy, &run.envelope);
+    finish(services, run, conclusion).await;
+}
+
+/// Says what a run came to, and hands it over. Only for whoever has [concluded](Run::conclude) it.
+pub(super) async fn finish(services: &Arc<Services>, run: Arc<Run>, conclusion: Conclusion) {
+    log(&run, &conclusion.verdict);
+    count(services, &conclusion.verdict);
+    hand_over(services, run, conclusion).await;
 }
 
 /// The run of a delivery, entered among those in hand.
 pub(super) fn run_of(
     services: &Services,
-    envelope: &Envelope,
+    envelope: Envelope,
     definition: &'static Definition,
     queue: Arc<str>,
     acker: taskq::broker::Acker,
 ) -> Arc<Run> {
     let options = &definition.options;
-    let limits = attempt::limits(envelope, options);
     let run = Arc::new(Run::new(NewRun {
-        key: RunKey::of(envelope),
+        limits: attempt::limits(&envelope, options),
+        stores_result: services.results.is_some() && !attempt::ignores_result(&envelope, options),
+        envelope,
         definition,
         queue,
         acker,
-        limits,
-        stores_result: services.results.is_some() && !attempt::ignores_result(envelope, options),
     }));
     services.in_flight.insert(Arc::clone(&run));
     run
-}
-
-/// Claims the run; if it is not ours, settles the delivery instead and says false.
-async fn claimed(services: &Arc<Services>, envelope: &Envelope, run: &Arc<Run>) -> bool {
-    let (Some(kv), Some(results)) = (services.client.kv(), &services.results) else { return true };
-    let claim = Claim::new(&run.key, &services.instance, services.counters.next_nonce());
-    let claiming = until_done("claiming a task that may be running elsewhere", || {
-        claim.clone().make(kv, &**results, envelope, services.now())
-    });
-    let found = tokio::select! {
-        found = claiming => found,
-        // The result backend is away and the worker is going down: the message goes back as it came.
-        Stop::Interrupted | Stop::TimeLimit = run.stopped() => {
-            services.in_flight.give_back(run);
-            return false;
-        }
-    };
-    let follow = match found {
-        Claimed::Ours(claim) => {
-            run.set_claim(claim);
-            return true;
-        }
-        Claimed::Overtaken => None,
-        Claimed::Elsewhere => Some(moved(envelope, &run.queue, claim::LOOK_AGAIN_AFTER)),
-        Claimed::Finished(verdict) => follow_of(services, envelope, &run.queue, &verdict),
-    };
-    tracing::debug!(id = %envelope.id, attempt = envelope.attempt, "a copy of a task that has run or is running");
-    let end = End {
-        envelope: envelope.clone(),
-        records: Vec::new(),
-        verdict: None,
-        follow,
-        holder: Holder::Run(Arc::clone(run)),
-    };
-    settle(services, end).await;
-    false
 }
 
 /// The same message once more, held back by the broker.
@@ -122,30 +103,30 @@ pub(super) fn moved(envelope: &Envelope, queue: &Arc<str>, delay: Duration) -> F
     Follow { queue: Arc::clone(queue), message: codec::encode(copy), delay: Some(delay) }
 }
 
-/// Decodes the arguments and makes the body.
-fn start(
-    services: &Services,
-    envelope: &Envelope,
-    run: &Run,
-    policy: &RetryPolicy,
-) -> Result<(Body, Context), Outcome> {
+/// Decodes the arguments and makes the body. That runs the user's code as well, so from here on the run is in the
+/// flight recorder.
+fn start(services: &Services, run: &Run, policy: &RetryPolicy) -> Result<Made, Outcome> {
+    let at = services.now();
+    let recorded = body::enter_recorder(services, run, at);
+    let _mark = recorded.mark();
     let start = Start {
         definition: run.definition,
-        envelope,
+        envelope: &run.envelope,
         policy,
         limits: run.limits,
-        now: services.now(),
+        now: at,
         cancelled: run.cancel.subscribe(),
         progress: Arc::clone(&run.progress),
         state: Arc::clone(&services.state),
     };
-    start.start()
+    let (body, context) = start.start()?;
+    Ok(Made { body, context, recorded, at })
 }
 
 /// Hands the end of a run over. Waits while the settler is full.
-async fn hand_over(services: &Arc<Services>, envelope: Envelope, run: Arc<Run>, conclusion: Conclusion) {
+async fn hand_over(services: &Arc<Services>, run: Arc<Run>, conclusion: Conclusion) {
     if conclusion.verdict == Verdict::GiveBack {
-        if let (Some(claim), Some(kv)) = (run.claim(), services.client.kv())
+        if let (Some(claim), Some(kv)) = (run.take_claim(), services.client.kv())
             && let Err(error) = claim.give_up(kv).await
         {
             tracing::warn!(
@@ -153,10 +134,10 @@ async fn hand_over(services: &Arc<Services>, envelope: Envelope, run: Arc<Run>, 
                 "a claim could not be given up; it runs out by itself"
             );
         }
-        services.in_flight.give_back(&run);
+        copies::give_back(services, &run).await;
         return;
     }
-    let end = end_of_run(services, envelope, run, conclusion);
+    let end = end_of_run(services, run, conclusion);
     let nothing_to_do = end.records.is_empty() && end.follow.is_none();
     match &end.holder {
         // The shortest way: nothing is stored, nothing follows, nobody else can have it.
@@ -169,12 +150,12 @@ async fn hand_over(services: &Arc<Services>, envelope: Envelope, run: Arc<Run>, 
 }
 
 /// What is to be settled at the end of a run.
-fn end_of_run(services: &Services, envelope: Envelope, run: Arc<Run>, conclusion: Conclusion) -> End {
+fn end_of_run(services: &Services, run: Arc<Run>, conclusion: Conclusion) -> End {
     let Conclusion { verdict, value, traceback } = conclusion;
     let now = services.now();
     let mut records = Vec::new();
     if run.stores_result
-        && let Some(mut record) = verdict.record(&envelope, now)
+        && let Some(mut record) = verdict.record(&run.envelope, now)
     {
         // The last progress comes before the end, or watchers would never see it.
         records.extend(progress_record(services, &run));
@@ -184,9 +165,9 @@ fn end_of_run(services: &Services, envelope: Envelope, run: Arc<Run>, conclusion
         record.worker = Some(services.node.to_string());
         records.push(record);
     }
-    let follow = follow_of(services, &envelope, &run.queue, &verdict);
+    let follow = follow_of(services, &run.envelope, &run.queue, &verdict);
     let kept = run.claim().is_some() || follow.is_some();
-    End { envelope, records, verdict: kept.then_some(verdict), follow, holder: Holder::Run(run) }
+    End { records, verdict: kept.then_some(verdict), follow, holder: Holder::Run(run) }
 }
 
 /// The record of the progress that a run has reported and that was not yet written.
@@ -226,19 +207,19 @@ pub(super) fn follow_of(
 /// A terminal end without a run: expired, unknown.
 pub(super) fn end_without_run(
     services: &Services,
-    envelope: Envelope,
+    envelope: &Envelope,
     queue: &Arc<str>,
     verdict: &Verdict,
     holder: Holder,
 ) -> End {
     let stored = services.results.is_some() && envelope.ignore_result != Some(true);
     let mut records = Vec::new();
-    if stored && let Some(mut record) = verdict.record(&envelope, services.now()) {
+    if stored && let Some(mut record) = verdict.record(envelope, services.now()) {
         record.worker = Some(services.node.to_string());
         records.push(record);
     }
-    let follow = follow_of(services, &envelope, queue, verdict);
-    End { envelope, records, verdict: None, follow, holder }
+    let follow = follow_of(services, envelope, queue, verdict);
+    End { records, verdict: None, follow, holder }
 }
 
 /// Gives an end to the settler. Waits while it is full.
@@ -249,8 +230,8 @@ pub(super) async fn settle(services: &Services, end: End) {
     }
 }
 
-fn log(run: &Run, envelope: &Envelope, verdict: &Verdict) {
-    let (task, id, attempt) = (run.definition.name, &envelope.id, envelope.attempt);
+fn log(run: &Run, verdict: &Verdict) {
+    let (task, id, attempt) = (run.definition.name, &run.key.id, run.key.attempt);
     match verdict {
         Verdict::Succeed => tracing::debug!(task, %id, attempt, "succeeded"),
         Verdict::Retry { delay_ms, failure } => {

@@ -1,166 +1,17 @@
 //! What this worker has in its hands: every attempt from its delivery to its acknowledgement.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use taskq::TaskId;
 use taskq::attempt::Stop;
 use taskq::broker::Acker;
-use taskq::message::{Envelope, TimeLimits};
-use taskq::task::{Definition, ProgressCell};
-use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::sync::Notify;
 
-use super::claim::Claim;
+use super::run::{Run, RunKey, lock};
 
 /// How many settled runs are remembered whose acknowledgement may not have arrived.
 const SETTLED_MAX: usize = 10_000;
-
-/// Tells runs apart: messages with the same key are copies of one run.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct RunKey {
-    pub(super) id: TaskId,
-    pub(super) generation: u32,
-    pub(super) attempt: u32,
-    pub(super) snoozes: u32,
-}
-
-impl RunKey {
-    pub(super) fn of(envelope: &Envelope) -> Self {
-        Self {
-            id: envelope.id.clone(),
-            generation: envelope.generation,
-            attempt: envelope.attempt,
-            snoozes: envelope.snoozes,
-        }
-    }
-}
-
-/// An attempt that this worker is running, or has run and not yet settled.
-pub(super) struct Run {
-    pub(super) key: RunKey,
-    pub(super) definition: &'static Definition,
-    pub(super) queue: Arc<str>,
-    /// How long it may run.
-    pub(super) limits: TimeLimits,
-    /// Whether a result is stored at all.
-    pub(super) stores_result: bool,
-    /// Tells the task to stop.
-    pub(super) cancel: watch::Sender<bool>,
-    /// The latest progress.
-    pub(super) progress: Arc<ProgressCell>,
-    /// When the body began: limits count from here.
-    began: OnceLock<Began>,
-    /// The body has ended.
-    ended: AtomicBool,
-    /// The soft limit is over; an error after this is put down to it.
-    pub(super) soft_limit_hit: AtomicBool,
-    /// `STARTED` has been written, or something later.
-    pub(super) noted: AtomicBool,
-    stop: Mutex<Option<Stop>>,
-    stop_signal: Notify,
-    /// Taken by whoever settles. Replaced if the connection was lost and the message came again.
-    acker: Mutex<Option<Acker>>,
-    claim: Mutex<Option<Claim>>,
-}
-
-/// When a body began.
-struct Began {
-    instant: Instant,
-    at: DateTime<Utc>,
-}
-
-/// Everything a [`Run`] is made of that differs from run to run.
-pub(super) struct NewRun {
-    pub(super) key: RunKey,
-    pub(super) definition: &'static Definition,
-    pub(super) queue: Arc<str>,
-    pub(super) acker: Acker,
-    pub(super) limits: TimeLimits,
-    pub(super) stores_result: bool,
-}
-
-impl Run {
-    pub(super) fn new(new: NewRun) -> Self {
-        Self {
-            key: new.key,
-            definition: new.definition,
-            queue: new.queue,
-            limits: new.limits,
-            stores_result: new.stores_result,
-            cancel: watch::Sender::new(false),
-            progress: Arc::default(),
-            began: OnceLock::new(),
-            ended: AtomicBool::new(false),
-            soft_limit_hit: AtomicBool::new(false),
-            noted: AtomicBool::new(false),
-            stop: Mutex::default(),
-            stop_signal: Notify::new(),
-            acker: Mutex::new(Some(new.acker)),
-            claim: Mutex::default(),
-        }
-    }
-
-    /// Notes that the body begins.
-    pub(super) fn begin(&self, at: DateTime<Utc>) {
-        // An attempt begins once; a second call would change nothing.
-        self.began.get_or_init(|| Began { instant: Instant::now(), at });
-    }
-
-    /// Notes that the body has ended, and says how long it took.
-    pub(super) fn end(&self) -> Duration {
-        self.ended.store(true, Ordering::Release);
-        self.began.get().map_or(Duration::ZERO, |began| began.instant.elapsed())
-    }
-
-    /// When the body began, in wall-clock time.
-    pub(super) fn began_at(&self) -> Option<DateTime<Utc>> {
-        self.began.get().map(|began| began.at)
-    }
-
-    /// For how long the body has been running; `None` before it begins and after it has ended.
-    pub(super) fn running_for(&self) -> Option<Duration> {
-        let began = self.began.get()?;
-        (!self.ended.load(Ordering::Acquire)).then(|| began.instant.elapsed())
-    }
-
-    /// Stops the attempt at its next await.
-    pub(super) fn stop(&self, why: Stop) {
-        lock(&self.stop).get_or_insert(why);
-        self.stop_signal.notify_one();
-    }
-
-    /// Completes when the attempt is to be stopped.
-    pub(super) async fn stopped(&self) -> Stop {
-        loop {
-            self.stop_signal.notified().await;
-            if let Some(why) = *lock(&self.stop) {
-                return why;
-            }
-        }
-    }
-
-    /// The acker, for settling. A second call gives `None`.
-    pub(super) fn take_acker(&self) -> Option<Acker> {
-        lock(&self.acker).take()
-    }
-
-    /// Whether settling now would have an effect: nobody else can have been given the message meanwhile.
-    pub(super) fn holds_delivery(&self) -> bool {
-        lock(&self.acker).as_ref().is_none_or(Acker::is_current)
-    }
-
-    pub(super) fn claim(&self) -> Option<Claim> {
-        lock(&self.claim).clone()
-    }
-
-    pub(super) fn set_claim(&self, claim: Claim) {
-        *lock(&self.claim) = Some(claim);
-    }
-}
 
 /// What became of a delivery that was offered to the runs in hand.
 #[derive(Debug)]
@@ -189,6 +40,8 @@ struct Table {
     settled_order: VecDeque<RunKey>,
     /// Deliveries that are being settled without having been run.
     others: usize,
+    /// Runs that were told to stop and may still be running; some are no longer among the runs, since they are settled.
+    stopping: Vec<Arc<Run>>,
 }
 
 /// A delivery that is being settled without having been run; counted while it lives.
@@ -247,6 +100,27 @@ impl InFlight {
             acker.requeue();
         }
         self.drop_run(&mut lock(&self.table), &run.key);
+    }
+
+    /// Tells a run to stop, and remembers to look whether it does.
+    pub(super) fn stop(&self, run: &Arc<Run>, why: Stop) {
+        if run.stop(why) {
+            lock(&self.table).stopping.push(Arc::clone(run));
+        }
+    }
+
+    /// The runs that were told to stop this long ago and either are not concluded or still run. Each is given out once.
+    pub(super) fn overdue(&self, after: Duration) -> Vec<(Arc<Run>, Stop)> {
+        let mut overdue = Vec::new();
+        lock(&self.table).stopping.retain(|run| {
+            if run.is_concluded() && !run.is_running() {
+                return false;
+            }
+            let Some((why, _)) = run.stopped_for().filter(|(_, ago)| *ago >= after) else { return true };
+            overdue.push((Arc::clone(run), why));
+            false
+        });
+        overdue
     }
 
     fn drop_run(&self, table: &mut Table, key: &RunKey) {
@@ -309,9 +183,4 @@ impl Table {
             }
         }
     }
-}
-
-/// No code panics while it holds one of these locks, so a poisoned one is as good as any.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

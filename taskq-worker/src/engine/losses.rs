@@ -1,9 +1,255 @@
-//! STUB of the other branch.
+//! Losses: what is kept in Kv of the processes that died while they ran a task.
+//!
+//! A supervisor reads from a dead child's recorder what was in the air, and has a living child report it here. A report
+//! may be made twice, by whoever takes over from whom; the name of the process that died makes that harmless.
 
-use taskq::Client;
+use std::time::Duration;
 
-use crate::supervise::flight::Loss;
+use serde::{Deserialize, Serialize};
+use taskq::backend::kv::{from_json, to_json};
+use taskq::backend::{BackendError, KvExt, Put, SharedKv};
+use taskq::{Client, TaskId};
 
-pub(crate) async fn report(_client: &Client, _loss: &Loss) -> Result<(), taskq::Error> {
+use crate::supervise::flight::{Death, Flight, Loss, recorded_id};
+
+/// How long losses are remembered after the last one: longer than any queue should take to bring the task back.
+const KEPT_FOR: Duration = Duration::from_secs(7 * 86_400);
+
+/// How many losses of a task are kept, more than any judgement needs.
+const KEPT_MAX: usize = 16;
+
+/// A process that died while it ran a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Lost {
+    /// The process, by a name that no other ever has. The owner of its claims.
+    pub(super) process: String,
+    /// The machine it ran on.
+    pub(super) host: String,
+    /// How it died, for people.
+    pub(super) cause: String,
+    /// Whether the thread that crashed was running this task.
+    #[serde(default)]
+    pub(super) culprit: bool,
+    /// Whether no other task ran there.
+    #[serde(default)]
+    pub(super) alone: bool,
+    /// When the task began and when the process was found dead, in milliseconds since 1970.
+    pub(super) since_ms: u64,
+    pub(super) at_ms: u64,
+}
+
+/// All that is kept of one generation of a task.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Losses {
+    pub(super) losses: Vec<Lost>,
+}
+
+impl Losses {
+    /// Takes note of a loss; false if it was known.
+    fn add(&mut self, lost: Lost) -> bool {
+        if let Some(known) = self.losses.iter_mut().find(|known| known.process == lost.process) {
+            // Two copies of a task may have run there; what speaks against either counts, once.
+            let merged =
+                Lost { culprit: known.culprit || lost.culprit, alone: known.alone || lost.alone, ..known.clone() };
+            return std::mem::replace(known, merged.clone()) != merged;
+        }
+        if self.losses.len() < KEPT_MAX {
+            self.losses.push(lost);
+            return true;
+        }
+        false
+    }
+
+    /// Whether this process is one of the dead.
+    pub(super) fn name(&self, process: &str) -> bool {
+        self.losses.iter().any(|lost| lost.process == process)
+    }
+}
+
+/// The id comes last: it may contain anything.
+fn key(id: &str, generation: u32) -> String {
+    format!("loss/{generation}/{}", recorded_id(id))
+}
+
+/// What is kept of a task.
+pub(super) async fn read(kv: &SharedKv, id: &TaskId, generation: u32) -> Result<Losses, BackendError> {
+    Ok(kv.get_json(&key(id.as_str(), generation)).await?.unwrap_or_default())
+}
+
+/// Notes for each task that was in the air when a process died that it was. May be repeated. Without a Kv store there is
+/// nothing to note it in, and the broker's count of returns is all there is.
+pub(crate) async fn report(client: &Client, loss: &Loss) -> Result<(), taskq::Error> {
+    let Some(kv) = client.kv() else { return Ok(()) };
+    for flight in &loss.recording.flights {
+        note(kv, flight, loss).await?;
+    }
     Ok(())
+}
+
+async fn note(kv: &SharedKv, flight: &Flight, loss: &Loss) -> Result<(), BackendError> {
+    let key = key(&flight.id, flight.generation);
+    let lost = Lost {
+        process: loss.process(),
+        host: loss.death.host.clone(),
+        cause: cause(&loss.death),
+        culprit: flight.culprit,
+        alone: flight.alone,
+        since_ms: flight.since_ms,
+        at_ms: loss.death.at_ms,
+    };
+    let mut there = kv.get(&key).await?;
+    loop {
+        let mut losses = there.as_ref().map(|value| from_json::<Losses>(&key, value)).transpose()?.unwrap_or_default();
+        if !losses.add(lost.clone()) {
+            return Ok(());
+        }
+        match kv.compare_and_put(&key, there, to_json(&losses), Some(KEPT_FOR)).await? {
+            Put::Done => return Ok(()),
+            // Somebody else has noted a loss of the same task meanwhile; each round one of us gets on.
+            Put::Refused(newer) => there = newer,
+        }
+    }
+}
+
+/// How a process died, in Celery's words where it has any.
+fn cause(death: &Death) -> String {
+    match (death.signal, death.code) {
+        (Some(signal), _) => match signal_name(signal) {
+            Some(name) => format!("signal {signal} ({name})"),
+            None => format!("signal {signal}"),
+        },
+        (None, Some(code)) => format!("exitcode {code}"),
+        (None, None) => "by a cause that nobody saw".to_owned(),
+    }
+}
+
+/// The names of signals that end processes. Two of them have other numbers elsewhere than on Linux.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    const BUS: i32 = if cfg!(target_os = "linux") { 7 } else { 10 };
+    const SYS: i32 = if cfg!(target_os = "linux") { 31 } else { 12 };
+    Some(match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        BUS => "SIGBUS",
+        SYS => "SIGSYS",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervise::flight::Recording;
+
+    async fn client() -> Client {
+        let url = format!("memory:{}", TaskId::new());
+        Client::builder().broker(&url).results(&url).build().await.expect("the memory broker is always there")
+    }
+
+    fn flight(id: &TaskId) -> Flight {
+        Flight {
+            id: recorded_id(id.as_str()).into_owned(),
+            task: "shop.buy".into(),
+            generation: 0,
+            attempt: 0,
+            alone: false,
+            since_ms: 1000,
+            culprit: false,
+        }
+    }
+
+    fn loss(pid: u32, flights: Vec<Flight>) -> Loss {
+        Loss {
+            recording: Recording { pid, began_ms: 7, flights },
+            death: Death { code: None, signal: Some(9), host: "web-1".into(), at_ms: 2500 },
+        }
+    }
+
+    async fn losses(client: &Client, id: &TaskId, generation: u32) -> Vec<Lost> {
+        let kv = client.kv().expect("memory has a Kv store");
+        read(kv, id, generation).await.expect("memory does not fail").losses
+    }
+
+    #[tokio::test]
+    async fn a_report_counts_once_however_often_it_is_made() {
+        let (client, id) = (client().await, TaskId::new());
+        for _ in 0..3 {
+            report(&client, &loss(1, vec![flight(&id)])).await.expect("memory does not fail");
+        }
+        let lost = Lost {
+            process: "web-1/1/7".into(),
+            host: "web-1".into(),
+            cause: "signal 9 (SIGKILL)".into(),
+            culprit: false,
+            alone: false,
+            since_ms: 1000,
+            at_ms: 2500,
+        };
+        assert_eq!(losses(&client, &id, 0).await, [lost]);
+        report(&client, &loss(2, vec![flight(&id)])).await.expect("memory does not fail");
+        assert_eq!(losses(&client, &id, 0).await.len(), 2, "another process is another loss");
+    }
+
+    #[tokio::test]
+    async fn only_what_was_in_the_air_is_charged() {
+        let (client, one, two, bystander) = (client().await, TaskId::new(), TaskId::new(), TaskId::new());
+        let flights = vec![Flight { culprit: true, ..flight(&one) }, flight(&two)];
+        report(&client, &loss(1, flights)).await.expect("memory does not fail");
+        assert!(losses(&client, &one, 0).await[0].culprit);
+        assert!(!losses(&client, &two, 0).await[0].culprit);
+        assert_eq!(losses(&client, &bystander, 0).await, []);
+        assert_eq!(losses(&client, &one, 1).await, [], "another generation is another life");
+    }
+
+    #[tokio::test]
+    async fn reports_at_the_same_time_all_count() {
+        let (client, id) = (client().await, TaskId::new());
+        let reports = (0..10).map(|pid| {
+            let (client, loss) = (client.clone(), loss(pid % 5, vec![flight(&id)]));
+            tokio::spawn(async move { report(&client, &loss).await.expect("memory does not fail") })
+        });
+        for report in reports.collect::<Vec<_>>() {
+            report.await.expect("a report does not panic");
+        }
+        let mut processes: Vec<_> = losses(&client, &id, 0).await.into_iter().map(|lost| lost.process).collect();
+        processes.sort();
+        assert_eq!(processes, ["web-1/0/7", "web-1/1/7", "web-1/2/7", "web-1/3/7", "web-1/4/7"]);
+    }
+
+    #[tokio::test]
+    async fn long_ids_are_found_again() {
+        let (client, id) = (client().await, TaskId::parse(&"x".repeat(200)).expect("an id"));
+        report(&client, &loss(1, vec![flight(&id)])).await.expect("memory does not fail");
+        assert_eq!(losses(&client, &id, 0).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn two_copies_in_one_process_are_one_loss() {
+        let (client, id) = (client().await, TaskId::new());
+        let flights = vec![flight(&id), Flight { culprit: true, ..flight(&id) }];
+        report(&client, &loss(1, flights)).await.expect("memory does not fail");
+        let lost = losses(&client, &id, 0).await;
+        assert_eq!((lost.len(), lost[0].culprit), (1, true));
+    }
+
+    #[test]
+    fn causes_have_names() {
+        let death = |signal, code| Death { code, signal, host: String::new(), at_ms: 0 };
+        assert_eq!(cause(&death(Some(11), None)), "signal 11 (SIGSEGV)");
+        assert_eq!(cause(&death(Some(64), None)), "signal 64");
+        assert_eq!(cause(&death(None, Some(3))), "exitcode 3");
+        assert_eq!(cause(&death(None, None)), "by a cause that nobody saw");
+    }
 }

@@ -16,19 +16,30 @@
 //! Deliveries and attempts are handled on the runtime of whoever runs the worker; connections and the settler live on
 //! taskq's I/O thread, so that code in tasks cannot stop heartbeats.
 
+mod alone;
+mod blame;
 mod body;
+mod builder;
 mod claim;
+mod control;
+mod copies;
 mod crash;
 mod dispatcher;
+mod drain;
 mod execution;
 mod inflight;
 pub(crate) mod losses;
 mod prefetch;
 mod pulse;
+mod run;
 mod services;
 mod settle;
 mod supervision;
+#[cfg(test)]
+mod tests;
 mod worker;
 
-pub(crate) use supervision::{Supervision, WorkerEvent};
-pub use worker::{Worker, WorkerBuilder, WorkerControl, WorkerError, WorkerSummary};
+pub use builder::WorkerBuilder;
+pub use control::WorkerControl;
+pub(crate) use supervision::{Pulse, Supervision, WorkerEvent};
+pub use worker::{Worker, WorkerError, WorkerSummary};

@@ -1,7 +1,7 @@
 //! What every attempt needs, shared.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::inflight::InFlight;
 use super::settle::Settlement;
+use super::supervision::Supervision;
 
 /// What every attempt needs.
 pub(super) struct Services {
@@ -30,6 +31,12 @@ pub(super) struct Services {
     pub(super) state: State,
     pub(super) unknown_task_grace: Duration,
     pub(super) counters: Counters,
+    /// Where this process is supervised.
+    pub(super) supervision: Option<Supervision>,
+    /// Counts the pulse's looks, from 1: a clock that costs nothing to read.
+    pub(super) ticks: AtomicU32,
+    /// The last records could not be written yet.
+    pub(super) results_are_away: AtomicBool,
 }
 
 /// What was done, counted.
@@ -41,7 +48,7 @@ pub(super) struct Counters {
     pub(super) revoked: AtomicU64,
     /// Progress that was not written because the result backend was away.
     pub(super) progress_dropped: AtomicU64,
-    /// Attempts that ended, and how long they took together in nanoseconds; emptied by whoever reads them.
+    /// Attempts that ended, and how long they took together in nanoseconds.
     ended: AtomicU64,
     ended_nanos: AtomicU64,
     nonce: AtomicU64,
@@ -53,10 +60,10 @@ impl Counters {
         self.ended_nanos.fetch_add(after.as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// How many attempts ended since the last call, and how long they took together.
-    pub(super) fn take_ended(&self) -> (u64, Duration) {
-        let count = self.ended.swap(0, Ordering::Relaxed);
-        (count, Duration::from_nanos(self.ended_nanos.swap(0, Ordering::Relaxed)))
+    /// How many attempts have ended, and how long they took together.
+    pub(super) fn ended(&self) -> (u64, Duration) {
+        let count = self.ended.load(Ordering::Relaxed);
+        (count, Duration::from_nanos(self.ended_nanos.load(Ordering::Relaxed)))
     }
 
     pub(super) fn next_nonce(&self) -> u64 {
@@ -65,6 +72,11 @@ impl Counters {
 }
 
 impl Services {
+    /// Whether this worker is there to run suspects alone.
+    pub(super) fn runs_alone(&self) -> bool {
+        self.supervision.as_ref().is_some_and(|supervision| supervision.alone)
+    }
+
     pub(super) fn now(&self) -> DateTime<Utc> {
         self.client.clock().now()
     }

@@ -13,13 +13,14 @@ use futures_util::future::join_all;
 use taskq::attempt::Verdict;
 use taskq::backend::{ResultBackendExt, SharedKv, SharedResults, Written};
 use taskq::broker::{Acker, Publication};
-use taskq::message::{Envelope, Record, WireMessage};
+use taskq::message::{Record, WireMessage};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::claim::{Claim, Claimed};
 use super::crash;
-use super::inflight::{Hold, Run};
+use super::inflight::Hold;
+use super::run::Run;
 use super::services::Services;
 
 /// How many ends may wait for the settler. With [`BATCH_MAX`] and the broker's batch of acknowledgements this bounds how
@@ -43,7 +44,6 @@ pub(super) enum Settlement {
 
 /// The end of a delivery: what is to be written, what follows, and who is told.
 pub(super) struct End {
-    pub(super) envelope: Envelope,
     /// What was reported and not yet written, then the end itself; empty if nothing is stored.
     pub(super) records: Vec<Record>,
     /// What is noted with the claim, for runs.
@@ -105,14 +105,15 @@ async fn without_losers(services: &Arc<Services>, ends: Vec<End>) -> Vec<End> {
     let verdicts = join_all(ends.iter().map(|end| still_counts(services, end))).await;
     let mut winners = Vec::with_capacity(ends.len());
     for (end, counts) in ends.into_iter().zip(verdicts) {
-        if counts {
-            winners.push(end);
-        } else {
-            tracing::warn!(
-                id = %end.envelope.id, attempt = end.envelope.attempt,
-                "another worker has taken this task over meanwhile; its run counts, this one's result is dropped"
-            );
-            acknowledge(services, end.holder);
+        match end.holder {
+            Holder::Run(run) if !counts => {
+                tracing::warn!(
+                    id = %run.key.id, attempt = run.key.attempt,
+                    "another worker has taken this task over meanwhile; its run counts, this one's result is dropped"
+                );
+                acknowledge(services, Holder::Run(run));
+            }
+            holder => winners.push(End { holder, ..end }),
         }
     }
     winners
@@ -127,7 +128,7 @@ async fn still_counts(services: &Services, end: &End) -> bool {
         None if run.holds_delivery() => true,
         None => {
             let claim = Claim::new(&run.key, &services.instance, services.counters.next_nonce());
-            let make = || claim.clone().make(kv, &**results, &end.envelope, services.now());
+            let make = || claim.clone().make(kv, &**results, &run.envelope, &|_| false, services.now());
             match until_done("claiming a task whose delivery was lost", make).await {
                 Claimed::Ours(claim) => {
                     run.set_claim(claim);
@@ -162,6 +163,7 @@ async fn write(services: &Services, notes: Vec<Record>, ends: &[End]) -> Vec<Opt
         match results.write(&records).await {
             Ok(written) => break written,
             Err(error) => {
+                services.results_are_away.store(true, Ordering::Relaxed);
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     records = records.len(),
@@ -184,14 +186,17 @@ async fn write(services: &Services, notes: Vec<Record>, ends: &[End]) -> Vec<Opt
             }
         }
     };
+    services.results_are_away.store(false, Ordering::Relaxed);
     last_of_end.into_iter().map(|index| index.map(|index| written[index])).collect()
 }
 
 /// Publishes what follows, notes the claim as finished, and acknowledges.
 async fn follow_up(services: Arc<Services>, end: End, written: Option<Written>) {
-    let End { envelope, verdict, follow, holder, .. } = end;
-    let superseded = match (written, &services.results, &verdict) {
-        (Some(Written::Kept), Some(results), Some(verdict)) => is_superseded(results, &envelope, verdict).await,
+    let End { verdict, follow, holder, .. } = end;
+    let superseded = match (written, &services.results, &verdict, &holder) {
+        (Some(Written::Kept), Some(results), Some(verdict), Holder::Run(run)) => {
+            is_superseded(results, run, verdict).await
+        }
         _ => false,
     };
     if let Some(follow) = follow.filter(|_| !superseded) {
@@ -209,8 +214,8 @@ async fn follow_up(services: Arc<Services>, end: End, written: Option<Written>) 
 }
 
 /// Whether the record that was there already makes what follows superfluous.
-async fn is_superseded(results: &SharedResults, envelope: &Envelope, verdict: &Verdict) -> bool {
-    let stored = until_done("reading a record", || results.read_one(&envelope.id)).await;
+async fn is_superseded(results: &SharedResults, run: &Run, verdict: &Verdict) -> bool {
+    let stored = until_done("reading a record", || results.read_one(&run.key.id)).await;
     verdict.is_superseded_by(stored.as_ref())
 }
 

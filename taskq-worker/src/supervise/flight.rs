@@ -1,11 +1,13 @@
 //! What was in the air: plain data about running tasks, and about the death of the process that ran them.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// A task that a child is running.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Flight {
-    /// The task's id; cut at [`ID_MAX`] bytes.
+    /// The task's id, as [`recorded_id`] gives it.
     pub(crate) id: String,
     /// The task's name; cut at [`TASK_MAX`] bytes.
     pub(crate) task: String,
@@ -23,6 +25,20 @@ pub(crate) struct Flight {
 
 /// How many bytes of an id are recorded. Ours are 36 long; Celery lets users choose.
 pub(crate) const ID_MAX: usize = 120;
+
+/// The id as it is recorded: itself, or if it is too long its beginning and a hash of all of it, so that two tasks whose
+/// ids begin alike are not taken for one.
+pub(crate) fn recorded_id(id: &str) -> Cow<'_, str> {
+    if id.len() <= ID_MAX {
+        return Cow::Borrowed(id);
+    }
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in id.bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    let beginning = &id[..id.floor_char_boundary(ID_MAX - 17)];
+    Cow::Owned(format!("{beginning}~{hash:016x}"))
+}
 
 /// How many bytes of a task's name are recorded.
 pub(crate) const TASK_MAX: usize = 72;
@@ -56,4 +72,32 @@ pub(crate) struct Death {
 pub(crate) struct Loss {
     pub(crate) recording: Recording,
     pub(crate) death: Death,
+}
+
+impl Loss {
+    /// The process that died: no other has this name, not before nor after.
+    pub(crate) fn process(&self) -> String {
+        process_name(&self.death.host, self.recording.pid, self.recording.began_ms)
+    }
+}
+
+/// What a process is called in Kv; a recorder says when it began.
+pub(crate) fn process_name(host: &str, pid: u32, began_ms: u64) -> String {
+    format!("{host}/{pid}/{began_ms}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_ids_stay_apart() {
+        let short = "a".repeat(ID_MAX);
+        assert_eq!(recorded_id(&short), short);
+        let (one, two) = ("é".repeat(100) + "1", "é".repeat(100) + "2");
+        assert_ne!(recorded_id(&one), recorded_id(&two));
+        assert!(
+            recorded_id(&one).len() <= ID_MAX && one.starts_with(recorded_id(&one).split('~').next().unwrap_or("?"))
+        );
+    }
 }

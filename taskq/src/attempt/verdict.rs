@@ -101,6 +101,8 @@ pub enum Reason {
     Decode,
     /// Nobody knows the task.
     UnknownTask,
+    /// Processes died of it.
+    WorkerLost,
 }
 
 impl Reason {
@@ -111,6 +113,7 @@ impl Reason {
             Self::Arguments => "arguments",
             Self::Decode => "decode",
             Self::UnknownTask => "unknown-task",
+            Self::WorkerLost => "worker-lost",
         }
     }
 }
@@ -193,6 +196,12 @@ impl Verdict {
         Self::Fail { reason: Reason::UnknownTask, failure }
     }
 
+    /// The end of a task of which processes died; `how` the last of them did. The type is the one that Celery raises.
+    pub fn worker_lost(how: &str) -> Self {
+        let text = format!("Worker exited prematurely: {how}");
+        Self::Fail { reason: Reason::WorkerLost, failure: Failure::new("billiard.exceptions", "WorkerLostError", text) }
+    }
+
     /// The end of a message that nobody wants any more.
     pub fn expired() -> Self {
         Self::Revoke { failure: Failure::new("celery.exceptions", "TaskRevokedError", "expired") }
@@ -268,6 +277,7 @@ impl Verdict {
         next.resent = false;
         next.moved = false;
         next.unknown_since = None;
+        next.home = None;
         Some((next, Duration::from_millis(delay_ms)))
     }
 }

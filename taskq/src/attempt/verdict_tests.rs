@@ -93,3 +93,20 @@ fn terminal_verdicts_say_when_and_are_found_again() {
     }
     assert_eq!(Verdict::of_record(&Record::new(TaskId::new(), State::Started), now), None);
 }
+
+#[test]
+fn what_a_process_died_of_is_celerys_exception_and_has_a_reason_of_its_own() {
+    let verdict = Verdict::worker_lost("signal 9 (SIGKILL) on web-1");
+    let Verdict::Fail { reason, failure } = &verdict else { panic!("it is final") };
+    assert_eq!(reason.as_str(), "worker-lost");
+    assert_eq!(failure.to_string(), "WorkerLostError: Worker exited prematurely: signal 9 (SIGKILL) on web-1");
+    assert_eq!(failure.exc_module.as_deref(), Some("billiard.exceptions"));
+}
+
+#[test]
+fn what_follows_a_task_that_ran_alone_goes_home() {
+    let put_aside = Envelope { moved: true, home: Some("orders".into()), ..envelope(0) };
+    let retry = Verdict::Retry { delay_ms: 1, failure: failure() };
+    let (next, _) = retry.next_message(&put_aside, Utc::now()).expect("a retry follows");
+    assert_eq!((next.home, next.moved), (None, false));
+}

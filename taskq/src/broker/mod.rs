@@ -29,7 +29,7 @@ use futures_util::future::BoxFuture;
 pub use connect::{BrokerOptions, connect};
 pub use delivery::{Acker, Delivery, Settlement, Settler};
 pub use error::{BrokerError, PublishError};
-pub use queue::{DEAD_QUEUE, Declared, QueueKind, QueueSpec, QueueStats};
+pub use queue::{ALONE_SUFFIX, DEAD_QUEUE, Declared, QueueKind, QueueSpec, QueueStats};
 
 use crate::message::WireMessage;
 

@@ -5,6 +5,9 @@ use std::sync::Arc;
 /// Where tasks that failed for good, and messages that mean nothing, are kept.
 pub const DEAD_QUEUE: &str = "taskq.dead";
 
+/// What the name of a queue's companion ends with: there, tasks that may have killed a worker wait to be run alone.
+pub const ALONE_SUFFIX: &str = ".alone";
+
 /// How a queue is to be declared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct QueueSpec {

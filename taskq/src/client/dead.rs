@@ -26,7 +26,7 @@ const ERROR_CHARACTERS_MAX: usize = 2000;
 /// Why a message is in the dead set; travels in its headers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DeadLetter {
-    /// One word: `failed`, `arguments`, `decode`, `unknown-task`, or the broker's own, such as `delivery_limit`.
+    /// One word: `failed`, `arguments`, `decode`, `unknown-task`, `worker-lost`, or the broker's own, such as `delivery_limit`.
     pub reason: String,
     /// The queue it was taken from; where it goes back to.
     pub queue: String,

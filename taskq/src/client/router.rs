@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::config::{QueueSettings, Settings};
-use crate::broker::{Broker, BrokerError, Declared, QueueKind, QueueSpec};
+use crate::broker::{ALONE_SUFFIX, Broker, BrokerError, Declared, QueueKind, QueueSpec};
 use crate::error::Error;
 
 /// The queue that belongs to Celery by its name alone.
@@ -25,6 +25,18 @@ impl Router {
 
     /// How `queue` is to be declared.
     pub(super) fn spec(&self, queue: &str) -> QueueSpec {
+        match queue.strip_suffix(ALONE_SUFFIX) {
+            // The companion of a queue is like it, except that Celery has no business there.
+            Some(home) if !self.queues.contains_key(queue) => {
+                let like = self.spec(home);
+                let kind = if like.kind == QueueKind::Celery { QueueKind::default() } else { like.kind };
+                QueueSpec { name: queue.into(), kind, ..like }
+            }
+            _ => self.own_spec(queue),
+        }
+    }
+
+    fn own_spec(&self, queue: &str) -> QueueSpec {
         let settings = self.queues.get(queue).copied().unwrap_or_default();
         let celery = queue == CELERY_QUEUE || self.interop.iter().any(|name| name == queue);
         let kind = if celery { QueueKind::Celery } else { settings.kind };
@@ -78,5 +90,26 @@ pub(super) fn publish_error(router: &Router, error: crate::broker::PublishError)
         }
         crate::broker::PublishError::Broker(BrokerError::Closed) => Error::Broker(BrokerError::Closed),
         other => Error::Publish(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queue_for_tasks_that_run_alone_is_like_its_home() {
+        let mut settings = Settings::default();
+        settings.queues.insert("mail".into(), QueueSettings { kind: QueueKind::Classic, max_priority: Some(9) });
+        settings.queues.insert("odd.alone".into(), QueueSettings { kind: QueueKind::Classic, max_priority: None });
+        settings.interop.push("python".into());
+        let router = Router::new(&settings);
+        let spec = |name: &str, kind, max_priority| QueueSpec { name: name.into(), kind, max_priority };
+        assert_eq!(router.spec("default.alone"), spec("default.alone", QueueKind::Quorum, None));
+        assert_eq!(router.spec("mail.alone"), spec("mail.alone", QueueKind::Classic, Some(9)));
+        assert_eq!(router.spec("python"), spec("python", QueueKind::Celery, None));
+        assert_eq!(router.spec("python.alone"), spec("python.alone", QueueKind::Quorum, None));
+        assert_eq!(router.spec("celery.alone"), spec("celery.alone", QueueKind::Quorum, None));
+        assert_eq!(router.spec("odd.alone"), spec("odd.alone", QueueKind::Classic, None), "what is said of it counts");
     }
 }

@@ -36,6 +36,7 @@ const GENERATION: &str = "taskq-generation";
 const SNOOZES: &str = "taskq-snoozes";
 const MOVED: &str = "taskq-moved";
 const UNKNOWN_SINCE: &str = "taskq-unknown-since";
+const ALONE: &str = "taskq-alone";
 
 /// The header by which a publisher says that it sent a message once more.
 pub const RESENT: &str = "taskq-resent";
@@ -85,6 +86,7 @@ pub fn encode(envelope: Envelope) -> WireMessage {
     push_some(&mut headers, "ignore_result", envelope.ignore_result);
     push_some(&mut headers, COMPRESSION, envelope.payload.compression);
     push_some(&mut headers, UNKNOWN_SINCE, envelope.unknown_since.map(time_text));
+    push_some(&mut headers, ALONE, envelope.home);
     if envelope.limits != TimeLimits::default() {
         headers.push("timelimit", vec![seconds(envelope.limits.hard), seconds(envelope.limits.soft)]);
     }
@@ -171,6 +173,7 @@ pub fn decode(message: &WireMessage) -> Result<Envelope, DecodeError> {
             RESENT => envelope.resent = flag((RESENT, value))?,
             MOVED => envelope.moved = flag((MOVED, value))?,
             UNKNOWN_SINCE => envelope.unknown_since = Some(time((UNKNOWN_SINCE, value))?),
+            ALONE => envelope.home = Some(text((ALONE, value))?),
             COMPRESSION => envelope.payload.compression = Some(text((COMPRESSION, value))?),
             _ => envelope.headers.push(key.to_owned(), value.clone()),
         }

@@ -71,6 +71,8 @@ pub struct Envelope {
     pub moved: bool,
     /// Since when workers have been putting it back because none knew the task.
     pub unknown_since: Option<DateTime<Utc>>,
+    /// In a queue for tasks that run alone: the queue it came from, where what follows it goes.
+    pub home: Option<String>,
     /// Headers we do not interpret: the user's own, Celery's that are for others. Passed on unchanged.
     pub headers: Headers,
     /// Where an rpc result would go; passed on.
@@ -101,6 +103,7 @@ impl Envelope {
             resent: false,
             moved: false,
             unknown_since: None,
+            home: None,
             headers: Headers::new(),
             reply_to: None,
             payload,

@@ -1,0 +1,204 @@
+//! Building a worker.
+
+use std::any::{Any, TypeId};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::time::Duration;
+
+use taskq::attempt;
+use taskq::broker::DEAD_QUEUE;
+use taskq::client::host_name;
+use taskq::task::Registry;
+use taskq::{Client, TaskId};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::control::Phase;
+use super::inflight::InFlight;
+use super::prefetch::Prefetch;
+use super::services::{Counters, Services};
+use super::settle::{self, WAITING_MAX};
+use super::supervision::Supervision;
+use super::worker::{Worker, WorkerError, WorkerSummary};
+use crate::supervise::flight::process_name;
+use crate::supervise::recorder;
+
+/// Builds a [`Worker`].
+#[must_use = "a builder does nothing until it is run"]
+pub struct WorkerBuilder {
+    client: Client,
+    concurrency: usize,
+    queues: Option<Vec<String>>,
+    name: Option<String>,
+    grace: Duration,
+    state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    registry: Option<Registry>,
+    supervision: Option<Supervision>,
+}
+
+impl WorkerBuilder {
+    pub(super) fn new(client: Client) -> Self {
+        Self {
+            queues: None,
+            client,
+            concurrency: std::thread::available_parallelism().map_or(4, usize::from),
+            name: None,
+            grace: Duration::from_secs(30),
+            state: HashMap::new(),
+            registry: None,
+            supervision: None,
+        }
+    }
+
+    /// How many attempts run at once. Default: the number of processors.
+    pub fn concurrency(mut self, concurrency: usize) -> Self {
+        self.concurrency = concurrency.max(1);
+        self
+    }
+
+    /// The queues it takes messages from. Default: the client's default queue, and those that its tasks name.
+    pub fn queues<Q: Into<String>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
+        self.queues = Some(queues.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The node name: `name@host`, or only the name. Default `taskq@<host>`. Two workers should not share one.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How long a drain waits for what has begun. Default 30 s.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Something that tasks ask for by its type: `ctx.state::<T>()`.
+    pub fn state<T: Send + Sync + 'static>(mut self, state: T) -> Self {
+        self.state.insert(TypeId::of::<T>(), Arc::new(state));
+        self
+    }
+
+    /// Runs these tasks in place of all that are linked.
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = Some(registry);
+        self
+    }
+
+    /// Runs in a process that is supervised. From here on, crashes mark their culprits.
+    pub(crate) fn supervised(mut self, supervision: Supervision) -> Self {
+        recorder::mark_culprits();
+        self.supervision = Some(supervision);
+        self
+    }
+
+    /// Connects, declares the queues, and begins to consume. An error says what is missing.
+    pub async fn build(self) -> Result<Worker, WorkerError> {
+        attempt::note_panics();
+        let Self { client, concurrency, queues, name, grace, mut state, registry, supervision } = self;
+        let runs_alone = supervision.as_ref().is_some_and(|supervision| supervision.alone);
+        let concurrency = if runs_alone { 1 } else { concurrency };
+        let registry = registry.map_or_else(Registry::collect, Ok)?.not_empty()?;
+        let mut queues = queues.unwrap_or_else(|| queues_of(&registry, &client.settings().default_queue));
+        if runs_alone {
+            // The broker hands out one message of each queue. Of one queue it is the one that runs, and its returns are
+            // deaths; of a second queue it would be a bystander. Those of the others are come for later.
+            queues.truncate(1);
+        }
+        if queues.is_empty() {
+            return Err(WorkerError::NoQueues);
+        }
+        let dead_queue = client.declare(DEAD_QUEUE).await?;
+        let mut names = Vec::with_capacity(queues.len());
+        for queue in &queues {
+            names.push(client.declare(queue).await?);
+        }
+        state.insert(TypeId::of::<Client>(), Arc::new(client.clone()));
+        let (settler, settlements) = mpsc::channel(WAITING_MAX);
+        let services = Arc::new(Services {
+            results: client.results().ok().cloned(),
+            registry,
+            in_flight: Arc::new(InFlight::default()),
+            settler,
+            dead_queue,
+            node: node_name(name).into(),
+            instance: instance(supervision.as_ref()),
+            state: Arc::new(state),
+            unknown_task_grace: client.settings().unknown_task_grace,
+            counters: Counters::default(),
+            supervision,
+            ticks: AtomicU32::new(1),
+            results_are_away: AtomicBool::new(false),
+            client,
+        });
+        let prefetch = Prefetch::new(concurrency);
+        let consuming = services.client.broker().consume(&names, prefetch.current()).await;
+        let consumption = consuming.map_err(taskq::Error::from)?;
+        let settling = taskq::io::spawn(settle::settle_all(Arc::clone(&services), settlements));
+        Ok(Worker {
+            services,
+            queues,
+            consumption,
+            slots: Arc::new(Semaphore::new(concurrency)),
+            prefetch,
+            settling,
+            grace,
+            phase: watch::Sender::new(Phase::Working),
+        })
+    }
+
+    /// Builds the worker and runs it.
+    pub async fn run(self) -> Result<WorkerSummary, WorkerError> {
+        self.build().await?.run().await
+    }
+
+    /// Builds the worker and runs it [until `future` is done](Worker::run_until); gives what the future gave.
+    ///
+    /// ```
+    /// use taskq::{Client, task};
+    /// use taskq_worker::Worker;
+    ///
+    /// #[task]
+    /// async fn add(x: i64, y: i64) -> i64 {
+    ///     x + y
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::builder().broker("memory:").results("memory:").build().await?.install();
+    /// let sum = Worker::builder(client).run_until(add(2, 3).get()).await??;
+    /// assert_eq!(sum, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn run_until<F: Future>(self, future: F) -> Result<F::Output, WorkerError> {
+        let future = Box::pin(future);
+        Box::pin(self.build()).await?.run_until(future).await
+    }
+}
+
+/// The default queue and the queues that tasks name: where calls of these tasks go when they say nothing else.
+fn queues_of(registry: &Registry, default: &str) -> Vec<String> {
+    let named: BTreeSet<&str> = registry.iter().filter_map(|task| task.options.queue).collect();
+    let others = named.into_iter().filter(|queue| *queue != default);
+    std::iter::once(default).chain(others).map(str::to_owned).collect()
+}
+
+/// What this process calls itself in its claims: where it is supervised, the name by which its death would be reported,
+/// so that its leases end with it.
+fn instance(supervision: Option<&Supervision>) -> String {
+    match supervision {
+        Some(Supervision { recorder, .. }) => process_name(&host_name(), std::process::id(), recorder.began_ms()),
+        None => TaskId::new().to_string(),
+    }
+}
+
+/// `name@host`, Celery's form.
+fn node_name(name: Option<String>) -> String {
+    match name {
+        Some(name) if name.contains('@') => name,
+        Some(name) => format!("{name}@{}", host_name()),
+        None => format!("taskq@{}", host_name()),
+    }
+}

@@ -1,0 +1,66 @@
+//! The end of a worker's work.
+
+use std::time::Duration;
+
+use taskq::attempt::Stop;
+use taskq::broker::ConsumptionControl;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::control::{Phase, reached};
+use super::services::Services;
+
+/// How long a task that was told to stop has, before it is stopped.
+const CANCEL_GRACE: Duration = Duration::from_millis(500);
+
+/// How often a drain looks whether the dispatcher has read the last message.
+const DISPATCHER_LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// How long the last settlements have, once everything else has stopped.
+const SETTLE_GRACE: Duration = Duration::from_secs(5);
+
+/// Takes no more, waits for what has begun, and in the end stops it. Says how many were stopped.
+pub(super) async fn drain(
+    services: &Services,
+    control: &dyn ConsumptionControl,
+    dispatching: JoinHandle<()>,
+    phases: &mut watch::Receiver<Phase>,
+    grace: Duration,
+) -> u64 {
+    control.stop();
+    if let Some(missed) =
+        services.supervision.as_ref().map(|supervision| supervision.recorder.missed()).filter(|n| *n > 0)
+    {
+        tracing::warn!(missed, "some bodies found no slot in the flight recorder; had they crashed, nobody would know");
+    }
+    let finished = async {
+        // It ends with the stream, once it has a slot; until then it may still start what it has read.
+        while !dispatching.is_finished() {
+            tokio::time::sleep(DISPATCHER_LOOK_EVERY).await;
+        }
+        services.in_flight.empty().await;
+    };
+    tokio::select! {
+        () = finished => {}
+        () = tokio::time::sleep(grace) => {}
+        () = reached(phases, Phase::Cancelling) => {}
+    }
+    dispatching.abort();
+    let left = services.in_flight.runs();
+    for run in &left {
+        run.cancel.send_replace(true);
+    }
+    if tokio::time::timeout(CANCEL_GRACE, services.in_flight.empty()).await.is_ok() {
+        return 0;
+    }
+    let left = services.in_flight.runs();
+    tracing::warn!(left = left.len(), "the grace is over: what still runs is stopped and given back");
+    for run in &left {
+        services.in_flight.stop(run, Stop::Interrupted);
+    }
+    // Plain functions cannot be stopped, nor can code that never awaits; their messages are given back all the same.
+    if tokio::time::timeout(SETTLE_GRACE, services.in_flight.empty()).await.is_err() {
+        tracing::warn!("some messages could not be given back; the broker does it when the connection closes");
+    }
+    left.len() as u64
+}
