@@ -225,14 +225,21 @@ fn a_rolling_restart_over_rabbitmq_loses_and_repeats_nothing() {
 }
 
 fn roll(group: &Group) {
-    const TASKS: usize = 80;
+    const TASKS: usize = 60;
     let mut worker = group.worker(&["--processes", "2", "-c", "2"]);
     let ledger = Ledger::new();
-    let ids: Vec<_> =
-        (0..TASKS).map(|n| group.send(&["shop.ledger", ledger.path(), &format!("task {n}"), "150"])).collect();
+    let send = |n: usize, ms: &str| group.send(&["shop.ledger", ledger.path(), &format!("task {n}"), ms]);
+    // Some run, some wait, some come while processes change, and some when they have changed.
+    let mut ids: Vec<_> = (0..4).map(|n| send(n, "3000")).collect();
+    for id in &ids {
+        group.wait_until_started(id);
+    }
+    ids.extend((4..20).map(|n| send(n, "50")));
     let old = worker.children();
     worker.signal("HUP");
+    ids.extend((20..40).map(|n| send(n, "50")));
     let new = others(&mut worker, &old);
+    ids.extend((40..TASKS).map(|n| send(n, "50")));
     for id in ids {
         result(group, &id);
     }
