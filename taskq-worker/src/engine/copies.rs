@@ -1,5 +1,5 @@
-//! What may be a copy is looked into before it runs: is it running or finished elsewhere ([`claim`](super::claim)), and
-//! have processes died of it ([`blame`](super::blame))?
+//! What may be a copy is looked into before it runs: is it running or finished elsewhere (`claim`), and have processes died
+//! of it (`blame`)?
 
 use std::sync::Arc;
 
