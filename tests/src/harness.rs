@@ -38,7 +38,7 @@ pub use document::{Block, Step, assert_shown, repository};
 pub use embedded::{Embedded, Notes};
 pub use example::{example, on_terminal, quickstart};
 pub use folder::Folder;
-pub use group::{Group, is_gone, signal};
+pub use group::{Group, build, is_gone, signal};
 pub use ledger::{Entry, Ledger};
 pub use own::{OwnServers, Server};
 pub use process::{Process, children_of};

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::{Value, json};
-use taskq_tests::harness::{App, Finished, Folder, Ledger, Process, Servers, Vhost, unique, wait_until};
+use taskq_tests::harness::{App, Finished, Folder, Ledger, Process, Servers, Vhost, build, unique, wait_until};
 
 /// Nothing is said twice, and nothing in more lines than fit at the bottom of a terminal.
 const LINES_MAX: usize = 2;
@@ -162,12 +162,7 @@ fn a_broker_inside_a_process_is_of_no_use_to_a_command() {
 fn a_new_build_takes_over_from_a_developers_worker() {
     let here = Folder::new("cli-dev");
     let program = here.path().join("app");
-    let build = || {
-        // As a linker and cargo do it: another file under the same name.
-        let built = here.path().join("app.new");
-        std::fs::copy(env!("CARGO_BIN_EXE_shop"), &built).expect("it can be copied");
-        std::fs::rename(&built, &program).expect("it can be renamed");
-    };
+    let build = || build(env!("CARGO_BIN_EXE_shop"), &program);
     build();
     let app = App::new(&program).folder(&here);
     let mut worker = app.start(&["dev"]);
@@ -194,11 +189,7 @@ fn a_new_build_takes_over_from_a_developers_worker() {
 fn a_worker_in_one_process_becomes_the_new_build() {
     let here = Folder::new("cli-watch");
     let program = here.path().join("app");
-    let build = || {
-        let built = here.path().join("app.new");
-        std::fs::copy(env!("CARGO_BIN_EXE_shop"), &built).expect("it can be copied");
-        std::fs::rename(&built, &program).expect("it can be renamed");
-    };
+    let build = || build(env!("CARGO_BIN_EXE_shop"), &program);
     build();
     let app = App::new(&program).folder(&here);
     let mut worker = app.start(&["dev", "--unsupervised"]);

@@ -83,7 +83,7 @@ fn tasks_that_end_their_process_are_told_by_how_it_ended() {
 #[test]
 fn an_abort_in_one_process_does_not_disturb_a_task_in_another() {
     let group = Group::new(SHOP);
-    let mut worker = group.worker(&["--processes", "2", "-c", "1", "-Q", "calm,wild"]);
+    let worker = group.worker(&["--processes", "2", "-c", "1", "-Q", "calm,wild"]);
     let processes = worker.children();
     assert_eq!(processes.len(), 2);
     let ledger = Ledger::new();

@@ -1,6 +1,6 @@
 //! A supervised worker under test: the embedded file, its state folder and its processes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::process::state_of;
@@ -55,9 +55,7 @@ impl Group {
     ///
     /// If it cannot be copied.
     pub fn build(&self) {
-        let built = self.path("app.new");
-        std::fs::copy(&self.original, &built).expect("it can be copied");
-        std::fs::rename(&built, self.path("app")).expect("it can be renamed");
+        build(&self.original, &self.path("app"));
     }
 
     /// A path in the folder.
@@ -92,6 +90,20 @@ impl Group {
         let found = std::fs::read_dir(self.path("state")).into_iter().flatten().flatten();
         found.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
+}
+
+/// Puts a copy of `original` in the place of `program`, as linkers do: another file under the same name.
+///
+/// # Panics
+///
+/// If it cannot be copied.
+pub fn build(original: impl AsRef<Path>, program: &Path) {
+    let built = program.with_extension("new");
+    // By another process: a file that this one has open for writing is open in whatever another test starts meanwhile, and
+    // cannot be run.
+    let copied = Command::new("cp").arg(original.as_ref()).arg(&built).status().expect("cp can be started");
+    assert!(copied.success(), "{} cannot be copied", original.as_ref().display());
+    std::fs::rename(&built, program).expect("it can be renamed");
 }
 
 /// Sends a signal to a process, by its id.
