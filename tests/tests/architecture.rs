@@ -38,7 +38,7 @@ const CRATES: [(&str, &[&str]); 6] = [
 ];
 
 /// The home of each outside library that has one, as beginnings of paths.
-const HOMES: [(&str, &[&str]); 9] = [
+const HOMES: [(&str, &[&str]); 10] = [
     ("lapin", &["taskq/src/broker/amqp/"]),
     ("redis", &["taskq/src/backend/redis/"]),
     ("rusqlite", &["taskq/src/sqlite/", "taskq/src/broker/sqlite", "taskq/src/backend/sqlite"]),
