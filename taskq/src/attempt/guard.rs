@@ -96,6 +96,7 @@ mod tests {
             ("a first delivery", at(|_| ()), false, Admission::Run(definition)),
             ("redelivered", at(|_| ()), true, Admission::Claim(definition)),
             ("resent", at(|envelope| envelope.resent = true), false, Admission::Claim(definition)),
+            ("fired by beat", at(|envelope| envelope.scheduled = true), false, Admission::Claim(definition)),
             ("a retry", at(|envelope| envelope.attempt = 1), false, Admission::Claim(definition)),
             ("expired", Envelope { expires: ago(1), ..envelope("guard.known") }, false, Admission::Expired),
             ("expired and unknown", Envelope { expires: ago(0), ..envelope("x") }, false, Admission::Expired),

@@ -70,6 +70,8 @@ pub struct CallOptions {
     pub headers: Headers,
     /// At most one such call at a time.
     pub unique: Option<Unique>,
+    /// Another process may send it as well, under the same id.
+    pub scheduled: bool,
 }
 
 /// A key that at most one call holds at a time.
@@ -285,6 +287,13 @@ impl<T> Call<T> {
         if let Some(ttl) = self.time(ttl) {
             self.parts.options.unique = Some(Unique { key: key.into(), ttl });
         }
+        self
+    }
+
+    /// Says that another process may send the same call, under the same id, because it cannot know whether this one did. A
+    /// worker then makes sure before it runs that no other copy has run; that needs a Kv store (Redis, SQLite or memory).
+    pub fn scheduled(mut self) -> Self {
+        self.parts.options.scheduled = true;
         self
     }
 

@@ -107,6 +107,7 @@ fn envelope(parts: CallParts, id: TaskId, client: &Client, parent: Option<&Conte
         parent_id: parent.map(|parent| parent.id().clone()),
         origin: Some(client.inner.origin.clone()),
         ignore_result: options.ignore_result,
+        scheduled: options.scheduled,
         headers: options.headers,
         ..Envelope::new(id, parts.task, payload)
     };

@@ -35,6 +35,7 @@ const COMPRESSION: &str = "compression";
 const GENERATION: &str = "taskq-generation";
 const SNOOZES: &str = "taskq-snoozes";
 const MOVED: &str = "taskq-moved";
+const SCHEDULED: &str = "taskq-scheduled";
 const UNKNOWN_SINCE: &str = "taskq-unknown-since";
 const ALONE: &str = "taskq-alone";
 
@@ -96,7 +97,7 @@ pub fn encode(envelope: Envelope) -> WireMessage {
             headers.push(key, number);
         }
     }
-    for (key, flag) in [(RESENT, envelope.resent), (MOVED, envelope.moved)] {
+    for (key, flag) in [(RESENT, envelope.resent), (MOVED, envelope.moved), (SCHEDULED, envelope.scheduled)] {
         if flag {
             headers.push(key, true);
         }
@@ -172,6 +173,7 @@ pub fn decode(message: &WireMessage) -> Result<Envelope, DecodeError> {
             "ignore_result" => envelope.ignore_result = Some(flag(("ignore_result", value))?),
             RESENT => envelope.resent = flag((RESENT, value))?,
             MOVED => envelope.moved = flag((MOVED, value))?,
+            SCHEDULED => envelope.scheduled = flag((SCHEDULED, value))?,
             UNKNOWN_SINCE => envelope.unknown_since = Some(time((UNKNOWN_SINCE, value))?),
             ALONE => envelope.home = Some(text((ALONE, value))?),
             COMPRESSION => envelope.payload.compression = Some(text((COMPRESSION, value))?),

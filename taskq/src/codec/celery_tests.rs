@@ -153,6 +153,7 @@ prop_compose! {
             ignore_result: flags.0,
             resent: flags.1,
             moved: flags.2,
+            scheduled: flags.1 != flags.2,
             unknown_since: eta,
             home: texts.1.clone(),
             headers: user.into_iter().collect(),

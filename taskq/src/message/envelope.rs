@@ -69,6 +69,8 @@ pub struct Envelope {
     pub resent: bool,
     /// Copied by a worker while the first copy may still be there (claims, early ETA, unknown tasks).
     pub moved: bool,
+    /// Sent by a scheduler under an id that another one may use as well, if it cannot know whether this one sent it.
+    pub scheduled: bool,
     /// Since when workers have been putting it back because none knew the task.
     pub unknown_since: Option<DateTime<Utc>>,
     /// In a queue for tasks that run alone: the queue it came from, where what follows it goes.
@@ -102,6 +104,7 @@ impl Envelope {
             ignore_result: None,
             resent: false,
             moved: false,
+            scheduled: false,
             unknown_since: None,
             home: None,
             headers: Headers::new(),
@@ -123,6 +126,7 @@ impl Envelope {
     pub fn may_be_copy(&self) -> bool {
         self.resent
             || self.moved
+            || self.scheduled
             || self.attempt > 0
             || self.snoozes > 0
             || self.eta.is_some()
