@@ -1,11 +1,17 @@
 //! The scheduler of taskq: what is to be sent, when, and what becomes of what was missed.
 //!
-//! What is here decides, and does nothing: it takes values and gives values, and knows neither a broker nor a store nor a clock.
+//! Most of it decides, and does nothing: it takes values and gives values, and knows neither a broker nor a store nor a clock.
 //!
 //! * [`entry`]: what is to be sent, from the attributes of tasks, `taskq.toml` and run time, with every mistake and its mend
 //! * [`schedule`]: when, as a function of time: cron lines in time zones, equal distances, single moments
 //! * [`due`]: which slots of an entry are fired now, which were missed and why, and when to look again
 //! * [`agenda`]: which of many entries is next
+//!
+//! The rest acts:
+//!
+//! * [`Beat`]: waits, fires, and stops
+//! * [`leader`]: which of several beats it is that fires
+//! * [`store`]: what they keep between them: facts, history, and what is added or paused at run time
 //!
 //! ```
 //! use chrono::{DateTime, TimeDelta, Utc};
@@ -28,6 +34,11 @@
 //! ```
 
 pub mod agenda;
+pub mod beat;
 pub mod due;
 pub mod entry;
+pub mod leader;
 pub mod schedule;
+pub mod store;
+
+pub use beat::{Beat, BeatBuilder, BeatControl, BeatError, BeatStatus, BeatSummary};

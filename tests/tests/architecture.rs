@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 11] = [
 ];
 
 /// The same for `taskq-beat`. What decides imports nothing of what acts.
-const LAYERS_OF_BEAT: [&[&str]; 3] = [&["agenda", "schedule"], &["entry"], &["due"]];
+const LAYERS_OF_BEAT: [&[&str]; 5] = [&["agenda", "schedule"], &["entry"], &["due"], &["leader", "store"], &["beat"]];
 
 /// Paths that a room may name although they lead upward, each with its reason.
 const EXCEPTIONS: [(&str, &str, &str); 1] =

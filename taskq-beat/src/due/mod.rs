@@ -89,6 +89,10 @@ pub enum Why {
     Expired,
     /// The run before was not over, and the entry says `overlap = "skip"`.
     Running,
+    /// Nobody knows whether it was sent, and the entry says `on_doubt = "skip"`.
+    InDoubt,
+    /// The call cannot be sent as it is, not now and not later: it is too large, for example.
+    Refused,
 }
 
 /// Decides what is to be done about `entry` at `now`, if `handled` has been dealt with. `is_running`: its run before is not
@@ -240,6 +244,8 @@ impl fmt::Display for Why {
             Self::TooMany => "there were more than `misfire_max`",
             Self::Expired => "it was later than `expires`",
             Self::Running => "the run before was not over, and `overlap` is \"skip\"",
+            Self::InDoubt => "nobody knows whether it was sent, and `on_doubt` is \"skip\"",
+            Self::Refused => "the call cannot be sent as it is; the log says why",
         })
     }
 }

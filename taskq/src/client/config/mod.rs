@@ -25,6 +25,7 @@ const NO_RESULTS: &str = "none";
 pub struct Settings {
     broker_url: Option<String>,
     result_url: Option<String>,
+    beat_store: Option<String>,
     /// The queue of calls that name none, and whose task names none. Default `default`.
     pub default_queue: String,
     /// Whether a queue that exists with other arguments is an error. Default: no, a warning.
@@ -82,9 +83,10 @@ pub struct ConfigError {
 }
 
 /// The keys of single values, with what they take.
-const KEYS: [(&str, &str); 10] = [
+const KEYS: [(&str, &str); 11] = [
     ("broker_url", "a URL"),
     ("result_url", "a URL, or \"none\""),
+    ("beat_store", "a URL"),
     ("default_queue", "a queue's name"),
     ("strict", "true or false"),
     ("publish_timeout", "a length of time such as \"30s\""),
@@ -100,6 +102,7 @@ impl Default for Settings {
         Self {
             broker_url: None,
             result_url: None,
+            beat_store: None,
             default_queue: "default".to_owned(),
             strict: false,
             publish_timeout: Duration::from_secs(30),
@@ -152,6 +155,7 @@ impl Settings {
         match key {
             "broker_url" => self.broker_url = Some(value.to_owned()).filter(|url| !url.is_empty()),
             "result_url" => self.result_url = Some(value.to_owned()).filter(|url| !url.is_empty()),
+            "beat_store" => self.beat_store = Some(value.to_owned()).filter(|url| !url.is_empty()),
             "default_queue" => self.default_queue = Some(value.to_owned()).filter(|name| !name.is_empty())?,
             "strict" => self.strict = parse_flag(value)?,
             "publish_timeout" => self.publish_timeout = humantime::parse_duration(value).ok()?,
@@ -200,6 +204,11 @@ impl Settings {
         }
     }
 
+    /// Where beats keep their facts, and elect the one that fires: a URL as of a result backend. Default: where results are.
+    pub fn beat_store(&self) -> Option<&str> {
+        self.beat_store.as_deref().or_else(|| self.result_url())
+    }
+
     /// Where [`schedule`](Self::schedule) came from.
     pub fn schedule_origin(&self) -> Origin {
         self.origins.get("schedule").cloned().unwrap_or(Origin::Default)
@@ -224,6 +233,7 @@ impl Settings {
                 let value = match *key {
                     "broker_url" => url(Some(self.broker_url())),
                     "result_url" => url(self.result_url()),
+                    "beat_store" => url(self.beat_store()),
                     "default_queue" => self.default_queue.clone(),
                     "strict" => self.strict.to_string(),
                     "publish_timeout" => time(self.publish_timeout),

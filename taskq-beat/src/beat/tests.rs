@@ -1,0 +1,301 @@
+//! A whole beat in memory, by a clock that is moved by hand and time that passes as fast as it can.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta};
+use futures_util::future::BoxFuture;
+use taskq::backend::memory::MemoryBackend;
+use taskq::backend::{BackendError, Kv, Put, SharedKv};
+use taskq::client::Settings;
+use taskq::clock::Clock;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::due::{Handled, Why};
+use crate::entry::{Misfire, OnDoubt, Origin};
+use crate::schedule::Schedule;
+use crate::store::{Facts, Pending, What};
+
+/// A store that goes away when it is told to, and can lose answers.
+#[derive(Debug)]
+struct Faulty {
+    inner: SharedKv,
+    is_away: AtomicBool,
+    /// So many conditional changes are made, and answered by an error.
+    answers_lost: AtomicUsize,
+}
+
+impl Faulty {
+    fn check(&self) -> Result<(), BackendError> {
+        if self.is_away.load(Ordering::Relaxed) { Err(away()) } else { Ok(()) }
+    }
+}
+
+fn away() -> BackendError {
+    BackendError::Failed { what: "anything".to_owned(), source: "it is away".into() }
+}
+
+impl Kv for Faulty {
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, BackendError>> {
+        Box::pin(async move {
+            self.check()?;
+            self.inner.get(key).await
+        })
+    }
+
+    fn put<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(async move {
+            self.check()?;
+            self.inner.put(key, value, ttl).await
+        })
+    }
+
+    fn compare_and_put<'a>(
+        &'a self,
+        key: &'a str,
+        expected: Option<Bytes>,
+        value: Bytes,
+        ttl: Option<Duration>,
+    ) -> BoxFuture<'a, Result<Put, BackendError>> {
+        Box::pin(async move {
+            self.check()?;
+            let put = self.inner.compare_and_put(key, expected, value, ttl).await?;
+            let less = |left: usize| left.checked_sub(1);
+            match self.answers_lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
+                Ok(_) => Err(away()),
+                Err(_) => Ok(put),
+            }
+        })
+    }
+
+    fn delete<'a>(&'a self, key: &'a str, expected: Option<Bytes>) -> BoxFuture<'a, Result<Put, BackendError>> {
+        Box::pin(async move {
+            self.check()?;
+            self.inner.delete(key, expected).await
+        })
+    }
+
+    fn scan<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, BackendError>> {
+        Box::pin(async move {
+            self.check()?;
+            self.inner.scan(prefix).await
+        })
+    }
+}
+
+struct Bench {
+    client: Client,
+    clock: Clock,
+    faulty: Arc<Faulty>,
+    store: Store,
+    entries: BTreeMap<String, Entry>,
+}
+
+impl Bench {
+    async fn new(entries: impl IntoIterator<Item = Entry>) -> Self {
+        let url = format!("memory:{}", TaskId::new());
+        let clock = Clock::manual(DateTime::from_timestamp(1_800_000_000, 500_000_000).expect("a moment"));
+        let builder = Client::builder().settings(Settings::default()).broker(&url).results(&url).clock(clock.clone());
+        let client = builder.build().await.expect("memory is always there");
+        let inner: SharedKv = MemoryBackend::shared(&url);
+        let faulty = Arc::new(Faulty { inner, is_away: AtomicBool::new(false), answers_lost: AtomicUsize::new(0) });
+        let store = Store::new(Arc::clone(&faulty) as SharedKv);
+        let entries = entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
+        Self { client, clock, faulty, store, entries }
+    }
+
+    async fn start(&self) -> (BeatControl, JoinHandle<BeatSummary>) {
+        let builder = Beat::builder(self.client.clone()).registry(Registry::default());
+        let beat = builder.store(self.store.clone()).entries(self.entries.clone()).build().await.expect("it is well");
+        let control = beat.control();
+        let running = tokio::spawn(beat.work());
+        (control, running)
+    }
+
+    /// Lets both clocks go on.
+    async fn pass(&self, seconds: u32) {
+        for _ in 0..seconds * 4 {
+            self.clock.advance(TimeDelta::milliseconds(250));
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    }
+
+    /// The ids of all that was sent.
+    async fn sent(&self) -> Vec<String> {
+        let queue = self.client.declare("default").await.expect("memory");
+        let browse = self.client.broker().browse(&queue, 10_000).await.expect("memory");
+        let ids = browse
+            .deliveries
+            .iter()
+            .map(|delivery| delivery.message.headers.text("id").expect("it has one").to_owned());
+        ids.collect()
+    }
+
+    async fn facts(&self, name: &str) -> Facts {
+        self.store.facts_of(name).await.expect("memory").expect("something is known")
+    }
+
+    async fn missed(&self, name: &str) -> Vec<(u64, Why)> {
+        let history = self.store.history_of(name).await.expect("memory");
+        let missed = history.events().iter().filter_map(|event| match &event.what {
+            What::Missed(missed) => Some((missed.count, missed.why)),
+            What::Fired { .. } => None,
+        });
+        missed.collect()
+    }
+}
+
+fn every_second(name: &str) -> Entry {
+    let every = Schedule::every(Duration::from_secs(1), DateTime::UNIX_EPOCH).expect("it is long enough");
+    Entry::new(name, "t", every, Origin::RunTime)
+}
+
+fn assert_each_once(sent: &[String]) {
+    let unique: BTreeSet<_> = sent.iter().collect();
+    assert_eq!(unique.len(), sent.len(), "{sent:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_neither_floods_nor_stops_it_nor_repeats_a_slot() {
+    let bench = Bench::new([every_second("tick")]).await;
+    let (control, running) = bench.start().await;
+    let mut before = 0;
+    let mut jumps = [0, 3600, -3600, 7200, -7200].into_iter().enumerate().collect::<Vec<_>>();
+    for (index, seconds) in jumps.drain(..) {
+        bench.clock.advance(TimeDelta::seconds(seconds));
+        bench.pass(20).await;
+        let sent = bench.sent().await;
+        assert_each_once(&sent);
+        let new = sent.len() - before;
+        assert!((15..=25).contains(&new), "{new} slots in 20 seconds after jump {index}, of {seconds} s");
+        before = sent.len();
+    }
+    control.stop();
+    let summary = running.await.expect("it does not panic");
+    assert_eq!(summary.fired as usize, before);
+    assert!(bench.missed("tick").await.iter().all(|(_, why)| *why == Why::Passed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_goes_away_stops_it_and_everything_is_fired_or_listed() {
+    let bench = Bench::new([Entry { misfire: Misfire::Skip, ..every_second("tick") }]).await;
+    let (control, running) = bench.start().await;
+    bench.pass(10).await;
+    bench.faulty.is_away.store(true, Ordering::Relaxed);
+    bench.pass(8).await;
+    let while_away = bench.sent().await.len();
+    bench.pass(60).await;
+    assert_eq!(bench.sent().await.len(), while_away, "nothing is sent without trust");
+    bench.faulty.is_away.store(false, Ordering::Relaxed);
+    bench.pass(20).await;
+    control.stop();
+    running.await.expect("it does not panic");
+    let sent = bench.sent().await;
+    assert_each_once(&sent);
+    let missed: u64 = bench.missed("tick").await.iter().map(|(count, _)| count).sum();
+    let facts = bench.facts("tick").await;
+    let slots = |id: &String| DateTime::parse_from_rfc3339(&id["tick@".len()..]).expect("a slot").timestamp();
+    let (first, last) = (sent.iter().map(slots).min().expect("some"), sent.iter().map(slots).max().expect("some"));
+    assert_eq!((last - first + 1) as u64, sent.len() as u64 + missed, "each slot is fired or listed");
+    assert_eq!((facts.fired_count, facts.missed_count), (sent.len() as u64, missed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_lost_costs_no_slot_and_repeats_none() {
+    for on_doubt in [OnDoubt::Again, OnDoubt::Skip] {
+        let bench = Bench::new([Entry { on_doubt, misfire: Misfire::All, ..every_second("tick") }]).await;
+        let (control, running) = bench.start().await;
+        bench.pass(5).await;
+        for _ in 0..4 {
+            bench.faulty.answers_lost.store(1, Ordering::Relaxed);
+            bench.pass(5).await;
+        }
+        control.stop();
+        running.await.expect("it does not panic");
+        let sent = bench.sent().await;
+        assert_each_once(&sent);
+        assert!(sent.len() >= 20 && bench.missed("tick").await.is_empty(), "{on_doubt}: {sent:?}");
+        assert_eq!(bench.facts("tick").await.pending, []);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_leader_has_claimed_is_sent_again_or_listed() {
+    let nightly = |name: &str, on_doubt| {
+        let schedule = Schedule::cron("0 3 * * *", "UTC").expect("a line");
+        Entry { on_doubt, ..Entry::new(name, "t", schedule, Origin::RunTime) }
+    };
+    let bench = Bench::new([nightly("again", OnDoubt::Again), nightly("skip", OnDoubt::Skip)]).await;
+    let slot: DateTime<chrono::Utc> = "2027-01-15T03:00:00Z".parse().expect("a moment");
+    for name in ["again", "skip"] {
+        let pending = Pending { slot, due: slot, expires: None };
+        let facts = Facts { pending: vec![pending], term: 1, ..Facts::new(Handled::since(bench.clock.now())) };
+        bench.store.save_facts(name, None, &facts).await.expect("memory");
+    }
+    let (control, running) = bench.start().await;
+    bench.pass(3).await;
+    control.stop();
+    running.await.expect("it does not panic");
+    assert_eq!(bench.sent().await, ["again@2027-01-15T03:00:00Z"]);
+    assert_eq!(bench.missed("skip").await, [(1, Why::InDoubt)]);
+    let history = bench.store.history_of("again").await.expect("memory");
+    assert!(matches!(history.events()[0].what, What::Fired { again: true, .. }), "{history:?}");
+    for name in ["again", "skip"] {
+        assert_eq!(bench.facts(name).await.pending, []);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_at_run_time_is_heard_while_it_runs() {
+    let bench = Bench::new([every_second("fixed")]).await;
+    let (control, running) = bench.start().await;
+    bench.pass(3).await;
+    assert!(bench.store.add(&every_second("added"), bench.clock.now()).await.expect("memory"));
+    assert!(!bench.store.add(&every_second("added"), bench.clock.now()).await.expect("memory"), "there is one");
+    bench.pass(5).await;
+    assert!(bench.facts("added").await.fired_count >= 2);
+    for name in ["fixed", "added"] {
+        assert!(bench.store.pause(name, true, bench.clock.now()).await.expect("memory"));
+    }
+    bench.pass(3).await;
+    let paused = bench.sent().await.len();
+    bench.pass(30).await;
+    assert_eq!(bench.sent().await.len(), paused, "nothing is sent");
+    assert!(bench.store.pause("fixed", false, bench.clock.now()).await.expect("memory"));
+    assert!(bench.store.remove("added").await.expect("memory"));
+    bench.pass(5).await;
+    control.stop();
+    running.await.expect("it does not panic");
+    let facts = bench.facts("fixed").await;
+    assert!(
+        facts.missed_count <= 1 && facts.last.expect("one was sent").slot > bench.clock.now() - TimeDelta::seconds(3)
+    );
+    assert_eq!(bench.store.facts_of("added").await.expect("memory"), None);
+    assert_each_once(&bench.sent().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_three_one_fires_and_the_next_goes_on_at_once_when_it_stops() {
+    let bench = Bench::new([every_second("tick")]).await;
+    let mut beats = Vec::new();
+    for _ in 0..3 {
+        beats.push(bench.start().await);
+        bench.pass(2).await;
+    }
+    let mut leaders = Vec::new();
+    while let Some(index) = beats.iter().position(|(control, _)| control.status().leads) {
+        assert_eq!(beats.iter().filter(|(control, _)| control.status().leads).count(), 1);
+        let (control, running) = beats.remove(index);
+        control.stop();
+        leaders.push(running.await.expect("it does not panic").fired);
+        bench.pass(3).await;
+    }
+    assert_eq!(leaders.len(), 3, "each has led");
+    let sent = bench.sent().await;
+    assert_each_once(&sent);
+    assert_eq!(leaders.iter().sum::<u64>() as usize, sent.len());
+    assert_eq!(bench.missed("tick").await, []);
+}

@@ -1,0 +1,256 @@
+//! What beats keep between them, under `beat/` in a [`Kv`](taskq::backend::Kv): Redis, a file of SQLite, or memory.
+//!
+//! | key | what | who writes |
+//! |---|---|---|
+//! | `leader`, `term` | who fires, and how often that has changed | [`leader`](crate::leader) |
+//! | `known` | since when the program's entries have been known | the leader |
+//! | `facts/NAME` | which slots have been dealt with, and which are being sent | the leader |
+//! | `history/NAME` | what became of the newest slots | the leader |
+//! | `entry/NAME` | an entry that was added at run time | whoever adds it |
+//! | `pause/NAME` | whether an entry is paused, or was | whoever pauses it |
+//! | `changes` | the names of what was added, removed, paused or resumed | the same |
+//!
+//! Facts are only ever replaced by somebody who knows what is there, so whatever happens to leases, of two beats that both
+//! believe to lead one claims a slot, and the other learns of it. Nothing but the lease ends by itself: a yearly entry needs
+//! its facts for a year.
+
+pub(crate) mod changes;
+mod facts;
+mod history;
+mod known;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use taskq::backend::kv::{from_json, to_json};
+use taskq::backend::{BackendError, Put, SharedKv};
+
+pub use changes::Changes;
+pub use facts::{Facts, Fired, Pending};
+pub use history::{Event, History, What};
+pub(crate) use known::Known;
+
+use crate::entry::{Entry, Mistakes, Origin};
+
+const FACTS: &str = "beat/facts/";
+const HISTORY: &str = "beat/history/";
+const ENTRY: &str = "beat/entry/";
+const PAUSE: &str = "beat/pause/";
+const KNOWN: &str = "beat/known";
+const CHANGES: &str = "beat/changes";
+
+/// How often a change that somebody else came before is tried again.
+const TRIES: usize = 20;
+
+/// The store of beats. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct Store {
+    kv: SharedKv,
+}
+
+/// An entry that was added at run time, as it is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Added {
+    /// As [`Entry::describe`] gives it.
+    pub entry: Value,
+    /// When it was added; earlier slots are not its own.
+    pub at: DateTime<Utc>,
+}
+
+/// Whether an entry is paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Whether it is; if not, it was until `at`.
+    pub is_on: bool,
+    /// Since when.
+    pub at: DateTime<Utc>,
+}
+
+/// What is there of one entry, beside what the program says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AtRunTime {
+    /// The entry, if it was added at run time.
+    pub added: Option<Added>,
+    /// Whether it is paused.
+    pub pause: Option<Pause>,
+}
+
+/// What became of something that was to be replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Saved {
+    /// It is there, as these bytes.
+    Done(Bytes),
+    /// Somebody else was there before; this is what is there.
+    Other(Option<Bytes>),
+}
+
+impl Store {
+    /// Over this Kv.
+    pub fn new(kv: SharedKv) -> Self {
+        Self { kv }
+    }
+
+    /// The Kv below it.
+    pub fn kv(&self) -> &SharedKv {
+        &self.kv
+    }
+
+    /// All that was added and paused at run time, by name.
+    pub async fn at_run_time(&self) -> Result<Vec<(String, AtRunTime)>, BackendError> {
+        let mut found = std::collections::BTreeMap::<String, AtRunTime>::new();
+        for (key, value) in self.kv.scan(ENTRY).await? {
+            let name = key[ENTRY.len()..].to_owned();
+            found.entry(name).or_default().added = Some(from_json(&key, &value)?);
+        }
+        for (key, value) in self.kv.scan(PAUSE).await? {
+            let name = key[PAUSE.len()..].to_owned();
+            found.entry(name).or_default().pause = Some(from_json(&key, &value)?);
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// What was said at run time of one entry.
+    pub async fn at_run_time_of(&self, name: &str) -> Result<AtRunTime, BackendError> {
+        let added = read(&self.kv, &format!("{ENTRY}{name}")).await?;
+        Ok(AtRunTime { added, pause: read(&self.kv, &format!("{PAUSE}{name}")).await? })
+    }
+
+    /// Adds an entry, from `now` on; false if there is one of its name that was added at run time.
+    pub async fn add(&self, entry: &Entry, now: DateTime<Utc>) -> Result<bool, BackendError> {
+        let added = Added { entry: entry.describe(), at: now };
+        let put = self.kv.compare_and_put(&format!("{ENTRY}{}", entry.name), None, to_json(&added), None).await?;
+        if put != Put::Done {
+            return Ok(false);
+        }
+        self.changed(&entry.name).await?;
+        Ok(true)
+    }
+
+    /// Removes an entry that was added at run time, and all that is known of it; false if there is none.
+    pub async fn remove(&self, name: &str) -> Result<bool, BackendError> {
+        let key = format!("{ENTRY}{name}");
+        let was_there = self.kv.get(&key).await?.is_some();
+        self.kv.delete(&key, None).await?;
+        // Beats hear of it first: a leader that still has the entry would write its facts once more.
+        self.changed(name).await?;
+        for prefix in [PAUSE, FACTS, HISTORY] {
+            self.kv.delete(&format!("{prefix}{name}"), None).await?;
+        }
+        Ok(was_there)
+    }
+
+    /// Pauses an entry, or lets it go on from `now`; slots in between are not its own. False if it was so already.
+    pub async fn pause(&self, name: &str, is_on: bool, now: DateTime<Utc>) -> Result<bool, BackendError> {
+        let key = format!("{PAUSE}{name}");
+        let there: Option<Pause> = read(&self.kv, &key).await?;
+        if there.is_some_and(|pause| pause.is_on) == is_on {
+            return Ok(false);
+        }
+        self.kv.put(&key, to_json(&Pause { is_on, at: now }), None).await?;
+        self.changed(name).await?;
+        Ok(true)
+    }
+
+    /// What has been said at run time so far.
+    pub async fn changes(&self) -> Result<Changes, BackendError> {
+        Ok(read(&self.kv, CHANGES).await?.unwrap_or_default())
+    }
+
+    async fn changed(&self, name: &str) -> Result<(), BackendError> {
+        for _ in 0..TRIES {
+            let there = self.kv.get(CHANGES).await?;
+            let mut changes: Changes =
+                there.as_deref().map(|value| from_json(CHANGES, value)).transpose()?.unwrap_or_default();
+            changes.note(name);
+            if self.kv.compare_and_put(CHANGES, there, to_json(&changes), None).await? == Put::Done {
+                return Ok(());
+            }
+        }
+        // Many do so at once. That what is kept there was lost makes beats look at everything.
+        self.kv.delete(CHANGES, None).await.map(drop)
+    }
+
+    /// The facts of all entries, by name, with the bytes that they are kept as.
+    pub(crate) async fn all_facts(&self) -> Result<Vec<(String, Facts, Bytes)>, BackendError> {
+        let found = self.kv.scan(FACTS).await?.into_iter();
+        found.map(|(key, value)| Ok((key[FACTS.len()..].to_owned(), from_json(&key, &value)?, value))).collect()
+    }
+
+    /// The facts of all entries, by name.
+    pub async fn facts(&self) -> Result<Vec<(String, Facts)>, BackendError> {
+        Ok(self.all_facts().await?.into_iter().map(|(name, facts, _)| (name, facts)).collect())
+    }
+
+    /// The facts of one entry; nothing if none of its slots has been dealt with.
+    pub async fn facts_of(&self, name: &str) -> Result<Option<Facts>, BackendError> {
+        read(&self.kv, &format!("{FACTS}{name}")).await
+    }
+
+    /// Replaces the facts of an entry, if `expected` is what is there.
+    pub(crate) async fn save_facts(
+        &self,
+        name: &str,
+        expected: Option<&Bytes>,
+        facts: &Facts,
+    ) -> Result<Saved, BackendError> {
+        self.replace(&format!("{FACTS}{name}"), expected, to_json(facts)).await
+    }
+
+    /// What became of the newest slots of an entry.
+    pub async fn history_of(&self, name: &str) -> Result<History, BackendError> {
+        Ok(read(&self.kv, &format!("{HISTORY}{name}")).await?.unwrap_or_default())
+    }
+
+    /// Adds to the history of an entry. What is at its end already is not added again.
+    pub(crate) async fn append(&self, name: &str, events: &[Event]) -> Result<(), BackendError> {
+        let key = format!("{HISTORY}{name}");
+        for _ in 0..TRIES {
+            let there = self.kv.get(&key).await?;
+            let mut history: History =
+                there.as_deref().map(|value| from_json(&key, value)).transpose()?.unwrap_or_default();
+            for event in events {
+                history.add(event.clone());
+            }
+            if let Saved::Done(_) = self.replace(&key, there.as_ref(), to_json(&history)).await? {
+                return Ok(());
+            }
+        }
+        let source = "others change it all the time; is there more than one beat that leads?".into();
+        Err(BackendError::Failed { what: format!("the writing of {key:?}"), source })
+    }
+
+    pub(crate) async fn known(&self) -> Result<(Known, Option<Bytes>), BackendError> {
+        let there = self.kv.get(KNOWN).await?;
+        let known = there.as_deref().map(|value| from_json(KNOWN, value)).transpose()?;
+        Ok((known.unwrap_or_default(), there))
+    }
+
+    pub(crate) async fn save_known(&self, expected: Option<&Bytes>, known: &Known) -> Result<Saved, BackendError> {
+        self.replace(KNOWN, expected, to_json(known)).await
+    }
+
+    async fn replace(&self, key: &str, expected: Option<&Bytes>, value: Bytes) -> Result<Saved, BackendError> {
+        Ok(match self.kv.compare_and_put(key, expected.cloned(), value.clone(), None).await? {
+            Put::Done => Saved::Done(value),
+            // The answer to an earlier try was lost.
+            Put::Refused(Some(there)) if there == value => Saved::Done(value),
+            Put::Refused(there) => Saved::Other(there),
+        })
+    }
+}
+
+impl Added {
+    /// The entry.
+    pub fn read(&self, name: &str) -> Result<Entry, Mistakes> {
+        Entry::read(name, &self.entry, Origin::RunTime)
+    }
+}
+
+pub(crate) fn facts_from(name: &str, value: &[u8]) -> Result<Facts, BackendError> {
+    from_json(&format!("{FACTS}{name}"), value)
+}
+
+async fn read<T: serde::de::DeserializeOwned>(kv: &SharedKv, key: &str) -> Result<Option<T>, BackendError> {
+    kv.get(key).await?.map(|value| from_json(key, &value)).transpose()
+}
