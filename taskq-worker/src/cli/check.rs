@@ -8,6 +8,8 @@ use taskq::TaskId;
 use taskq::backend::{self, BackendOptions, KvExt, ResultBackendExt};
 use taskq::broker::{self, BrokerError, BrokerOptions};
 use taskq::client::Settings;
+use taskq::task::Registry;
+use taskq_beat::{BeatError, entry, leader};
 use tokio::time::Instant;
 
 use super::exit::Exit;
@@ -15,10 +17,10 @@ use super::failure::Failure;
 use super::output::plain;
 use super::session::Session;
 
-/// Check the settings, the broker and the result backend, with the mend for each fault
+/// Check the settings, the broker, the result backend and the schedule, with the mend for each fault
 ///
-/// Shows every setting and where it came from, connects to both servers, and makes a round trip to each. It sends no
-/// message, and declares and changes nothing.
+/// Shows every setting and where it came from, connects to both servers, makes a round trip to each, and looks at every entry
+/// of beat. It sends no message, and declares and changes nothing.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -32,6 +34,18 @@ struct Report {
     settings: Vec<Setting>,
     broker: Server,
     results: Server,
+    schedule: Schedule,
+}
+
+/// What beat would send.
+#[derive(Default, Serialize)]
+struct Schedule {
+    /// How many entries this program and taskq.toml have.
+    entries: usize,
+    /// What is wrong with them, each with its place and the mend.
+    faults: Vec<String>,
+    #[serde(skip)]
+    exit: Option<Exit>,
 }
 
 #[derive(Serialize)]
@@ -65,9 +79,11 @@ impl Check {
             settings: rows.collect(),
             broker: Server::of(ask_broker(&settings).await),
             results: Server::of(ask_results(&settings).await),
+            schedule: Schedule::of(&settings).await,
         };
         session.output().say(&report, describe)?;
-        Ok([report.broker.exit, report.results.exit].into_iter().flatten().next().unwrap_or(Exit::Ok))
+        let exits = [report.schedule.exit, report.broker.exit, report.results.exit];
+        Ok(exits.into_iter().flatten().next().unwrap_or(Exit::Ok))
     }
 }
 
@@ -118,6 +134,41 @@ async fn ask_results(settings: &Settings) -> Result<Server, Failure> {
     Ok(Server { facts, round_trip_ms: Some(milliseconds(round_trip)), ..Server::default() })
 }
 
+impl Schedule {
+    async fn of(settings: &Settings) -> Self {
+        match Self::look(settings).await {
+            Ok(entries) => Self { entries, ..Self::default() },
+            Err((exit, faults)) => Self { entries: 0, faults, exit: Some(exit) },
+        }
+    }
+
+    async fn look(settings: &Settings) -> Result<usize, (Exit, Vec<String>)> {
+        let one = |failure: Failure| (failure.exit, failure.message().map(str::to_owned).into_iter().collect());
+        let registry = Registry::collect().map_err(|error| one(error.into()))?;
+        let entries = entry::collect(&registry, settings)
+            .map_err(|mistakes| (Exit::Config, mistakes.iter().map(ToString::to_string).collect()))?;
+        match settings.beat_store() {
+            None if !entries.is_empty() => return Err(one(BeatError::NoStore.into())),
+            Some(url) if settings.result_url() != Some(url) => {
+                let store =
+                    backend::connect(url, BackendOptions::default()).await.map_err(|error| one(error.into()))?;
+                leader::holder(&store.kv).await.map_err(|error| one(error.into()))?;
+            }
+            _ => {}
+        }
+        Ok(entries.len())
+    }
+
+    fn describe(&self) -> String {
+        let faults: Vec<String> = self.faults.iter().map(|fault| format!("\n  FAULT: {}", plain(fault))).collect();
+        match (self.entries, faults.is_empty()) {
+            (0, true) => "schedule\n  nothing is sent by itself".to_owned(),
+            (entries, true) => format!("schedule\n  {entries} entries"),
+            _ => format!("schedule{}", faults.concat()),
+        }
+    }
+}
+
 fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e5).round() / 100.0
 }
@@ -147,7 +198,8 @@ fn describe(report: &Report) -> String {
     let line = |Setting { key, value, origin }: &Setting| format!("\n  {key:keys$}  {value:values$}  {origin}");
     let settings: Vec<String> = report.settings.iter().map(line).collect();
     let (broker, results) = (report.broker.describe("broker"), report.results.describe("results"));
-    format!("settings{}\n\n{broker}\n\n{results}", settings.concat())
+    let schedule = report.schedule.describe();
+    format!("settings{}\n\n{broker}\n\n{results}\n\n{schedule}", settings.concat())
 }
 
 #[cfg(test)]
@@ -161,7 +213,8 @@ mod tests {
         assert_eq!(ill.exit, Some(Exit::Unreachable));
         let settings = vec![Setting { key: "strict", value: "false".into(), origin: "default".into() }];
         let expected = "settings\n  strict  false  default\n\nbroker\n  FAULT: nobody answers\n\nresults\n  Redis 7\n  \
-                        a round trip took 0.25 ms";
-        assert_eq!(describe(&Report { settings, broker: ill, results: well }), expected);
+                        a round trip took 0.25 ms\n\nschedule\n  nothing is sent by itself";
+        let schedule = Schedule::default();
+        assert_eq!(describe(&Report { settings, broker: ill, results: well, schedule }), expected);
     }
 }

@@ -1,6 +1,8 @@
 //! `dev`: what a developer needs, in one terminal.
 
 use clap::Args;
+use taskq::task::Registry;
+use taskq_beat::entry;
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -11,7 +13,7 @@ use super::worker::Worker;
 ///
 /// With nothing configured it uses the file taskq.db in the working directory, which the program's other processes
 /// started there use too. `cargo build` in another terminal is enough: what runs is finished first, then the new build
-/// takes over.
+/// takes over. If the program's tasks or taskq.toml have schedules, it is a beat, too.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -24,6 +26,9 @@ pub(super) struct Dev {
 
 impl Dev {
     pub(super) fn run(self, session: &Session) -> Result<Exit, Failure> {
-        self.worker.watching().run(session)
+        let entries = entry::collect(&Registry::collect()?, &session.settings()?)?;
+        let mut worker = self.worker.watching();
+        worker.beat |= !entries.is_empty();
+        worker.run(session)
     }
 }

@@ -7,6 +7,8 @@ use taskq::backend::BackendError;
 use taskq::broker::{BrokerError, PublishError};
 use taskq::client::ConfigError;
 use taskq::task::RegistryError;
+use taskq_beat::BeatError;
+use taskq_beat::entry::Mistakes;
 
 use super::exit::Exit;
 use crate::engine::WorkerError;
@@ -38,6 +40,12 @@ impl Failure {
             message.push_str(mend);
         }
         self
+    }
+
+    /// A failure that says each of these, one a line.
+    pub(super) fn lines<'a>(exit: Exit, lines: impl IntoIterator<Item = &'a str>) -> Self {
+        let lines: Vec<String> = lines.into_iter().map(one_line).collect();
+        Self { exit, message: Some(lines.join("\nerror: ")) }
     }
 
     /// What is said on stderr.
@@ -144,6 +152,24 @@ impl From<WorkerError> for Failure {
             WorkerError::Client(error) => error.into(),
             WorkerError::ConsumptionEnded => Self::of(Exit::Unreachable, &error),
             error => Self::of(Exit::Usage, &error),
+        }
+    }
+}
+
+impl From<Mistakes> for Failure {
+    fn from(mistakes: Mistakes) -> Self {
+        let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        Self::lines(Exit::Config, lines.iter().map(String::as_str))
+    }
+}
+
+impl From<BeatError> for Failure {
+    fn from(error: BeatError) -> Self {
+        match error {
+            BeatError::Entries(mistakes) => mistakes.into(),
+            BeatError::Registry(error) => error.into(),
+            BeatError::Store(error) => error.into(),
+            error => Self::of(Exit::Config, &error),
         }
     }
 }

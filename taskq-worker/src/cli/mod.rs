@@ -5,6 +5,7 @@
 //! ([`session`]).
 
 mod announce;
+mod beat;
 mod bench;
 mod call;
 mod check;
@@ -20,6 +21,7 @@ mod output;
 mod queues;
 mod reload;
 mod result;
+mod schedule;
 mod session;
 mod signals;
 mod status;
@@ -61,6 +63,7 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     Worker(worker::Worker),
+    Beat(beat::Beat),
     Dev(dev::Dev),
     Call(call::Call),
     Status(status::Status),
@@ -69,6 +72,7 @@ enum Command {
     Tasks(tasks::Tasks),
     Queues(queues::Queues),
     Dead(dead::Dead),
+    Schedule(schedule::Schedule),
     Check(check::Check),
     /// How fast it is here: throughput and latency, beside a bare AMQP client in the same run
     Bench(bench::Bench),
@@ -116,14 +120,15 @@ pub fn understands<W: AsRef<str>>(line: &[W]) -> Result<(), String> {
 
 impl Command {
     fn run(self, session: &Session) -> Result<Exit, Failure> {
-        // These two say themselves how they log.
-        if !matches!(self, Self::Worker(_) | Self::Dev(_)) {
+        // These say themselves how they log.
+        if !matches!(self, Self::Worker(_) | Self::Beat(_) | Self::Dev(_)) {
             telemetry::init(Level::WARN, Format::Text, telemetry::has_terminal())
                 .map_err(|why| Failure::new(Exit::Config, why))?;
         }
         match self {
             Self::Worker(worker) => worker.run(session),
             Self::Dev(dev) => dev.run(session),
+            Self::Beat(beat) => block_on(beat.run(session)),
             Self::Tasks(tasks) => tasks.run(session),
             Self::Bench(bench) => bench.run(session),
             Self::Call(call) => block_on(call.run(session)),
@@ -132,6 +137,7 @@ impl Command {
             Self::Watch(watch) => block_on(watch.run(session)),
             Self::Queues(queues) => block_on(queues.run(session)),
             Self::Dead(dead) => block_on(dead.run(session)),
+            Self::Schedule(schedule) => block_on(schedule.run(session)),
             Self::Check(check) => block_on(check.run(session)),
         }
     }
@@ -182,6 +188,15 @@ mod tests {
             "app worker --processes 4 --max-tasks-per-child 1000 --max-memory-per-child 200MiB --health :8080 --state-dir /s",
             "app worker --unsupervised",
             "app dev -l debug -Q mail",
+            "app worker -B",
+            "app worker --beat --processes 2",
+            "app beat -n night -l debug --log-format json",
+            "app schedule list --json",
+            "app schedule add x shop.add 2 -3 --every 30s --overlap skip",
+            "app schedule add x shop.add --cron @daily --tz Europe/Berlin --kwargs {} --jitter 5m --expires 1h",
+            "app schedule remove x --yes",
+            "app schedule pause x y",
+            "app schedule history x",
             "app call shop.add 2 -3 --wait",
             "app call shop.add --wait 30s -- 2 3",
             "app --json call shop.add --kwargs {} --queue low --countdown 10s --expires 1h --priority 7 --id x",
@@ -209,6 +224,9 @@ mod tests {
             "app call shop.add --kwargs [1]",
             "app dead retry",
             "app dead retry 7 --all",
+            "app schedule",
+            "app schedule add x shop.add",
+            "app schedule add x shop.add --every 1s --once 2030-01-31T08:00:00Z",
         ] {
             assert!(CommandLine::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -1,6 +1,7 @@
 //! What every command takes: where to connect to, and for whom it answers.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use clap::Args;
 use taskq::Client;
@@ -26,6 +27,9 @@ pub(super) struct Session {
     /// Answer in JSON, one document a line, as is done wherever stdout is no terminal
     #[arg(long, global = true)]
     json: bool,
+    /// The settings, once they have been read: a file with thousands of entries takes its time.
+    #[arg(skip)]
+    settings: OnceLock<Settings>,
 }
 
 impl Session {
@@ -41,13 +45,16 @@ impl Session {
 
     /// The settings: of the file, overridden by the environment, overridden by flags.
     pub(super) fn settings(&self) -> Result<Settings, Failure> {
+        if let Some(settings) = self.settings.get() {
+            return Ok(settings.clone());
+        }
         let mut settings = Settings::load(self.config.as_deref())?;
         for (key, flag) in [("broker_url", &self.broker), ("result_url", &self.results)] {
             if let Some(value) = flag {
                 settings.set(key, value, Origin::Code)?;
             }
         }
-        Ok(settings)
+        Ok(self.settings.get_or_init(|| settings).clone())
     }
 
     /// A client that reaches other processes. An error where it could not, since a broker inside of this process is

@@ -57,6 +57,11 @@ pub(super) fn json_or_text(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
+/// A node's name, `name@host`, Celery's form.
+pub(super) fn node(name: &str, host: impl FnOnce() -> String) -> String {
+    if name.contains('@') { name.to_owned() } else { format!("{name}@{}", host()) }
+}
+
 /// A task's id.
 pub(super) fn task_id(text: &str) -> Result<TaskId, String> {
     TaskId::parse(text).map_err(|error| error.to_string())

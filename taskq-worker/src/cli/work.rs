@@ -6,6 +6,7 @@ use std::time::Duration;
 use taskq::Client;
 use taskq::broker::BrokerInfo;
 use taskq::task::Registry;
+use taskq_beat::{Beat, BeatControl};
 
 use super::announce::{self, Facts};
 use super::exit::Exit;
@@ -25,6 +26,8 @@ pub(super) struct Work<'a> {
     pub(super) queues: Vec<String>,
     pub(super) node: Option<String>,
     pub(super) grace: Duration,
+    /// Whether it is a beat, too.
+    pub(super) beat: bool,
     /// Whether a new build takes this process over.
     pub(super) watch: bool,
     /// This process's side of the link, if there is a supervisor.
@@ -52,7 +55,7 @@ impl Work<'_> {
             // Nothing has been taken yet, so there is nothing to finish.
             () = first.asked(1) => None,
         };
-        let Some((client, worker, facts)) = started else {
+        let Some((client, worker, beat, facts)) = started else {
             if let Some(child) = &self.child {
                 child.ended(&WorkerSummary::default()).await;
             }
@@ -62,7 +65,15 @@ impl Work<'_> {
             Some(child) => child.ready(&facts, kept_in(self.session)?, &client, worker.control()).await?,
             None => announce::ready(self.session.output(), &facts, 1)?,
         }
-        let steering = taskq::io::spawn(steer(worker.control(), stops));
+        let beating = beat.map(|beat| (beat.control(), taskq::io::spawn(beat.run())));
+        let steering = taskq::io::spawn(steer(worker.control(), stops.clone()));
+        let stop_beat = beating.as_ref().map(|(control, _)| control.clone());
+        let mut stops = stops;
+        let stopping = taskq::io::spawn(async move {
+            stops.asked(1).await;
+            // Another one leads while this worker finishes what runs.
+            stop_beat.inspect(BeatControl::stop);
+        });
         let (new_build, rebuilt) = (watched.clone(), worker.control());
         let watching = taskq::io::spawn(async move {
             let Some(executable) = new_build else { return std::future::pending().await };
@@ -71,6 +82,11 @@ impl Work<'_> {
             rebuilt.drain();
         });
         let summary = worker.run().await?;
+        if let Some((control, running)) = beating {
+            control.stop();
+            running.await.map_err(|error| cannot_start(&std::io::Error::other(error)))?;
+        }
+        stopping.abort();
         steering.abort();
         watching.abort();
         client.close().await;
@@ -88,7 +104,7 @@ impl Work<'_> {
     }
 
     /// Connects and begins to take messages.
-    async fn start(&self) -> Result<(Client, engine::Worker, Facts), Failure> {
+    async fn start(&self) -> Result<(Client, engine::Worker, Option<Beat>, Facts), Failure> {
         let is_first = self.child.as_ref().is_none_or(Child::is_first);
         let client = self.session.client_that_says(is_first).await?;
         let info = client.broker().info().await?;
@@ -106,6 +122,12 @@ impl Work<'_> {
         if let Some(child) = &self.child {
             builder = child.build(builder, self.concurrency)?;
         }
+        // First of all: who has a wrong entry wants to know before work is taken.
+        let beat = if self.beat {
+            Some(Beat::builder(client.clone()).registry(self.registry.clone()).build().await?)
+        } else {
+            None
+        };
         let worker = builder.build().await?;
         let facts = Facts {
             node: worker.node().to_owned(),
@@ -114,7 +136,7 @@ impl Work<'_> {
             tasks: self.registry.len(),
             concurrency: self.concurrency,
         };
-        Ok((client, worker, facts))
+        Ok((client, worker, beat, facts))
     }
 }
 

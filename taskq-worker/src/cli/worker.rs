@@ -67,6 +67,9 @@ pub(super) struct Worker {
     /// How the log is written: text or json
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: Format,
+    /// Send tasks when they are due, too, as `beat` does; of all workers and beats that do, one sends
+    #[arg(short = 'B', long)]
+    pub(super) beat: bool,
     /// Start anew when this program is built anew: what runs is finished, then the new build takes over
     #[arg(long)]
     pub(super) watch: bool,
@@ -109,6 +112,7 @@ impl Worker {
             queues: self.queues.clone(),
             node: self.hostname.clone(),
             grace: self.grace,
+            beat: self.beat,
             // Whoever is supervised is replaced by the supervisor.
             watch: self.watch && child.is_none(),
             child,

@@ -1,0 +1,85 @@
+//! `beat`: send tasks when they are due.
+
+use clap::Args;
+use serde::Serialize;
+use taskq::task::Registry;
+use taskq_beat::{Beat as Scheduler, BeatSummary, entry};
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::session::Session;
+use super::signals::Stops;
+use super::worker::cannot_start;
+use crate::telemetry::{self, Format, Level};
+
+/// Send tasks when they are due, until it is told to stop
+///
+/// Sends the entries of this program's tasks, of taskq.toml, and those added with `schedule add`. Any number may run, on any
+/// number of machines: one leads, and if it dies another takes over within eleven seconds. All must have the same entries.
+/// TERM and INT (Ctrl-C) finish what has been begun, and let another lead at once.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  my-app beat
+  taskq -A path/to/my-app beat -n night --log-format json")]
+pub(super) struct Beat {
+    /// Its node name, NAME or NAME@HOST, for the log and the history [default: beat@HOST]
+    #[arg(short = 'n', long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// The least important lines of the log, which goes to stderr; `RUST_LOG` wins
+    #[arg(short, long, value_name = "LEVEL", default_value = "info")]
+    loglevel: Level,
+    /// How the log is written: text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: Format,
+}
+
+#[derive(Serialize)]
+struct Ready<'a> {
+    event: &'static str,
+    node: &'a str,
+    entries: usize,
+    pid: u32,
+}
+
+#[derive(Serialize)]
+struct Ended<'a> {
+    event: &'static str,
+    node: &'a str,
+    #[serde(flatten)]
+    summary: BeatSummary,
+}
+
+impl Beat {
+    pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
+        telemetry::init(self.loglevel, self.log_format, telemetry::has_terminal())
+            .map_err(|why| Failure::new(Exit::Config, why))?;
+        // Before anything is connected: what is wrong with an entry is wrong without servers.
+        let registry = Registry::collect()?;
+        let entries = entry::collect(&registry, &session.settings()?)?;
+        session.say_where()?;
+        let mut stops = Stops::listen().map_err(|error| cannot_start(&error))?;
+        let client = session.client().await?;
+        let mut builder = Scheduler::builder(client.clone()).registry(registry).entries(entries);
+        if let Some(name) = &self.hostname {
+            builder = builder.node(super::values::node(name, taskq::client::host_name));
+        }
+        let beat = builder.build().await?;
+        let node = beat.node().to_owned();
+        let ready = Ready { event: "ready", node: &node, entries: beat.entries().count(), pid: std::process::id() };
+        session.output().say(&ready, |ready| format!("{} is ready: {} entries", ready.node, ready.entries))?;
+        let control = beat.control();
+        let stopping = taskq::io::spawn(async move {
+            stops.asked(1).await;
+            control.stop();
+        });
+        let summary = beat.run().await;
+        stopping.abort();
+        client.close().await;
+        let ended = Ended { event: "ended", node: &node, summary };
+        session.output().say(&ended, |ended| {
+            format!("{} ended: {} slots fired, {} found missed", ended.node, ended.summary.fired, ended.summary.missed)
+        })?;
+        Ok(Exit::Ok)
+    }
+}

@@ -1,0 +1,67 @@
+//! All entries there are: this program's, and those that were added at run time.
+
+use std::collections::BTreeMap;
+
+use taskq::Client;
+use taskq::client::config::nearest;
+use taskq::task::Registry;
+use taskq_beat::beat::store_of;
+use taskq_beat::entry::{self, Entry};
+use taskq_beat::store::{AtRunTime, Store};
+
+use super::super::exit::Exit;
+use super::super::failure::Failure;
+use super::super::session::Session;
+
+/// The entries, and what it takes to look at them and to change them.
+pub(super) struct Book {
+    pub(super) client: Client,
+    pub(super) registry: Registry,
+    pub(super) store: Store,
+    /// This program's own.
+    pub(super) program: BTreeMap<String, Entry>,
+    pub(super) at_run_time: BTreeMap<String, AtRunTime>,
+}
+
+impl Book {
+    pub(super) async fn open(session: &Session) -> Result<Self, Failure> {
+        let registry = Registry::collect()?;
+        let program = entry::collect(&registry, &session.settings()?)?;
+        let client = session.client().await?;
+        let store = store_of(&client).await?;
+        let at_run_time = store.at_run_time().await?.into_iter().collect();
+        Ok(Self { client, registry, store, program, at_run_time })
+    }
+
+    /// All entries, by name. One that was added at run time and cannot be read any more is left out, and said.
+    pub(super) fn entries(&self) -> BTreeMap<String, Entry> {
+        let mut entries = self.program.clone();
+        for (name, at_run_time) in &self.at_run_time {
+            let Some(added) = at_run_time.added.as_ref().filter(|_| !entries.contains_key(name)) else { continue };
+            match added.read(name) {
+                Ok(entry) => drop(entries.insert(name.clone(), entry)),
+                Err(mistakes) => tracing::warn!(entry = name, %mistakes, "this entry cannot be used; remove it"),
+            }
+        }
+        entries
+    }
+
+    /// The entry of this name.
+    pub(super) fn entry(&self, name: &str) -> Result<Entry, Failure> {
+        let mut entries = self.entries();
+        if let Some(entry) = entries.remove(name) {
+            return Ok(entry);
+        }
+        let near = nearest(name, entries.keys().map(String::as_str));
+        let mend = near.map_or_else(
+            || "there is none at all; entries of a program are found with `taskq -A path/to/app`".to_owned(),
+            |near| format!("did you mean {near:?}?"),
+        );
+        Err(Failure::new(Exit::NotFound, format!("there is no entry {name:?}; {mend}")))
+    }
+
+    /// Whether the entry is paused, or disabled where it is written.
+    pub(super) fn is_off(&self, entry: &Entry) -> bool {
+        !entry.enabled || self.at_run_time.get(&entry.name).and_then(|said| said.pause).is_some_and(|pause| pause.is_on)
+    }
+}

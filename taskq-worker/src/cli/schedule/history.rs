@@ -1,0 +1,46 @@
+//! `schedule history`.
+
+use clap::Args;
+use taskq_beat::store::{Event, What};
+
+use super::super::exit::Exit;
+use super::super::failure::Failure;
+use super::super::output::{plain, time};
+use super::super::session::Session;
+use super::book::Book;
+
+/// What became of the newest slots of an entry: sent, how late; or missed, how many and why
+///
+/// The newest 100 events are kept, oldest first. Slots that were missed together are one event.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  my-app schedule history nightly")]
+pub(super) struct History {
+    /// The entry
+    name: String,
+}
+
+impl History {
+    pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
+        let book = Book::open(session).await?;
+        let entry = book.entry(&self.name)?;
+        let history = book.store.history_of(&entry.name).await?;
+        book.client.close().await;
+        session.output().table(history.events(), ["SLOT", "WHAT", "AT", "BY"], |Event { at, by, what }| {
+            let (slot, words) = match what {
+                What::Fired { slot, late_ms, again } => {
+                    let again = if *again { ", perhaps for the second time" } else { "" };
+                    (time(*slot), format!("sent, {late_ms} ms late{again}"))
+                }
+                What::Missed(missed) => {
+                    let more = if missed.is_more { "more than " } else { "" };
+                    (
+                        time(missed.first),
+                        format!("missed {more}{}, until {}: {}", missed.count, time(missed.last), missed.why),
+                    )
+                }
+            };
+            [slot, words, time(*at), plain(by)]
+        })?;
+        Ok(Exit::Ok)
+    }
+}

@@ -1,0 +1,41 @@
+//! `schedule run`.
+
+use clap::Args;
+use serde::Serialize;
+use taskq::TaskId;
+use taskq_beat::beat::call_now;
+
+use super::super::exit::Exit;
+use super::super::failure::Failure;
+use super::super::session::Session;
+use super::book::Book;
+
+/// Send an entry now, beside its slots
+///
+/// The run has an id of its own, which is printed; the entry's slots, and whether it is paused, make no difference to it, nor
+/// it to them.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  my-app schedule run nightly")]
+pub(super) struct Run {
+    /// The entry
+    name: String,
+}
+
+#[derive(Serialize)]
+struct Sent<'a> {
+    name: &'a str,
+    task: &'a str,
+    id: &'a TaskId,
+}
+
+impl Run {
+    pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
+        let book = Book::open(session).await?;
+        let entry = book.entry(&self.name)?;
+        let handle = call_now(&entry, &book.registry)?.send(&book.client).await?;
+        book.client.close().await;
+        let sent = Sent { name: &entry.name, task: &entry.task, id: handle.id() };
+        session.output().say(&sent, |sent| sent.id.to_string())?;
+        Ok(Exit::Ok)
+    }
+}
