@@ -30,7 +30,7 @@ pub(super) struct Lost {
     /// Whether the thread that crashed was running this task.
     #[serde(default)]
     pub(super) culprit: bool,
-    /// Whether no other task ran there.
+    /// Whether no other task ran there, and the process was seen to die of it.
     #[serde(default)]
     pub(super) alone: bool,
     /// When the task began and when the process was found dead, in milliseconds since 1970.
@@ -93,7 +93,8 @@ async fn note(kv: &SharedKv, flight: &Flight, loss: &Loss) -> Result<(), Backend
         host: loss.death.host.clone(),
         cause: cause(&loss.death),
         culprit: flight.culprit,
-        alone: flight.alone,
+        // Where nobody saw the end, the supervisor died too, which no task can bring about: that proves nothing.
+        alone: flight.alone && was_seen(&loss.death),
         since_ms: flight.since_ms,
         at_ms: loss.death.at_ms,
     };
@@ -109,6 +110,11 @@ async fn note(kv: &SharedKv, flight: &Flight, loss: &Loss) -> Result<(), Backend
             Put::Refused(newer) => there = newer,
         }
     }
+}
+
+/// Whether somebody lived to see how the process died.
+fn was_seen(death: &Death) -> bool {
+    death.signal.is_some() || death.code.is_some()
 }
 
 /// How a process died, in Celery's words where it has any.
@@ -242,6 +248,18 @@ mod tests {
         report(&client, &loss(1, flights)).await.expect("memory does not fail");
         let lost = losses(&client, &id, 0).await;
         assert_eq!((lost.len(), lost[0].culprit), (1, true));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_whole_group_proves_nothing_against_whoever_ran_alone() {
+        let (client, id) = (client().await, TaskId::new());
+        let alone = || vec![Flight { alone: true, ..flight(&id) }];
+        let mut unseen = loss(1, alone());
+        unseen.death.signal = None;
+        report(&client, &unseen).await.expect("memory does not fail");
+        report(&client, &loss(2, alone())).await.expect("memory does not fail");
+        let seen: Vec<bool> = losses(&client, &id, 0).await.iter().map(|lost| lost.alone).collect();
+        assert_eq!(seen, [false, true]);
     }
 
     #[test]
