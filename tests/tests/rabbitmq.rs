@@ -177,7 +177,7 @@ async fn every_unroutable_one_is_reported() {
     broker.close().await;
 }
 
-/// The consumer is told, declares its queue again and goes on; its other queue never noticed.
+/// The consumer is told, declares its queue again and goes on with all of its queues.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_deleted_under_its_consumer_comes_back() {
     let Some(url) = amqp_url() else { return };
@@ -202,8 +202,69 @@ async fn a_queue_deleted_under_its_consumer_comes_back() {
         assert_eq!((&*delivery.queue, body(&delivery)), (&**queue, expected));
         delivery.acker.ack();
     }
-    assert!(consumption.control.is_live());
+    let live = timeout(PATIENCE, async {
+        while !consumption.control.is_live() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    live.await.expect("both queues are consumed from");
     broker.close().await;
+}
+
+/// Somebody sends and declares at the very moment at which consumers come back: none of the queues that are made then may
+/// keep messages to itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_that_are_deleted_again_and_again_are_consumed_from_each_time() {
+    const ROUNDS: u16 = 12;
+    const MESSAGES: u64 = 40;
+    let Some(url) = amqp_url() else { return };
+    let sender = connect(&url).await;
+    let spec = QueueSpec::quorum(&*queue(&*sender, QueueKind::Quorum).await);
+    let (seen, mut arrived) = tokio::sync::mpsc::unbounded_channel();
+    let mut consumers = Vec::new();
+    for _ in 0..2 {
+        let broker = connect(&url).await;
+        broker.declare(&spec).await.expect("it exists");
+        let Consumption { mut deliveries, control } =
+            broker.consume(std::slice::from_ref(&spec.name), 8).await.expect("it exists");
+        let seen = seen.clone();
+        tokio::spawn(async move {
+            while let Some(delivery) = deliveries.next().await {
+                let number = body(&delivery);
+                delivery.acker.ack();
+                // The test may have failed already.
+                let _ = seen.send(number);
+            }
+        });
+        consumers.push((broker, control));
+    }
+    let (_raw, channel) = raw(&url).await;
+    for round in 0..ROUNDS {
+        channel.queue_delete((&*spec.name).into(), QueueDeleteOptions::default()).await.expect("it exists");
+        let mut missing = HashSet::new();
+        for number in 0..MESSAGES {
+            let text = format!("{round}.{number}");
+            while let Err(error) = send(&*sender, &spec.name, &text).await {
+                let lost = matches!(error, PublishError::Unroutable { .. } | PublishError::Nacked { .. });
+                assert!(lost, "{error}");
+                sender.declare(&spec).await.expect("a queue can be declared");
+            }
+            missing.insert(text);
+        }
+        // As workers do when the load changes.
+        for (_, control) in &consumers {
+            control.set_prefetch(8 + 10 * (round % 5));
+        }
+        while !missing.is_empty() {
+            let number = timeout(PATIENCE, arrived.recv()).await;
+            let number = number.unwrap_or_else(|_| panic!("round {round}: {missing:?} stay in the queue"));
+            missing.remove(&number.expect("the consumers live as long as this test"));
+        }
+    }
+    for (broker, _) in consumers {
+        broker.close().await;
+    }
+    sender.close().await;
 }
 
 /// A queue that exists with other arguments is used as it is, and the difference is named; `strict` refuses it.

@@ -130,10 +130,25 @@ struct Line {
     settler: Arc<ChannelSettler>,
 }
 
+impl Line {
+    /// Closes the channel. Afterwards the broker has taken the settlements, and put the rest back.
+    async fn close(&self) {
+        self.settler.finish().await;
+        if let Err(fault) = self.session.ask(self.channel.close(200, "closed".into())).await {
+            tracing::debug!(%fault, "the channel ended by itself");
+        }
+        self.settler.end();
+    }
+}
+
 /// Why a channel is left.
 enum Leave {
     /// It is gone.
     Lost(String),
+    /// The broker has cancelled a consumer: mostly because its queue was deleted. What the channel remembers of that queue
+    /// would stand in the way of another of the same name: messages are checked out to nobody then (seen with RabbitMQ
+    /// 3.10), and stay there until the channel is closed.
+    Deleted,
     /// Nobody needs it any more.
     Done(Option<oneshot::Sender<()>>),
 }
@@ -154,14 +169,18 @@ impl Supervisor {
                     self.sources.clear();
                     tracing::warn!(reason, "consuming is interrupted");
                 }
+                Leave::Deleted => {
+                    for queue in self.sources.vacant() {
+                        tracing::warn!(queue = &*queue, "the queue was deleted under its consumer; beginning anew");
+                        self.topology.deleted(&queue);
+                    }
+                    // What runs goes on, and is taken over when its message comes back to this worker.
+                    self.sources.clear();
+                    line.close().await;
+                }
                 Leave::Done(done) => {
                     self.sources.end();
-                    line.settler.finish().await;
-                    // The answer means that the broker has taken the settlements, and put the rest back.
-                    if let Err(fault) = line.session.ask(line.channel.close(200, "closed".into())).await {
-                        tracing::debug!(%fault, "the channel ended by itself");
-                    }
-                    line.settler.end();
+                    line.close().await;
                     break done;
                 }
             }
@@ -233,10 +252,11 @@ impl Supervisor {
                 reason = &mut lost => return Leave::Lost(reason.to_string()),
                 command = self.inbox.recv() => match command {
                     Some(Command::Vacant) => {
-                        for queue in self.sources.vacant() {
-                            self.topology.doubt(&queue);
+                        // Word of a consumer that has been replaced meanwhile is no news, and once nothing is fetched any
+                        // more there is none to replace; what runs still needs the channel.
+                        if !self.sources.is_stopping() && !self.sources.vacant().is_empty() {
+                            return Leave::Deleted;
                         }
-                        self.fill(line).await;
                     }
                     Some(Command::SetPrefetch(prefetch)) => {
                         if prefetch != self.prefetch && !self.sources.is_stopping() {
@@ -327,7 +347,7 @@ impl Supervisor {
         }
         // Asked on another channel, because this one, and everybody's messages on it, would not survive a no.
         line.session.count(queue).await.map_err(|answer| {
-            self.topology.doubt(queue);
+            self.topology.deleted(queue);
             fault(answer)
         })?;
         let options = BasicConsumeOptions::default();

@@ -247,7 +247,7 @@ impl Worker {
                     continue;
                 }
                 Landing::Returned => {
-                    self.desk.topology.doubt(&outgoing.queue);
+                    self.desk.topology.deleted(&outgoing.queue);
                     Err(PublishError::Unroutable { queue: queue() })
                 }
             };

@@ -5,11 +5,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
+use tokio::time::{self, Instant};
 
 use super::delay;
 use super::session::{Fault, Session};
@@ -34,9 +36,23 @@ pub(super) struct Topology {
 
 #[derive(Default)]
 struct Known {
-    queues: HashMap<Arc<str>, (QueueSpec, Option<Declared>)>,
+    queues: HashMap<Arc<str>, Queue>,
     ladder: bool,
 }
+
+/// A queue that was declared once.
+struct Queue {
+    spec: QueueSpec,
+    /// What it was found to be; nothing once that is in doubt.
+    declared: Option<Declared>,
+    /// It was deleted, and is not to be declared again before this time.
+    not_before: Option<Instant>,
+}
+
+/// How long a queue that was deleted stays away, if it is for us. Its consumers have to hear of it first: where a queue
+/// of that name is there again by then, RabbitMQ attaches them to that by itself and says nothing, and if it is a quorum
+/// queue (seen with 3.10), the messages that are checked out to such a consumer never reach it.
+const AFTER_DELETION: Duration = Duration::from_secs(1);
 
 impl Topology {
     /// Knows nothing yet. `strict`: a queue with other arguments is an error.
@@ -47,14 +63,22 @@ impl Topology {
     /// What the queue was found to be when it was last declared, if nothing happened since that may have changed it.
     pub(super) fn declared(&self, spec: &QueueSpec) -> Option<Declared> {
         let known = self.lock();
-        let (known, declared) = known.queues.get(&spec.name)?;
-        declared.clone().filter(|_| known == spec)
+        let queue = known.queues.get(&spec.name)?;
+        queue.declared.clone().filter(|_| queue.spec == *spec)
     }
 
     /// Forgets that `queue` is there: it may not be. It is declared anew at the next occasion.
     pub(super) fn doubt(&self, queue: &str) {
-        if let Some((_, declared)) = self.lock().queues.get_mut(queue) {
-            *declared = None;
+        if let Some(queue) = self.lock().queues.get_mut(queue) {
+            queue.declared = None;
+        }
+    }
+
+    /// `queue` was deleted. It is declared anew at the next occasion, but not at once; see [`AFTER_DELETION`].
+    pub(super) fn deleted(&self, queue: &str) {
+        if let Some(queue) = self.lock().queues.get_mut(queue) {
+            queue.declared = None;
+            queue.not_before.get_or_insert_with(|| Instant::now() + AFTER_DELETION);
         }
     }
 
@@ -62,19 +86,19 @@ impl Topology {
     pub(super) fn doubt_all(&self) {
         let mut known = self.lock();
         known.ladder = false;
-        for (_, declared) in known.queues.values_mut() {
-            *declared = None;
+        for queue in known.queues.values_mut() {
+            queue.declared = None;
         }
     }
 
     /// Everything that was ever declared.
     pub(super) fn specs(&self) -> Vec<QueueSpec> {
-        self.lock().queues.values().map(|(spec, _)| spec.clone()).collect()
+        self.lock().queues.values().map(|queue| queue.spec.clone()).collect()
     }
 
     /// How `queue` is to be declared, if it ever was.
     pub(super) fn spec(&self, queue: &str) -> Option<QueueSpec> {
-        self.lock().queues.get(queue).map(|(spec, _)| spec.clone())
+        self.lock().queues.get(queue).map(|queue| queue.spec.clone())
     }
 
     /// Makes the queue exist.
@@ -82,6 +106,10 @@ impl Topology {
         QueueSpec::check_name(&spec.name).map_err(DeclareFault::Broker)?;
         if let Some(declared) = self.declared(spec) {
             return Ok(declared);
+        }
+        let not_before = self.lock().queues.get(&spec.name).and_then(|queue| queue.not_before);
+        if let Some(not_before) = not_before {
+            time::sleep_until(not_before).await;
         }
         self.declare_dead(session).await?;
         let declared = if &*spec.name == DEAD_QUEUE {
@@ -91,7 +119,8 @@ impl Topology {
             bind(session, spec).await?;
             declared
         };
-        self.lock().queues.insert(Arc::clone(&spec.name), (spec.clone(), Some(declared.clone())));
+        let queue = Queue { spec: spec.clone(), declared: Some(declared.clone()), not_before: None };
+        self.lock().queues.insert(Arc::clone(&spec.name), queue);
         Ok(declared)
     }
 
@@ -117,7 +146,7 @@ impl Topology {
     }
 
     async fn declare_dead(&self, session: &Session) -> Result<(), DeclareFault> {
-        if self.lock().queues.values().any(|(_, declared)| declared.is_some()) {
+        if self.lock().queues.values().any(|queue| queue.declared.is_some()) {
             return Ok(());
         }
         session.on_scratch(dead_exchanges).await?;
@@ -339,7 +368,8 @@ mod tests {
     fn what_is_in_doubt_is_declared_again() {
         let topology = Topology::new(false);
         let spec = QueueSpec::quorum("q");
-        topology.lock().queues.insert(spec.name.clone(), (spec.clone(), Some(Declared::AsAsked)));
+        let queue = Queue { spec: spec.clone(), declared: Some(Declared::AsAsked), not_before: None };
+        topology.lock().queues.insert(spec.name.clone(), queue);
         assert_eq!(topology.declared(&spec), Some(Declared::AsAsked));
         assert_eq!(topology.declared(&QueueSpec::classic("q")), None);
         topology.doubt("q");
