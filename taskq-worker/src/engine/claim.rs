@@ -41,7 +41,7 @@ const BESIDE_RECORD_FOR: Duration = Duration::from_secs(3600);
 struct Lease {
     /// Who runs it: one worker process's own name; where it is supervised, the one by which its death is reported.
     owner: String,
-    /// Which delivery of that worker; a worker does not take its own lease for free.
+    /// Which run of that worker; a worker does not take its own lease for free, and a run may claim more than once.
     nonce: u64,
     /// What it came to, once it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,6 +96,8 @@ impl Claim {
             Put::Done => return Ok(Claimed::Ours(self)),
             // It ran out between the comparison and the answer; whoever looks again will see.
             Put::Refused(None) => return Ok(Claimed::Elsewhere),
+            // Made before: the answer to that was lost, or it was made while this run went on and is claimed once more.
+            Put::Refused(Some(there)) if there == self.value => return Ok(Claimed::Ours(self)),
             Put::Refused(Some(there)) => there,
         };
         let lease = from_json::<Lease>(&self.key, &there)?;
@@ -144,7 +146,10 @@ impl Claim {
 
     /// Takes a lease that ran out, or that the store lost, once more; false if somebody else has it.
     pub(super) async fn take_again(&self, kv: &SharedKv) -> Result<bool, BackendError> {
-        Ok(kv.compare_and_put(&self.key, None, self.value.clone(), Some(LEASE)).await? == Put::Done)
+        match kv.compare_and_put(&self.key, None, self.value.clone(), Some(LEASE)).await? {
+            Put::Done => Ok(true),
+            Put::Refused(there) => Ok(there.is_some_and(|there| there == self.value)),
+        }
     }
 
     /// Notes what the run came to; false if the lease was lost to somebody else, whose run counts then.
@@ -234,6 +239,18 @@ mod tests {
         let Claimed::Finished(found) = bench.claim(&envelope, "two").await else { panic!("it is finished") };
         assert_eq!(found, verdict);
         assert!(!claim.renew(&bench.kv).await.expect("memory"), "a finished claim is no lease");
+    }
+
+    #[tokio::test]
+    async fn a_run_recognizes_its_own_claim() {
+        let bench = Bench::new();
+        let envelope = envelope(0);
+        let Claimed::Ours(claim) = bench.claim(&envelope, "one").await else { panic!("free") };
+        assert!(matches!(bench.claim(&envelope, "one").await, Claimed::Ours(_)), "as if the first answer had been lost");
+        assert!(claim.take_again(&bench.kv).await.expect("memory"), "the same");
+        let again = |nonce| Claim::new(&RunKey::of(&envelope), "one", nonce).make_unread(&bench.kv);
+        assert!(matches!(again(0).await.expect("memory"), Claimed::Ours(_)));
+        assert!(matches!(again(1).await.expect("memory"), Claimed::Elsewhere), "another run of the same worker");
     }
 
     #[tokio::test]

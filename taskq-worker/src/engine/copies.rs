@@ -90,7 +90,7 @@ async fn look(services: &Services, run: &Run, seen: Seen) -> (Option<Claimed>, L
     } else {
         Losses::default()
     };
-    let claim = Claim::new(&run.key, &services.instance, services.counters.next_nonce());
+    let claim = Claim::new(&run.key, &services.instance, run.nonce);
     let is_dead = |process: &str| losses.name(process);
     let claimed = until_done("claiming a task that may be running elsewhere", || {
         claim.clone().make(kv, &**results, &run.envelope, &is_dead, services.now())

@@ -86,6 +86,7 @@ pub(super) fn run_of(
 ) -> Arc<Run> {
     let options = &definition.options;
     let run = Arc::new(Run::new(NewRun {
+        nonce: services.counters.next_nonce(),
         limits: attempt::limits(&envelope, options),
         stores_result: services.results.is_some() && !attempt::ignores_result(&envelope, options),
         envelope,

@@ -94,6 +94,16 @@ impl InFlight {
         self.drop_run(&mut table, &run.key);
     }
 
+    /// The run is over, and another one of the same task counts. A copy that comes is not taken for settled: whoever runs
+    /// the other one may die.
+    pub(super) fn let_go(&self, run: &Run) {
+        let mut table = lock(&self.table);
+        if let Some(acker) = run.take_acker() {
+            acker.ack();
+        }
+        self.drop_run(&mut table, &run.key);
+    }
+
     /// The run is over without a settlement: its delivery goes back.
     pub(super) fn give_back(&self, run: &Run) {
         if let Some(acker) = run.take_acker() {

@@ -158,7 +158,7 @@ fn claim_what_lost_its_delivery(services: &Arc<Services>, runs: &[Arc<Run>]) {
         let (services, run) = (Arc::clone(services), Arc::clone(run));
         tokio::spawn(async move {
             let Some(kv) = services.client.kv() else { return };
-            let claim = Claim::new(&run.key, &services.instance, services.counters.next_nonce());
+            let claim = Claim::new(&run.key, &services.instance, run.nonce);
             match claim.make_unread(kv).await {
                 Ok(Claimed::Ours(claim)) if run.claim().is_none() => run.set_claim(claim),
                 // Somebody was faster; settling decides whose run counts.

@@ -38,6 +38,8 @@ impl RunKey {
 /// An attempt that this worker is running, or has run and not yet settled.
 pub(super) struct Run {
     pub(super) key: RunKey,
+    /// Tells this run's claims from those of other runs of this worker.
+    pub(super) nonce: u64,
     pub(super) envelope: Envelope,
     pub(super) definition: &'static Definition,
     /// Where what follows goes: the queue it came from, or if that is one for tasks that run alone, its home queue.
@@ -84,6 +86,7 @@ struct Stopping {
 
 /// Everything a [`Run`] is made of that differs from run to run.
 pub(super) struct NewRun {
+    pub(super) nonce: u64,
     pub(super) envelope: Envelope,
     pub(super) definition: &'static Definition,
     pub(super) queue: Arc<str>,
@@ -96,6 +99,7 @@ impl Run {
     pub(super) fn new(new: NewRun) -> Self {
         Self {
             key: RunKey::of(&new.envelope),
+            nonce: new.nonce,
             envelope: new.envelope,
             definition: new.definition,
             queue: new.queue,

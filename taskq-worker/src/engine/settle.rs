@@ -111,7 +111,7 @@ async fn without_losers(services: &Arc<Services>, ends: Vec<End>) -> Vec<End> {
                     id = %run.key.id, attempt = run.key.attempt,
                     "another worker has taken this task over meanwhile; its run counts, this one's result is dropped"
                 );
-                acknowledge(services, Holder::Run(run));
+                services.in_flight.let_go(&run);
             }
             holder => winners.push(End { holder, ..end }),
         }
@@ -127,7 +127,7 @@ async fn still_counts(services: &Services, end: &End) -> bool {
         Some(claim) => until_done("renewing a claim", || claim.renew(kv)).await || lease_is_free(&claim, kv).await,
         None if run.holds_delivery() => true,
         None => {
-            let claim = Claim::new(&run.key, &services.instance, services.counters.next_nonce());
+            let claim = Claim::new(&run.key, &services.instance, run.nonce);
             let make = || claim.clone().make(kv, &**results, &run.envelope, &|_| false, services.now());
             match until_done("claiming a task whose delivery was lost", make).await {
                 Claimed::Ours(claim) => {
