@@ -40,6 +40,7 @@ mod cli;
 mod engine;
 mod supervise;
 mod telemetry;
+mod torture;
 
 pub use cli::main;
 #[doc(hidden)]

@@ -26,6 +26,8 @@ pub(super) enum Exit {
     Interrupted = 8,
     /// The worker's processes died again and again while they started.
     CrashLoop = 9,
+    /// Under torture tasks were lost, stuck, or repeated more often than is allowed, or a fault could not strike.
+    PromiseBroken = 10,
 }
 
 /// The same for people, at the end of `--help`.
@@ -40,7 +42,8 @@ Exit codes:
   6  the task did not end in the time given
   7  the worker cannot start: no tasks, or two of one name
   8  the worker was stopped before its tasks had ended; they were given back and run again
-  9  the worker's processes died again and again while they started";
+  9  the worker's processes died again and again while they started
+  10 torture: the promise was broken, or a fault could not strike";
 
 impl Exit {
     /// The number.
@@ -61,8 +64,8 @@ mod tests {
 
     #[test]
     fn the_help_names_every_code() {
-        for code in 0..=Exit::CrashLoop.code() {
-            assert!(HELP.contains(&format!("\n  {code}  ")), "{code} is missing");
+        for code in 0..=Exit::PromiseBroken.code() {
+            assert!(HELP.contains(&format!("\n  {code:<2} ")), "{code} is missing");
         }
     }
 }

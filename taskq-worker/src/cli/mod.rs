@@ -27,6 +27,7 @@ mod signals;
 mod status;
 mod supervised;
 mod tasks;
+mod torture;
 mod values;
 mod watch;
 mod work;
@@ -76,6 +77,7 @@ enum Command {
     Check(check::Check),
     /// How fast it is here: throughput and latency, beside a bare AMQP client in the same run
     Bench(bench::Bench),
+    Torture(torture::Torture),
 }
 
 /// The command line, and all of a worker program's `main`: reads the arguments, does what they say, and gives the exit
@@ -131,6 +133,7 @@ impl Command {
             Self::Beat(beat) => block_on(beat.run(session)),
             Self::Tasks(tasks) => tasks.run(session),
             Self::Bench(bench) => bench.run(session),
+            Self::Torture(torture) => torture.run(session),
             Self::Call(call) => block_on(call.run(session)),
             Self::Status(status) => block_on(status.run(session)),
             Self::Result(result) => block_on(result.run(session)),
@@ -209,6 +212,7 @@ mod tests {
             "app dead drop --error 0123456789abcdef --yes",
             "app check",
             "app bench --tasks 1000 --classic",
+            "app torture --fault kill --fault resets --seed 7 --tasks 500 --hold 35s --restart-broker true --json",
         ] {
             CommandLine::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -227,6 +231,7 @@ mod tests {
             "app schedule",
             "app schedule add x shop.add",
             "app schedule add x shop.add --every 1s --once 2030-01-31T08:00:00Z",
+            "app torture --fault boredom",
         ] {
             assert!(CommandLine::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -1,5 +1,6 @@
 //! What every command takes: where to connect to, and for whom it answers.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -41,6 +42,12 @@ impl Session {
     /// Whether JSON was asked for by name.
     pub(super) fn json(&self) -> bool {
         self.json
+    }
+
+    /// What programs that this command starts are to be given, so that they find the same settings. URLs are not among
+    /// it: they may hold passwords, and everybody can read command lines.
+    pub(super) fn passed_on(&self) -> Vec<OsString> {
+        self.config.iter().flat_map(|file| ["--config".into(), file.clone().into_os_string()]).collect()
     }
 
     /// The settings: of the file, overridden by the environment, overridden by flags.

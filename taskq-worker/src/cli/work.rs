@@ -1,6 +1,7 @@
 //! The work of one process: connect, run tasks, end; for a supervisor or for itself.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use taskq::Client;
@@ -17,6 +18,7 @@ use super::signals::Stops;
 use super::supervised::Child;
 use super::worker::cannot_start;
 use crate::engine::{self, WorkerControl, WorkerSummary};
+use crate::torture;
 
 /// What there is to do.
 pub(super) struct Work<'a> {
@@ -24,6 +26,8 @@ pub(super) struct Work<'a> {
     pub(super) registry: Registry,
     pub(super) concurrency: usize,
     pub(super) queues: Vec<String>,
+    /// The ledger of the `torture` that this process is for, if it is.
+    pub(super) torture: Option<PathBuf>,
     pub(super) node: Option<String>,
     pub(super) grace: Duration,
     /// Whether it is a beat, too.
@@ -118,6 +122,9 @@ impl Work<'_> {
         }
         if let Some(name) = &self.node {
             builder = builder.name(name);
+        }
+        if let Some(ledger) = &self.torture {
+            builder = builder.state(torture::Witness::open(ledger).map_err(|error| cannot_start(&error))?);
         }
         if let Some(child) = &self.child {
             builder = child.build(builder, self.concurrency)?;

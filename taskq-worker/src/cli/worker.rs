@@ -14,6 +14,7 @@ use super::supervised::Child;
 use super::work::{Ending, Work};
 use super::{supervised, values};
 use crate::telemetry::{self, Format, Level};
+use crate::torture;
 
 /// Run this program's tasks, until it is told to stop
 ///
@@ -79,6 +80,9 @@ pub(super) struct Worker {
     /// How this process reaches its supervisor, which started it
     #[arg(long, value_name = "FDS", hide = true)]
     supervised_by: Option<String>,
+    /// Run the tasks of `torture` in place of this program's own, with this ledger
+    #[arg(long, value_name = "LEDGER", hide = true)]
+    torture: Option<PathBuf>,
 }
 
 impl Worker {
@@ -100,7 +104,10 @@ impl Worker {
     /// In this process.
     fn run_tasks(&self, session: &Session, child: Option<Child>) -> Result<Exit, Failure> {
         // Before anything is connected: without tasks there is nothing to connect for.
-        let registry = Registry::collect()?.not_empty()?;
+        let registry = match &self.torture {
+            Some(_) => torture::registry(),
+            None => Registry::collect()?.not_empty()?,
+        };
         if child.as_ref().is_none_or(Child::is_first) {
             session.say_where()?;
         }
@@ -110,6 +117,7 @@ impl Worker {
             registry,
             concurrency: self.concurrency.map_or_else(processors, usize::from),
             queues: self.queues.clone(),
+            torture: self.torture.clone(),
             node: self.hostname.clone(),
             grace: self.grace,
             beat: self.beat,

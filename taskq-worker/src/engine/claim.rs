@@ -246,7 +246,10 @@ mod tests {
         let bench = Bench::new();
         let envelope = envelope(0);
         let Claimed::Ours(claim) = bench.claim(&envelope, "one").await else { panic!("free") };
-        assert!(matches!(bench.claim(&envelope, "one").await, Claimed::Ours(_)), "as if the first answer had been lost");
+        assert!(
+            matches!(bench.claim(&envelope, "one").await, Claimed::Ours(_)),
+            "as if the first answer had been lost"
+        );
         assert!(claim.take_again(&bench.kv).await.expect("memory"), "the same");
         let again = |nonce| Claim::new(&RunKey::of(&envelope), "one", nonce).make_unread(&bench.kv);
         assert!(matches!(again(0).await.expect("memory"), Claimed::Ours(_)));

@@ -1,0 +1,263 @@
+//! Faults are planted into a ledger, and each has to be found; what a strike explains must not be.
+
+use super::*;
+use crate::torture::ledger::{Fact, Line};
+use crate::torture::plan::{Death, Expect, What};
+
+const WORKER: u32 = 11;
+const OTHER: u32 = 12;
+const SENDER: u32 = 1;
+
+/// A ledger that is written line by line, a hundred milliseconds apart.
+#[derive(Default)]
+struct Book(Vec<Line>);
+
+impl Book {
+    fn note(mut self, pid: u32, fact: Fact) -> Self {
+        let at = 1000 + 100 * self.0.len() as u64;
+        self.0.push(Line { at, pid, fact });
+        self
+    }
+
+    fn attempted(self, id: &str, what: &What) -> Self {
+        self.note(SENDER, Fact::Attempted { id: id.into(), expect: what.expect() })
+    }
+
+    fn acknowledged(self, id: &str) -> Self {
+        self.note(SENDER, Fact::Acknowledged { id: id.into() })
+    }
+
+    fn sent(self, id: &str, what: &What) -> Self {
+        self.attempted(id, what).acknowledged(id)
+    }
+
+    fn began(self, pid: u32, id: &str, attempt: u32) -> Self {
+        self.note(pid, Fact::Began { id: id.into(), attempt })
+    }
+
+    fn effect(self, pid: u32, id: &str, attempt: u32) -> Self {
+        self.note(pid, Fact::Effect { id: id.into(), attempt })
+    }
+
+    fn ran(self, pid: u32, id: &str, attempt: u32) -> Self {
+        self.began(pid, id, attempt).effect(pid, id, attempt)
+    }
+
+    fn ended(self, id: &str, state: State, attempt: u32) -> Self {
+        self.note(SENDER, Fact::Ended { id: id.into(), state, attempt, worker: Some("w".into()) })
+    }
+
+    /// A task that did all that it should.
+    fn good(self, id: &str) -> Self {
+        self.sent(id, &WORK).ran(WORKER, id, 0).ended(id, State::Success, 0)
+    }
+
+    fn struck(self, whom: Whom) -> Self {
+        self.note(SENDER, Fact::Struck { fault: "kill".into(), whom })
+    }
+
+    fn over(self) -> Self {
+        self.note(SENDER, Fact::Over { fault: "kill".into() })
+    }
+
+    fn killed(self, pid: u32) -> Self {
+        let gone = Fact::Gone { process: pid, code: None, signal: Some(9), asked: false };
+        self.struck(Whom::Processes(vec![pid])).over().note(SENDER, gone)
+    }
+
+    fn findings(&self) -> Findings {
+        check(&Story::of(&self.0, true), 8)
+    }
+}
+
+const WORK: What = What::Work { ms: 1 };
+
+/// Attempted, acknowledged, ok, lost, duplicated, stuck, recovered, unexpected.
+fn counts(book: &Book) -> [u64; 8] {
+    let Findings { attempted, acknowledged, ok, lost, duplicated, stuck, recovered, unexpected, .. } = book.findings();
+    [attempted, acknowledged, ok, lost, duplicated, stuck, recovered, unexpected]
+}
+
+fn holds(book: &Book, expected: [u64; 8]) {
+    assert_eq!(counts(book), expected, "{:?}", book.findings());
+    assert!(book.findings().held(), "{:?}", book.findings());
+}
+
+fn is_broken(what: &str, book: &Book, expected: [u64; 8]) {
+    assert_eq!(counts(book), expected, "{what}: {:?}", book.findings());
+    assert!(!book.findings().held(), "{what}: {:?}", book.findings());
+    assert!(!book.findings().examples.is_empty(), "{what}: nothing is said of it");
+}
+
+#[test]
+fn a_good_run_holds() {
+    let flaky = What::Flaky { until: 1 };
+    let book = Book::default().good("a").sent("b", &flaky).ran(WORKER, "b", 0).ran(OTHER, "b", 1);
+    let book = book.ended("b", State::Success, 1).sent("c", &What::Failing).ran(WORKER, "c", 0);
+    let book =
+        book.ended("c", State::Failure, 0).note(SENDER, Fact::Dead { id: Some("c".into()), reason: "failed".into() });
+    let snoozing = What::Snoozing { ms: 100 };
+    let book = book.sent("d", &snoozing).began(WORKER, "d", 0).ran(OTHER, "d", 0).ended("d", State::Success, 0);
+    holds(&book, [4, 4, 4, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn what_a_death_explains_is_no_fault() {
+    let cut_off = Book::default().sent("a", &WORK).began(WORKER, "a", 0).killed(WORKER).ran(OTHER, "a", 0);
+    holds(&cut_off.ended("a", State::Success, 0), [1, 1, 1, 0, 0, 0, 0, 0]);
+    let repeated = Book::default().sent("a", &WORK).ran(WORKER, "a", 0).killed(WORKER).ran(OTHER, "a", 0);
+    let repeated = repeated.ended("a", State::Success, 0);
+    holds(&repeated, [1, 1, 1, 0, 1, 0, 0, 0]);
+    assert_eq!(repeated.findings().duplicated_allowed, 8 + WINDOW);
+    assert_eq!((repeated.findings().deaths, repeated.findings().strikes), (1, 1));
+    let doomed = Book::default().sent("a", &WORK).began(WORKER, "a", 0).note(WORKER, Fact::Doomed { id: "a".into() });
+    let gone = Fact::Gone { process: WORKER, code: None, signal: Some(6), asked: false };
+    holds(&doomed.note(SENDER, gone).ran(OTHER, "a", 0).ended("a", State::Success, 0), [1, 1, 1, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn what_a_cut_connection_explains_is_no_fault() {
+    // Begun while the connection was gone, and again by whoever was given the message.
+    let book = Book::default().sent("a", &WORK).struck(Whom::Connections(vec![WORKER])).began(WORKER, "a", 0);
+    let book = book.began(OTHER, "a", 0).effect(WORKER, "a", 0).effect(OTHER, "a", 0).over();
+    holds(&book.ended("a", State::Success, 0), [1, 1, 1, 0, 1, 0, 0, 0]);
+    // Somebody else was first, and the one that was cut off did not know yet.
+    let book = Book::default().sent("a", &WORK).struck(Whom::Connections(vec![WORKER])).over();
+    let book = book.ran(OTHER, "a", 0).ran(WORKER, "a", 0).ended("a", State::Success, 0);
+    holds(&book, [1, 1, 1, 0, 1, 0, 0, 0]);
+}
+
+#[test]
+fn an_answer_that_was_lost_explains_a_copy() {
+    let book = Book::default().attempted("a", &WORK).struck(Whom::Producer).ran(WORKER, "a", 0).over();
+    let book = book.ran(OTHER, "a", 0).acknowledged("a").ended("a", State::Success, 0);
+    holds(&book, [1, 1, 1, 0, 1, 0, 0, 0]);
+    assert_eq!(book.findings().duplicated_allowed, 1);
+    let book = Book::default().attempted("a", &WORK).note(SENDER, Fact::Refused { id: "a".into(), why: "late".into() });
+    holds(&book, [1, 0, 0, 0, 0, 0, 0, 0]);
+    holds(&book.ran(WORKER, "a", 0).ended("a", State::Success, 0), [1, 0, 0, 0, 0, 0, 1, 0]);
+}
+
+#[test]
+fn a_planted_loss_is_found() {
+    let good = || Book::default().good("g");
+    is_broken("never ran", &good().sent("a", &WORK), [2, 2, 1, 1, 0, 0, 0, 0]);
+    let cut_off = good().sent("a", &WORK).began(OTHER, "a", 0).killed(OTHER);
+    is_broken("cut off, and never again", &cut_off, [2, 2, 1, 1, 0, 0, 0, 0]);
+    let retry = good().sent("a", &What::Flaky { until: 1 }).ran(OTHER, "a", 0);
+    is_broken("a retry that never came", &retry, [2, 2, 1, 1, 0, 0, 0, 0]);
+    is_broken("ran, and nobody was told", &good().sent("a", &WORK).ran(WORKER, "a", 0), [2, 2, 1, 1, 0, 0, 0, 0]);
+    let flushed = good().note(SENDER, Fact::ResultsLost).sent("a", &WORK).ran(WORKER, "a", 0);
+    is_broken("the same after results were lost", &flushed, [2, 2, 1, 1, 0, 0, 0, 0]);
+    let skipped = good().sent("a", &What::Flaky { until: 1 }).ran(WORKER, "a", 1).ended("a", State::Success, 1);
+    is_broken("a skipped attempt", &skipped, [2, 2, 1, 0, 0, 0, 0, 1]);
+    let silent = good().sent("a", &WORK).ended("a", State::Success, 0);
+    is_broken("an end without an effect", &silent, [2, 2, 1, 0, 0, 0, 0, 1]);
+    let undead = good().sent("a", &What::Failing).ran(WORKER, "a", 0).ended("a", State::Failure, 0);
+    is_broken("failed, and not in the dead set", &undead, [2, 2, 1, 0, 0, 0, 0, 1]);
+}
+
+#[test]
+fn results_that_were_lost_leave_the_effects_to_speak() {
+    let book = Book::default().sent("a", &WORK).ran(WORKER, "a", 0).note(SENDER, Fact::ResultsLost);
+    holds(&book, [1, 1, 1, 0, 0, 0, 0, 0]);
+    let lines = Book::default().sent("a", &WORK).ran(WORKER, "a", 0).0;
+    assert!(check(&Story::of(&lines, false), 8).held(), "without a backend there are no records");
+    let lines = Book::default().sent("a", &WORK).began(WORKER, "a", 0).0;
+    assert_eq!(check(&Story::of(&lines, false), 8).lost, 1);
+}
+
+#[test]
+fn a_planted_duplicate_is_found() {
+    let again = |first, second| Book::default().sent("a", &WORK).ran(first, "a", 0).ran(second, "a", 0);
+    let ended = |book: Book| book.ended("a", State::Success, 0);
+    is_broken("in one process", &ended(again(WORKER, WORKER)), [1, 1, 0, 0, 1, 0, 0, 1]);
+    is_broken("in two that live", &ended(again(WORKER, OTHER)), [1, 1, 0, 0, 1, 0, 0, 1]);
+    let before = Book::default().killed(WORKER).sent("a", &WORK).ran(OTHER, "a", 0).ran(13, "a", 0);
+    is_broken("after the death of another", &ended(before), [1, 1, 0, 0, 1, 0, 0, 1]);
+    let late = Book::default().sent("a", &WORK).ran(WORKER, "a", 0).struck(Whom::Producer).over().ran(OTHER, "a", 0);
+    is_broken("the answer had come before the strike", &ended(late), [1, 1, 0, 0, 1, 0, 0, 1]);
+    let nobody = Book::default().sent("a", &WORK).ran(WORKER, "a", 0).struck(Whom::Nobody).ran(OTHER, "a", 0);
+    is_broken("of a fault that excuses nothing", &ended(nobody), [1, 1, 0, 0, 1, 0, 0, 1]);
+}
+
+#[test]
+fn more_duplicates_than_a_death_explains_are_found() {
+    let ids: Vec<String> = (0..=(8 + WINDOW)).map(|number| format!("t{number}")).collect();
+    let once = ids.iter().fold(Book::default(), |book, id| book.sent(id, &WORK).ran(WORKER, id, 0));
+    let twice = ids.iter().fold(once.killed(WORKER), |book, id| book.ran(OTHER, id, 0).ended(id, State::Success, 0));
+    let found = twice.findings();
+    assert_eq!((found.duplicated, found.duplicated_allowed, found.unexpected), (8 + WINDOW + 1, 8 + WINDOW, 0));
+    assert!(!found.held());
+}
+
+#[test]
+fn planted_stuck_ones_are_found() {
+    let stuck = Book::default().good("g").sent("a", &WORK).note(SENDER, Fact::PatienceOver);
+    let freed = stuck.ran(OTHER, "a", 0).ended("a", State::Success, 0);
+    is_broken("freed by a new worker", &freed, [2, 2, 2, 0, 0, 1, 0, 0]);
+    let lost = Book::default().good("g").sent("a", &WORK).note(SENDER, Fact::PatienceOver);
+    is_broken("not even then", &lost, [2, 2, 1, 1, 0, 0, 0, 0]);
+    holds(&Book::default().good("g").note(SENDER, Fact::PatienceOver), [1, 1, 1, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn planted_oddities_are_found() {
+    let good = || Book::default().good("g");
+    let one = [1, 1, 1, 0, 0, 0, 0, 1];
+    is_broken("a task of nobody's", &good().ran(WORKER, "x", 0), one);
+    is_broken("an end of nobody's", &good().ended("x", State::Success, 0), one);
+    is_broken("a dead one of nobody's", &good().note(SENDER, Fact::Dead { id: None, reason: "decode".into() }), one);
+    is_broken("something that was seen", &good().note(SENDER, Fact::Wrong { what: "smoke".into() }), one);
+    let gone = |code, signal, asked| Fact::Gone { process: OTHER, code, signal, asked };
+    is_broken("a worker that died by itself", &good().note(SENDER, gone(None, Some(11), false)), one);
+    is_broken("a worker that gave up", &good().note(SENDER, gone(Some(4), None, false)), one);
+    is_broken("a worker that went away", &good().note(SENDER, gone(Some(0), None, false)), one);
+    is_broken("a drain in bad order", &good().note(SENDER, gone(Some(8), None, true)), one);
+    holds(&good().note(SENDER, gone(Some(0), None, true)), [1, 1, 1, 0, 0, 0, 0, 0]);
+
+    let of_one = [1, 1, 0, 0, 0, 0, 0, 1];
+    let poison = What::Dying { how: Death::Abort, always: true };
+    let dead = Fact::Dead { id: Some("a".into()), reason: "failed".into() };
+    let deaths = |count: u32| {
+        let book = (20..20 + count).fold(Book::default().sent("a", &poison), |book, pid| {
+            book.began(pid, "a", 0).note(pid, Fact::Doomed { id: "a".into() })
+        });
+        book.ended("a", State::Failure, 0).note(SENDER, dead.clone())
+    };
+    holds(&deaths(5), [1, 1, 1, 0, 0, 0, 0, 0]);
+    is_broken("poison that was given too many processes", &deaths(6), of_one);
+    is_broken("another end", &good().ended("g", State::Failure, 0), of_one);
+    let wrong = Book::default().sent("a", &WORK).ran(WORKER, "a", 0);
+    is_broken("a wrong end", &wrong.ended("a", State::Revoked, 0), of_one);
+    let wrong = Book::default().sent("a", &WORK).ran(WORKER, "a", 0);
+    is_broken("a wrong attempt", &wrong.ended("a", State::Success, 3), of_one);
+    let dead = good().note(SENDER, Fact::Dead { id: Some("g".into()), reason: "failed".into() });
+    is_broken("succeeded, and is in the dead set", &dead, of_one);
+    let flaky = || Book::default().sent("a", &What::Flaky { until: 1 });
+    let more = flaky().ran(WORKER, "a", 0).ran(WORKER, "a", 1).ran(WORKER, "a", 2).ended("a", State::Success, 1);
+    is_broken("one attempt too many", &more, of_one);
+    let fork = flaky().ran(WORKER, "a", 0).ran(WORKER, "a", 1).killed(WORKER).began(OTHER, "a", 0);
+    is_broken("a fork", &fork.ended("a", State::Success, 1), of_one);
+}
+
+#[test]
+fn messages_of_which_little_is_known_must_not_vanish() {
+    let expect = || Expect { state: None, last_attempt: None, effects: false, waits: true };
+    let sent = || Book::default().note(SENDER, Fact::Attempted { id: "m".into(), expect: expect() }).acknowledged("m");
+    holds(&sent().note(SENDER, Fact::Dead { id: Some("m".into()), reason: "decode".into() }), [1, 1, 1, 0, 0, 0, 0, 0]);
+    holds(&sent().ran(WORKER, "m", 0).ended("m", State::Success, 0), [1, 1, 1, 0, 0, 0, 0, 0]);
+    is_broken("a broken message that is gone", &sent(), [1, 1, 0, 1, 0, 0, 0, 0]);
+}
+
+#[test]
+fn times_are_measured_from_the_last_strike() {
+    let book = Book::default().sent("a", &WORK).began(WORKER, "a", 0).killed(WORKER).ran(OTHER, "a", 0);
+    let found = book.ended("a", State::Success, 0).findings();
+    let told = Book::default().sent("a", &WORK).began(WORKER, "a", 0).struck(Whom::Processes(vec![WORKER]));
+    let told = told.note(WORKER, Fact::Told { id: "a".into(), attempt: 0 }).over().ran(OTHER, "a", 0);
+    assert_eq!(told.findings().figures["runs_again_after_told_ms"], 200);
+    // Over at 1400, the effect at 1700; acknowledged at 1100, begun at 1200.
+    assert_eq!(found.figures["last_end_after_last_strike_ms"], 300);
+    assert_eq!(found.figures["wait_p99_ms"], 100);
+}

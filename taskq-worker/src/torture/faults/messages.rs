@@ -1,0 +1,152 @@
+//! What is done by messages: broken ones, unknown ones, ones that go nowhere.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use serde_json::json;
+use taskq::broker::{Publication, PublishError};
+use taskq::canvas::ArgumentList;
+use taskq::message::{Envelope, Payload, State, WireMessage};
+use taskq::task::BoxError;
+use taskq::{Call, TaskId, codec};
+
+use super::{Fault, Field};
+use crate::torture::ledger::{Fact, Whom};
+use crate::torture::plan::{Dice, Expect};
+
+/// How many at a time.
+const UNROUTABLE: u64 = 20;
+const MALFORMED: u64 = 1000;
+const UNKNOWN: u64 = 10;
+
+/// Longer than this nobody waits for the answer that there is no such queue, in milliseconds.
+const REFUSED_WITHIN_MS: u64 = 1000;
+
+/// Sends past the declaration that calls make, to a queue that is not there: each is refused, and says so.
+pub(super) async fn unroutable(field: &mut Field<'_>) -> Result<(), BoxError> {
+    field.struck(Fault::Unroutable, Whom::Nobody)?;
+    let queue: Arc<str> = format!("{}.nowhere", field.queues[0]).into();
+    let begun = Instant::now();
+    let message = codec::encode(Envelope::new(TaskId::new(), "torture.work", Payload::default()));
+    let sent: Vec<_> = (0..UNROUTABLE)
+        .map(|_| {
+            let publication = Publication { queue: Arc::clone(&queue), message: message.clone(), delay: None };
+            field.client.broker().publish(publication)
+        })
+        .collect();
+    let mut refused = 0;
+    for answer in sent {
+        match answer.await {
+            Err(PublishError::Unroutable { .. }) => refused += 1,
+            Ok(()) => field.wrong("a message to a queue that is not there was accepted")?,
+            Err(error) => field.wrong(format!("a message to a queue that is not there: {error}"))?,
+        }
+    }
+    let took = begun.elapsed().as_millis() as u64;
+    field.figure("unroutable_refused", refused)?;
+    field.figure("unroutable_refused_within_ms", took)?;
+    if took > REFUSED_WITHIN_MS {
+        field.wrong(format!("that there is no such queue was said after {took} ms"))?;
+    }
+    field.over(Fault::Unroutable)
+}
+
+/// Sends messages that are broken in every way that can be thought of. None may vanish.
+pub(super) async fn malformed(field: &mut Field<'_>) -> Result<(), BoxError> {
+    field.struck(Fault::Malformed, Whom::Nobody)?;
+    let mut messages = Vec::new();
+    for _ in 0..MALFORMED {
+        let id = field.producer.next_id();
+        messages.push((broken(&mut field.dice, &id), id));
+    }
+    // Whether a broken message can still be read is not known; that it must not vanish, is.
+    let expect = Expect { state: None, last_attempt: None, effects: false, waits: true };
+    let attempted = messages.iter().map(|(_, id)| Fact::Attempted { id: id.to_string(), expect: expect.clone() });
+    field.ledger.note_all(attempted)?;
+    let queue: Arc<str> = field.queues[0].as_str().into();
+    let sent: Vec<_> = messages
+        .into_iter()
+        .map(|(message, id)| {
+            (field.client.broker().publish(Publication { queue: Arc::clone(&queue), message, delay: None }), id)
+        })
+        .collect();
+    for (answer, id) in sent {
+        let id = id.to_string();
+        field.ledger.note(match answer.await {
+            Ok(()) => Fact::Acknowledged { id },
+            Err(error) => Fact::Refused { id, why: error.to_string() },
+        })?;
+    }
+    field.over(Fault::Malformed)
+}
+
+/// A message with the headers of a good one, and something wrong.
+fn broken(dice: &mut Dice, id: &TaskId) -> WireMessage {
+    let good = br#"[[{"do":"work","ms":0},0],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]"#;
+    let payload = Payload {
+        content_type: "application/json".into(),
+        content_encoding: "utf-8".into(),
+        compression: None,
+        body: Bytes::from_static(good),
+    };
+    let mut message = codec::encode(Envelope::new(id.clone(), "torture.work", payload));
+    let mut body = good.to_vec();
+    match dice.between(0, 9) {
+        0 => body.truncate(dice.between(0, body.len() as u64) as usize),
+        1 => {
+            for _ in 0..dice.between(1, 8) {
+                let at = dice.between(0, body.len() as u64) as usize;
+                body[at] = dice.next() as u8;
+            }
+        }
+        2 => body = (0..dice.between(0, 300)).map(|_| dice.next() as u8).collect(),
+        3 => {
+            let depth = dice.between(100, 5000) as usize;
+            body = ["[".repeat(depth), "]".repeat(depth)].concat().into_bytes();
+        }
+        4 => body.extend_from_slice(b"]]}}{{,"),
+        5 => message.properties.content_type = Some("application/x-python-serialize".into()),
+        6 => drop(message.headers.set("compression", "application/x-gzip")),
+        7 => drop(message.headers.set("retries", json!({ "many": -1 }))),
+        _ => drop(message.headers.set("eta", "the day after tomorrow")),
+    }
+    message.body = body.into();
+    message
+}
+
+/// Calls of a task that nobody knows: put back until the grace for that is over, then dead.
+pub(super) async fn unknown_task(field: &mut Field<'_>) -> Result<(), BoxError> {
+    field.struck(Fault::UnknownTask, Whom::Nobody)?;
+    calls(field, "torture.nobody-knows", &json!([{ "do": "work", "ms": 0 }, 0])).await?;
+    field.over(Fault::UnknownTask)
+}
+
+/// Calls with arguments as another version of the program would send them.
+pub(super) async fn arguments(field: &mut Field<'_>) -> Result<(), BoxError> {
+    field.struck(Fault::Arguments, Whom::Nobody)?;
+    for arguments in
+        [json!([]), json!([{ "do": "fly" }, 0]), json!([{ "do": "work", "ms": 0 }, "soon"]), json!([1, 2, 3])]
+    {
+        calls(field, "torture.work", &arguments).await?;
+    }
+    field.over(Fault::Arguments)
+}
+
+/// Sends calls that have to fail.
+async fn calls(field: &Field<'_>, task: &str, arguments: &serde_json::Value) -> Result<(), BoxError> {
+    let list = ArgumentList::from_json(arguments.as_array().map_or(&[], Vec::as_slice), &serde_json::Map::new())?;
+    // A dead message of an unknown task is in the attempt that it never had.
+    let expect = Expect { state: Some(State::Failure), last_attempt: Some(0), effects: false, waits: true };
+    for _ in 0..UNKNOWN {
+        let id = field.producer.next_id();
+        field.ledger.note(Fact::Attempted { id: id.to_string(), expect: expect.clone() })?;
+        let call = Call::<()>::named(task, list.clone()).queue(field.queues[0].clone()).id(id.as_str());
+        let id = id.to_string();
+        field.ledger.note(match call.send(field.client).await {
+            Ok(_) => Fact::Acknowledged { id },
+            Err(error) => Fact::Refused { id, why: error.to_string() },
+        })?;
+    }
+    Ok(())
+}
