@@ -36,3 +36,6 @@ pub struct Scheduling;
 
 #[doc = include_str!("../../docs/testing.md")]
 pub struct Testing;
+
+#[doc = include_str!("../../docs/guarantees.md")]
+pub struct Guarantees;
