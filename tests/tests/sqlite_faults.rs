@@ -154,7 +154,8 @@ fn a_file_that_may_not_grow_is_said_and_the_work_goes_on_when_it_may() {
     // Without the trap the kernel would end the worker.
     let script = "trap '' XFSZ; exec \"$0\" \"$@\"";
     let shell = yard.file.app("sh");
-    let mut worker = shell.start(&["-c", script, env!("CARGO_BIN_EXE_shop"), "worker", "-c", "8", "-l", "warn"]);
+    let mut worker =
+        shell.start(&["-c", script, env!("CARGO_BIN_EXE_shop"), "worker", "--unsupervised", "-c", "8", "-l", "warn"]);
     worker.wait_until_ready();
     send(&yard, "before", 200);
     wait_until("the tasks have run", || (yard.file.count("messages") == 0).then_some(()));
@@ -252,8 +253,8 @@ fn a_file_that_is_deleted_ends_the_worker_and_takes_no_more_messages() {
 
 fn delete(deletion: Deletion) {
     let yard = yard();
-    let worker = yard.shop().start(&["worker", "-c", "8", "--grace", "1s", "-l", "warn"]);
-    let mut idle = yard.shop().start(&["worker", "-c", "8", "-Q", "nothing", "-l", "warn"]);
+    let worker = yard.shop().start(&["worker", "--unsupervised", "-c", "8", "--grace", "1s", "-l", "warn"]);
+    let mut idle = yard.shop().start(&["worker", "--unsupervised", "-c", "8", "-Q", "nothing", "-l", "warn"]);
     idle.wait_until_ready();
     let waiter = yard.shop().start(&["call", "shop.slow", "100000", "--wait=100s"]);
     let producer = yard.producer("gone", MANY, 10, 5);

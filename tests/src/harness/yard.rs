@@ -33,7 +33,7 @@ impl Yard {
 
     /// Starts a worker, and does not wait.
     pub fn worker(&self, concurrency: usize) -> Process {
-        self.shop().start(&["worker", "-c", &concurrency.to_string(), "-l", "warn"])
+        self.shop().start(&["worker", "--unsupervised", "-c", &concurrency.to_string(), "-l", "warn"])
     }
 
     /// A worker that is ready.
