@@ -33,7 +33,7 @@ pub(super) async fn watch(
     if supervision.alone {
         idle(&services, &*control).await;
         tracing::info!("no task waits to be run alone any more");
-        advance(&phase, Phase::Draining);
+        advance(&phase, Phase::Finishing);
     } else {
         look_for_suspects(&services, supervision, &queues).await;
     }

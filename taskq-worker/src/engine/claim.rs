@@ -15,6 +15,7 @@ use taskq::backend::kv::{from_json, to_json};
 use taskq::backend::{BackendError, Put, ResultBackend, ResultBackendExt, SharedKv};
 use taskq::message::{Envelope, Record};
 
+use super::losses;
 use super::run::RunKey;
 
 /// How long a lease lasts without being renewed.
@@ -56,9 +57,6 @@ pub(super) struct Claim {
     value: Bytes,
 }
 
-/// Says of the owner of a lease whether it is known to be dead.
-pub(super) type IsDead<'a> = &'a (dyn Fn(&str) -> bool + Sync);
-
 /// What a claim found.
 #[derive(Debug)]
 pub(super) enum Claimed {
@@ -85,13 +83,9 @@ impl Claim {
         }
     }
 
-    /// Makes the claim without a look at the record: for a run that is under way.
-    pub(super) async fn make_unread(self, kv: &SharedKv) -> Result<Claimed, BackendError> {
-        self.take(kv, &|_| false).await
-    }
-
-    /// Takes a lease that nobody has, or whose owner is dead.
-    async fn take(self, kv: &SharedKv, is_dead: IsDead<'_>) -> Result<Claimed, BackendError> {
+    /// Takes a lease that nobody has, or whose owner is dead. It alone is a claim for a run that is under way: there is no
+    /// need for a look at the record.
+    pub(super) async fn take(self, kv: &SharedKv) -> Result<Claimed, BackendError> {
         let there = match kv.compare_and_put(&self.key, None, self.value.clone(), Some(LEASE)).await? {
             Put::Done => return Ok(Claimed::Ours(self)),
             // It ran out between the comparison and the answer; whoever looks again will see.
@@ -104,7 +98,7 @@ impl Claim {
         if let Some(verdict) = lease.verdict {
             return Ok(Claimed::Finished(verdict));
         }
-        if !is_dead(&lease.owner) {
+        if !losses::is_gone(kv, &lease.owner).await? {
             return Ok(Claimed::Elsewhere);
         }
         Ok(match kv.compare_and_put(&self.key, Some(there), self.value.clone(), Some(LEASE)).await? {
@@ -113,17 +107,15 @@ impl Claim {
         })
     }
 
-    /// Makes the claim, and looks at the record that an unclaimed run may have left. A lease whose owner `is_dead` is
-    /// taken over.
+    /// Makes the claim, and looks at the record that an unclaimed run may have left.
     pub(super) async fn make(
         self,
         kv: &SharedKv,
         results: &dyn ResultBackend,
         envelope: &Envelope,
-        is_dead: IsDead<'_>,
         now: DateTime<Utc>,
     ) -> Result<Claimed, BackendError> {
-        let claim = match self.take(kv, is_dead).await? {
+        let claim = match self.take(kv).await? {
             Claimed::Ours(claim) => claim,
             other => return Ok(other),
         };
@@ -211,14 +203,12 @@ mod tests {
         }
 
         async fn claim(&self, envelope: &Envelope, owner: &str) -> Claimed {
-            self.claim_after(envelope, owner, "nobody").await
+            let claim = Claim::new(&RunKey::of(envelope), owner, 0);
+            claim.make(&self.kv, &*self.backend, envelope, Utc::now()).await.expect("memory does not fail")
         }
 
-        /// A claim by somebody who knows that `dead` is dead.
-        async fn claim_after(&self, envelope: &Envelope, owner: &str, dead: &str) -> Claimed {
-            let claim = Claim::new(&RunKey::of(envelope), owner, 0);
-            let is_dead = |owner: &str| owner == dead;
-            claim.make(&self.kv, &*self.backend, envelope, &is_dead, Utc::now()).await.expect("memory does not fail")
+        async fn dies(&self, owner: &str) {
+            losses::set_gone(&self.kv, owner).await.expect("memory does not fail");
         }
     }
 
@@ -251,7 +241,7 @@ mod tests {
             "as if the first answer had been lost"
         );
         assert!(claim.take_again(&bench.kv).await.expect("memory"), "the same");
-        let again = |nonce| Claim::new(&RunKey::of(&envelope), "one", nonce).make_unread(&bench.kv);
+        let again = |nonce| Claim::new(&RunKey::of(&envelope), "one", nonce).take(&bench.kv);
         assert!(matches!(again(0).await.expect("memory"), Claimed::Ours(_)));
         assert!(matches!(again(1).await.expect("memory"), Claimed::Elsewhere), "another run of the same worker");
     }
@@ -272,13 +262,14 @@ mod tests {
         let bench = Bench::new();
         let envelope = envelope(0);
         let Claimed::Ours(late) = bench.claim(&envelope, "late").await else { panic!("free") };
-        assert!(matches!(bench.claim_after(&envelope, "heir", "somebody else").await, Claimed::Elsewhere));
-        let Claimed::Ours(heir) = bench.claim_after(&envelope, "heir", "late").await else {
-            panic!("its owner is dead")
-        };
+        bench.dies("somebody else").await;
+        assert!(matches!(bench.claim(&envelope, "heir").await, Claimed::Elsewhere));
+        bench.dies("late").await;
+        let Claimed::Ours(heir) = bench.claim(&envelope, "heir").await else { panic!("its owner is dead") };
         assert!(!late.renew(&bench.kv).await.expect("memory"), "whoever was thought dead has lost it");
         assert!(heir.finish(&bench.kv, &Verdict::Succeed, false).await.expect("memory"));
-        let after = bench.claim_after(&envelope, "third", "heir").await;
+        bench.dies("heir").await;
+        let after = bench.claim(&envelope, "third").await;
         assert!(matches!(after, Claimed::Finished(Verdict::Succeed)), "what is finished stays so");
     }
 

@@ -24,7 +24,9 @@ pub struct WorkerControl {
 pub(super) enum Phase {
     /// It takes messages.
     Working,
-    /// It takes no more, and finishes what it has begun.
+    /// It takes no more, and finishes what it has begun, however long that takes.
+    Finishing,
+    /// The same, for as long as the grace lasts.
     Draining,
     /// It stops what it has begun, and gives it back.
     Cancelling,
@@ -37,6 +39,11 @@ impl WorkerControl {
         consumption: &Arc<dyn ConsumptionControl>,
     ) -> Self {
         Self { phase, services: Arc::downgrade(services), consumption: Arc::downgrade(consumption) }
+    }
+
+    /// Takes no new work, finishes what has begun, however long that takes, then ends.
+    pub(crate) fn finish(&self) {
+        self.advance(Phase::Finishing);
     }
 
     /// Takes no new work, finishes what has begun (for at most the grace), then ends.

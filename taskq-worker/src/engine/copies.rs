@@ -79,23 +79,22 @@ pub(super) async fn may_run(services: &Arc<Services>, run: &Arc<Run>, seen: Seen
     blame(services, run, seen, claim, &losses).await
 }
 
-/// Reads the losses first and claims then, so that whoever takes over a dead process's lease has counted its death.
-/// Without a Kv store there is neither.
+/// Claims first and reads the losses then: a process is known to be gone only when its losses are written down, so whoever
+/// takes over a dead process's lease counts its death. Without a Kv store there is neither.
 async fn look(services: &Services, run: &Run, seen: Seen) -> (Option<Claimed>, Losses) {
     let (Some(kv), Some(results)) = (services.client.kv(), &services.results) else {
         return (None, Losses::default());
     };
+    let claim = Claim::new(&run.key, &services.instance, run.nonce);
+    let claimed = until_done("claiming a task that may be running elsewhere", || {
+        claim.clone().make(kv, &**results, &run.envelope, services.now())
+    })
+    .await;
     let losses = if may_have_been_lost(&run.envelope, seen) {
         until_done("reading what was lost with a task", || losses::read(kv, &run.key.id, run.key.generation)).await
     } else {
         Losses::default()
     };
-    let claim = Claim::new(&run.key, &services.instance, run.nonce);
-    let is_dead = |process: &str| losses.name(process);
-    let claimed = until_done("claiming a task that may be running elsewhere", || {
-        claim.clone().make(kv, &**results, &run.envelope, &is_dead, services.now())
-    })
-    .await;
     (Some(claimed), losses)
 }
 

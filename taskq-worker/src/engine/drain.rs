@@ -40,10 +40,15 @@ pub(super) async fn drain(
         }
         services.in_flight.empty().await;
     };
+    let mut cancelling = phases.clone();
+    let over = async {
+        reached(phases, Phase::Draining).await;
+        tokio::time::sleep(grace).await;
+    };
     tokio::select! {
         () = finished => {}
-        () = tokio::time::sleep(grace) => {}
-        () = reached(phases, Phase::Cancelling) => {}
+        () = over => {}
+        () = reached(&mut cancelling, Phase::Cancelling) => {}
     }
     dispatching.abort();
     let left = services.in_flight.runs();

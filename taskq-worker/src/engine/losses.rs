@@ -5,15 +5,20 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use taskq::backend::kv::{from_json, to_json};
 use taskq::backend::{BackendError, KvExt, Put, SharedKv};
 use taskq::{Client, TaskId};
 
+use super::claim;
 use crate::supervise::flight::{Death, Flight, Loss, recorded_id};
 
 /// How long losses are remembered after the last one: longer than any queue should take to bring the task back.
 const KEPT_FOR: Duration = Duration::from_secs(7 * 86_400);
+
+/// How long it is remembered that a process is gone: longer than any lease that it may have left.
+const GONE_FOR: Duration = claim::LEASE.saturating_mul(2);
 
 /// How many losses of a task are kept, more than any judgement needs.
 const KEPT_MAX: usize = 16;
@@ -59,11 +64,6 @@ impl Losses {
         }
         false
     }
-
-    /// Whether this process is one of the dead.
-    pub(super) fn name(&self, process: &str) -> bool {
-        self.losses.iter().any(|lost| lost.process == process)
-    }
 }
 
 /// The id comes last: it may contain anything.
@@ -76,14 +76,29 @@ pub(super) async fn read(kv: &SharedKv, id: &TaskId, generation: u32) -> Result<
     Ok(kv.get_json(&key(id.as_str(), generation)).await?.unwrap_or_default())
 }
 
-/// Notes for each task that was in the air when a process died that it was. May be repeated. Without a Kv store there is
-/// nothing to note it in, and the broker's count of returns is all there is.
+/// Notes for each task that was in the air when a process died that it was, and then that the process is gone. May be
+/// repeated. Without a Kv store there is nothing to note it in, and the broker's count of returns is all there is.
 pub(crate) async fn report(client: &Client, loss: &Loss) -> Result<(), taskq::Error> {
     let Some(kv) = client.kv() else { return Ok(()) };
     for flight in &loss.recording.flights {
         note(kv, flight, loss).await?;
     }
-    Ok(())
+    Ok(set_gone(kv, &loss.process()).await?)
+}
+
+/// From now on, this process is known to be gone.
+pub(super) async fn set_gone(kv: &SharedKv, process: &str) -> Result<(), BackendError> {
+    kv.put(&gone_key(process), Bytes::new(), Some(GONE_FOR)).await
+}
+
+/// Whether this process is known to be dead, and all that was lost with it written down. Nobody waits for what it had
+/// claimed then.
+pub(super) async fn is_gone(kv: &SharedKv, process: &str) -> Result<bool, BackendError> {
+    Ok(kv.get(&gone_key(process)).await?.is_some())
+}
+
+fn gone_key(process: &str) -> String {
+    format!("gone/{process}")
 }
 
 async fn note(kv: &SharedKv, flight: &Flight, loss: &Loss) -> Result<(), BackendError> {

@@ -159,7 +159,7 @@ fn claim_what_lost_its_delivery(services: &Arc<Services>, runs: &[Arc<Run>]) {
         tokio::spawn(async move {
             let Some(kv) = services.client.kv() else { return };
             let claim = Claim::new(&run.key, &services.instance, run.nonce);
-            match claim.make_unread(kv).await {
+            match claim.take(kv).await {
                 Ok(Claimed::Ours(claim)) if run.claim().is_none() => run.set_claim(claim),
                 // Somebody was faster; settling decides whose run counts.
                 Ok(_) => {}

@@ -128,7 +128,7 @@ async fn still_counts(services: &Services, end: &End) -> bool {
         None if run.holds_delivery() => true,
         None => {
             let claim = Claim::new(&run.key, &services.instance, run.nonce);
-            let make = || claim.clone().make(kv, &**results, &run.envelope, &|_| false, services.now());
+            let make = || claim.clone().make(kv, &**results, &run.envelope, services.now());
             match until_done("claiming a task whose delivery was lost", make).await {
                 Claimed::Ours(claim) => {
                     run.set_claim(claim);

@@ -11,8 +11,8 @@ use crate::supervise::recorder::{Entry, Recorder, Slot};
 pub(crate) struct Supervision {
     /// Where it notes what it is running.
     pub(crate) recorder: Arc<Recorder>,
-    /// Whether it is there to run suspects, one at a time: it takes the first of its queues, as it is named, and ends by
-    /// itself when that has been empty for a while.
+    /// Whether it is there to run suspects, one at a time: it takes one queue, as it is named, and ends by itself when that
+    /// has been empty for a while.
     pub(crate) alone: bool,
     /// What it has to say. Few events, each once, so nothing grows.
     pub(crate) events: UnboundedSender<WorkerEvent>,

@@ -117,7 +117,7 @@ impl Worker {
         taskq::io::run(async move {
             // A worker that is up and takes nothing would be the worst of all; better it is down and somebody sees it.
             let ended_by_itself = tokio::select! {
-                () = reached(&mut phases, Phase::Draining) => false,
+                () = reached(&mut phases, Phase::Finishing) => false,
                 _ = &mut dispatching => true,
             };
             tracing::info!(running = services.in_flight.len(), "draining: no new work, finishing what has begun");

@@ -103,6 +103,10 @@ impl Child {
         self.idle_since = if live { None } else { Some(self.idle_since.unwrap_or(now)) };
     }
 
+    pub(super) fn was_ready(&self) -> bool {
+        self.ready_at.is_some()
+    }
+
     pub(super) fn ready_for(&self, now: Instant) -> Option<Duration> {
         self.ready_at.map(|at| now - at)
     }

@@ -1,13 +1,14 @@
 //! What becomes of the children: told what has happened, it says what to do. It waits for nothing and touches nothing,
 //! so that tables can test it.
 
+mod alone;
 mod gone;
 mod look;
 mod roll;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,6 +17,7 @@ use super::child::{Child, Phase, Place, Why};
 use super::link::Order;
 use super::policy::{self, Limits};
 use super::unix::End;
+use alone::Alone;
 use roll::Roll;
 
 /// A child's number: the first is 1, and none comes twice.
@@ -93,15 +95,6 @@ struct Slot {
     failed: String,
 }
 
-/// The process for suspects.
-#[derive(Debug, Default)]
-struct Alone {
-    queues: BTreeSet<String>,
-    current: Option<Id>,
-    wanted_at: Option<Instant>,
-    failures: u32,
-}
-
 /// The children, and what is to become of them.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -151,9 +144,14 @@ impl Group {
         self.children.iter().filter(|(_, child)| child.phase == Phase::Working).map(|(id, _)| *id)
     }
 
-    /// The queues of suspects.
-    pub(super) fn alone_queues(&self) -> Vec<String> {
-        self.alone.queues.iter().cloned().collect()
+    /// The queue that the process for suspects is to serve.
+    pub(super) fn alone_queue(&self) -> Option<String> {
+        self.alone.queue()
+    }
+
+    /// Whether this child has taken work.
+    pub(super) fn has_been_ready(&self, id: Id) -> bool {
+        self.children.get(&id).is_some_and(Child::was_ready)
     }
 
     /// Whether the end of this child, if it came now, would be as planned.
@@ -168,7 +166,7 @@ impl Group {
 
     /// When to look again, at the latest.
     pub(super) fn look_at(&self, now: Instant) -> Instant {
-        let starts = self.slots.iter().filter_map(|slot| slot.start_at).chain(self.alone.wanted_at);
+        let starts = self.slots.iter().filter_map(|slot| slot.start_at).chain(self.alone.due(now));
         starts.fold(now + Duration::from_millis(500), Instant::min).max(now)
     }
 
@@ -187,7 +185,7 @@ impl Group {
             return;
         }
         child.ready(now);
-        let Place::Of(at) = child.place else { return };
+        let Place::Of(at) = child.place else { return self.make_room() };
         self.has_been_ready = true;
         let slot = &mut self.slots[at];
         if slot.successor == Some(id) {
@@ -242,20 +240,19 @@ impl Group {
         match place {
             Place::Of(at) if self.slots[at].current == Some(id) => self.vacate(at, ready_for, "a task was stuck", now),
             Place::Of(_) => {}
-            Place::Alone => {
-                self.alone.current = None;
-                self.alone.wanted_at = Some(now);
-            }
+            Place::Alone => self.alone.leaves(id),
         }
         self.start_what_is_due(now);
     }
 
     /// Suspects wait in these queues.
     pub(super) fn alone_wanted(&mut self, queues: Vec<String>, now: Instant) {
-        self.alone.queues.extend(queues);
-        if self.stage == Stage::Running && self.alone.wanted_at.is_none() {
-            self.alone.wanted_at = Some(now);
+        if self.stage == Stage::Running {
+            for queue in queues {
+                self.alone.want(queue);
+            }
             self.start_what_is_due(now);
+            self.make_room();
         }
     }
 
@@ -278,7 +275,7 @@ impl Group {
         for slot in &mut self.slots {
             slot.start_at = None;
         }
-        self.alone.wanted_at = None;
+        self.alone.forget();
         self.roll = None;
         for id in self.ids() {
             self.leave(id, now);
@@ -334,9 +331,19 @@ impl Group {
                 self.slots[at].current = Some(self.start(Place::Of(at), now));
             }
         }
-        if self.alone.current.is_none() && self.alone.wanted_at.is_some_and(|due| due <= now) {
-            self.alone.wanted_at = None;
-            self.alone.current = Some(self.start(Place::Alone, now));
+        if self.alone.due(now).is_some_and(|due| due <= now) {
+            let id = self.start(Place::Alone, now);
+            self.alone.begins(id);
+        }
+    }
+
+    /// Suspects of another queue wait: whoever runs those of this one ends when it has finished what it is running.
+    fn make_room(&mut self) {
+        let working = |id: &Id| self.children.get(id).is_some_and(|child| child.phase == Phase::Working);
+        if let Some(id) = self.alone.serving().filter(working)
+            && self.alone.makes_room()
+        {
+            self.actions.push_back(Action::Tell(id, Order::MakeRoom));
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) enum Order {
     Begin(Begin),
     /// Take no new work, finish what has begun, and end.
     Drain,
+    /// Take no new work, finish what has begun however long that takes, and end: somebody else waits for the place.
+    MakeRoom,
     /// Do not wait any longer: give back what still runs.
     Cancel,
     /// Write down that this was lost, then say so.
@@ -45,8 +47,8 @@ pub(crate) struct Begin {
     /// Whether nobody was started before it.
     #[serde(default)]
     pub(crate) is_first: bool,
-    /// The queues of suspects that it runs one by one, if it is for that.
-    pub(crate) alone: Option<Vec<String>>,
+    /// The queue of suspects that it runs one by one, if it is for that.
+    pub(crate) alone: Option<String>,
 }
 
 /// What a child tells the supervisor.
@@ -211,7 +213,7 @@ mod tests {
             assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
             assert_eq!(serde_json::from_slice::<News>(&line).expect("it can be read"), news);
         }
-        let begin = Begin { node: None, flight: "/tmp/1.flight".into(), is_first: true, alone: Some(vec!["q".into()]) };
+        let begin = Begin { node: None, flight: "/tmp/1.flight".into(), is_first: true, alone: Some("q".into()) };
         let line = line(&Order::Begin(begin.clone())).expect("it can be written");
         assert_eq!(serde_json::from_slice::<Order>(&line).expect("it can be read"), Order::Begin(begin));
     }

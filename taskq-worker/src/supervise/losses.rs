@@ -80,11 +80,12 @@ impl Losses {
         remove(&self.flight(id));
     }
 
-    /// A child died: gives what it was running, and keeps it to be written down.
-    pub(super) fn note(&mut self, id: Id, end: Option<End>) -> Option<Recording> {
+    /// A child died: gives what it was running, and keeps it to be written down. Where it was running nothing and `was_ready`,
+    /// others may still wait for what it had claimed and not begun; then its death alone is kept.
+    pub(super) fn note(&mut self, id: Id, end: Option<End>, was_ready: bool) -> Option<Recording> {
         let flight = self.flight(id);
         let host = self.host.clone();
-        self.keep(&flight, format!("{id}.loss"), end, host)
+        self.keep(&flight, format!("{id}.loss"), end, host, was_ready)
     }
 
     /// Takes over what dead supervisors left whose losses are kept at the same place. Does so once.
@@ -132,7 +133,7 @@ impl Losses {
             let name = format!("adopted-{}.loss", self.adopted);
             match file.extension().and_then(|extension| extension.to_str()) {
                 Some("flight") => {
-                    if let Some(recording) = self.keep(&file, name, None, host.clone()) {
+                    if let Some(recording) = self.keep(&file, name, None, host.clone(), true) {
                         let lost = describe(&recording);
                         tracing::warn!(pid = recording.pid, "a process whose end nobody saw was running {lost}");
                     }
@@ -148,8 +149,8 @@ impl Losses {
         std::fs::remove_dir_all(folder)
     }
 
-    /// Makes a loss of a recording, if anything was running. The file goes last.
-    fn keep(&mut self, flight: &Path, name: String, end: Option<End>, host: String) -> Option<Recording> {
+    /// Makes a loss of a recording, if anything was running or `always`. The file goes last.
+    fn keep(&mut self, flight: &Path, name: String, end: Option<End>, host: String, always: bool) -> Option<Recording> {
         let recording = match recorder::read(flight) {
             Ok(recording) => recording,
             // It died before it began to record.
@@ -160,14 +161,14 @@ impl Losses {
                 return None;
             }
         };
+        let (code, signal) = match end {
+            Some(End::Code(code)) => (Some(code), None),
+            Some(End::Signal(signal)) => (None, Some(signal)),
+            None => (None, None),
+        };
+        let death = Death { code, signal, host, at_ms: now_ms() };
         let lost = (!recording.flights.is_empty()).then(|| recording.clone());
-        if lost.is_some() {
-            let (code, signal) = match end {
-                Some(End::Code(code)) => (Some(code), None),
-                Some(End::Signal(signal)) => (None, Some(signal)),
-                None => (None, None),
-            };
-            let death = Death { code, signal, host, at_ms: now_ms() };
+        if always || lost.is_some() {
             self.wait(name, Loss { recording, death });
         }
         remove(flight);

@@ -165,7 +165,10 @@ impl Supervisor {
             (Place::Of(at), Some(nodes)) => nodes.get(at).cloned(),
             _ => None,
         };
-        let alone = (place == Place::Alone).then(|| self.group.alone_queues());
+        let alone = if place == Place::Alone { self.group.alone_queue() } else { None };
+        if let Some(queue) = &alone {
+            tracing::info!(queue, "a process is started that runs, one at a time, tasks that processes have died of");
+        }
         let begin = Begin { node, flight: self.losses.flight(id), is_first: id == 1, alone };
         match Process::start(&self.setup.program, id, begin, &self.sender) {
             Ok(process) => {
@@ -281,7 +284,7 @@ impl Supervisor {
                 // Whatever it had started works for a task that will run again.
                 unix::kill(pid);
                 self.finished.deaths += 1;
-                match self.losses.note(id, end) {
+                match self.losses.note(id, end, self.group.has_been_ready(id)) {
                     Some(recording) => {
                         tracing::error!(pid, "the process {how}; it was running {}", losses::describe(&recording));
                     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use taskq::broker::amqp::bare;
-use taskq::broker::{BrokerError, QueueSpec};
+use taskq::broker::{ALONE_SUFFIX, BrokerError, QueueSpec};
 use taskq::task::BoxError;
 use taskq::{Client, TaskId};
 
@@ -222,12 +222,18 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// The queues that were sent to, and those in which suspects of theirs wait.
+    fn all_queues(&self) -> Vec<String> {
+        let alone = self.queues.iter().map(|queue| format!("{queue}{ALONE_SUFFIX}"));
+        self.queues.iter().cloned().chain(alone).collect()
+    }
+
     /// Waits until nothing is left in the queues, nor on the ladder. On servers that others use, too, the ladder may
     /// never be empty, so there is a bound.
     async fn copies_are_gone(&self) {
         let begun = Instant::now();
         let ladder = (0..LADDER).map(|level| format!("taskq.delay.{level}"));
-        let places: Vec<String> = self.queues.iter().cloned().chain(ladder).collect();
+        let places: Vec<String> = self.all_queues().into_iter().chain(ladder).collect();
         let mut looks = 0;
         while looks < EMPTY_LOOKS && begun.elapsed() < COPIES_BOUND {
             let mut left = 0;
@@ -256,7 +262,7 @@ impl<'a> Stage<'a> {
             self.ledger
                 .note(Fact::Wrong { what: "no log warns of torture.blocking, which blocked its thread".to_owned() })?;
         }
-        for queue in &self.queues {
+        for queue in &self.all_queues() {
             let ready = match self.client.broker().stats(queue).await {
                 Ok(stats) => stats.ready,
                 Err(BrokerError::NoQueue { .. }) => 0,
@@ -324,7 +330,7 @@ impl<'a> Stage<'a> {
         reader::empty_dead_set(self.client, &self.prefix, &self.ledger).await?;
         let url = self.client.settings().broker_url();
         if url.starts_with("amqp") {
-            bare::delete_queues(url, &self.queues).await?;
+            bare::delete_queues(url, &self.all_queues()).await?;
         }
         Ok(())
     }

@@ -88,7 +88,7 @@ impl Child {
             Err(error) => unreachable!("an open socket can be waited for: {error}"),
         };
         drop(link.writing.set(Mutex::new(writing)));
-        taskq::io::spawn(obey(reading, Arc::clone(&link), stops));
+        taskq::io::spawn(obey(reading, Arc::clone(&link), stops, self.begin.alone.clone()));
         taskq::io::spawn(beat(link));
     }
 
@@ -102,8 +102,8 @@ impl Child {
             builder = builder.name(node);
         }
         let alone = self.begin.alone.is_some();
-        if let Some(queues) = &self.begin.alone {
-            builder = builder.queues(queues.clone()).concurrency(1);
+        if let Some(queue) = &self.begin.alone {
+            builder = builder.queues([queue]).concurrency(1);
         }
         let slots = if alone { 1 } else { concurrency };
         let recorder = Recorder::create(&self.begin.flight, slots).map_err(|error| cannot_start(&error))?;
@@ -156,12 +156,13 @@ impl Link {
     }
 }
 
-async fn obey(reading: OwnedReadHalf, link: Arc<Link>, stops: Stops) {
+async fn obey(reading: OwnedReadHalf, link: Arc<Link>, stops: Stops, alone: Option<String>) {
     let mut listener = Listener::new(reading);
     while let Some(order) = listener.next().await {
         match order {
             Order::Begin(_) => {}
             Order::Drain => stops.ask(1),
+            Order::MakeRoom => drop(taskq::io::spawn(make_room(alone.clone(), Arc::clone(&link)))),
             Order::Cancel => stops.ask(2),
             Order::Report { file, loss } => {
                 taskq::io::spawn(report(file, loss, Arc::clone(&link)));
@@ -171,6 +172,23 @@ async fn obey(reading: OwnedReadHalf, link: Arc<Link>, stops: Stops) {
     // Nobody would start this process again, or stop it.
     tracing::error!("the supervisor is gone; ending now, and what was running comes back to its queue");
     std::process::exit(i32::from(Exit::Interrupted.code()));
+}
+
+/// Ends when the task that runs has ended. If others wait behind it, somebody has to come back for them.
+async fn make_room(alone: Option<String>, link: Arc<Link>) {
+    // Only who has said that it is ready, and is for suspects, is asked.
+    let (Some(queue), Some((client, control))) = (alone, link.work.get()) else { return };
+    let has_more = match client.broker().stats(&queue).await {
+        Ok(stats) => stats.ready > 0,
+        Err(error) => {
+            tracing::debug!(%error, queue, "whether more tasks wait to be run alone is not known");
+            true
+        }
+    };
+    if has_more {
+        link.say(&News::AloneWanted { queues: vec![queue] }).await;
+    }
+    control.finish();
 }
 
 /// Writes a loss down, however often that takes. If this process ends before, another one is asked.

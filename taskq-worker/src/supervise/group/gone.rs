@@ -18,17 +18,8 @@ impl Group {
         }
         match child.place {
             Place::Of(at) => self.gone_from(at, id, &child, end, how, now),
-            Place::Alone if self.alone.current == Some(id) => {
-                self.alone.current = None;
-                if !child.end_is_planned() {
-                    self.alone.failures = policy::failures(self.alone.failures, child.ready_for(now));
-                    self.alone.wanted_at = Some(now + policy::pause(self.alone.failures, (self.chance)()));
-                } else if let Some(at) = &mut self.alone.wanted_at {
-                    self.alone.failures = 0;
-                    *at = now;
-                }
-            }
-            Place::Alone => {}
+            Place::Alone if child.end_is_planned() => self.alone.ended(id),
+            Place::Alone => self.alone.died(id, child.ready_for(now), now, self.chance),
         }
         self.start_what_is_due(now);
         self.end_if_empty();

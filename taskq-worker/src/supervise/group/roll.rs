@@ -23,9 +23,10 @@ impl Group {
             Some(roll) => roll.again = true,
             None => {
                 self.actions.push_back(Action::Rolling);
-                if let Some(alone) = self.alone.current {
-                    self.leave(alone, now);
-                    self.alone.wanted_at = Some(now);
+                if let Some(id) = self.alone.serving() {
+                    self.leave(id, now);
+                    self.alone.leaves(id);
+                    self.start_what_is_due(now);
                 }
                 self.roll = Some(Roll { slot: 0, started: None, again: false });
                 self.roll_on(0, now);
