@@ -24,9 +24,15 @@ pub(crate) struct Witness {
     path: PathBuf,
 }
 
+/// A worker of a torture that has this variable crashes while it starts.
+pub(super) const CRASH_AT_START: &str = "TASKQ_TORTURE_CRASH_AT_START";
+
 impl Witness {
-    /// The witness of the ledger at `path`, which has to be there.
+    /// The witness of the ledger at `path`, which has to be there. Where the process is to crash while it starts, it does.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        if std::env::var_os(CRASH_AT_START).is_some() {
+            std::process::abort();
+        }
         Ok(Self { ledger: Ledger::open(path, false)?, path: path.to_owned() })
     }
 

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use taskq::task::BoxError;
 
 use super::{Fault, Field, MOMENT_BOUND};
-use crate::torture::fleet::{Member, Recipe};
+use crate::torture::fleet::Member;
 use crate::torture::ledger::{Whom, now_ms};
 use crate::torture::processes::{is_alive, signal};
 use crate::torture::story::Story;
+use crate::torture::tasks::CRASH_AT_START;
 
 /// After a worker was told to stop, nothing may begin any more. Its log and ours are two processes' clocks, and a
 /// signal takes its time.
@@ -17,6 +18,9 @@ const STILL_MS: u64 = 100;
 
 /// How long the children of a killed supervisor may live on.
 const ORPHAN_BOUND: Duration = Duration::from_secs(30);
+
+/// The exit code of a worker that has given up starting.
+const GAVE_UP: i32 = 9;
 
 /// Kills a process that is running something.
 pub(super) async fn kill(field: &mut Field<'_>) -> Result<(), BoxError> {
@@ -239,22 +243,18 @@ pub(super) async fn hup(field: &mut Field<'_>) -> Result<(), BoxError> {
 
 /// A worker whose ledger is not there cannot start, however often it is tried.
 pub(super) async fn crash_loop(field: &mut Field<'_>) -> Result<(), BoxError> {
-    let recipe = field.fleet.recipe();
-    let arguments = recipe.arguments.iter().map(|argument| {
-        if argument == recipe.ledger.as_os_str() {
-            recipe.folder.join("no-such-ledger").into()
-        } else {
-            argument.clone()
-        }
-    });
-    let broken = Recipe { arguments: arguments.collect(), ..recipe.clone() };
-    field.struck(Fault::CrashLoop, Whom::Nobody)?;
+    let mut broken = field.fleet.recipe().clone();
+    broken.variables.push((CRASH_AT_START, "1".to_owned()));
     let begun = Instant::now();
     let member = field.fleet.start(broken)?;
+    let Some(pid) = field.until(MOMENT_BOUND, |_| member.pid()).await else {
+        return Err("the worker that cannot start was not even tried".into());
+    };
+    field.struck(Fault::CrashLoop, Whom::Processes(vec![pid]))?;
     let code = member.retire(&[]).await?;
     field.figure("gave_up_after_ms", begun.elapsed().as_millis() as u64)?;
-    if code.is_none_or(|code| code == 0) {
-        field.wrong(format!("a worker that cannot start ended with {code:?}"))?;
+    if code != Some(GAVE_UP) {
+        field.wrong(format!("a worker that crashes whenever it starts ended with {code:?}"))?;
     }
     field.figure("gave_up_with_code", code.unwrap_or_default() as u64)?;
     field.over(Fault::CrashLoop)
