@@ -1,10 +1,11 @@
 //! Which task a dead process is put down to: a pure decision.
 //!
 //! Whatever was running in a process that died is a suspect, and nothing else is. A suspect runs again; lost twice, it
-//! runs alone, where no neighbour can be to blame; lost then, it is dead. What merely waited in the prefetch buffer was
-//! not running, and is never charged.
+//! runs alone, where no neighbour can be to blame; lost then, it is dead. Where somebody killed the process, which may have
+//! been the kernel for want of memory and may have been anybody else, that takes two. What merely waited in the prefetch
+//! buffer was not running, and is never charged.
 //!
-//! How many processes a poison task can take: its first two losses, and one while it is alone, make three. A report may
+//! How many processes a poison task can take: its first two losses, and one or two while it is alone, make four. A report may
 //! come after its task has begun to run again. After the *first* loss that is easy, since a first delivery makes no claim.
 //! Later runs hold a lease in Kv, and the lease of a dead process is free only to somebody who has read of its death, or
 //! when it runs out after half a minute. So as long as the supervisors of the dead live to report within that, a verdict is
@@ -23,6 +24,9 @@ const SUSPECT_AFTER: usize = 2;
 
 /// A task that was the one to crash this often is dead.
 const CULPRIT_MAX: usize = 3;
+
+/// A task that was killed alone is dead after so many losses in all.
+const LOSSES_BEFORE_KILLED: usize = 4;
 
 /// A task that was lost this often is dead, alone or not.
 const LOSSES_MAX: usize = 5;
@@ -67,7 +71,11 @@ pub(super) fn judge(evidence: Evidence<'_>) -> Judgement {
     let Evidence { losses, returns, alone, has_kv } = evidence;
     let comes_back = returns.is_some_and(|returns| returns >= returns_max(has_kv, alone));
     let culprit = losses.iter().filter(|lost| lost.culprit).count();
-    if losses.iter().any(|lost| lost.alone)
+    let crashed_alone = losses.iter().any(|lost| lost.alone && !lost.killed);
+    let killed_alone = losses.iter().filter(|lost| lost.alone && lost.killed).count();
+    if crashed_alone
+        || killed_alone >= 2
+        || (killed_alone == 1 && losses.len() >= LOSSES_BEFORE_KILLED)
         || culprit >= CULPRIT_MAX
         || losses.len() >= LOSSES_MAX
         || (alone && comes_back)
@@ -110,6 +118,7 @@ mod tests {
             cause: "signal 9 (SIGKILL)".into(),
             culprit: false,
             alone: false,
+            killed: true,
             since_ms: n * 1000,
             at_ms: n * 1000 + 3200,
         }
@@ -120,6 +129,10 @@ mod tests {
     }
 
     fn alone(n: u64) -> Lost {
+        Lost { alone: true, killed: false, ..lost(n) }
+    }
+
+    fn killed_alone(n: u64) -> Lost {
         Lost { alone: true, ..lost(n) }
     }
 
@@ -137,6 +150,9 @@ mod tests {
             ("crashed twice", vec![culprit(1), culprit(2)], Judgement::RunAlone),
             ("lost alone", vec![lost(1), lost(2), alone(3)], Judgement::Dead),
             ("lost alone, and the rest of the report is late", vec![alone(3)], Judgement::Dead),
+            ("killed alone, maybe by somebody", vec![lost(1), lost(2), killed_alone(3)], Judgement::RunAlone),
+            ("killed alone twice", vec![lost(1), lost(2), killed_alone(3), killed_alone(4)], Judgement::Dead),
+            ("killed alone after many others", vec![lost(1), lost(2), lost(3), killed_alone(4)], Judgement::Dead),
             ("crashed three times", vec![culprit(1), culprit(2), culprit(3)], Judgement::Dead),
             ("crashed twice among others", vec![culprit(1), culprit(2), lost(3), lost(4)], Judgement::RunAlone),
             ("lost five times", (1..=5).map(lost).collect(), Judgement::Dead),
@@ -159,9 +175,9 @@ mod tests {
         assert_eq!(judged(None, true, false), Judgement::RunAlone, "a queue that does not count accuses nobody");
     }
 
-    /// Plays a task that kills every process it runs in, with reports that come up to one loss late, and with returns
-    /// alone; counts the deaths.
-    fn deaths(late: usize, has_kv: bool) -> usize {
+    /// Plays a task that ends every process it runs in, as by somebody who kills it or by itself, with reports that come up
+    /// to one loss late, and with returns alone; counts the deaths.
+    fn deaths(late: usize, has_kv: bool, killed: bool) -> usize {
         let (mut losses, mut returns_home, mut returns_alone) = (Vec::new(), 0, 0);
         let mut is_alone = false;
         for death in 1.. {
@@ -174,7 +190,7 @@ mod tests {
                 Judgement::RunAlone => is_alone = true,
                 Judgement::Run => {}
             }
-            losses.push(if is_alone { alone(death) } else { lost(death) });
+            losses.push(Lost { alone: is_alone, killed, ..lost(death) });
             if is_alone {
                 returns_alone += 1;
             } else {
@@ -186,8 +202,9 @@ mod tests {
 
     #[test]
     fn a_poison_task_takes_five_processes_at_most() {
-        assert_eq!((deaths(0, true), deaths(1, true)), (3, 5));
-        assert_eq!(deaths(0, false), 5);
+        assert_eq!((deaths(0, true, false), deaths(1, true, false)), (3, 5));
+        assert_eq!((deaths(0, true, true), deaths(1, true, true)), (4, 5));
+        assert_eq!(deaths(0, false, true), 5);
     }
 
     #[test]

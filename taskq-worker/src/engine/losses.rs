@@ -38,6 +38,9 @@ pub(super) struct Lost {
     /// Whether no other task ran there, and the process was seen to die of it.
     #[serde(default)]
     pub(super) alone: bool,
+    /// Whether a signal ended it that others send, and a crash does not raise.
+    #[serde(default)]
+    pub(super) killed: bool,
     /// When the task began and when the process was found dead, in milliseconds since 1970.
     pub(super) since_ms: u64,
     pub(super) at_ms: u64,
@@ -110,6 +113,7 @@ async fn note(kv: &SharedKv, flight: &Flight, loss: &Loss) -> Result<(), Backend
         culprit: flight.culprit,
         // Where nobody saw the end, the supervisor died too, which no task can bring about: that proves nothing.
         alone: flight.alone && was_seen(&loss.death),
+        killed: loss.death.signal.is_some_and(|signal| !is_crash(signal)),
         since_ms: flight.since_ms,
         at_ms: loss.death.at_ms,
     };
@@ -142,6 +146,11 @@ fn cause(death: &Death) -> String {
         (None, Some(code)) => format!("exitcode {code}"),
         (None, None) => "by a cause that nobody saw".to_owned(),
     }
+}
+
+/// Whether a process raises this signal by what it does itself.
+fn is_crash(signal: i32) -> bool {
+    matches!(signal_name(signal), Some("SIGILL" | "SIGTRAP" | "SIGABRT" | "SIGBUS" | "SIGFPE" | "SIGSEGV" | "SIGSYS"))
 }
 
 /// The names of signals that end processes. Two of them have other numbers elsewhere than on Linux.
@@ -213,6 +222,7 @@ mod tests {
             process: "web-1/1/7".into(),
             host: "web-1".into(),
             cause: "signal 9 (SIGKILL)".into(),
+            killed: true,
             culprit: false,
             alone: false,
             since_ms: 1000,

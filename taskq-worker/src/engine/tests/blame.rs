@@ -34,7 +34,7 @@ fn loss(pid: u32, id: &TaskId, alone: bool) -> Loss {
     };
     Loss {
         recording: Recording { pid, began_ms: 7, flights: vec![flight] },
-        death: Death { code: None, signal: Some(9), host: "web-1".into(), at_ms: 4200 },
+        death: Death { code: None, signal: Some(11), host: "web-1".into(), at_ms: 4200 },
     }
 }
 
@@ -127,7 +127,7 @@ async fn lost_while_alone_it_is_dead_and_may_be_raised_again() {
     );
     assert_eq!(
         failure.message(),
-        "Worker exited prematurely: signal 9 (SIGKILL) on web-1, 3.2 s after it began; it was the only task there; \
+        "Worker exited prematurely: signal 11 (SIGSEGV) on web-1, 3.2 s after it began; it was the only task there; \
          3 processes were lost with it"
     );
     let entry = until("it is in the dead set", async || client.dead().show(handle.id()).await.ok()).await;

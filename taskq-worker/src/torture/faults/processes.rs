@@ -29,8 +29,9 @@ pub(super) async fn kill(field: &mut Field<'_>) -> Result<(), BoxError> {
     };
     // A supervisor takes its children with it.
     let whom = if member.pid() == Some(victim) { member.family() } else { vec![victim] };
-    field.struck(Fault::Kill, Whom::Processes(whom))?;
+    field.struck(Fault::Kill, Whom::Processes(whom.clone()))?;
     signal(victim, "KILL")?;
+    gone(field, &whom).await?;
     field.over(Fault::Kill)
 }
 
