@@ -46,6 +46,12 @@ pub(super) struct End {
     pub(super) worker: Option<String>,
 }
 
+impl End {
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.state, self.attempt, &self.worker) == (&other.state, other.attempt, &other.worker)
+    }
+}
+
 /// A fault, from its beginning to its end.
 #[derive(Debug, Clone)]
 pub(super) struct Strike {
@@ -142,7 +148,12 @@ impl Story {
             }
             Fact::Effect { id, attempt } => self.effect(id, attempt, pid, at),
             Fact::Ended { id, state, attempt, worker } => {
-                self.tasks.entry(id).or_default().ends.push(End { at, state, attempt, worker });
+                let ends = &mut self.tasks.entry(id).or_default().ends;
+                let end = End { at, state, attempt, worker };
+                // Whoever reads ends may read the same one again before it has read its own note of it.
+                if ends.last().is_none_or(|last| !last.is_same(&end)) {
+                    ends.push(end);
+                }
             }
             Fact::Dead { id, .. } => match id.and_then(|id| self.tasks.get_mut(&id)) {
                 Some(task) => task.dead += 1,
