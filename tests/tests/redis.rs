@@ -2,10 +2,7 @@
 //!
 //! Each test has a Redis of its own, without persistence: a restart empties it.
 
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -15,88 +12,18 @@ use taskq::backend::redis::RedisBackend;
 use taskq::backend::{BackendError, BackendOptions, Kv, KvExt, ResultBackend, ResultBackendExt, Written};
 use taskq::message::Json;
 use taskq::{Record, State, TaskId};
+use taskq_tests::harness::{OwnRedis, free_port};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A Redis that belongs to one test. Killed when dropped.
-struct Server {
-    folder: PathBuf,
-    port: u16,
-    password: Option<&'static str>,
-    process: Option<Child>,
+async fn backend(server: &OwnRedis) -> RedisBackend {
+    RedisBackend::connect(&server.url(), options()).await.expect("it is up")
 }
 
-impl Server {
-    /// Starts one; `None` where servers are neither given nor required.
-    async fn start(password: Option<&'static str>) -> Option<Self> {
-        if std::env::var("TASKQ_TEST_REDIS_URL").is_err() {
-            assert!(std::env::var("TASKQ_TEST_REQUIRE_SERVERS").is_err(), "TASKQ_TEST_REDIS_URL is not set");
-            println!("skipped: TASKQ_TEST_REDIS_URL is not set; `scripts/test` starts the servers");
-            return None;
-        }
-        let port = free_port();
-        let folder = std::env::temp_dir().join(format!("taskq-redis-{}-{port}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("there is room for a folder");
-        let mut server = Self { folder, port, password, process: None };
-        server.up().await;
-        Some(server)
-    }
-
-    async fn up(&mut self) {
-        let port = self.port.to_string();
-        let mut command = Command::new("redis-server");
-        command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]);
-        command.arg(&self.folder).args(self.password.iter().flat_map(|password| ["--requirepass", *password]));
-        self.process = Some(command.stdout(Stdio::null()).spawn().expect("redis-server is installed"));
-        until("Redis listens", || TcpStream::connect(("127.0.0.1", self.port)).is_ok()).await;
-    }
-
-    /// As `kill -9` does it.
-    fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().expect("it is our child");
-            process.wait().expect("it is our child");
-        }
-    }
-
-    fn signal(&self, signal: &str) {
-        let pid = self.process.as_ref().expect("it is up").id().to_string();
-        let status = Command::new("kill").args(["-s", signal, &pid]).status().expect("there is a kill command");
-        assert!(status.success());
-    }
-
-    fn url(&self) -> String {
-        let password = self.password.map(|password| format!(":{password}@")).unwrap_or_default();
-        format!("redis://{password}127.0.0.1:{}/0", self.port)
-    }
-
-    async fn backend(&self) -> RedisBackend {
-        RedisBackend::connect(&self.url(), options()).await.expect("it is up")
-    }
-
-    /// A connection that knows nothing of us.
-    async fn raw(&self) -> MultiplexedConnection {
-        let client = redis::Client::open(self.url()).expect("the URL is right");
-        client.get_multiplexed_async_connection().await.expect("it is up")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-        // Nothing depends on the folder; a later run has another.
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// A port that nobody listens on, below those that the system gives to clients.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 12_000 + u16::try_from(std::process::id() % 400).expect("it is below 400") * 16;
-    (0..u16::MAX)
-        .map(|_| 12_000 + (first - 12_000 + NEXT.fetch_add(1, Ordering::Relaxed)) % 8000)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("one of 8000 ports is free")
+/// A connection that knows nothing of us.
+async fn raw(server: &OwnRedis) -> MultiplexedConnection {
+    let client = redis::Client::open(server.url()).expect("the URL is right");
+    client.get_multiplexed_async_connection().await.expect("it is up")
 }
 
 fn options() -> BackendOptions {
@@ -119,14 +46,6 @@ fn key(id: &TaskId) -> String {
     format!("celery-task-meta-{id}")
 }
 
-async fn until(what: &str, mut fact: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !fact() {
-        assert!(start.elapsed() < PATIENCE, "still not: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 /// Writes until it succeeds, as a settler does.
 async fn write_stubbornly(backend: &RedisBackend, records: &[Record]) -> Vec<Written> {
     let start = Instant::now();
@@ -140,7 +59,7 @@ async fn write_stubbornly(backend: &RedisBackend, records: &[Record]) -> Vec<Wri
 
 #[tokio::test(flavor = "multi_thread")]
 async fn watchers_survive_a_restart() {
-    let Some(mut server) = Server::start(None).await else { return };
+    let Some(mut server) = OwnRedis::start(None) else { return };
     let options = BackendOptions { timeout: Duration::from_secs(1), ..options() };
     let backend = RedisBackend::connect(&server.url(), options).await.expect("it is up");
     let ids: Vec<TaskId> = (0..20).map(|_| TaskId::new()).collect();
@@ -154,7 +73,7 @@ async fn watchers_survive_a_restart() {
         assert!(matches!(error, BackendError::Failed { .. }), "{error:?}");
         let error = backend.changes(&TaskId::new()).await.map(drop).expect_err("Redis is down");
         assert!(matches!(error, BackendError::Failed { .. }), "{error:?}");
-        server.up().await;
+        server.up();
         let records: Vec<Record> = ids.iter().map(|id| success(id, round)).collect();
         let written = write_stubbornly(&backend, &records).await;
         assert!(written.iter().all(|written| *written == Written::Stored), "{written:?}");
@@ -168,9 +87,9 @@ async fn watchers_survive_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_while_nobody_listened_is_caught_up_with() {
-    let Some(server) = Server::start(None).await else { return };
-    let backend = server.backend().await;
-    let mut raw = server.raw().await;
+    let Some(server) = OwnRedis::start(None) else { return };
+    let backend = backend(&server).await;
+    let mut raw = raw(&server).await;
     let id = TaskId::new();
     let mut changes = backend.changes(&id).await.expect("Redis is up");
     // Stored and never published: only reading finds it.
@@ -183,7 +102,7 @@ async fn what_was_written_while_nobody_listened_is_caught_up_with() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_hangs_fails_and_comes_back() {
-    let Some(server) = Server::start(None).await else { return };
+    let Some(server) = OwnRedis::start(None) else { return };
     let options = BackendOptions { timeout: Duration::from_millis(300), ..options() };
     let backend = RedisBackend::connect(&server.url(), options.clone()).await.expect("it is up");
     let id = TaskId::new();
@@ -210,7 +129,7 @@ async fn a_redis_that_hangs_fails_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_name_the_mend_and_no_password() {
-    let Some(server) = Server::start(Some("s3cret")).await else { return };
+    let Some(server) = OwnRedis::start(Some("s3cret")) else { return };
     let at = format!("127.0.0.1:{}", server.port);
     let nobody = format!("127.0.0.1:{}", free_port());
     let web = TcpListener::bind(("127.0.0.1", free_port())).expect("the port is free");
@@ -243,16 +162,16 @@ async fn refusals_name_the_mend_and_no_password() {
         assert!(!format!("{error:?}{text}").contains("s3cret") && !text.contains("wr0ng"), "{error:?}");
         assert!(text.lines().count() == 1, "{text}");
     }
-    let backend = server.backend().await;
+    let backend = backend(&server).await;
     assert!(!format!("{backend:?}").contains("s3cret"), "{backend:?}");
     backend.put("key", "value".into(), None).await.expect("the password is right");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forgotten_scripts_are_loaded_again() {
-    let Some(server) = Server::start(None).await else { return };
-    let backend = server.backend().await;
-    let mut raw = server.raw().await;
+    let Some(server) = OwnRedis::start(None) else { return };
+    let backend = backend(&server).await;
+    let mut raw = raw(&server).await;
     let records: Vec<Record> = (0..10).map(|number| success(&TaskId::new(), number)).collect();
     redis::cmd("SCRIPT").arg("FLUSH").exec_async(&mut raw).await.expect("Redis is up");
     let written = backend.write(&records).await.expect("the scripts are loaded again");
@@ -263,9 +182,9 @@ async fn forgotten_scripts_are_loaded_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn documents_of_other_writers_are_respected() {
-    let Some(server) = Server::start(None).await else { return };
-    let backend = server.backend().await;
-    let mut raw = server.raw().await;
+    let Some(server) = OwnRedis::start(None) else { return };
+    let backend = backend(&server).await;
+    let mut raw = raw(&server).await;
     let long = "x".repeat(1000);
     let cases = [
         (r#"{"status": "SUCCESS", "result": 5}"#.to_owned(), 0, Written::Kept),
@@ -296,8 +215,8 @@ async fn documents_of_other_writers_are_respected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn documents_are_stored_and_published_as_celery_does_it() {
-    let Some(server) = Server::start(None).await else { return };
-    let mut raw = server.raw().await;
+    let Some(server) = OwnRedis::start(None) else { return };
+    let mut raw = raw(&server).await;
     let client = redis::Client::open(server.url()).expect("the URL is right");
     for (ttl, ttl_seconds) in [(Some(Duration::from_secs(86_400)), 86_390..=86_400), (None, -1..=-1)] {
         let options = BackendOptions { result_ttl: ttl, ..options() };
@@ -317,9 +236,9 @@ async fn documents_are_stored_and_published_as_celery_does_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_watchers_share_one_connection_and_leave_nothing_behind() {
-    let Some(server) = Server::start(None).await else { return };
-    let backend = server.backend().await;
-    let mut raw = server.raw().await;
+    let Some(server) = OwnRedis::start(None) else { return };
+    let backend = backend(&server).await;
+    let mut raw = raw(&server).await;
     let ids: Vec<TaskId> = (0..100).map(|_| TaskId::new()).collect();
     let watches = join_all(ids.iter().chain(&ids).map(|id| backend.changes(id))).await;
     let clients: String =
@@ -355,9 +274,9 @@ async fn all_watchers_share_one_connection_and_leave_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_be_lost_is_said() {
-    let Some(server) = Server::start(None).await else { return };
-    let backend = server.backend().await;
-    let mut raw = server.raw().await;
+    let Some(server) = OwnRedis::start(None) else { return };
+    let backend = backend(&server).await;
+    let mut raw = raw(&server).await;
     let lines = backend.info().await.expect("Redis is up");
     assert!(lines[0].starts_with("Redis ") || lines[0].starts_with("Valkey "), "{lines:?}");
     assert!(lines.iter().any(|line| line.contains("do not survive a restart")), "{lines:?}");
@@ -381,9 +300,9 @@ async fn what_may_be_lost_is_said() {
 async fn batches_are_written() {
     const RECORDS: u32 = 20_000;
     const BATCH: usize = 64;
-    let Some(server) = Server::start(None).await else { return };
-    let backend = server.backend().await;
-    let mut raw = server.raw().await;
+    let Some(server) = OwnRedis::start(None) else { return };
+    let backend = backend(&server).await;
+    let mut raw = raw(&server).await;
     let mut fastest = [Duration::MAX; 2];
     for _ in 0..3 {
         let records: Vec<Record> = (0..RECORDS).map(|number| success(&TaskId::new(), number)).collect();

@@ -1,47 +1,28 @@
 //! What others see of a supervised worker: health probes, systemd, and a container whose first process it is.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
-use taskq_tests::harness::{App, Group, children_of, is_gone, repository, signal, wait_until};
+use taskq_tests::harness::{App, Group, Health, children_of, is_gone, repository, signal, wait_until};
 
 const SHOP: &str = env!("CARGO_BIN_EXE_shop");
-
-/// The status and the body of what is answered at this port; nothing if nobody answers.
-fn ask(port: u16) -> Option<(u16, serde_json::Value)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let status = answer.split(' ').nth(1)?.parse().ok()?;
-    let (_, body) = answer.split_once("\r\n\r\n")?;
-    Some((status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))))
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
-    listener.local_addr().expect("it has an address").port()
-}
 
 #[test]
 fn health_is_red_while_no_process_is_ready() {
     let group = Group::new(SHOP);
-    let port = free_port();
-    let worker = group.worker(&["--health", &format!("127.0.0.1:{port}")]);
-    wait_until("all is well", || ask(port).filter(|(status, body)| *status == 200 && body["status"] == "ok"));
+    let health = Health::new();
+    let worker = group.worker(&["--health", &health.address()]);
+    health.wait_until_green();
     let children = worker.children();
     // Without its program it cannot come back.
     std::fs::remove_file(group.path("app")).expect("it is there");
     signal(children[0], "KILL");
-    let (_, body) = wait_until("that nothing is ready is told", || ask(port).filter(|(status, _)| *status == 503));
-    assert_eq!(body["reason"], "no process is ready");
+    assert_eq!(health.wait_until_red(), "no process is ready");
     group.build();
-    wait_until("all is well again", || ask(port).filter(|(status, _)| *status == 200));
+    health.wait_until_green();
     worker.drain();
-    assert_eq!(ask(port), None);
+    assert_eq!(health.ask(), None);
 }
 
 #[test]

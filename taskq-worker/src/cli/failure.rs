@@ -12,6 +12,7 @@ use taskq_beat::entry::Mistakes;
 
 use super::exit::Exit;
 use crate::engine::WorkerError;
+use crate::engine::reach::with_causes;
 
 /// Why a command failed, in one line, and its exit code.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,21 +53,6 @@ impl Failure {
     pub(super) fn message(&self) -> Option<&str> {
         self.message.as_deref()
     }
-}
-
-/// What an error says, followed by what its causes say, unless it has said that already.
-fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// Parsers draw the line that they stumbled over, which may hold a password, and an arrow below it. Both are left

@@ -3,7 +3,7 @@
 use std::any::{Any, TypeId};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use taskq::attempt;
@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::control::Phase;
 use super::inflight::InFlight;
 use super::prefetch::Prefetch;
+use super::reach::Reach;
 use super::services::{Counters, Services};
 use super::settle::{self, WAITING_MAX};
 use super::supervision::Supervision;
@@ -129,7 +130,7 @@ impl WorkerBuilder {
             counters: Counters::default(),
             supervision,
             ticks: AtomicU32::new(1),
-            results_are_away: AtomicBool::new(false),
+            reach: Reach::of(client.settings()),
             client,
         });
         let prefetch = Prefetch::new(concurrency);

@@ -1,7 +1,6 @@
 //! Steering a worker from elsewhere.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use taskq::broker::ConsumptionControl;
@@ -63,7 +62,7 @@ impl WorkerControl {
         Pulse {
             done: services.counters.ended().0,
             running: u32::try_from(services.in_flight.len()).unwrap_or(u32::MAX),
-            live: is_consuming && !services.results_are_away.load(Ordering::Relaxed),
+            trouble: services.reach.trouble(is_consuming),
         }
     }
 

@@ -12,6 +12,7 @@
 //!   have files of their own here; what does not need a worker is in [`taskq::attempt`].
 //! * [`settle`] takes verdicts in batches: record, then what follows, then the acknowledgement, in this order.
 //! * [`pulse`] looks after what is running ten times a second: limits, progress, leases, prefetch.
+//! * [`reach`] knows whether the servers can be reached, for those who ask after the worker's health.
 //!
 //! Deliveries and attempts are handled on the runtime of whoever runs the worker; connections and the settler live on
 //! taskq's I/O thread, so that code in tasks cannot stop heartbeats.
@@ -31,6 +32,7 @@ mod inflight;
 pub(crate) mod losses;
 mod prefetch;
 mod pulse;
+pub(crate) mod reach;
 mod run;
 mod services;
 mod settle;

@@ -1,7 +1,7 @@
 //! What every attempt needs, shared.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -12,6 +12,7 @@ use taskq::task::Registry;
 use tokio::sync::mpsc;
 
 use super::inflight::InFlight;
+use super::reach::Reach;
 use super::settle::Settlement;
 use super::supervision::Supervision;
 
@@ -35,8 +36,8 @@ pub(super) struct Services {
     pub(super) supervision: Option<Supervision>,
     /// Counts the pulse's looks, from 1: a clock that costs nothing to read.
     pub(super) ticks: AtomicU32,
-    /// The last records could not be written yet.
-    pub(super) results_are_away: AtomicBool,
+    /// Whether the servers can be reached.
+    pub(super) reach: Reach,
 }
 
 /// What was done, counted.

@@ -163,7 +163,6 @@ async fn write(services: &Services, notes: Vec<Record>, ends: &[End]) -> Vec<Opt
         match results.write(&records).await {
             Ok(written) => break written,
             Err(error) => {
-                services.results_are_away.store(true, Ordering::Relaxed);
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     records = records.len(),
@@ -181,12 +180,13 @@ async fn write(services: &Services, notes: Vec<Record>, ends: &[End]) -> Vec<Opt
                         return vec![None; ends.len()];
                     }
                 }
+                services.reach.wrote(Some(&error));
                 tokio::time::sleep(delay).await;
                 delay = (delay * 2).min(RETRY_MAX);
             }
         }
     };
-    services.results_are_away.store(false, Ordering::Relaxed);
+    services.reach.wrote(None);
     last_of_end.into_iter().map(|index| index.map(|index| written[index])).collect()
 }
 

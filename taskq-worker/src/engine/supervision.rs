@@ -37,14 +37,14 @@ pub(crate) enum WorkerEvent {
 }
 
 /// How a worker is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Pulse {
     /// Attempts that have ended since it began.
     pub(crate) done: u64,
     /// Attempts in hand, from their delivery to their acknowledgement.
     pub(crate) running: u32,
-    /// Whether it consumes from every queue, and the result backend took the last records.
-    pub(crate) live: bool,
+    /// What keeps it from its work, if anything does: words that name the server.
+    pub(crate) trouble: Option<String>,
 }
 
 impl Supervision {

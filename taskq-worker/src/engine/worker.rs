@@ -16,7 +16,7 @@ use super::dispatcher::Dispatcher;
 use super::drain::drain;
 use super::prefetch::Prefetch;
 use super::services::{Counters, Services};
-use super::{alone, pulse};
+use super::{alone, pulse, reach};
 
 /// A worker that is connected and consumes, once it is [`run`](Self::run).
 ///
@@ -102,6 +102,7 @@ impl Worker {
         let beside = [
             taskq::io::spawn(pulse::beat(Arc::clone(&services), prefetch, Arc::clone(&control))),
             taskq::io::spawn(watch),
+            taskq::io::spawn(reach::look(Arc::clone(&services))),
         ];
         // Held on the runtime of the tasks: with it, they would go on renewing leases of runs that are gone.
         let beside = AbortOnDrop(beside.map(|task| task.abort_handle()));
@@ -154,7 +155,7 @@ impl Worker {
 }
 
 /// Tasks that end with this.
-struct AbortOnDrop([AbortHandle; 2]);
+struct AbortOnDrop([AbortHandle; 3]);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {

@@ -53,8 +53,8 @@ pub(super) struct Child {
     was_warned_of: bool,
     /// It was stopped when it was last looked at, and has said nothing since.
     stopped: bool,
-    /// Since when it takes no messages.
-    idle_since: Option<Instant>,
+    /// What keeps it from its work, in its words, and since when anything does.
+    trouble: Option<(String, Instant)>,
     /// It said that it has ended in good order.
     pub(super) ended: bool,
 }
@@ -70,7 +70,7 @@ impl Child {
             heard_at: now,
             was_warned_of: false,
             stopped: false,
-            idle_since: None,
+            trouble: None,
             ended: false,
         }
     }
@@ -98,9 +98,10 @@ impl Child {
         self.phase = Phase::Working;
     }
 
-    /// Whether it takes messages from all of its queues.
-    pub(super) fn live(&mut self, live: bool, now: Instant) {
-        self.idle_since = if live { None } else { Some(self.idle_since.unwrap_or(now)) };
+    /// What keeps it from its work, if anything does: words that go on after its name.
+    pub(super) fn meets(&mut self, trouble: Option<String>, now: Instant) {
+        let since = self.trouble.take().map_or(now, |(_, since)| since);
+        self.trouble = trouble.map(|trouble| (trouble, since));
     }
 
     pub(super) fn was_ready(&self) -> bool {
@@ -140,8 +141,8 @@ impl Child {
         if silent >= super::policy::SILENT_WARN {
             return Some(format!("the process {pid} has said nothing for {} s", silent.as_secs()));
         }
-        let idle = self.idle_since.map(|since| now - since).filter(|idle| *idle >= super::policy::IDLE_RED)?;
-        let idle = idle.as_secs();
-        Some(format!("the process {pid} takes no messages, or cannot reach its servers, since {idle} s"))
+        let (trouble, since) = self.trouble.as_ref()?;
+        let lasts = now - *since;
+        (lasts >= super::policy::IDLE_RED).then(|| format!("the process {pid} {trouble}, since {} s", lasts.as_secs()))
     }
 }

@@ -207,14 +207,14 @@ impl Group {
         }
     }
 
-    /// A child is alive, and has so many bytes in memory.
-    pub(super) fn beat(&mut self, id: Id, done: u64, live: bool, memory: Option<u64>, now: Instant) {
+    /// A child is alive, says what keeps it from its work, and has so many bytes in memory.
+    pub(super) fn beat(&mut self, id: Id, done: u64, trouble: Option<String>, memory: Option<u64>, now: Instant) {
         let Some(child) = self.children.get_mut(&id) else { return };
         child.heard(now);
         if child.phase != Phase::Working {
             return;
         }
-        child.live(live, now);
+        child.meets(trouble, now);
         let (Place::Of(at), Some(ready_for)) = (child.place, child.ready_for(now)) else { return };
         let slot = &self.slots[at];
         let may_be_relieved = self.stage == Stage::Running

@@ -70,6 +70,9 @@ pub(crate) enum News {
         running: u32,
         /// Whether it takes messages from every queue, and its servers can be reached.
         live: bool,
+        /// If it does not, what it meets.
+        #[serde(default)]
+        trouble: Option<String>,
     },
     /// A task is past its hard limit and cannot be stopped; somebody has to take this child's place.
     Stuck {
@@ -205,7 +208,7 @@ mod tests {
     #[test]
     fn a_message_is_read_as_it_was_written() {
         for news in [
-            News::Beat { done: 7, running: 1, live: true },
+            News::Beat { done: 7, running: 1, live: false, trouble: Some("is tired".into()) },
             News::Stuck { task: "a\nb".into(), id: "7".into() },
             News::Ended { summary: serde_json::json!({"succeeded": 3}), interrupted: 0 },
         ] {

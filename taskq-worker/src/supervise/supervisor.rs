@@ -230,10 +230,13 @@ impl Supervisor {
                 self.ready.get_or_insert(ready);
                 self.group.ready(id, now);
             }
-            Heard::News(News::Beat { done, running: _, live }) => {
+            Heard::News(News::Beat { done, running: _, live, trouble }) => {
                 let limit = self.setup.plan.limits.memory_max;
                 let memory = limit.and_then(|_| unix::memory_of(process.pid));
-                self.group.beat(id, done, live, memory, now);
+                // A child of an earlier build does not say what it meets.
+                let unsaid = || "takes no messages, or cannot reach its servers".to_owned();
+                let trouble = (!live).then(|| trouble.unwrap_or_else(unsaid));
+                self.group.beat(id, done, trouble, memory, now);
             }
             Heard::News(News::Stuck { task, id: task_id }) => {
                 let pid = process.pid;

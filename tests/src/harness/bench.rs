@@ -24,7 +24,16 @@ impl Bench {
     ///
     /// As [`Vhost::create`], and if the servers cannot be reached.
     pub async fn start(program: impl AsRef<Path>) -> Option<Self> {
-        let vhost = Vhost::create(&Servers::from_env()?)?;
+        Self::over(&Servers::from_env()?, program).await
+    }
+
+    /// The same over other servers.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub async fn over(servers: &Servers, program: impl AsRef<Path>) -> Option<Self> {
+        let vhost = Vhost::create(servers)?;
         let client = client_of(&vhost, &[]).await;
         Some(Self { vhost, client, program: program.as_ref().to_owned() })
     }

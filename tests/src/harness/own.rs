@@ -5,6 +5,8 @@ use std::process::{Command, Output};
 
 use super::{Servers, unique};
 
+const SERVICES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/services");
+
 /// A RabbitMQ and a Redis that nobody else uses. Stopped, and their data deleted, when dropped.
 #[derive(Debug)]
 pub struct OwnServers {
@@ -68,6 +70,19 @@ impl OwnServers {
         self.services(&[verb, "--down", &seconds.to_string()]);
     }
 
+    /// Tells RabbitMQ something, and gives what was answered.
+    ///
+    /// # Panics
+    ///
+    /// If it does not do it.
+    pub fn rabbitmqctl(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(SERVICES);
+        command.arg("rabbitmqctl").args(arguments).env("TASKQ_SERVICES_DIR", &self.folder);
+        let output = command.output().expect("scripts/services can be run");
+        assert!(output.status.success(), "rabbitmqctl {arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Runs `scripts/services` for this folder, and gives what it wrote.
     fn services(&self, arguments: &[&str]) -> String {
         let output = run(&self.folder, arguments);
@@ -90,8 +105,7 @@ impl Drop for OwnServers {
 }
 
 fn run(folder: &Path, arguments: &[&str]) -> Output {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/services");
-    Command::new(script).args(arguments).arg(folder).output().expect("scripts/services can be run")
+    Command::new(SERVICES).args(arguments).arg(folder).output().expect("scripts/services can be run")
 }
 
 /// The value of `name` among lines of the form `export NAME=VALUE`.

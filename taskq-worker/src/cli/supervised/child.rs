@@ -19,7 +19,7 @@ use super::super::exit::Exit;
 use super::super::failure::Failure;
 use super::super::signals::Stops;
 use super::super::worker::cannot_start;
-use crate::engine::{Supervision, WorkerBuilder, WorkerControl, WorkerEvent, WorkerSummary, losses};
+use crate::engine::{Pulse, Supervision, WorkerBuilder, WorkerControl, WorkerEvent, WorkerSummary, losses};
 use crate::supervise::flight::Loss;
 use crate::supervise::link::{self, Begin, Listener, News, Order};
 use crate::supervise::recorder::Recorder;
@@ -205,8 +205,8 @@ async fn report(file: String, loss: Loss, link: Arc<Link>) {
 async fn beat(link: Arc<Link>) {
     loop {
         let beat = match link.work.get().map(|(_, control)| control.pulse()) {
-            Some(pulse) => News::Beat { done: pulse.done, running: pulse.running, live: pulse.live },
-            None => News::Beat { done: 0, running: 0, live: false },
+            Some(Pulse { done, running, trouble }) => News::Beat { done, running, live: trouble.is_none(), trouble },
+            None => News::Beat { done: 0, running: 0, live: false, trouble: None },
         };
         link.say(&beat).await;
         tokio::time::sleep(BEAT_EVERY).await;

@@ -36,7 +36,7 @@ async fn bodies_are_recorded_while_they_run() {
     assert_eq!(seen, [(one.id().as_str(), waits::NAME), (two.id().as_str(), waits_on_a_thread::NAME)]);
     assert!(flights.iter().all(|flight| !flight.alone && !flight.culprit && flight.attempt == 0));
     assert!(flights.iter().all(|flight| flight.since_ms > 1_700_000_000_000));
-    assert_eq!(bench.control.pulse(), Pulse { done: 0, running: 2, live: true });
+    assert_eq!(bench.control.pulse(), Pulse { done: 0, running: 2, trouble: None });
     gate.open();
     one.get_timeout(PATIENCE).await.expect("it ends");
     two.get_timeout(PATIENCE).await.expect("it ends");

@@ -63,7 +63,7 @@ impl Play {
         while self.now < until {
             self.now = (self.now + SECOND).min(until);
             for id in self.group.ids() {
-                self.group.beat(id, 0, true, None, self.now);
+                self.group.beat(id, 0, None, None, self.now);
             }
             self.group.look(self.now, |_| false);
         }
@@ -271,7 +271,7 @@ fn who_has_had_enough_is_relieved() {
     let mut play = Play::ready_with(1, Limits { tasks_max: Some(10), memory_max: None });
     play.after(5 * SECOND);
     let beat = |play: &mut Play, done| {
-        play.group.beat(1, done, true, None, play.now);
+        play.group.beat(1, done, None, None, play.now);
         play.actions()
     };
     assert_eq!(beat(&mut play, 9), []);
@@ -324,7 +324,7 @@ fn silence_is_looked_into() {
     let mut play = Play::ready(1);
     assert_eq!(silent(&mut play, 1000, true), [], "somebody has stopped it");
     assert!(play.group.health(play.now).expect_err("it is stopped").contains("kill -CONT 101"));
-    play.group.beat(1, 0, true, None, play.now);
+    play.group.beat(1, 0, None, None, play.now);
     assert_eq!(play.group.health(play.now), Ok(()));
 
     // The supervisor itself was away, and could not hear.
@@ -338,12 +338,17 @@ fn silence_is_looked_into() {
 #[test]
 fn a_child_that_takes_nothing_turns_health_red() {
     let mut play = Play::ready(1);
-    for (live, seconds, healthy) in
-        [(true, 1, true), (false, 0, true), (false, 9, true), (false, 1, false), (true, 0, true)]
-    {
+    let red = Err("the process 101 is tired, since 10 s".to_owned());
+    for (trouble, seconds, health) in [
+        (None, 1, Ok(())),
+        (Some("is asleep"), 0, Ok(())),
+        (Some("is asleep"), 9, Ok(())),
+        (Some("is tired"), 1, red),
+        (None, 0, Ok(())),
+    ] {
         play.now += seconds * SECOND;
-        play.group.beat(1, 0, live, None, play.now);
-        assert_eq!(play.group.health(play.now).is_ok(), healthy, "{live} {seconds}");
+        play.group.beat(1, 0, trouble.map(str::to_owned), None, play.now);
+        assert_eq!(play.group.health(play.now), health, "{trouble:?} {seconds}");
     }
 }
 
