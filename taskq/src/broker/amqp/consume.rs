@@ -131,6 +131,17 @@ struct Line {
 }
 
 impl Line {
+    /// Why nothing comes over it any more, if so.
+    fn gone(&self) -> Option<&'static str> {
+        if !self.session.is_open() {
+            Some("the connection is gone")
+        } else if !self.channel.status().connected() {
+            Some("the broker closed the channel")
+        } else {
+            None
+        }
+    }
+
     /// Closes the channel. Afterwards the broker has taken the settlements, and put the rest back.
     async fn close(&self) {
         self.settler.finish().await;
@@ -245,16 +256,16 @@ impl Supervisor {
         let mut lost = std::pin::pin!(line.session.lost());
         self.fill(line).await;
         loop {
-            if !line.channel.status().connected() {
-                return Leave::Lost("the broker closed the channel".to_owned());
+            if let Some(reason) = line.gone() {
+                return Leave::Lost(reason.to_owned());
             }
             tokio::select! {
                 reason = &mut lost => return Leave::Lost(reason.to_string()),
                 command = self.inbox.recv() => match command {
                     Some(Command::Vacant) => {
-                        // Word of a consumer that has been replaced meanwhile is no news, and once nothing is fetched any
-                        // more there is none to replace; what runs still needs the channel.
-                        if !self.sources.is_stopping() && !self.sources.vacant().is_empty() {
+                        // A consumer that was replaced meanwhile is no news; once nothing is fetched any more there is
+                        // none to replace, and what runs still needs the channel; a lost connection deletes no queue.
+                        if !self.sources.is_stopping() && line.gone().is_none() && !self.sources.vacant().is_empty() {
                             return Leave::Deleted;
                         }
                     }
