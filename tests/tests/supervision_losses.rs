@@ -72,6 +72,22 @@ fn a_process_that_has_done_enough_is_relieved_and_no_task_is_lost_or_repeated() 
     assert_eq!((&ended["succeeded"], &ended["deaths"]), (&json!(TASKS), &json!(0)));
 }
 
+/// The process for suspects takes one queue at a time, so that whoever is in a second one is no bystander.
+#[test]
+fn suspects_of_several_queues_have_their_turn() {
+    let group = Group::new(SHOP);
+    let mut worker = group.worker(&["-c", "2", "-Q", "one,two,three"]);
+    let ids = ["one", "two", "three"].map(|queue| group.send(&["shop.abort", "--queue", queue]));
+    for id in &ids {
+        worker.wait_for("it is given up", |_| {
+            let status = group.app.run(&["status", id]).expect_exit(0).json();
+            (status["state"] == "FAILURE").then_some(())
+        });
+    }
+    println!("{}", worker.stderr().lines().filter(|line| line.contains("alone")).collect::<Vec<_>>().join("\n"));
+    worker.drain();
+}
+
 #[test]
 fn health_is_red_while_a_server_is_away_and_nobody_has_to_do_anything() {
     // Longer than a short outage, which is not told.
