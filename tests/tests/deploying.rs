@@ -1,12 +1,14 @@
-//! What `docs/deploying-one-machine.md` says of the file: how to look into it, and that a backup taken while a worker runs
-//! is whole.
+//! What the guides to deploying say: how to look into the file, that a backup taken while a worker runs is whole, and what
+//! the units for systemd are.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 
 use rusqlite::Connection;
 use taskq::{Client, Context, task};
-use taskq_tests::harness::{Block, Folder, commands};
+use taskq_tests::harness::{Block, Folder, commands, repository};
 use taskq_worker::Worker;
 use tokio::sync::oneshot;
 
@@ -85,4 +87,69 @@ async fn a_backup_made_while_a_worker_runs_is_whole() {
     Worker::builder(to.clone()).queues(["deploying"]).run_until(again).await.expect("it drains");
     // What ran during the backup is still held there, until its worker's lease ends.
     assert_eq!(counts(&copy), [0, 1, 1]);
+}
+
+/// The unit that is shipped.
+fn shipped() -> String {
+    std::fs::read_to_string(repository().join("deploy/taskq-worker.service")).expect("it is shipped")
+}
+
+/// The unit that a guide shows.
+fn shown(guide: &str) -> String {
+    let mut units = Block::all_of(guide).into_iter().filter(|block| block.language() == "ini");
+    units.next().expect("the guide shows one").text
+}
+
+/// What a unit says of its service, by key.
+fn service(unit: &str) -> BTreeMap<&str, &str> {
+    let (_, service) = unit.split_once("[Service]").expect("it has a service");
+    let lines = service.lines().take_while(|line| !line.starts_with('[')).filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once('=')).collect()
+}
+
+/// Guides may leave out what is of no concern, and one machine's program is started in another way; but how it is begun,
+/// watched, renewed and ended is the same everywhere.
+#[test]
+fn the_units_of_the_guides_are_the_one_that_is_shipped() {
+    const SAME: [&str; 9] = [
+        "Type",
+        "ExecReload",
+        "KillMode",
+        "TimeoutStopSec",
+        "WatchdogSec",
+        "Restart",
+        "RestartSec",
+        "RestartPreventExitStatus",
+        "RuntimeDirectoryPreserve",
+    ];
+    let shipped = shipped();
+    let shipped = service(&shipped);
+    for guide in ["docs/deploying.md", "docs/deploying-one-machine.md"] {
+        let unit = shown(guide);
+        let shown = service(&unit);
+        for key in SAME {
+            assert_eq!(shown.get(key), shipped.get(key), "{guide}: {key}");
+            assert!(shown.contains_key(key), "{guide}: {key}");
+        }
+        let words: Vec<&str> = shown["ExecStart"].split(' ').collect();
+        taskq_worker::understands(&words).unwrap_or_else(|why| panic!("{guide}: {words:?}: {why}"));
+        let state = format!("/run/{}", shown["RuntimeDirectory"]);
+        assert!(words.windows(2).any(|pair| pair == ["--state-dir", &state]), "{guide}: {words:?}");
+    }
+}
+
+#[test]
+fn systemd_has_nothing_to_say_against_the_units() {
+    let folder = Folder::new("units");
+    for (name, unit) in [("one@.service", shown("docs/deploying-one-machine.md")), ("shipped.service", shipped())] {
+        // It looks for the program and the user, which are the reader's.
+        let unit = unit.replace("/usr/local/bin/my_app", "/bin/true").replace("User=my-app", "User=root");
+        let path = folder.path().join(name);
+        std::fs::write(&path, unit).expect("the folder can be written");
+        let Ok(verified) = Command::new("systemd-analyze").arg("verify").arg(&path).output() else {
+            println!("skipped: there is no systemd-analyze here");
+            return;
+        };
+        assert!(verified.status.success() && verified.stderr.is_empty(), "{name}: {verified:?}");
+    }
 }
