@@ -275,6 +275,18 @@ pub async fn spin() {
     }
 }
 
+/// Makes its process deaf and dumb the first time: the thread of its connections, on which it also talks with its supervisor,
+/// never comes back. That it did so is noted in the file at `path`. Afterwards it only gives that there is one.
+#[task(name = "shop.freeze")]
+pub async fn freeze(path: String) -> Result<bool, io::Error> {
+    if std::fs::exists(&path)? {
+        return Ok(true);
+    }
+    std::fs::write(&path, "")?;
+    taskq::io::spawn(async { std::thread::sleep(Duration::MAX) });
+    std::future::pending().await
+}
+
 /// Keeps so many MiB for as long as its process lives.
 #[task(name = "shop.hog_memory")]
 pub async fn hog_memory(mib: usize) {

@@ -2,9 +2,12 @@
 //! stop or to begin anew does so without losing or repeating a task, and nothing is left behind.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use taskq_tests::harness::{BOUND, Group, Ledger, Process, Servers, Vhost, is_gone, signal, wait_until, wait_within};
+use taskq_tests::harness::{
+    BOUND, Group, Health, Ledger, Process, Servers, Vhost, is_gone, signal, wait_until, wait_within,
+};
 
 const SHOP: &str = env!("CARGO_BIN_EXE_shop");
 
@@ -317,6 +320,27 @@ fn a_stopped_process_is_not_taken_for_a_dead_one() {
     assert!(!worker.has_ended());
     worker.drain();
     assert!(!health.exists());
+}
+
+/// Unlike one that is stopped, it has no reason to be silent. It has half a minute.
+#[test]
+fn a_process_that_says_nothing_is_ended_and_replaced() {
+    const PATIENCE: Duration = Duration::from_secs(120);
+    let group = Group::new(SHOP);
+    let health = Health::new();
+    let mut worker = group.worker(&["-c", "1", "--health", &health.address()]);
+    let old = worker.children();
+    let note = group.path("frozen");
+    let id = group.send(&["shop.freeze", note.to_str().expect("it is text")]);
+    let reason = health.wait_until_red();
+    assert!(reason.contains(&format!("the process {} has said nothing for", old[0])), "{reason}");
+    wait_within("it is ended", PATIENCE, || is_gone(old[0]).then_some(()));
+    assert!(worker.stderr().contains("it is ended, and replaced"), "{}", worker.stderr());
+    let new = others(&mut worker, &old);
+    assert_eq!(result(&group, &id), json!(true), "what it had in hand runs again");
+    health.wait_until_green();
+    assert_eq!(worker.children(), new);
+    assert_eq!(ended(&worker.drain())["deaths"], 1);
 }
 
 #[test]
