@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use lapin::options::QueueDeleteOptions;
+use lapin::{Connection, ConnectionProperties};
 use taskq::broker::QueueSpec;
+use taskq::client::Which;
 use taskq_tests::harness::{BOUND, Bench, Ledger, now_ms, unique, wait_until};
 use taskq_tests::tasks;
 
@@ -166,4 +169,32 @@ async fn a_queue_never_receives_delayed_tasks_of_another_that_ends_like_it() {
     for worker in workers {
         worker.drain();
     }
+}
+
+/// It is no use to anybody as `expired` on some level of the ladder.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_queue_was_deleted_while_it_waited_is_told_and_goes_back_there() {
+    let Some(bench) = Bench::start(SHOP).await else { return };
+    let (client, queue) = (&bench.client, unique("deleted"));
+    let sum = tasks::add(2, 3).queue(queue.clone()).countdown("2s").send(client).await.expect("the queue is made");
+    let connection = Connection::connect(&bench.vhost.servers.amqp, ConnectionProperties::default()).await;
+    let channel = connection.expect("the broker is up").create_channel().await.expect("the connection is open");
+    let deleted = channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await;
+    assert_eq!(deleted.expect("it exists"), 0, "the task still waits");
+    let entry = loop {
+        if let Some(entry) = client.dead().list(10).await.expect("it can be read").pop() {
+            break entry;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!((entry.id.as_ref(), entry.letter.queue.as_str()), (Some(sum.id()), queue.as_str()));
+    assert_eq!(entry.letter.reason, "no-queue");
+    assert!(entry.letter.error.contains(&format!("there was no queue {queue} any more")), "{}", entry.letter.error);
+    // As another process does it: this one does not know yet that the queue is gone.
+    let other = bench.client_with(&[]).await;
+    let put_back = other.dead().retry(&Which::Fingerprint(&entry.letter.fingerprint)).await;
+    assert_eq!(put_back.expect("the queue is made again"), 1);
+    let worker = bench.worker(&[&queue]);
+    assert_eq!(sum.get_timeout(BOUND).await.expect("it runs"), 5);
+    worker.drain();
 }

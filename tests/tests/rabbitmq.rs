@@ -405,6 +405,9 @@ async fn a_delayed_message_without_a_queue_ends_in_the_dead_queue() {
                 .position(|delivery| delivery.message.properties.correlation_id.as_deref() == Some(&*id));
             let found = at.map(|at| browse.deliveries.remove(at));
             if let Some(delivery) = found {
+                let noted = |key: &str| delivery.message.headers.text(key).map(str::to_owned);
+                assert_eq!(noted("x-death-reason").as_deref(), Some("no-queue"));
+                assert_eq!(noted("x-death-queue").as_deref(), Some(&*name), "and none of the ladder's");
                 delivery.acker.ack();
                 browse.finish().await;
                 return;

@@ -30,6 +30,7 @@ pub use connect::{BrokerOptions, connect};
 pub use delivery::{Acker, Delivery, Settlement, Settler};
 pub use error::{BrokerError, PublishError};
 pub use queue::{ALONE_SUFFIX, DEAD_QUEUE, Declared, QueueKind, QueueSpec, QueueStats};
+pub(crate) use queue::{DEATH_QUEUE, DEATH_REASON};
 
 use crate::message::WireMessage;
 

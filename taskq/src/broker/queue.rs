@@ -5,6 +5,12 @@ use std::sync::Arc;
 /// Where tasks that failed for good, and messages that mean nothing, are kept.
 pub const DEAD_QUEUE: &str = "taskq.dead";
 
+/// The header in which an adapter says why the broker itself put a message into [`DEAD_QUEUE`].
+pub(crate) const DEATH_REASON: &str = "x-death-reason";
+
+/// The header in which it says from which queue.
+pub(crate) const DEATH_QUEUE: &str = "x-death-queue";
+
 /// What the name of a queue's companion ends with: there, tasks that may have killed a worker wait to be run alone.
 pub const ALONE_SUFFIX: &str = ".alone";
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Client;
 use crate::attempt::{Reason, Verdict};
-use crate::broker::{DEAD_QUEUE, Delivery, Publication};
+use crate::broker::{DEAD_QUEUE, DEATH_QUEUE, DEATH_REASON, Delivery, Publication};
 use crate::codec::{self, DecodeError, celery};
 use crate::error::Error;
 use crate::message::{Envelope, Failure, Headers, Payload, Record, TaskId, WireMessage};
@@ -26,7 +26,8 @@ const ERROR_CHARACTERS_MAX: usize = 2000;
 /// Why a message is in the dead set; travels in its headers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DeadLetter {
-    /// One word: `failed`, `arguments`, `decode`, `unknown-task`, `worker-lost`, or the broker's own, such as `delivery_limit`.
+    /// One word: `failed`, `arguments`, `decode`, `unknown-task`, `worker-lost`, `no-queue` (a queue was deleted under
+    /// delayed messages for it), or the broker's own, such as `delivery_limit`.
     pub reason: String,
     /// The queue it was taken from; where it goes back to.
     pub queue: String,
@@ -76,19 +77,33 @@ impl DeadLetter {
             let noted = headers.remove(broker);
             headers.remove(key).or(noted).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
         };
-        let letter = Self {
-            reason: text(REASON, "x-first-death-reason"),
-            queue: text(QUEUE, "x-first-death-queue"),
+        let mut letter = Self {
+            reason: text(REASON, DEATH_REASON),
+            queue: text(QUEUE, DEATH_QUEUE),
             error_type: text(ERROR_TYPE, ""),
             error: text(ERROR, ""),
             fingerprint: text(FINGERPRINT, ""),
             at: celery::parse_time(&text(AT, "")),
             attempts: headers.remove(ATTEMPTS).and_then(|value| value.as_u64()).unwrap_or(0) as u32,
         };
-        headers.retain(|key| {
-            !key.starts_with("x-death") && !key.starts_with("x-first-death") && !key.starts_with("x-last-death")
-        });
+        if letter.fingerprint.is_empty() {
+            // Nobody but the broker has seen it.
+            letter.error = brokers_words(&letter.reason, &letter.queue);
+            letter.fingerprint = fingerprint(headers.text("task").unwrap_or_default(), &letter.reason, &letter.error);
+        }
         letter
+    }
+}
+
+/// What a reason of the broker's means.
+fn brokers_words(reason: &str, queue: &str) -> String {
+    match reason {
+        "no-queue" => {
+            format!("there was no queue {queue} any more when its delay was over; `dead retry` makes it again")
+        }
+        "expired" => "nobody had taken it when its time was over".to_owned(),
+        "delivery_limit" => "it came back unfinished more often than the queue allows".to_owned(),
+        _ => String::new(),
     }
 }
 
@@ -316,15 +331,24 @@ mod tests {
         let mut headers = Headers::from_iter([("task", "shop.buy"), ("id", "7")]);
         let before = headers.clone();
         letter.clone().stamp(&mut headers);
-        headers.set("x-death", "whatever");
         assert_eq!(DeadLetter::take(&mut headers), letter);
         assert_eq!(headers, before);
     }
 
     #[test]
     fn what_the_broker_noted_stands_in() {
-        let noted = [("x-first-death-reason", "delivery_limit"), ("x-first-death-queue", "orders")];
-        let letter = DeadLetter::take(&mut Headers::from_iter(noted));
-        assert_eq!((letter.reason.as_str(), letter.queue.as_str()), ("delivery_limit", "orders"));
+        let taken = |reason: &str, task: &str| {
+            let mut headers = Headers::from_iter([(DEATH_REASON, reason), (DEATH_QUEUE, "orders"), ("task", task)]);
+            let letter = DeadLetter::take(&mut headers);
+            assert_eq!((letter.reason.as_str(), letter.queue.as_str()), (reason, "orders"));
+            assert_eq!(headers, Headers::from_iter([("task", task)]));
+            letter
+        };
+        let letter = taken("no-queue", "shop.buy");
+        assert!(letter.error.contains("no queue orders"), "{letter:?}");
+        assert_eq!(letter.fingerprint, taken("no-queue", "shop.buy").fingerprint);
+        for (reason, task) in [("no-queue", "shop.sell"), ("expired", "shop.buy"), ("whatever", "shop.buy")] {
+            assert_ne!(letter.fingerprint, taken(reason, task).fingerprint);
+        }
     }
 }

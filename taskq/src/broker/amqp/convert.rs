@@ -9,7 +9,8 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 use serde_json::{Map, Number, Value};
 
-use crate::broker::DEAD_QUEUE;
+use super::death;
+use crate::broker::{DEAD_QUEUE, DEATH_QUEUE, DEATH_REASON};
 use crate::message::{Headers, Properties, WireMessage};
 
 /// Says that a message may be a second copy.
@@ -69,8 +70,13 @@ pub(super) fn to_amqp(
 /// The message of a delivery from `queue`, and how often it came back before, where the broker counts that.
 ///
 /// What brokers add on the way is taken out: republished, it would look to the broker like a cycle. Only in the dead
-/// queue, which the broker itself may have filled, the reason and the place of the first death are kept.
-pub(super) fn from_amqp(properties: &BasicProperties, body: Vec<u8>, queue: &str) -> (WireMessage, Option<u32>) {
+/// queue, which the broker itself may have filled, the reason and the place of its death are kept.
+pub(super) fn from_amqp(
+    properties: &BasicProperties,
+    body: Vec<u8>,
+    queue: &str,
+    key: &str,
+) -> (WireMessage, Option<u32>) {
     let mut headers = Headers::new();
     let mut returns = None;
     if let Some(table) = properties.headers() {
@@ -78,12 +84,15 @@ pub(super) fn from_amqp(properties: &BasicProperties, body: Vec<u8>, queue: &str
         for (key, value) in table {
             match key.as_str() {
                 "x-delivery-count" => returns = count(value),
-                "x-first-death-reason" | "x-first-death-queue" if queue == DEAD_QUEUE => {
-                    headers.push(key.to_string(), from_value(value));
-                }
                 key if broker_made(key) => {}
                 key => headers.push(key.to_owned(), from_value(value)),
             }
+        }
+        if queue == DEAD_QUEUE
+            && let Some((reason, queue)) = death::of(table, key)
+        {
+            headers.push(DEATH_REASON, reason);
+            headers.push(DEATH_QUEUE, queue);
         }
     }
     let message = WireMessage {
@@ -156,7 +165,7 @@ fn to_number(number: &Number) -> AMQPValue {
     }
 }
 
-fn from_value(value: &AMQPValue) -> Value {
+pub(super) fn from_value(value: &AMQPValue) -> Value {
     match value {
         AMQPValue::Void => Value::Null,
         AMQPValue::Boolean(flag) => Value::Bool(*flag),
@@ -210,7 +219,7 @@ mod tests {
 
     fn there_and_back(message: &WireMessage) -> WireMessage {
         let properties = to_amqp(message, 1, false, 131_072).expect("the message can be sent");
-        from_amqp(&properties, message.body.to_vec(), "q").0
+        from_amqp(&properties, message.body.to_vec(), "q", "q").0
     }
 
     #[test]
@@ -264,10 +273,10 @@ mod tests {
         table.insert("x-delivery-count".into(), AMQPValue::LongLongInt(3));
         let properties = BasicProperties::default().with_headers(table);
         let names = |message: WireMessage| message.headers.iter().map(|(key, _)| key.to_owned()).collect::<Vec<_>>();
-        let (message, returns) = from_amqp(&properties, Vec::new(), "q");
+        let (message, returns) = from_amqp(&properties, Vec::new(), "q", "q");
         assert_eq!((names(message), returns), (vec!["id".to_owned(), "x-mine".to_owned()], Some(3)));
-        let (message, _) = from_amqp(&properties, Vec::new(), DEAD_QUEUE);
-        assert_eq!(names(message), ["id", "x-first-death-queue", "x-first-death-reason", "x-mine"]);
+        let (message, _) = from_amqp(&properties, Vec::new(), DEAD_QUEUE, "q");
+        assert_eq!(names(message), ["id", "x-mine", DEATH_REASON, DEATH_QUEUE]);
     }
 
     #[test]
@@ -285,7 +294,7 @@ mod tests {
     #[test]
     fn a_resent_message_says_so() {
         let properties = to_amqp(&WireMessage::default(), 1, true, 16_384).expect("it is short");
-        assert_eq!(from_amqp(&properties, Vec::new(), "q").0.headers.get(RESENT), Some(&json!(true)));
+        assert_eq!(from_amqp(&properties, Vec::new(), "q", "q").0.headers.get(RESENT), Some(&json!(true)));
     }
 
     fn value() -> impl Strategy<Value = Value> {

@@ -40,6 +40,19 @@ pub(super) fn level_name(level: u32) -> String {
     format!("taskq.delay.{level}")
 }
 
+/// Whether a queue is that of a level.
+pub(super) fn is_level(queue: &str) -> bool {
+    let level = queue.strip_prefix("taskq.delay.").and_then(|level| level.parse().ok());
+    level.is_some_and(|level: u32| level < LEVELS)
+}
+
+/// The queue that a message with this routing key is for, if the key is one of the ladder's.
+pub(super) fn queue_of(key: &str) -> Option<&str> {
+    let (digits, queue) = key.split_at_checked(2 * LEVELS as usize)?;
+    let are_digits = digits.as_bytes().chunks(2).all(|pair| matches!(pair, b"0." | b"1."));
+    (are_digits && !queue.is_empty()).then_some(queue)
+}
+
 /// Where messages go that leave `level`.
 pub(super) fn below(level: u32) -> String {
     if level == 0 { DELIVERY_EXCHANGE.to_owned() } else { level_name(level - 1) }
@@ -147,6 +160,8 @@ mod tests {
         let (exchange, key) = route(Duration::from_millis(501), "mail");
         assert_eq!(exchange, "taskq.delay.2");
         assert_eq!(key, format!("{}1.1.0.mail", "0.".repeat(25)));
+        assert_eq!((queue_of(&key), queue_of("mail"), queue_of(&key[2..])), (Some("mail"), None, None));
+        assert!(is_level(&level_name(27)) && !is_level("taskq.delay.28") && !is_level(DELIVERY_EXCHANGE));
         assert_eq!(route(Duration::from_millis(1), "q").0, "taskq.delay.0");
         assert_eq!(route(Duration::MAX, "q"), ("taskq.delay.27".to_owned(), format!("{}q", "1.".repeat(28))));
         assert_eq!(waits(27), "1.#");

@@ -230,7 +230,8 @@ pub(super) fn delivery_of(
     queue: &Arc<str>,
     settler: &Arc<ChannelSettler>,
 ) -> Delivery {
-    let (message, delivery_count) = convert::from_amqp(&delivery.properties, delivery.data, queue);
+    let (message, delivery_count) =
+        convert::from_amqp(&delivery.properties, delivery.data, queue, delivery.routing_key.as_str());
     Delivery {
         queue: Arc::clone(queue),
         message,

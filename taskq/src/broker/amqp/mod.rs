@@ -31,6 +31,7 @@ mod broker;
 mod browse;
 mod consume;
 mod convert;
+mod death;
 mod delay;
 mod deliveries;
 mod flight;

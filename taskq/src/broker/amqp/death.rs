@@ -1,0 +1,78 @@
+//! Why the broker itself put a message into the dead queue, from what it noted on it. Pure.
+
+use lapin::types::FieldTable;
+use serde_json::Value;
+
+use super::convert::from_value;
+use super::delay;
+
+/// The reason of a message that came off the delay ladder when its queue was not there any more.
+pub(super) const NO_QUEUE: &str = "no-queue";
+
+/// The reason and the queue, from the headers and the routing key that it came with; nothing if it did not die.
+///
+/// The last death counts: a message with a delay has died on each level of the ladder on which it waited.
+pub(super) fn of(headers: &FieldTable, key: &str) -> Option<(String, String)> {
+    let noted = |name: &str| headers.inner().get(name).map(from_value);
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let last = noted("x-death").and_then(|deaths| {
+        let last = deaths.get(0)?;
+        Some((text(&last["reason"])?, text(&last["queue"])?))
+    });
+    let first = || Some((text(&noted("x-first-death-reason")?)?, text(&noted("x-first-death-queue")?)?));
+    let (reason, queue) = last.or_else(first)?;
+    // On the ladder a message only dies from one level to the next. One that is here has come to its end.
+    match delay::queue_of(key).filter(|_| delay::is_level(&queue)) {
+        Some(queue) => Some((NO_QUEUE.to_owned(), queue.to_owned())),
+        None => Some((reason, queue)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lapin::types::AMQPValue;
+
+    use super::*;
+
+    fn text(text: &str) -> AMQPValue {
+        AMQPValue::LongString(text.into())
+    }
+
+    /// Deaths as RabbitMQ notes them, the last one first.
+    fn headers(deaths: &[(&str, &str)]) -> FieldTable {
+        let mut headers = FieldTable::default();
+        let Some((reason, queue)) = deaths.last() else { return headers };
+        headers.insert("x-first-death-reason".into(), text(reason));
+        headers.insert("x-first-death-queue".into(), text(queue));
+        let noted = deaths.iter().map(|(reason, queue)| {
+            let mut death = FieldTable::default();
+            death.insert("reason".into(), text(reason));
+            death.insert("queue".into(), text(queue));
+            AMQPValue::FieldTable(death)
+        });
+        headers.insert("x-death".into(), AMQPValue::FieldArray(noted.collect::<Vec<_>>().into()));
+        headers
+    }
+
+    #[test]
+    fn the_last_death_counts_and_the_ladder_is_none() {
+        let (_, ladder) = delay::route(Duration::from_secs(3), "eu.mail");
+        for (deaths, key, expected) in [
+            (&[][..], "mail", None),
+            (&[("expired", "mail")], "mail", Some(("expired", "mail"))),
+            (&[("delivery_limit", "mail"), ("expired", "taskq.delay.4")], "mail", Some(("delivery_limit", "mail"))),
+            (&[("expired", "taskq.delay.1"), ("expired", "taskq.delay.4")], &*ladder, Some((NO_QUEUE, "eu.mail"))),
+            // Somebody's own queue that is named like ours.
+            (&[("expired", "taskq.delay.1")], "mail", Some(("expired", "taskq.delay.1"))),
+        ] {
+            let death = of(&headers(deaths), key);
+            let death = death.as_ref().map(|(reason, queue)| (reason.as_str(), queue.as_str()));
+            assert_eq!(death, expected, "{deaths:?}");
+        }
+        let mut old = headers(&[("rejected", "mail")]);
+        old.insert("x-death".into(), text("what is this?"));
+        assert_eq!(of(&old, "mail"), Some(("rejected".to_owned(), "mail".to_owned())));
+    }
+}
