@@ -16,6 +16,9 @@ pub struct BrokerOptions {
     pub max_message_bytes: usize,
     /// Whether a queue that exists with other arguments is an error. Default: a warning.
     pub strict: bool,
+    /// Within which time the broker wants deliveries settled, where it cannot be asked: RabbitMQ's `consumer_timeout`. `None`:
+    /// it has no such limit. Default: 30 min, as RabbitMQ's.
+    pub consumer_timeout: Option<Duration>,
     /// What the connection is called where the broker lists connections.
     pub name: String,
     /// What delays go by where this process keeps them: those of `memory:`. Default: the system's.
@@ -28,6 +31,7 @@ impl Default for BrokerOptions {
             publish_timeout: Duration::from_secs(30),
             max_message_bytes: 128 << 20,
             strict: false,
+            consumer_timeout: Some(Duration::from_secs(1800)),
             name: "taskq".to_owned(),
             clock: Clock::system(),
         }

@@ -10,6 +10,7 @@
 mod connect;
 mod delivery;
 mod error;
+mod held;
 mod queue;
 mod reading;
 
@@ -23,12 +24,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::Stream;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, Stream};
 
 pub use connect::{BrokerOptions, connect};
 pub use delivery::{Acker, Delivery, Settlement, Settler};
 pub use error::{BrokerError, PublishError};
+pub use held::{HELD_PREFIX, HeldQueues};
 pub use queue::{ALONE_SUFFIX, DEAD_QUEUE, Declared, QueueKind, QueueSpec, QueueStats};
 pub(crate) use queue::{DEATH_QUEUE, DEATH_REASON};
 
@@ -75,6 +77,11 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// says how many.
     fn purge<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<u64, BrokerError>>;
 
+    /// Where copies of what takes long are held. `None` where a delivery may stay unsettled for as long as it takes.
+    fn held_queues(&self) -> Option<&dyn HeldQueues> {
+        None
+    }
+
     /// Product, version and what it can do, for people.
     fn info(&self) -> BoxFuture<'_, Result<BrokerInfo, BrokerError>>;
 
@@ -96,6 +103,13 @@ pub struct Consumption {
 pub trait ConsumptionControl: Send + Sync {
     /// Changes how many unacknowledged messages per queue may be out. Takes effect soon, not at once.
     fn set_prefetch(&self, prefetch: u16);
+
+    /// Gives back what was fetched and not read, and fetches nothing until the stream is polled the next time: for a reader
+    /// that will be busy for long. Nothing has to be done where nothing grows old by waiting to be read, which is where
+    /// [`Broker::held_queues`] gives `None`.
+    fn rest(&self) -> BoxFuture<'_, ()> {
+        std::future::ready(()).boxed()
+    }
 
     /// Takes no further message. Those already fetched and not yet read from the stream are given back by the
     /// adapter; then the stream ends. Messages that were read stay valid and can still be acknowledged.

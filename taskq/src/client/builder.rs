@@ -76,6 +76,7 @@ impl ClientBuilder {
         let broker_options = BrokerOptions {
             publish_timeout: settings.publish_timeout,
             strict: settings.strict,
+            consumer_timeout: settings.consumer_timeout,
             name: format!("taskq {origin}"),
             clock: self.clock.clone(),
             ..BrokerOptions::default()

@@ -7,21 +7,22 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{self, BoxFuture};
-use lapin::options::QueuePurgeOptions;
+use lapin::options::{QueueDeleteOptions, QueuePurgeOptions};
 use tokio::sync::OnceCell;
 use tokio::time::{self, Instant};
 
 use super::address::Address;
 use super::browse::browse;
-use super::consume::{Control, consume};
+use super::consume::consume;
+use super::control::{Control, Plan};
 use super::greeting;
 use super::link::Link;
 use super::publish::Publisher;
 use super::session::Session;
 use super::topology::{DeclareFault, Topology};
 use crate::broker::{
-    Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, ConsumptionControl, Declared, Publication,
-    PublishError, QueueSpec, QueueStats,
+    Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, ConsumptionControl, Declared, HeldQueues,
+    Publication, PublishError, QueueSpec, QueueStats,
 };
 use crate::io;
 
@@ -120,9 +121,15 @@ impl Core {
         declared.map_err(|fault| fault.during(what()))
     }
 
-    async fn consume(&self, queues: &[Arc<str>], prefetch: u16) -> Result<Consumption, BrokerError> {
+    async fn consume(
+        &self,
+        queues: Vec<Arc<str>>,
+        prefetch: u16,
+        home: Option<Arc<str>>,
+    ) -> Result<Consumption, BrokerError> {
         let link = self.consume_link().await?;
-        let (consumption, control) = consume(link, Arc::clone(&self.topology), queues, prefetch).await?;
+        let plan = Plan { queues, prefetch, home, settle_within: self.options.consumer_timeout };
+        let (consumption, control) = consume(link, Arc::clone(&self.topology), plan).await?;
         let mut consumptions = self.consumptions.lock().unwrap_or_else(PoisonError::into_inner);
         consumptions.retain(|consumption| consumption.strong_count() > 0);
         consumptions.push(Arc::downgrade(&control));
@@ -161,6 +168,17 @@ impl Core {
         };
         let purged = self.request(what, purge).await.map_err(|fault| Self::queue_fault(fault, queue, what()))?;
         Ok(purged.into())
+    }
+
+    async fn delete(&self, queue: &str) -> Result<(), BrokerError> {
+        let what = || format!("deleting the queue {queue:?}");
+        let delete = |session: Arc<Session>| async move {
+            let options = QueueDeleteOptions::default();
+            Ok(session.on_scratch(|channel| async move { channel.queue_delete(queue.into(), options).await }).await?)
+        };
+        let deleted = self.request(what, delete).await.map_err(|fault| Self::queue_fault(fault, queue, what()))?;
+        tracing::debug!(queue, messages = deleted, "deleted a queue");
+        Ok(())
     }
 
     async fn info(&self) -> Result<BrokerInfo, BrokerError> {
@@ -216,7 +234,7 @@ impl Broker for AmqpBroker {
 
     fn consume<'a>(&'a self, queues: &'a [Arc<str>], prefetch: u16) -> BoxFuture<'a, Result<Consumption, BrokerError>> {
         let (core, queues) = (Arc::clone(&self.0), queues.to_vec());
-        io::run(async move { core.consume(&queues, prefetch).await }).boxed()
+        io::run(async move { core.consume(queues, prefetch, None).await }).boxed()
     }
 
     fn browse<'a>(&'a self, queue: &'a str, limit: usize) -> BoxFuture<'a, Result<Browse, BrokerError>> {
@@ -234,6 +252,10 @@ impl Broker for AmqpBroker {
         io::run(async move { core.purge(&queue).await }).boxed()
     }
 
+    fn held_queues(&self) -> Option<&dyn HeldQueues> {
+        self.0.options.consumer_timeout.map(|_| self as &dyn HeldQueues)
+    }
+
     fn info(&self) -> BoxFuture<'_, Result<BrokerInfo, BrokerError>> {
         let core = Arc::clone(&self.0);
         io::run(async move { core.info().await }).boxed()
@@ -242,6 +264,23 @@ impl Broker for AmqpBroker {
     fn close(&self) -> BoxFuture<'_, ()> {
         let core = Arc::clone(&self.0);
         io::run(async move { core.close().await }).boxed()
+    }
+}
+
+impl HeldQueues for AmqpBroker {
+    fn settle_within(&self) -> Duration {
+        self.0.options.consumer_timeout.unwrap_or(Duration::MAX)
+    }
+
+    fn hold<'a>(&'a self, queue: &'a str, home: &'a str) -> BoxFuture<'a, Result<Consumption, BrokerError>> {
+        let (core, queue, home) = (Arc::clone(&self.0), queue.into(), home.into());
+        // Some brokers cap a prefetch of 0 for quorum queues, which stands for no bound, at 2000.
+        io::run(async move { core.consume(vec![queue], u16::MAX, Some(home)).await }).boxed()
+    }
+
+    fn delete<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<(), BrokerError>> {
+        let (core, queue) = (Arc::clone(&self.0), queue.to_owned());
+        io::run(async move { core.delete(&queue).await }).boxed()
     }
 }
 

@@ -9,7 +9,7 @@ use lapin::options::BasicGetOptions;
 
 use super::deliveries::delivery_of;
 use super::session::{Fault, Session};
-use super::settle::ChannelSettler;
+use super::settle::{Back, ChannelSettler};
 use crate::broker::{Browse, ConsumptionControl};
 use crate::io;
 
@@ -19,7 +19,7 @@ const BATCH: usize = 32;
 /// Takes up to `limit` messages out of `queue`, on a channel of their own.
 pub(super) async fn browse(session: Arc<Session>, queue: &str, limit: usize) -> Result<Browse, Fault> {
     let channel = session.channel().await?;
-    let settler = ChannelSettler::new(channel.clone(), 0);
+    let settler = ChannelSettler::new(channel.clone(), 0, Back::Queue);
     let name: Arc<str> = Arc::from(queue);
     let mut deliveries = Vec::new();
     while deliveries.len() < limit {

@@ -5,21 +5,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use lapin::Channel;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::FieldTable;
+use lapin::types::{FieldTable, ShortString};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{self, Instant};
 
+use super::control::{Command, Control, Plan};
 use super::deliveries::{Deliveries, Sources};
 use super::link::Link;
 use super::session::{Fault, Session};
-use super::settle::ChannelSettler;
+use super::settle::{Back, ChannelSettler};
 use super::topology::{DeclareFault, Topology};
 use crate::broker::{BrokerError, Consumption, ConsumptionControl};
 use crate::io;
@@ -34,23 +32,18 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(30);
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(15);
 
-/// What a supervisor may be told.
-pub(super) enum Command {
-    /// A consumer has ended.
-    Vacant,
-    SetPrefetch(u16),
-    Stop,
-    Close(oneshot::Sender<()>),
-}
+/// Which part of the time that the broker gives may pass until messages that wait for their reader are taken for stale. They
+/// may be twice as old then, a quarter of it: whoever reads them has at least three quarters left.
+const STALE_PART: u32 = 8;
 
 /// Begins to consume. Returns when every queue was tried once; an error if one of them does not exist.
 pub(super) async fn consume(
     link: Arc<Link>,
     topology: Arc<Topology>,
-    queues: &[Arc<str>],
-    prefetch: u16,
+    plan: Plan,
 ) -> Result<(Consumption, Arc<Control>), BrokerError> {
-    let sources = Sources::new(queues);
+    let Plan { queues, prefetch, home, settle_within } = plan;
+    let sources = Sources::new(&queues);
     let (commands, inbox) = mpsc::unbounded_channel();
     let (ready, first) = oneshot::channel();
     let supervisor = Supervisor {
@@ -59,6 +52,8 @@ pub(super) async fn consume(
         sources: Arc::clone(&sources),
         inbox,
         prefetch,
+        home,
+        settle_within,
         retries: HashMap::new(),
         ready: Some(ready),
     };
@@ -71,52 +66,14 @@ pub(super) async fn consume(
     Ok((Consumption { deliveries, control: Arc::clone(&control) as Arc<dyn ConsumptionControl> }, control))
 }
 
-/// Steers a consumption.
-pub(super) struct Control {
-    link: Arc<Link>,
-    sources: Arc<Sources>,
-    commands: Arc<mpsc::UnboundedSender<Command>>,
-}
-
-impl Control {
-    fn tell(&self, command: Command) -> bool {
-        self.commands.send(command).is_ok()
-    }
-}
-
-impl ConsumptionControl for Control {
-    fn set_prefetch(&self, prefetch: u16) {
-        self.tell(Command::SetPrefetch(prefetch));
-    }
-
-    fn stop(&self) {
-        self.sources.stop();
-        self.tell(Command::Stop);
-    }
-
-    fn is_live(&self) -> bool {
-        !self.sources.is_stopping() && self.sources.complete.load(Ordering::Acquire) && self.link.is_open()
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        async move {
-            self.sources.stop();
-            let (done, closed) = oneshot::channel();
-            if self.tell(Command::Close(done)) {
-                // Either way the supervisor has ended.
-                let _ = closed.await;
-            }
-        }
-        .boxed()
-    }
-}
-
 struct Supervisor {
     link: Arc<Link>,
     topology: Arc<Topology>,
     sources: Arc<Sources>,
     inbox: mpsc::UnboundedReceiver<Command>,
     prefetch: u16,
+    home: Option<Arc<str>>,
+    settle_within: Option<Duration>,
     /// Queues that could not be consumed from: when to try again, and how long to wait after that.
     retries: HashMap<Arc<str>, (Instant, Duration)>,
     /// For the outcome of the first attempt.
@@ -177,8 +134,7 @@ impl Supervisor {
                     for (queue, _) in self.sources.tags() {
                         self.topology.doubt(&queue);
                     }
-                    self.sources.clear();
-                    tracing::warn!(reason, "consuming is interrupted");
+                    self.tell_of_loss(&reason, self.sources.clear());
                 }
                 Leave::Deleted => {
                     for queue in self.sources.vacant() {
@@ -219,7 +175,8 @@ impl Supervisor {
                     opened = &mut opening => break opened,
                     command = self.inbox.recv() => match command {
                         Some(Command::SetPrefetch(prefetch)) => self.prefetch = prefetch,
-                        Some(Command::Vacant) => {}
+                        Some(Command::Vacant | Command::Wanted) => {}
+                        Some(Command::Rest(done)) => drop(done),
                         // Nothing is fetched while there is no channel, so stopping is the end of it.
                         Some(Command::Stop) => self.sources.end(),
                         Some(Command::Close(done)) => return Err(Some(done)),
@@ -230,7 +187,8 @@ impl Supervisor {
             match opened {
                 None => return Err(None),
                 Some(Ok((session, channel))) => {
-                    let settler = ChannelSettler::new(channel.clone(), prefetch);
+                    let back = if self.home.is_some() { Back::Home } else { Back::Queue };
+                    let settler = ChannelSettler::new(channel.clone(), prefetch, back);
                     let line = Line { session, channel, settler };
                     if prefetch != self.prefetch {
                         self.change_prefetch(&line).await;
@@ -269,6 +227,12 @@ impl Supervisor {
                             return Leave::Deleted;
                         }
                     }
+                    Some(Command::Wanted) => self.fill(line).await,
+                    Some(Command::Rest(done)) => {
+                        self.rest(line, self.sources.tags()).await;
+                        // Whoever asked may not be waiting any more.
+                        let _ = done.send(());
+                    }
                     Some(Command::SetPrefetch(prefetch)) => {
                         if prefetch != self.prefetch && !self.sources.is_stopping() {
                             self.prefetch = prefetch;
@@ -286,7 +250,13 @@ impl Supervisor {
                     }
                     None => return Leave::Done(None),
                 },
-                _ = watch.tick() => self.fill(line).await,
+                _ = watch.tick() => {
+                    self.fill(line).await;
+                    // What waits for the reader must not grow as old as the broker allows; nor is it of use to others here.
+                    if let Some(limit) = self.settle_within.filter(|_| self.home.is_none()) {
+                        self.rest(line, self.sources.stale(limit / STALE_PART)).await;
+                    }
+                }
                 _ = probe.tick() => {
                     // Harmless, since it only concerns consumers to come; and a fault shows in the channel's state.
                     if let Err(fault) = line.session.ask(line.channel.basic_qos(self.prefetch, BasicQosOptions::default())).await {
@@ -340,15 +310,43 @@ impl Supervisor {
         }
     }
 
+    /// Cancels these consumers until the reader comes, and gives back what they have fetched.
+    async fn rest(&self, line: &Line, consumers: Vec<(Arc<str>, ShortString)>) {
+        for (queue, tag) in consumers {
+            self.cancel(line, tag).await;
+            self.sources.rest(&queue);
+        }
+    }
+
+    /// Says that a channel was lost, and what to do about it.
+    fn tell_of_loss(&self, reason: &str, fault: Option<lapin::Error>) {
+        let said = fault.and_then(|fault| Fault::from(fault).text());
+        if let (Some(said), Some(set)) = (said.as_deref().filter(|said| is_timeout(said)), self.settle_within) {
+            let set = humantime::format_duration(set);
+            tracing::error!(
+                said, consumer_timeout = %set,
+                "the broker has taken messages back that run for longer than it allows; set `consumer_timeout` (or \
+                 TASKQ_CONSUMER_TIMEOUT) to what the broker's `consumer_timeout` is"
+            );
+        } else {
+            tracing::warn!(reason, said, "consuming is interrupted");
+        }
+    }
+
     async fn consume_from(&self, line: &Line, queue: &Arc<str>) -> Result<(), BrokerError> {
         let what = || format!("consuming from {queue:?}");
         let fault = |fault: Fault| match fault.code() {
             Some(404) => BrokerError::NoQueue { queue: queue.to_string() },
             _ => fault.during(what()),
         };
-        if let Some(spec) = self.topology.spec(queue) {
-            match self.topology.declare(&line.session, &spec).await {
-                Ok(_) => {}
+        let declared = match (&self.home, self.topology.spec(queue)) {
+            (Some(home), _) => Some(self.topology.declare_held(&line.session, queue, home).await),
+            (None, Some(spec)) => Some(self.topology.declare(&line.session, &spec).await.map(drop)),
+            (None, None) => None,
+        };
+        if let Some(declared) = declared {
+            match declared {
+                Ok(()) => {}
                 // It may be there all the same, with rights to read it and not to declare it.
                 Err(DeclareFault::Fault(fault)) if fault.is_refusal() => {
                     tracing::warn!(queue = &**queue, %fault, "cannot declare the queue");
@@ -364,7 +362,7 @@ impl Supervisor {
         let options = BasicConsumeOptions::default();
         let consuming = line.channel.basic_consume((&**queue).into(), "".into(), options, FieldTable::default());
         let consumer = line.session.ask(consuming).await.map_err(fault)?;
-        self.sources.install(queue, consumer, Arc::clone(&line.settler));
+        self.sources.install(queue, consumer, Arc::clone(&line.settler), self.prefetch);
         Ok(())
     }
 
@@ -383,13 +381,22 @@ impl Supervisor {
     /// Cancels all consumers. What they have fetched stays readable.
     async fn cancel_all(&self, line: &Line) {
         for (queue, tag) in self.sources.tags() {
-            if let Err(fault) = line.session.ask(line.channel.basic_cancel(tag, BasicCancelOptions::default())).await {
-                // Only a lost channel refuses that, and then everything is cleared.
-                tracing::debug!(%fault, "a consumer was not cancelled");
-            }
+            self.cancel(line, tag).await;
             self.sources.retire(&queue);
         }
     }
+
+    async fn cancel(&self, line: &Line, tag: ShortString) {
+        if let Err(fault) = line.session.ask(line.channel.basic_cancel(tag, BasicCancelOptions::default())).await {
+            // Only a lost channel refuses that, and then everything is cleared.
+            tracing::debug!(%fault, "a consumer was not cancelled");
+        }
+    }
+}
+
+/// Whether the broker closed a channel because a delivery on it was not settled within its time. RabbitMQ has no code for that.
+fn is_timeout(said: &str) -> bool {
+    said.contains("delivery acknowledgement") && said.contains("timed out")
 }
 
 async fn open_channel(session: &Session, prefetch: u16) -> Result<Channel, Fault> {

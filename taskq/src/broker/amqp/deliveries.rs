@@ -8,15 +8,18 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use futures_util::{FutureExt, Stream, StreamExt};
 use lapin::types::ShortString;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use super::consume::Command;
+use super::control::Command;
 use super::convert;
 use super::settle::ChannelSettler;
+use super::shelf::Shelf;
 use crate::broker::{Acker, Delivery, Settlement, Settler};
 
 /// How many messages in a row may come from one queue while others may have some, too.
@@ -40,6 +43,10 @@ struct Inner {
     slots: Vec<Slot>,
     next: usize,
     run: u32,
+    /// The reader has nothing to do but to wait for messages.
+    waits: bool,
+    /// What the broker said when it ended a consumer.
+    fault: Option<lapin::Error>,
 }
 
 /// The consumers of one queue.
@@ -48,28 +55,38 @@ struct Slot {
     /// Cancelled, with messages that came before that. They are older than what the current one has.
     draining: VecDeque<Source>,
     current: Option<Source>,
+    /// It has no consumer until somebody wants messages.
+    rests: bool,
 }
 
 struct Source {
     consumer: lapin::Consumer,
     settler: Arc<ChannelSettler>,
+    shelf: Shelf,
 }
 
 impl Sources {
     /// Without consumers yet.
     pub(super) fn new(queues: &[Arc<str>]) -> Arc<Self> {
-        let slot = |queue: &Arc<str>| Slot { queue: Arc::clone(queue), draining: VecDeque::new(), current: None };
+        let slot = |queue: &Arc<str>| Slot {
+            queue: Arc::clone(queue),
+            draining: VecDeque::new(),
+            current: None,
+            rests: false,
+        };
         Arc::new(Self {
-            inner: Mutex::new(Inner { slots: queues.iter().map(slot).collect(), next: 0, run: 0 }),
+            inner: Mutex::new(Inner { slots: queues.iter().map(slot).collect(), ..Inner::default() }),
             waker: AtomicWaker::new(),
             phase: AtomicU8::new(RUNNING),
             complete: AtomicBool::new(false),
         })
     }
 
-    /// The queues that nobody consumes from at the moment.
+    /// The queues that nobody consumes from at the moment, and somebody should.
     pub(super) fn vacant(&self) -> Vec<Arc<str>> {
-        self.lock().slots.iter().filter(|slot| slot.current.is_none()).map(|slot| Arc::clone(&slot.queue)).collect()
+        let inner = self.lock();
+        let vacant = inner.slots.iter().filter(|slot| slot.current.is_none() && !slot.rests);
+        vacant.map(|slot| Arc::clone(&slot.queue)).collect()
     }
 
     /// The tags of the consumers at work, by queue.
@@ -79,13 +96,13 @@ impl Sources {
         inner.slots.iter().filter_map(tag).collect()
     }
 
-    /// Puts a new consumer to work.
-    pub(super) fn install(&self, queue: &str, consumer: lapin::Consumer, settler: Arc<ChannelSettler>) {
+    /// Puts a new consumer to work, which holds up to `window` messages.
+    pub(super) fn install(&self, queue: &str, consumer: lapin::Consumer, settler: Arc<ChannelSettler>, window: u16) {
         let mut inner = self.lock();
         if let Some(slot) = inner.slots.iter_mut().find(|slot| &*slot.queue == queue) {
-            slot.current = Some(Source { consumer, settler });
+            slot.current = Some(Source { consumer, settler, shelf: Shelf::new(window, Instant::now()) });
         }
-        let complete = inner.slots.iter().all(|slot| slot.current.is_some());
+        let complete = inner.slots.iter().all(|slot| slot.current.is_some() || slot.rests);
         self.complete.store(complete, Ordering::Release);
         drop(inner);
         self.waker.wake();
@@ -98,14 +115,57 @@ impl Sources {
         }
     }
 
-    /// The channel is gone. What was not read will come again.
-    pub(super) fn clear(&self) {
+    /// Gives back what may have been waiting for the reader for longer than `limit`, and says which consumers hold such
+    /// messages, by queue: those are to be cancelled and [put to rest](Self::rest).
+    pub(super) fn stale(&self, limit: Duration) -> Vec<(Arc<str>, ShortString)> {
+        let now = Instant::now();
+        let mut stale = Vec::new();
         let mut inner = self.lock();
+        let waits = inner.waits;
         for slot in &mut inner.slots {
-            slot.draining.clear();
-            slot.current = None;
+            slot.draining.retain_mut(|source| {
+                let keeps = !source.shelf.is_stale(now, limit, waits);
+                if !keeps {
+                    source.give_back();
+                }
+                keeps
+            });
+            if let Some(source) = &mut slot.current
+                && source.shelf.is_stale(now, limit, waits)
+            {
+                stale.push((Arc::clone(&slot.queue), source.consumer.tag()));
+            }
+        }
+        stale
+    }
+
+    /// The consumer of `queue` was cancelled, since nobody reads what it fetches: gives that back, and wants no other before
+    /// the reader comes.
+    pub(super) fn rest(&self, queue: &str) {
+        if let Some(slot) = self.lock().slots.iter_mut().find(|slot| &*slot.queue == queue) {
+            for mut source in slot.draining.drain(..).chain(slot.current.take()) {
+                source.give_back();
+            }
+            slot.rests = true;
+        }
+        // It may be waiting by now.
+        self.waker.wake();
+    }
+
+    /// The channel is gone. What was not read will come again. Gives what the broker said, if it said anything.
+    pub(super) fn clear(&self) -> Option<lapin::Error> {
+        let mut inner = self.lock();
+        let mut fault = inner.fault.take();
+        for slot in &mut inner.slots {
+            for mut source in slot.draining.drain(..).chain(slot.current.take()) {
+                while let Some(Some(delivery)) = source.consumer.next().now_or_never() {
+                    fault = fault.or(delivery.err());
+                }
+            }
+            slot.rests = false;
         }
         self.complete.store(false, Ordering::Release);
+        fault
     }
 
     /// Whether the stream is to give nothing out any more.
@@ -124,9 +184,7 @@ impl Sources {
         let mut inner = self.lock();
         for slot in &mut inner.slots {
             for mut source in slot.draining.drain(..).chain(slot.current.take()) {
-                while let Some(Some(Ok(delivery))) = source.consumer.next().now_or_never() {
-                    source.settler.settle(delivery.delivery_tag, Settlement::Requeue);
-                }
+                source.give_back();
             }
         }
         self.complete.store(false, Ordering::Release);
@@ -172,54 +230,90 @@ impl Stream for Deliveries {
 impl Inner {
     fn poll(&mut self, context: &mut Context<'_>, commands: &mpsc::UnboundedSender<Command>) -> Option<Delivery> {
         let count = self.slots.len();
+        let mut woken = None;
+        self.waits = false;
         for offset in 0..count {
             let at = (self.next + offset) % count;
-            if let Some(delivery) = self.slots[at].poll(context, commands) {
+            let rested = self.slots[at].rests;
+            let polled = self.slots[at].poll(context, commands);
+            if let Some(fault) = polled.as_ref().err() {
+                self.fault.get_or_insert_with(|| fault.clone());
+            }
+            if let Ok(Some(delivery)) = polled {
                 self.run = if offset == 0 { self.run + 1 } else { 1 };
                 self.next = at;
                 if self.run >= RUN_MAX {
                     (self.next, self.run) = (at + 1, 0);
                 }
+                // Its messages are on their way, and it has been its turn: it is again when they are here.
+                if let Some(woken) = woken {
+                    (self.next, self.run) = (woken, 0);
+                }
                 return Some(delivery);
             }
+            if rested {
+                woken.get_or_insert(at);
+            }
         }
+        self.waits = true;
         None
     }
 }
 
 impl Slot {
-    fn poll(&mut self, context: &mut Context<'_>, commands: &mpsc::UnboundedSender<Command>) -> Option<Delivery> {
+    /// The next message, if there is one; an error says how the consumer was ended.
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        commands: &mpsc::UnboundedSender<Command>,
+    ) -> Result<Option<Delivery>, lapin::Error> {
         while let Some(source) = self.draining.front_mut() {
             match source.poll(context, &self.queue) {
-                Poll::Ready(Some(delivery)) => return Some(delivery),
-                Poll::Ready(None) => self.draining.pop_front(),
+                Poll::Ready(Ok(Some(delivery))) => return Ok(Some(delivery)),
+                Poll::Ready(_) => self.draining.pop_front(),
                 // Its end is on its way.
-                Poll::Pending => return None,
+                Poll::Pending => return Ok(None),
             };
         }
-        match self.current.as_mut()?.poll(context, &self.queue) {
-            Poll::Ready(Some(delivery)) => Some(delivery),
-            Poll::Ready(None) => {
+        if std::mem::take(&mut self.rests) {
+            // The supervisor may have ended, and then needs no telling. The same below.
+            let _ = commands.send(Command::Wanted);
+        }
+        let Some(current) = &mut self.current else { return Ok(None) };
+        match current.poll(context, &self.queue) {
+            Poll::Ready(Ok(Some(delivery))) => Ok(Some(delivery)),
+            Poll::Ready(ended) => {
                 self.current = None;
-                // The supervisor may have ended, and then needs no telling.
                 let _ = commands.send(Command::Vacant);
-                None
+                ended
             }
-            Poll::Pending => None,
+            Poll::Pending => Ok(None),
         }
     }
 }
 
 impl Source {
-    /// The next message; `None` once the consumer gives no more.
-    fn poll(&mut self, context: &mut Context<'_>, queue: &Arc<str>) -> Poll<Option<Delivery>> {
+    /// The next message; `None` or an error once the consumer gives no more.
+    fn poll(&mut self, context: &mut Context<'_>, queue: &Arc<str>) -> Poll<Result<Option<Delivery>, lapin::Error>> {
         match self.consumer.poll_next_unpin(context) {
-            // A message whose channel is gone is already on its way to somebody else.
             Poll::Ready(Some(Ok(delivery))) if !delivery.acker.poisoned() => {
-                Poll::Ready(Some(delivery_of(delivery, queue, &self.settler)))
+                self.shelf.take();
+                Poll::Ready(Ok(Some(delivery_of(delivery, queue, &self.settler))))
             }
-            Poll::Ready(_) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+            // A message whose channel is gone is already on its way to somebody else.
+            Poll::Ready(Some(Ok(_)) | None) => Poll::Ready(Ok(None)),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                self.shelf.found_empty();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Gives back what was not read.
+    fn give_back(&mut self) {
+        while let Some(Some(Ok(delivery))) = self.consumer.next().now_or_never() {
+            self.settler.settle(delivery.delivery_tag, Settlement::Requeue);
         }
     }
 }

@@ -21,7 +21,7 @@
 //! ack()     --> settle --> ack (what to send?) --> lapin                           address (whose fault is it?)
 //! ```
 //!
-//! Decisions are kept apart from I/O and tested by themselves: [`ack`], [`flight`], [`delay`], [`convert`].
+//! Decisions are kept apart from I/O and tested by themselves: [`ack`], [`flight`], [`delay`], [`convert`], [`shelf`].
 
 mod ack;
 mod address;
@@ -30,17 +30,20 @@ pub mod bare;
 mod broker;
 mod browse;
 mod consume;
+mod control;
 mod convert;
 mod death;
 mod delay;
 mod deliveries;
 mod flight;
 mod greeting;
+mod held;
 mod link;
 mod publish;
 mod publishing;
 mod session;
 mod settle;
+mod shelf;
 mod topology;
 
 pub use broker::AmqpBroker;

@@ -37,18 +37,30 @@ pub(super) struct ChannelSettler {
     ticking: AtomicBool,
     /// The broker may still have to pass settlements on.
     burst: AtomicBool,
+    /// Where goes what is given back.
+    back: Back,
     bell: Notify,
+}
+
+/// Where a message goes that is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Back {
+    /// Into its queue again.
+    Queue,
+    /// Where its queue sends what it gives up.
+    Home,
 }
 
 impl ChannelSettler {
     /// For a channel on which nothing was delivered yet.
-    pub(super) fn new(channel: Channel, prefetch: u16) -> Arc<Self> {
+    pub(super) fn new(channel: Channel, prefetch: u16, back: Back) -> Arc<Self> {
         let settler = Arc::new(Self {
             channel,
             ledger: Mutex::new(Ledger::new(prefetch)),
             alive: AtomicBool::new(true),
             ticking: AtomicBool::new(false),
             burst: AtomicBool::new(false),
+            back,
             bell: Notify::new(),
         });
         io::spawn(Arc::clone(&settler).tick());
@@ -91,7 +103,7 @@ impl ChannelSettler {
             self.burst.store(true, Ordering::Release);
         }
         for tag in requeue {
-            let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+            let options = BasicNackOptions { requeue: self.back == Back::Queue, ..BasicNackOptions::default() };
             let _ = self.channel.basic_nack(tag, options).now_or_never();
         }
         if let Some(tag) = ack_up_to {

@@ -13,8 +13,8 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 use tokio::time::{self, Instant};
 
-use super::delay;
 use super::session::{Fault, Session};
+use super::{delay, held};
 use crate::broker::{BrokerError, DEAD_QUEUE, Declared, QueueKind, QueueSpec};
 
 /// Where the broker sends what it gives up. A fanout, since what arrives carries any routing key.
@@ -122,6 +122,13 @@ impl Topology {
         let queue = Queue { spec: spec.clone(), declared: Some(declared.clone()), not_before: None };
         self.lock().queues.insert(Arc::clone(&spec.name), queue);
         Ok(declared)
+    }
+
+    /// Makes a queue exist in which copies of `home`'s messages are held. Not remembered: its consumer declares it whenever it
+    /// begins.
+    pub(super) async fn declare_held(&self, session: &Session, queue: &str, home: &str) -> Result<(), DeclareFault> {
+        self.declare_queue(session, queue, held::arguments(home)).await?;
+        Ok(())
     }
 
     /// Whether the delay ladder is there, as far as is known.
@@ -240,13 +247,13 @@ fn arguments(spec: &QueueSpec) -> FieldTable {
     arguments
 }
 
-fn quorum() -> FieldTable {
+pub(super) fn quorum() -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), text("quorum"));
     arguments
 }
 
-fn text(text: &str) -> AMQPValue {
+pub(super) fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
 }
 

@@ -42,6 +42,9 @@ pub struct Settings {
     pub serializer: Serializer,
     /// For how long a message whose task no worker knows is put back, before it goes to the dead set. Default 10 min.
     pub unknown_task_grace: Duration,
+    /// The broker's `consumer_timeout`: within which time it wants messages acknowledged. Default 30 min, as RabbitMQ's;
+    /// `None`, written `none` or `0s`: it has no such limit.
+    pub consumer_timeout: Option<Duration>,
     /// What is said of single queues.
     pub queues: BTreeMap<String, QueueSettings>,
     /// Queues shared with Celery workers, declared exactly as Celery declares them. `celery` always is one.
@@ -83,7 +86,7 @@ pub struct ConfigError {
 }
 
 /// The keys of single values, with what they take.
-const KEYS: [(&str, &str); 11] = [
+const KEYS: [(&str, &str); 12] = [
     ("broker_url", "a URL"),
     ("result_url", "a URL, or \"none\""),
     ("beat_store", "a URL"),
@@ -95,6 +98,7 @@ const KEYS: [(&str, &str); 11] = [
     ("get_timeout", "a length of time such as \"1h\""),
     ("serializer", "\"json\" or \"msgpack\""),
     ("unknown_task_grace", "a length of time such as \"10m\""),
+    ("consumer_timeout", "a length of time such as \"30m\", or \"none\""),
 ];
 
 impl Default for Settings {
@@ -111,6 +115,7 @@ impl Default for Settings {
             get_timeout: Duration::from_secs(3600),
             serializer: Serializer::Json,
             unknown_task_grace: Duration::from_secs(600),
+            consumer_timeout: Some(Duration::from_secs(1800)),
             queues: BTreeMap::new(),
             interop: Vec::new(),
             schedule: serde_json::Map::new(),
@@ -172,6 +177,12 @@ impl Settings {
                 }
             }
             "unknown_task_grace" => self.unknown_task_grace = humantime::parse_duration(value).ok()?,
+            "consumer_timeout" => {
+                self.consumer_timeout = match value {
+                    "none" | "0" => None,
+                    other => Some(humantime::parse_duration(other).ok()?).filter(|timeout| !timeout.is_zero()),
+                }
+            }
             _ => return None,
         }
         Some(())
@@ -241,6 +252,7 @@ impl Settings {
                     "result_ttl" => self.result_ttl.map_or_else(|| "for ever".to_owned(), time),
                     "get_timeout" => time(self.get_timeout),
                     "serializer" => format!("{:?}", self.serializer).to_lowercase(),
+                    "consumer_timeout" => self.consumer_timeout.map_or_else(|| "none".to_owned(), time),
                     _ => time(self.unknown_task_grace),
                 };
                 (*key, value, self.origins.get(key).cloned().unwrap_or(Origin::Default))
@@ -315,6 +327,19 @@ mod tests {
         assert_eq!((settings.strict, settings.max_message_bytes, settings.result_ttl), (true, 1000, None));
         assert_eq!(settings.queues["mail"], QueueSettings { kind: QueueKind::Classic, max_priority: Some(9) });
         assert_eq!(settings.interop, ["py"]);
+    }
+
+    #[test]
+    fn a_broker_may_wait_for_ever() {
+        let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+        let cases = [("\"none\"", None), ("\"0\"", None), ("\"0s\"", None), ("0", None), ("\"1h\"", minutes(60))];
+        for (value, expected) in cases {
+            let settings = from_toml(&format!("consumer_timeout = {value}")).expect(value);
+            assert_eq!(settings.consumer_timeout, expected, "{value}");
+        }
+        assert_eq!(Settings::default().consumer_timeout, minutes(30));
+        let error = from_toml("consumer_timeout = \"never\"").expect_err("it is written `none`");
+        assert!(error.contains("or \"none\", not \"never\""), "{error}");
     }
 
     #[test]
