@@ -14,6 +14,7 @@ use taskq::{Client, TaskId};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::control::Phase;
+use super::held::Holding;
 use super::inflight::InFlight;
 use super::prefetch::Prefetch;
 use super::reach::Reach;
@@ -121,6 +122,7 @@ impl WorkerBuilder {
             results: client.results().ok().cloned(),
             registry,
             in_flight: Arc::new(InFlight::default()),
+            holding: client.broker().held_queues().map(|held| Holding::new(held.settle_within())),
             settler,
             dead_queue,
             node: node_name(name).into(),
@@ -134,7 +136,7 @@ impl WorkerBuilder {
             client,
         });
         let prefetch = Prefetch::new(concurrency);
-        let consuming = services.client.broker().consume(&names, prefetch.current()).await;
+        let consuming = services.client.broker().consume(&names, prefetch.told()).await;
         let consumption = consuming.map_err(taskq::Error::from)?;
         let settling = taskq::io::spawn(settle::settle_all(Arc::clone(&services), settlements));
         Ok(Worker {

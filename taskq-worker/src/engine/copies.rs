@@ -30,7 +30,7 @@ pub(super) struct Seen {
 
 /// The end of a delivery whose task waits in `queue`, anew, to be run alone.
 fn set_aside(run: &Arc<Run>, queue: &str) -> End {
-    let copy = Envelope { moved: true, home: Some(run.queue.to_string()), ..run.envelope.clone() };
+    let copy = Envelope { moved: true, home: Some(run.queue.to_string()), returns: 0, ..run.envelope.clone() };
     let follow = Follow { queue: queue.into(), message: codec::encode(copy), delay: None };
     End { records: Vec::new(), verdict: None, follow: Some(follow), holder: Holder::Run(Arc::clone(run)) }
 }
@@ -48,6 +48,18 @@ pub(super) async fn give_back(services: &Services, run: &Arc<Run>) {
 /// The queue in which tasks of `queue` wait to be run alone.
 pub(super) fn alone_queue(queue: &str) -> String {
     format!("{queue}{ALONE_SUFFIX}")
+}
+
+/// Puts a claim on a run that is under way, so that whoever is given its message knows. Tries once.
+pub(super) async fn claim_running(services: &Services, run: &Run) {
+    let Some(kv) = services.client.kv() else { return };
+    let claim = Claim::new(&run.key, &services.instance, run.nonce);
+    match claim.take(kv).await {
+        Ok(Claimed::Ours(claim)) if run.claim().is_none() => run.set_claim(claim),
+        // Somebody was faster; settling decides whose run counts.
+        Ok(_) => {}
+        Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "no claim yet"),
+    }
 }
 
 /// Whether the run may begin. If not, somebody has taken care of its delivery.

@@ -67,6 +67,10 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
         if let Some(home) = home {
             delivery.queue = home.into();
         }
+        // What the broker has counted from here on adds to what came before the message was copied.
+        let counts = delivery.delivery_count.is_some() || envelope.returns > 0;
+        envelope.returns = envelope.returns.saturating_add(delivery.delivery_count.unwrap_or_default());
+        let returns = counts.then_some(envelope.returns);
         let services = &self.services;
         let now = services.now();
         let admission =
@@ -74,7 +78,7 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
         Ok(match admission {
             Admission::Run(task) => Step::Run { envelope, task, copy: None },
             Admission::Claim(task) => {
-                let seen = Seen { redelivered: delivery.redelivered, returns: delivery.delivery_count, put_aside };
+                let seen = Seen { redelivered: delivery.redelivered, returns, put_aside };
                 Step::Run { envelope, task, copy: Some(seen) }
             }
             Admission::PutOff(delay) => Step::Settle { envelope, exit: Exit::Move(delay) },

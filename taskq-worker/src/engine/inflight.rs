@@ -7,6 +7,7 @@ use std::time::Duration;
 use taskq::attempt::Stop;
 use taskq::broker::Acker;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::run::{Run, RunKey, lock};
 
@@ -38,6 +39,10 @@ struct Table {
     runs: HashMap<RunKey, Arc<Run>>,
     settled: HashSet<RunKey>,
     settled_order: VecDeque<RunKey>,
+    /// How many of the runs are held by a copy of their message, or will soon be.
+    held: usize,
+    /// A copy went home, or may have: a held queue may still have something in it.
+    sent_home: bool,
     /// Deliveries that are being settled without having been run.
     others: usize,
     /// Runs that were told to stop and may still be running; some are no longer among the runs, since they are settled.
@@ -58,13 +63,14 @@ impl Drop for Hold {
 impl InFlight {
     /// Offers a delivery that may be a copy to the runs in hand.
     pub(super) fn adopt(&self, key: &RunKey, acker: Acker) -> Adoption {
-        let mut table = lock(&self.table);
+        let table = &mut *lock(&self.table);
         if let Some(run) = table.runs.get(key) {
             let mut held = lock(&run.acker);
             return match &*held {
                 Some(current) if current.is_current() => Adoption::SecondCopy(acker),
                 Some(_) => {
                     *held = Some(acker);
+                    table.held -= lock(&run.age).renew(false);
                     Adoption::Adopted
                 }
                 // It has just been settled with the old one.
@@ -77,6 +83,46 @@ impl InFlight {
         Adoption::Unknown(acker)
     }
 
+    /// Offers the copy by which a run is held. It takes the place of the delivery that the run has, which is acknowledged.
+    pub(super) fn take_over(&self, key: &RunKey, acker: Acker) -> Adoption {
+        let table = &mut *lock(&self.table);
+        let Some(run) = table.runs.get(key) else {
+            return if table.settled.remove(key) { Adoption::AlreadySettled(acker) } else { Adoption::Unknown(acker) };
+        };
+        let mut held = lock(&run.acker);
+        let Some(older) = held.take() else { return Adoption::AlreadySettled(acker) };
+        *held = Some(acker);
+        table.held += 1 - lock(&run.age).renew(true);
+        if older.is_current() {
+            older.ack();
+        }
+        Adoption::Adopted
+    }
+
+    /// The runs whose delivery is to be replaced by a copy now, as their [`Age`](super::held::Age) says. What has lost its
+    /// delivery needs none.
+    pub(super) fn due(&self, now: Instant, within: Duration) -> Vec<Arc<Run>> {
+        let table = &mut *lock(&self.table);
+        let mut due = Vec::new();
+        for run in table.runs.values() {
+            if !lock(&run.acker).as_ref().is_some_and(Acker::is_current) {
+                continue;
+            }
+            let mut age = lock(&run.age);
+            let was_held = age.is_held();
+            if age.is_due(now, within) {
+                table.held += usize::from(!was_held);
+                due.push(Arc::clone(run));
+            }
+        }
+        due
+    }
+
+    /// How many runs are held by a copy of their message, or will soon be.
+    pub(super) fn held(&self) -> usize {
+        lock(&self.table).held
+    }
+
     pub(super) fn insert(&self, run: Arc<Run>) {
         lock(&self.table).runs.insert(run.key.clone(), run);
     }
@@ -86,9 +132,10 @@ impl InFlight {
         let mut table = lock(&self.table);
         let held = run.take_acker();
         let lost = held.as_ref().is_some_and(|acker| !acker.is_current());
-        if lost {
+        if lost || lock(&run.age).expects_copy() {
             table.remember(run.key.clone());
-        } else if let Some(acker) = held {
+        }
+        if let Some(acker) = held.filter(|_| !lost) {
             acker.ack();
         }
         self.drop_run(&mut table, &run.key);
@@ -106,10 +153,22 @@ impl InFlight {
 
     /// The run is over without a settlement: its delivery goes back.
     pub(super) fn give_back(&self, run: &Run) {
+        let mut table = lock(&self.table);
         if let Some(acker) = run.take_acker() {
+            table.sent_home |= lock(&run.age).is_held();
             acker.requeue();
         }
-        self.drop_run(&mut lock(&self.table), &run.key);
+        self.drop_run(&mut table, &run.key);
+    }
+
+    /// Notes that a copy may be on its way from a held queue to its home.
+    pub(super) fn note_sent_home(&self) {
+        lock(&self.table).sent_home = true;
+    }
+
+    /// Whether a copy may be on that way.
+    pub(super) fn has_sent_home(&self) -> bool {
+        lock(&self.table).sent_home
     }
 
     /// Tells a run to stop, and remembers to look whether it does.
@@ -134,7 +193,9 @@ impl InFlight {
     }
 
     fn drop_run(&self, table: &mut Table, key: &RunKey) {
-        table.runs.remove(key);
+        if let Some(run) = table.runs.remove(key) {
+            table.held -= usize::from(lock(&run.age).is_held());
+        }
         self.tell_if_empty(table);
     }
 

@@ -13,6 +13,7 @@
 //! * [`settle`] takes verdicts in batches: record, then what follows, then the acknowledgement, in this order.
 //! * [`pulse`] looks after what is running ten times a second: limits, progress, leases, prefetch.
 //! * [`reach`] knows whether the servers can be reached, for those who ask after the worker's health.
+//! * [`held`] keeps what runs for longer than the broker waits for a settlement.
 //!
 //! Deliveries and attempts are handled on the runtime of whoever runs the worker; connections and the settler live on
 //! taskq's I/O thread, so that code in tasks cannot stop heartbeats.
@@ -28,6 +29,7 @@ mod crash;
 mod dispatcher;
 mod drain;
 mod execution;
+mod held;
 mod inflight;
 pub(crate) mod losses;
 mod prefetch;

@@ -15,7 +15,12 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Prefetch {
     concurrency: u16,
+    /// What the work asks for.
     current: u16,
+    /// How many runs have a slot and do not count as fetched.
+    left_out: u16,
+    /// What the broker was asked for.
+    told: u16,
     /// A moving mean of the time that an attempt takes, in seconds.
     mean_seconds: Option<f64>,
 }
@@ -24,11 +29,42 @@ impl Prefetch {
     /// Begins with one message per slot: nothing is known yet.
     pub(super) fn new(concurrency: usize) -> Self {
         let concurrency = u16::try_from(concurrency).unwrap_or(u16::MAX).max(1);
-        Self { concurrency, current: concurrency, mean_seconds: None }
+        Self { concurrency, current: concurrency, left_out: 0, told: concurrency, mean_seconds: None }
     }
 
-    pub(super) fn current(&self) -> u16 {
-        self.current
+    /// What the broker was asked for.
+    pub(super) fn told(&self) -> u16 {
+        self.told
+    }
+
+    /// How many slots there are.
+    pub(super) fn concurrency(&self) -> usize {
+        self.concurrency.into()
+    }
+
+    /// Takes in that so many runs have a slot and do not count as fetched, and gives the new prefetch if it should change:
+    /// what is fetched beside them could only wait. It shrinks whenever more are left out, which is rare, and grows when
+    /// that is worth a new consumer.
+    pub(super) fn leave_out(&mut self, runs: usize) -> Option<u16> {
+        let runs = u16::try_from(runs).unwrap_or(u16::MAX);
+        let before = std::mem::replace(&mut self.left_out, runs);
+        let wanted = self.beside();
+        let changes = if runs > before {
+            wanted < self.told
+        } else {
+            wanted >= self.told.saturating_mul(2) || (runs == 0 && before > 0 && wanted != self.told)
+        };
+        changes.then(|| self.tell())
+    }
+
+    /// What to ask for: never nothing, which would stand for everything.
+    fn beside(&self) -> u16 {
+        self.current.saturating_sub(self.left_out).max(1)
+    }
+
+    fn tell(&mut self) -> u16 {
+        self.told = self.beside();
+        self.told
     }
 
     /// Takes in that `count` attempts ended that took `total` together, and gives the new prefetch if it should change.
@@ -46,7 +82,7 @@ impl Prefetch {
         let wanted = self.wanted(smoothed);
         if wanted >= self.current.saturating_mul(2) || wanted <= self.current / 2 {
             self.current = wanted;
-            return Some(wanted);
+            return Some(self.tell());
         }
         None
     }
@@ -67,7 +103,7 @@ mod tests {
     #[test]
     fn the_buffer_follows_the_work() {
         let mut prefetch = Prefetch::new(4);
-        assert_eq!(prefetch.current(), 4);
+        assert_eq!(prefetch.told(), 4);
         assert_eq!(prefetch.observe(0, Duration::ZERO), None);
         assert_eq!(prefetch.observe(100, Duration::from_millis(100)), Some(500), "tasks of a millisecond");
         assert_eq!(prefetch.observe(100, Duration::from_millis(120)), None, "much the same");
@@ -86,9 +122,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_leaves_room_for_nothing_more() {
+        let mut prefetch = Prefetch::new(8);
+        assert_eq!(prefetch.leave_out(0), None);
+        assert_eq!(prefetch.leave_out(3), Some(5));
+        assert_eq!(prefetch.leave_out(3), None);
+        assert_eq!(prefetch.leave_out(8), Some(1), "one, since nothing would be everything");
+        assert_eq!(prefetch.leave_out(7), None);
+        assert_eq!(prefetch.leave_out(6), Some(2));
+        assert_eq!(prefetch.leave_out(5), None, "not worth a new consumer");
+        assert_eq!(prefetch.leave_out(4), Some(4));
+        assert_eq!(prefetch.leave_out(1), None);
+        assert_eq!(prefetch.leave_out(0), Some(8), "as before");
+        assert_eq!(prefetch.observe(100, Duration::from_millis(100)), Some(500));
+        assert_eq!(prefetch.leave_out(8), Some(492));
+    }
+
+    #[test]
     fn more_slots_than_the_limit_are_still_fed() {
         let mut prefetch = Prefetch::new(2000);
         assert_eq!(prefetch.observe(1000, Duration::from_millis(1)), None);
-        assert_eq!(prefetch.current(), 2000);
+        assert_eq!(prefetch.told(), 2000);
     }
 }

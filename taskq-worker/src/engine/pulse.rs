@@ -12,8 +12,10 @@ use taskq::broker::ConsumptionControl;
 use taskq::message::{Record, State};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::claim::{Claim, Claimed, RENEW_EVERY};
+use super::claim::RENEW_EVERY;
+use super::copies::claim_running;
 use super::execution::{finish_stopped, progress_record, running_record};
+use super::held;
 use super::prefetch::Prefetch;
 use super::run::Run;
 use super::services::Services;
@@ -53,12 +55,18 @@ pub(super) async fn beat(services: Arc<Services>, mut prefetch: Prefetch, contro
             renew(&services, &runs);
         }
         claim_what_lost_its_delivery(&services, &runs);
+        hold_what_is_long(&services, &prefetch, &control);
         let ended = services.counters.ended();
         let (count, total) = (ended.0 - seen.0, ended.1.saturating_sub(seen.1));
         seen = ended;
         // A worker for suspects holds the one that it runs, and nothing that would come to harm with it.
         if let Some(wanted) = prefetch.observe(count, total).filter(|_| !services.runs_alone()) {
             tracing::debug!(prefetch = wanted, "prefetch follows the work");
+            control.set_prefetch(wanted);
+        }
+        // What is held by a copy has a slot, and does not count among what the broker has sent.
+        if let Some(wanted) = prefetch.leave_out(services.in_flight.held()) {
+            tracing::debug!(prefetch = wanted, "prefetch follows what is held");
             control.set_prefetch(wanted);
         }
     }
@@ -150,21 +158,22 @@ fn renew(services: &Arc<Services>, runs: &[Arc<Run>]) {
     }
 }
 
+/// Has the messages of runs copied that the broker would soon take back.
+fn hold_what_is_long(services: &Arc<Services>, prefetch: &Prefetch, control: &Arc<dyn ConsumptionControl>) {
+    let Some(holding) = &services.holding else { return };
+    let due = holding.due(&services.in_flight);
+    if !due.is_empty() {
+        let rests = (services.in_flight.held() >= prefetch.concurrency()).then(|| Arc::clone(control));
+        tokio::spawn(held::hold(Arc::clone(services), due, rests));
+    }
+}
+
 /// A run whose connection was lost may be delivered to somebody else at any moment; a claim tells them that it is
 /// still going on. If the message comes back to this worker, the run simply takes it over.
 fn claim_what_lost_its_delivery(services: &Arc<Services>, runs: &[Arc<Run>]) {
     let lost = runs.iter().filter(|run| run.running_for().is_some() && run.claim().is_none() && !run.holds_delivery());
     for run in lost {
         let (services, run) = (Arc::clone(services), Arc::clone(run));
-        tokio::spawn(async move {
-            let Some(kv) = services.client.kv() else { return };
-            let claim = Claim::new(&run.key, &services.instance, run.nonce);
-            match claim.take(kv).await {
-                Ok(Claimed::Ours(claim)) if run.claim().is_none() => run.set_claim(claim),
-                // Somebody was faster; settling decides whose run counts.
-                Ok(_) => {}
-                Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "no claim yet"),
-            }
-        });
+        tokio::spawn(async move { claim_running(&services, &run).await });
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::claim::Claim;
+use super::held::Age;
 
 /// Tells runs apart: messages with the same key are copies of one run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -68,6 +69,8 @@ pub(super) struct Run {
     stop_signal: Notify,
     /// Taken by whoever settles. Replaced if the connection was lost and the message came again.
     pub(super) acker: Mutex<Option<Acker>>,
+    /// How old the delivery is.
+    pub(super) age: Mutex<Age>,
     claim: Mutex<Option<Claim>>,
 }
 
@@ -116,6 +119,7 @@ impl Run {
             stop: Mutex::default(),
             stop_signal: Notify::new(),
             acker: Mutex::new(Some(new.acker)),
+            age: Mutex::default(),
             claim: Mutex::default(),
         }
     }

@@ -11,6 +11,7 @@ use taskq::backend::SharedResults;
 use taskq::task::Registry;
 use tokio::sync::mpsc;
 
+use super::held::Holding;
 use super::inflight::InFlight;
 use super::reach::Reach;
 use super::settle::Settlement;
@@ -22,6 +23,8 @@ pub(super) struct Services {
     pub(super) results: Option<SharedResults>,
     pub(super) registry: Registry,
     pub(super) in_flight: Arc<InFlight>,
+    /// Where the broker wants deliveries settled within some time.
+    pub(super) holding: Option<Holding>,
     pub(super) settler: mpsc::Sender<Settlement>,
     /// The queue that dead messages go to, as the broker port takes it.
     pub(super) dead_queue: Arc<str>,

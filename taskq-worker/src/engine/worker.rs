@@ -129,6 +129,9 @@ impl Worker {
             beside.abort();
             settling.abort();
             control.close().await;
+            if let Some(holding) = &services.holding {
+                holding.close(&services).await;
+            }
             if ended_by_itself {
                 Err(WorkerError::ConsumptionEnded)
             } else {

@@ -278,6 +278,7 @@ impl Verdict {
         next.moved = false;
         next.unknown_since = None;
         next.home = None;
+        next.returns = 0;
         Some((next, Duration::from_millis(delay_ms)))
     }
 }

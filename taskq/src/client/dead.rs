@@ -258,6 +258,7 @@ fn next_generation(message: WireMessage) -> WireMessage {
     match codec::decode(&message) {
         Ok(mut envelope) => {
             envelope.generation += 1;
+            envelope.returns = 0;
             envelope.attempt = 0;
             envelope.snoozes = 0;
             envelope.eta = None;

@@ -38,6 +38,7 @@ const MOVED: &str = "taskq-moved";
 const SCHEDULED: &str = "taskq-scheduled";
 const UNKNOWN_SINCE: &str = "taskq-unknown-since";
 const ALONE: &str = "taskq-alone";
+const RETURNS: &str = "taskq-returns";
 
 /// The header by which a publisher says that it sent a message once more.
 pub const RESENT: &str = "taskq-resent";
@@ -91,8 +92,12 @@ pub fn encode(envelope: Envelope) -> WireMessage {
     if envelope.limits != TimeLimits::default() {
         headers.push("timelimit", vec![seconds(envelope.limits.hard), seconds(envelope.limits.soft)]);
     }
-    for (key, number) in [("retries", envelope.attempt), (GENERATION, envelope.generation), (SNOOZES, envelope.snoozes)]
-    {
+    for (key, number) in [
+        ("retries", envelope.attempt),
+        (GENERATION, envelope.generation),
+        (SNOOZES, envelope.snoozes),
+        (RETURNS, envelope.returns),
+    ] {
         if number > 0 {
             headers.push(key, number);
         }
@@ -175,6 +180,7 @@ pub fn decode(message: &WireMessage) -> Result<Envelope, DecodeError> {
             MOVED => envelope.moved = flag((MOVED, value))?,
             SCHEDULED => envelope.scheduled = flag((SCHEDULED, value))?,
             UNKNOWN_SINCE => envelope.unknown_since = Some(time((UNKNOWN_SINCE, value))?),
+            RETURNS => envelope.returns = count((RETURNS, value))?,
             ALONE => envelope.home = Some(text((ALONE, value))?),
             COMPRESSION => envelope.payload.compression = Some(text((COMPRESSION, value))?),
             _ => envelope.headers.push(key.to_owned(), value.clone()),

@@ -141,6 +141,7 @@ prop_compose! {
             attempt: numbers.0,
             generation: numbers.1,
             snoozes: numbers.1,
+            returns: numbers.0,
             priority: numbers.2,
             group_index: numbers.3,
             eta,

@@ -75,6 +75,9 @@ pub struct Envelope {
     pub unknown_since: Option<DateTime<Utc>>,
     /// In a queue for tasks that run alone: the queue it came from, where what follows it goes.
     pub home: Option<String>,
+    /// How often it came back from the hands of workers, as far as the broker does not count that: a copy begins from zero
+    /// there.
+    pub returns: u32,
     /// Headers we do not interpret: the user's own, Celery's that are for others. Passed on unchanged.
     pub headers: Headers,
     /// Where an rpc result would go; passed on.
@@ -107,6 +110,7 @@ impl Envelope {
             scheduled: false,
             unknown_since: None,
             home: None,
+            returns: 0,
             headers: Headers::new(),
             reply_to: None,
             payload,

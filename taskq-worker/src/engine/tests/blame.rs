@@ -240,6 +240,27 @@ async fn without_a_kv_store_returns_are_counted() {
 }
 
 #[tokio::test]
+async fn returns_from_before_the_message_was_copied_count() {
+    let url = format!("memory:{}", TaskId::new());
+    let builder = Client::builder().broker(&url).set("result_url", "none");
+    let (client, gate) = (builder.build().await.expect("memory"), Gate::new());
+    gate.open();
+    let mut bench = normal(&client).await;
+    for (returns, begun) in [(2, 1), (3, 1)] {
+        let id = TaskId::new();
+        let Publication { queue, message, delay } = taken_over(&client, &client.handle::<u32>(id), &gate).await;
+        let envelope = taskq::message::Envelope { returns, ..taskq::codec::decode(&message).expect("it is a task's") };
+        let publication = Publication { queue, message: taskq::codec::encode(envelope), delay };
+        client.publish(publication).await.expect("memory takes it");
+        until("it runs", async || (count(&gate.0).load(Ordering::SeqCst) == begun).then_some(())).await;
+    }
+    assert_eq!(bench.event().await, wanted());
+    until("it waits to run alone", async || (ready(&client, ALONE).await == 1).then_some(())).await;
+    assert_eq!(count(&gate.0).load(Ordering::SeqCst), 1, "the one with three returns does not run here");
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn an_interrupted_suspect_waits_to_run_alone_again_and_nothing_is_counted_against_it() {
     let (client, gate) = (client().await, Gate::new());
     let handle = suspect(gate.0.clone(), 0).queue(ALONE).send(&client).await.expect("memory takes it");

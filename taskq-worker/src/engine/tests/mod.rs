@@ -4,6 +4,7 @@
 mod blame;
 #[cfg(unix)]
 mod crash;
+mod held;
 mod limits;
 mod recording;
 

@@ -1,0 +1,138 @@
+//! Runs that are held by copies of their message: which of the deliveries that a run has had is settled, and how.
+
+use std::sync::Arc;
+
+use taskq::attempt;
+use taskq::broker::{Acker, Settlement, Settler};
+use taskq::message::{Envelope, Payload};
+use taskq::task;
+use taskq::task::Registry;
+use tokio::time::Instant as Moment;
+
+use super::*;
+use crate::engine::inflight::{Adoption, InFlight};
+use crate::engine::run::{NewRun, Run};
+
+#[task]
+async fn long() {}
+
+/// A channel that notes what is settled on it.
+#[derive(Default)]
+struct Channel {
+    settled: Mutex<Vec<(u64, Settlement)>>,
+    gone: AtomicBool,
+}
+
+impl Settler for Channel {
+    fn settle(&self, tag: u64, settlement: Settlement) {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).push((tag, settlement));
+    }
+
+    fn is_current(&self) -> bool {
+        !self.gone.load(Ordering::Acquire)
+    }
+}
+
+impl Channel {
+    fn acker(self: &Arc<Self>, tag: u64) -> Acker {
+        Acker::new(Arc::clone(self) as Arc<dyn Settler>, tag)
+    }
+
+    fn settled(&self) -> Vec<(u64, Settlement)> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// A run, the channel that its message came over, and that of the copies.
+struct Fixture {
+    in_flight: InFlight,
+    run: Arc<Run>,
+    work: Arc<Channel>,
+    copies: Arc<Channel>,
+    now: Moment,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let (work, copies) = (Arc::<Channel>::default(), Arc::<Channel>::default());
+        let registry = Registry::collect().expect("no two tasks of one name");
+        let definition = registry.get(long::NAME).expect("it is linked");
+        let envelope = Envelope::new(TaskId::new(), long::NAME, Payload::default());
+        let limits = attempt::limits(&envelope, &definition.options);
+        let acker = work.acker(1);
+        let run =
+            Run::new(NewRun { nonce: 0, envelope, definition, queue: "q".into(), acker, limits, stores_result: false });
+        let (run, in_flight) = (Arc::new(run), InFlight::default());
+        in_flight.insert(Arc::clone(&run));
+        Self { in_flight, run, work, copies, now: Moment::now() }
+    }
+
+    /// Lets this time pass, and says whether a copy is due.
+    fn is_due_after(&mut self, seconds: u64) -> bool {
+        self.now += Duration::from_secs(seconds);
+        !self.in_flight.due(self.now, WITHIN).is_empty()
+    }
+
+    fn take_over(&self, tag: u64) -> Adoption {
+        self.in_flight.take_over(&self.run.key, self.copies.acker(tag))
+    }
+}
+
+#[test]
+fn the_copy_takes_the_place_of_the_delivery() {
+    let mut fixture = Fixture::new();
+    assert!(!fixture.is_due_after(0) && !fixture.is_due_after(29) && fixture.is_due_after(1));
+    assert_eq!((fixture.in_flight.held(), fixture.work.settled()), (1, vec![]), "until it is there nothing is settled");
+    assert!(matches!(fixture.take_over(1), Adoption::Adopted));
+    assert_eq!(fixture.work.settled(), [(1, Settlement::Ack)]);
+    assert!(!fixture.is_due_after(0) && fixture.is_due_after(30));
+    // Two copies may come where the answer to the first publication got lost: the last one counts.
+    assert!(matches!(fixture.take_over(2), Adoption::Adopted));
+    assert!(matches!(fixture.take_over(3), Adoption::Adopted));
+    assert_eq!(fixture.copies.settled(), [(1, Settlement::Ack), (2, Settlement::Ack)]);
+    fixture.in_flight.acknowledge(&fixture.run);
+    assert_eq!(fixture.copies.settled()[2..], [(3, Settlement::Ack)]);
+    assert_eq!(fixture.work.settled().len(), 1);
+    assert_eq!(fixture.in_flight.held(), 0);
+    let late = fixture.take_over(4);
+    assert!(
+        matches!(late, Adoption::Unknown(_)),
+        "nothing was on its way any more, so somebody else has to look: {late:?}"
+    );
+}
+
+#[test]
+fn a_copy_that_comes_after_the_end_is_acknowledged() {
+    let mut fixture = Fixture::new();
+    assert!(!fixture.is_due_after(0) && fixture.is_due_after(30));
+    fixture.in_flight.acknowledge(&fixture.run);
+    assert_eq!((fixture.work.settled(), fixture.in_flight.held()), (vec![(1, Settlement::Ack)], 0));
+    assert!(matches!(fixture.take_over(1), Adoption::AlreadySettled(_)));
+}
+
+#[test]
+fn what_is_given_back_goes_home() {
+    let mut fixture = Fixture::new();
+    assert!(!fixture.is_due_after(0) && fixture.is_due_after(30));
+    assert!(matches!(fixture.take_over(1), Adoption::Adopted));
+    assert!(!fixture.in_flight.has_sent_home());
+    fixture.in_flight.give_back(&fixture.run);
+    assert_eq!(fixture.copies.settled(), [(1, Settlement::Requeue)]);
+    assert!(fixture.in_flight.has_sent_home(), "the held queue is not to be deleted at once");
+}
+
+#[test]
+fn a_lost_copy_that_comes_home_to_this_worker_is_adopted() {
+    let mut fixture = Fixture::new();
+    assert!(!fixture.is_due_after(0) && fixture.is_due_after(30));
+    assert!(matches!(fixture.take_over(1), Adoption::Adopted));
+    fixture.copies.gone.store(true, Ordering::Release);
+    assert!(!fixture.is_due_after(60), "what has lost its delivery cannot be held");
+    assert!(matches!(fixture.in_flight.adopt(&fixture.run.key, fixture.work.acker(2)), Adoption::Adopted));
+    assert_eq!((fixture.in_flight.held(), fixture.copies.settled()), (0, vec![]));
+    assert!(!fixture.is_due_after(0) && fixture.is_due_after(30), "and is held anew");
+    fixture.in_flight.acknowledge(&fixture.run);
+    assert_eq!(fixture.work.settled(), [(1, Settlement::Ack), (2, Settlement::Ack)]);
+}
