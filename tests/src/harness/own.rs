@@ -31,11 +31,23 @@ impl OwnServers {
     ///
     /// As [`Servers::from_env`], and if they do not start.
     pub fn start() -> Option<Self> {
+        Self::start_with("")
+    }
+
+    /// The same, with these lines in the broker's `rabbitmq.conf` beside its own.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_with(configuration: &str) -> Option<Self> {
         // Where no servers are wanted, none are started.
         Servers::from_env()?;
         let folder = std::env::temp_dir().join(unique("taskq-servers"));
         let nowhere = Servers { amqp: String::new(), redis: String::new() };
         let mut own = Self { folder, servers: nowhere };
+        let more = own.folder.join("rabbit/conf.d");
+        std::fs::create_dir_all(&more).expect("the temporary folder can be written");
+        std::fs::write(more.join("50-test.conf"), configuration).expect("the temporary folder can be written");
         own.services(&["up"]);
         let variables = own.services(&["env"]);
         own.servers.amqp = variable(&variables, "TASKQ_TEST_AMQP_URL");
@@ -81,6 +93,18 @@ impl OwnServers {
         let output = command.output().expect("scripts/services can be run");
         assert!(output.status.success(), "rabbitmqctl {arguments:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What the broker has written into its log so far: warnings, and what is worse.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be read.
+    pub fn broker_log(&self) -> String {
+        let files = std::fs::read_dir(self.folder.join("log")).expect("there is a folder for logs").flatten();
+        // It is named after the broker's node.
+        let logs = files.filter(|file| file.file_name().to_string_lossy().starts_with("taskq@"));
+        logs.map(|file| std::fs::read_to_string(file.path()).expect("a log can be read")).collect()
     }
 
     /// Runs `scripts/services` for this folder, and gives what it wrote.
