@@ -12,12 +12,11 @@
 //! and finds the claim that the run makes before its message is copied.
 
 use std::collections::HashMap;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
-use futures_util::{Stream, StreamExt};
 use taskq::broker::{BrokerError, Consumption, ConsumptionControl, Delivery, HELD_PREFIX, Publication, QueueSpec};
 use taskq::codec;
 use taskq::message::Envelope;
@@ -33,8 +32,9 @@ use super::services::Services;
 const LOOK_PART: u32 = 32;
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(5);
 
-/// How long the end of a worker waits for copies that are on their way.
+/// How long the end of a worker waits for copies that are on their way, and for a queue to be deleted.
 const ARRIVE_WITHIN: Duration = Duration::from_secs(2);
+const DELETED_WITHIN: Duration = Duration::from_secs(2);
 const ARRIVAL_LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// How old a run's delivery is, and what is being done about it.
@@ -85,26 +85,38 @@ pub(super) struct Holding {
     looked: Mutex<Option<Instant>>,
     /// By the queue that the messages come from. Opened when they are first needed.
     queues: tokio::sync::Mutex<HashMap<Arc<str>, HeldQueue>>,
+    readers: Mutex<Vec<AbortHandle>>,
     /// How many copies of each run were sent and have not arrived.
     underway: Mutex<HashMap<RunKey, u32>>,
 }
 
-/// A queue of this process, and the consumption of it.
+/// A queue of this process. Whoever reads from it keeps it open.
 struct HeldQueue {
     name: Arc<str>,
-    control: Arc<dyn ConsumptionControl>,
-    reading: AbortHandle,
+    control: Weak<dyn ConsumptionControl>,
 }
 
-impl Drop for HeldQueue {
+/// While it lives, held queues are read. For the runtime of the tasks: when that is gone, so are the runs, and what they
+/// held has to come into other hands.
+pub(super) struct Reading(pub(super) Arc<Services>);
+
+impl Drop for Reading {
     fn drop(&mut self) {
-        self.reading.abort();
+        if let Some(holding) = &self.0.holding {
+            lock(&holding.readers).drain(..).for_each(|reader| reader.abort());
+        }
     }
 }
 
 impl Holding {
     pub(super) fn new(within: Duration) -> Self {
-        Self { within, looked: Mutex::default(), queues: tokio::sync::Mutex::default(), underway: Mutex::default() }
+        Self {
+            within,
+            looked: Mutex::default(),
+            queues: tokio::sync::Mutex::default(),
+            readers: Mutex::default(),
+            underway: Mutex::default(),
+        }
     }
 
     /// The runs whose message is to be copied now. To be asked often; it looks now and then.
@@ -126,9 +138,11 @@ impl Holding {
         }
         let held = services.client.broker().held_queues().expect("nothing is due where no queues are needed");
         let name: Arc<str> = queue_name(&services.instance, home).into();
-        let Consumption { deliveries, control } = held.hold(&name, home).await?;
-        let reading = tokio::spawn(read(Arc::clone(services), deliveries)).abort_handle();
-        queues.insert(Arc::clone(home), HeldQueue { name: Arc::clone(&name), control, reading });
+        let consumption = held.hold(&name, home).await?;
+        let control = Arc::downgrade(&consumption.control);
+        let reader = tokio::spawn(read(Arc::clone(services), consumption)).abort_handle();
+        lock(&holding.readers).push(reader);
+        queues.insert(Arc::clone(home), HeldQueue { name: Arc::clone(&name), control });
         Ok(name)
     }
 
@@ -162,13 +176,15 @@ impl Holding {
         let all_arrived = tokio::time::timeout(ARRIVE_WITHIN, arrived).await.is_ok();
         let is_empty = all_arrived && services.in_flight.is_empty() && !services.in_flight.has_sent_home();
         for (_, queue) in queues.drain() {
-            queue.control.stop();
-            queue.control.close().await;
+            if let Some(control) = queue.control.upgrade() {
+                control.stop();
+                control.close().await;
+            }
+            // Bounded, since the broker may be away.
             if let Some(held) = services.client.broker().held_queues().filter(|_| is_empty)
-                && let Err(error) = held.delete(&queue.name).await
+                && !matches!(tokio::time::timeout(DELETED_WITHIN, held.delete(&queue.name)).await, Ok(Ok(())))
             {
-                let error = &error as &dyn std::error::Error;
-                tracing::debug!(error, queue = &*queue.name, "a held queue stays behind; the broker deletes it later");
+                tracing::debug!(queue = &*queue.name, "a held queue stays behind; the broker deletes it later");
             }
         }
     }
@@ -234,7 +250,8 @@ fn queue_name(instance: &str, home: &str) -> String {
 }
 
 /// Takes the copies that arrive, until the consumption ends.
-async fn read(services: Arc<Services>, mut deliveries: Pin<Box<dyn Stream<Item = Delivery> + Send>>) {
+async fn read(services: Arc<Services>, consumption: Consumption) {
+    let Consumption { mut deliveries, control: _control } = consumption;
     while let Some(delivery) = deliveries.next().await {
         take(&services, delivery);
     }

@@ -16,7 +16,7 @@ use super::dispatcher::Dispatcher;
 use super::drain::drain;
 use super::prefetch::Prefetch;
 use super::services::{Counters, Services};
-use super::{alone, pulse, reach};
+use super::{alone, held, pulse, reach};
 
 /// A worker that is connected and consumes, once it is [`run`](Self::run).
 ///
@@ -106,8 +106,9 @@ impl Worker {
         ];
         // Held on the runtime of the tasks: with it, they would go on renewing leases of runs that are gone.
         let beside = AbortOnDrop(beside.map(|task| task.abort_handle()));
+        let reading = held::Reading(Arc::clone(&services));
         let beside = tokio::spawn(async move {
-            let _beside = beside;
+            let _beside = (beside, reading);
             std::future::pending::<()>().await;
         });
         let dispatcher = Dispatcher { services: Arc::clone(&services), deliveries, slots };
@@ -126,12 +127,12 @@ impl Worker {
 
             // Nothing is in hand any more, so the settler has nothing left to do; what is left are acknowledgements on
             // their way.
-            beside.abort();
-            settling.abort();
-            control.close().await;
             if let Some(holding) = &services.holding {
                 holding.close(&services).await;
             }
+            beside.abort();
+            settling.abort();
+            control.close().await;
             if ended_by_itself {
                 Err(WorkerError::ConsumptionEnded)
             } else {

@@ -195,8 +195,12 @@ impl<'a> Stage<'a> {
             queues: &self.queues,
             dice: Dice::new(self.options.seed ^ 0x5eed),
         };
+        // By the clock, so that all of them strike among tasks, however long each takes.
+        let mut due = Instant::now();
         for (pause, fault) in strikes {
-            tokio::time::sleep(*pause).await;
+            due += *pause;
+            tokio::time::sleep_until(due.into()).await;
+            due += fault.takes(self.options.hold);
             if let Err(why) = fault.strike(&mut field).await {
                 hindered.push(format!("{fault}: {why}"));
                 self.network.heal();
