@@ -1,99 +1,19 @@
-//! Beat as its users see it, in real processes: beats that die and freeze, slots that were missed, entries that change while it
-//! runs, mistakes, and many entries.
+//! Beats in real processes: leaders that die and freeze, slots that were missed, a clock that is moved, and many entries.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use chrono::DateTime;
 use serde_json::Value;
-use taskq_tests::harness::{App, Finished, Folder, Ledger, Process, Servers, now_ms, unique, wait_until, wait_within};
+use taskq_tests::harness::{MovedClock, Process, Stage, missed, moment, now_ms, wait_until, wait_within};
 
 const SHOP: &str = env!("CARGO_BIN_EXE_shop");
 
-/// A folder with a `taskq.toml` and, if nothing else is said there, the embedded file.
-struct Stage {
-    folder: Folder,
-    app: App,
-    ledger: Ledger,
-}
-
-impl Stage {
-    /// `settings` come first in the file, `entries` give each entry's name and keys. `LEDGER` stands for the ledger's path.
-    fn new(settings: &str, entries: &[(&str, &str)]) -> Self {
-        let (folder, ledger) = (Folder::new("beat"), Ledger::new());
-        let app = App::new(SHOP).folder(&folder);
-        let stage = Self { folder, app, ledger };
-        stage.write(settings, entries);
-        stage
-    }
-
-    fn write(&self, settings: &str, entries: &[(&str, &str)]) {
-        let mut text = format!("{settings}\n");
-        for (name, keys) in entries {
-            write!(text, "[schedule.{name}]\n{}\n", keys.replace("LEDGER", self.ledger.path())).expect("it is a text");
-        }
-        std::fs::write(self.folder.path().join("taskq.toml"), text).expect("the folder can be written");
-    }
-
-    fn worker(&self) -> Process {
-        let mut worker = self.app.start(&["worker", "--unsupervised", "-c", "8"]);
-        worker.wait_until_ready();
-        worker
-    }
-
-    fn beat(&self, name: &str) -> Process {
-        let mut beat = self.app.start(&["beat", "-n", name]);
-        beat.wait_until_ready();
-        beat
-    }
-
-    fn schedule(&self, arguments: &[&str]) -> Finished {
-        self.app.run(&[&["schedule"], arguments].concat())
-    }
-
-    /// The name of the beat that leads, if one does.
-    fn leader(&self, entry: &str) -> Option<String> {
-        let leader = self.schedule(&["show", entry]).expect_exit(0).json()["leader"].clone();
-        Some(leader["node"].as_str()?.split('@').next().expect("there is a first part").to_owned())
-    }
-
-    fn history(&self, entry: &str) -> Vec<Value> {
-        self.schedule(&["history", entry]).expect_exit(0).json_lines()
-    }
-
-    /// How often each slot of an entry had an effect, by its time in seconds.
-    fn effects(&self, entry: &str) -> BTreeMap<i64, usize> {
-        let mut effects = BTreeMap::new();
-        for noted in self.ledger.entries() {
-            if let Some(slot) = noted.id.strip_prefix(&format!("{entry}@")) {
-                *effects.entry(seconds(slot)).or_default() += 1;
-            }
-        }
-        effects
-    }
-}
-
-fn seconds(moment: &str) -> i64 {
-    DateTime::parse_from_rfc3339(moment).unwrap_or_else(|error| panic!("{moment} is no slot: {error}")).timestamp()
-}
-
-fn moment(value: &Value) -> i64 {
-    seconds(value.as_str().expect("a moment is a text"))
-}
-
-/// The slots, a second apart, that history says were missed.
-fn missed(history: &[Value]) -> BTreeSet<i64> {
-    let missed = history.iter().filter(|event| event["event"] == "missed");
-    missed
-        .flat_map(|event| {
-            assert!(event["why"].is_string(), "it says why: {event}");
-            moment(&event["first"])..=moment(&event["last"])
-        })
-        .collect()
-}
-
 const TICK: &str = "task = \"shop.ledger\"\nargs = [\"LEDGER\", \"tick\", 0]\nevery = \"1s\"\nmisfire = \"all\"\n";
+
+/// How many slots had more than one effect.
+fn doubles(effects: &BTreeMap<i64, Vec<u64>>) -> usize {
+    effects.values().filter(|times| times.len() > 1).count()
+}
 
 /// What became of three beats of which the leader was killed and frozen in turn.
 struct Ordeal {
@@ -146,8 +66,7 @@ fn torment(stage: &Stage, rounds: usize) -> Ordeal {
     listed.extend(missed(&stage.history("tick")));
     // What was sent has run when there is nothing in the queue any more.
     wait_until("the worker is done", || {
-        let sent = stage.schedule(&["show", "tick"]).expect_exit(0).json();
-        let last = moment(&sent["last"]["slot"]);
+        let last = moment(&stage.show("tick")["last"]["slot"]);
         stage.effects("tick").contains_key(&last).then_some(())
     });
     worker.drain();
@@ -157,13 +76,7 @@ fn torment(stage: &Stage, rounds: usize) -> Ordeal {
     let fired: BTreeSet<i64> = effects.keys().copied().collect();
     let unexplained: Vec<_> = all.iter().filter(|slot| !fired.contains(slot) && !listed.contains(slot)).collect();
     assert!(unexplained.is_empty(), "neither fired nor listed as missed: {unexplained:?}");
-    Ordeal {
-        slots: all.len(),
-        fired: fired.len(),
-        missed: listed.len(),
-        doubles: effects.values().filter(|count| **count > 1).count(),
-        gaps,
-    }
+    Ordeal { slots: all.len(), fired: fired.len(), missed: listed.len(), doubles: doubles(&effects), gaps }
 }
 
 fn judge(what: &str, ordeal: &Ordeal) {
@@ -171,30 +84,18 @@ fn judge(what: &str, ordeal: &Ordeal) {
     println!("{what}: {slots} slots, {fired} fired, {missed} listed as missed, {doubles} twice, gaps in ms {gaps:?}");
     assert_eq!(*doubles, 0, "no slot has two effects");
     assert!(fired * 100 >= slots * 95, "{fired} of {slots}");
+    assert!(gaps.iter().all(|gap| *gap < 30_000), "a lease is ten seconds: {gaps:?}");
 }
 
 #[test]
 fn leaders_that_die_and_freeze_cost_no_slot_and_repeat_none_on_sqlite() {
-    let stage = Stage::new("", &[("tick", TICK)]);
+    let stage = Stage::new(SHOP, "", &[("tick", TICK)]);
     judge("sqlite", &torment(&stage, 2));
-}
-
-/// A database of Redis that no other test uses, since beats that share a store are one scheduler.
-fn redis_stage(database: u8, entries: &[(&str, &str)]) -> Option<Stage> {
-    let servers = Servers::from_env()?;
-    let redis = format!("{}/{database}", servers.redis.trim_end_matches("/0").trim_end_matches('/'));
-    let mut connection = redis::Client::open(&*redis)
-        .and_then(|client| client.get_connection())
-        .expect("the Redis of the tests answers");
-    redis::cmd("FLUSHDB").exec(&mut connection).expect("it can be emptied");
-    let settings =
-        format!("broker_url = \"{}\"\nresult_url = \"{redis}\"\ndefault_queue = \"{}\"", servers.amqp, unique("beat"));
-    Some(Stage::new(&settings, entries))
 }
 
 #[test]
 fn leaders_that_die_and_freeze_cost_no_slot_and_repeat_none_on_redis() {
-    let Some(stage) = redis_stage(11, &[("tick", TICK)]) else { return };
+    let Some(stage) = Stage::on_servers(SHOP, 11, &[("tick", TICK)]) else { return };
     judge("redis", &torment(&stage, 2));
 }
 
@@ -202,27 +103,22 @@ fn leaders_that_die_and_freeze_cost_no_slot_and_repeat_none_on_redis() {
 #[test]
 #[ignore = "it takes about five minutes"]
 fn leaders_that_die_and_freeze_for_minutes() {
-    judge("sqlite", &torment(&Stage::new("", &[("tick", TICK)]), 12));
-    let Some(stage) = redis_stage(12, &[("tick", TICK)]) else { return };
+    judge("sqlite", &torment(&Stage::new(SHOP, "", &[("tick", TICK)]), 12));
+    let Some(stage) = Stage::on_servers(SHOP, 12, &[("tick", TICK)]) else { return };
     judge("redis", &torment(&stage, 12));
 }
 
 #[test]
 fn what_was_missed_while_no_beat_ran_is_treated_as_each_entry_says() {
-    let entry = |misfire: &str| {
-        format!(
-            "task = \"shop.ledger\"\nargs = [\"LEDGER\", \"{misfire}\", 0]\nevery = \"1s\"\nmisfire = \"{misfire}\"\n"
-        )
-    };
-    let entries = ["skip", "one", "all"].map(|misfire| (misfire, entry(misfire)));
-    let stage = Stage::new("", &entries.each_ref().map(|(name, keys)| (*name, keys.as_str())));
+    let entries = one_of_each("every = \"1s\"");
+    let stage = Stage::new(SHOP, "", &with_keys(&entries));
     let worker = stage.worker();
     let beat = stage.beat("first");
     wait_until("each has been fired", || {
         ["skip", "one", "all"].iter().all(|name| stage.effects(name).len() >= 2).then_some(())
     });
     beat.drain();
-    let last = |name: &str| moment(&stage.schedule(&["show", name]).expect_exit(0).json()["last"]["slot"]);
+    let last = |name: &str| moment(&stage.show(name)["last"]["slot"]);
     let before = ["skip", "one", "all"].map(last);
     let until = now_ms() / 1000 + 11;
     wait_until("ten slots have passed", || (now_ms() / 1000 > until).then_some(()));
@@ -235,7 +131,7 @@ fn what_was_missed_while_no_beat_ran_is_treated_as_each_entry_says() {
         wait_until("what was sent has run", || stage.effects(name).contains_key(&end).then_some(()));
         let (effects, history) = (stage.effects(name), stage.history(name));
         let listed = missed(&history);
-        assert!(effects.values().all(|count| *count == 1), "{name}: {effects:?}");
+        assert_eq!(doubles(&effects), 0, "{name}: {effects:?}");
         let while_away = before + 1..back;
         let fired = while_away.clone().filter(|slot| effects.contains_key(slot)).count();
         let whys: BTreeSet<_> = history.iter().filter_map(|event| event["why"].as_str()).collect();
@@ -248,6 +144,7 @@ fn what_was_missed_while_no_beat_ran_is_treated_as_each_entry_says() {
                 assert_eq!(whys, BTreeSet::from(["passed"]), "{name}");
             }
         }
+        println!("ten slots without a beat, {name}: {fired} of them fired, {} listed as missed", listed.len());
         let all: BTreeSet<i64> = (*effects.keys().next().expect("some")..=end).collect();
         assert!(
             all.iter().all(|slot| effects.contains_key(slot) != listed.contains(slot)),
@@ -257,108 +154,186 @@ fn what_was_missed_while_no_beat_ran_is_treated_as_each_entry_says() {
     worker.drain();
 }
 
-#[test]
-fn entries_are_changed_while_beat_runs() {
-    let stage = Stage::new(
-        "",
-        &[("yearly", "task = \"shop.ledger\"\nargs = [\"LEDGER\", \"yearly\", 0]\ncron = \"0 0 1 1 *\"\n")],
-    );
-    let worker = stage.worker();
-    let beat = stage.beat("b@here");
-    let path = stage.ledger.path();
-    let added =
-        stage.schedule(&["add", "often", "shop.ledger", path, "often", "0", "--every", "1s"]).expect_exit(0).json();
-    assert_eq!((&added["name"], &added["words"]), (&Value::from("often"), &Value::from("every second")));
-    wait_until("it is fired", || (stage.effects("often").len() >= 2).then_some(()));
-    assert!(
-        stage
-            .schedule(&["add", "often", "shop.add", "2", "3", "--every", "1h"])
-            .expect_exit(2)
-            .stderr
-            .contains("already")
-    );
+/// Three entries, one of each policy.
+fn one_of_each(schedule: &str) -> [(&'static str, String); 3] {
+    ["skip", "one", "all"].map(|misfire| {
+        let task = format!("task = \"shop.ledger\"\nargs = [\"LEDGER\", \"{misfire}\", 0]\n");
+        (misfire, format!("{task}{schedule}\nmisfire = \"{misfire}\"\n"))
+    })
+}
 
-    let rows = stage.schedule(&["list"]).expect_exit(0).json_lines();
-    let names: Vec<_> = rows.iter().map(|row| row["name"].as_str().expect("it has a name")).collect();
-    assert_eq!(names, ["often", "yearly"]);
-    assert_eq!(rows[1]["words"], "at 00:00 on the 1st in January, UTC");
-    assert!(rows[1]["next"].as_str().expect("there is one").ends_with("-01-01T00:00:00Z"), "{}", rows[1]);
+fn with_keys<'a>(entries: &'a [(&'static str, String); 3]) -> [(&'a str, &'a str); 3] {
+    entries.each_ref().map(|(name, keys)| (*name, keys.as_str()))
+}
 
-    stage.schedule(&["pause", "often"]).expect_exit(0);
-    let count = || stage.schedule(&["show", "often"]).expect_exit(0).json()["fired_count"].as_u64().expect("a number");
-    // The leader hears of it within a second or so; then two seconds pass without a slot.
-    wait_until("it is paused", || {
-        let (before, at) = (count(), now_ms());
-        wait_until("time passes", || (now_ms() > at + 2500).then_some(()));
-        (count() == before).then_some(())
-    });
-    let paused = count();
-    stage.schedule(&["resume", "often"]).expect_exit(0);
-    wait_until("it goes on", || (count() > paused + 1).then_some(()));
-    let shown = stage.schedule(&["show", "often"]).expect_exit(0).json();
-    assert!(shown["missed_count"].as_u64().expect("a number") <= 1, "{shown}");
-
-    let run = stage.schedule(&["run", "yearly"]).expect_exit(0).json();
-    let id = run["id"].as_str().expect("it has an id").to_owned();
-    assert!(id.starts_with("yearly@"), "{id}");
-    wait_until("it has run", || stage.ledger.entries().iter().any(|noted| noted.id == id).then_some(()));
-
-    assert!(stage.schedule(&["remove", "yearly", "--yes"]).expect_exit(2).stderr.contains("taskq.toml"));
-    stage.schedule(&["remove", "often"]).expect_exit(2);
-    stage.schedule(&["remove", "often", "--yes"]).expect_exit(0);
-    assert!(stage.schedule(&["history", "often"]).expect_exit(5).stderr.contains("yearly"));
-    assert_eq!(stage.schedule(&["list"]).expect_exit(0).json_lines().len(), 1);
-    let ended = beat.drain().json_lines().pop().expect("it says how it ended");
-    assert_eq!((&ended["event"], &ended["node"]), (&Value::from("ended"), &Value::from("b@here")));
-    assert!(ended["fired"].as_u64().expect("a number") >= 4, "{ended}");
-    worker.drain();
+/// By so much a clock has to be moved to show this moment now.
+fn until(moment: i64) -> i64 {
+    moment - i64::try_from(now_ms() / 1000).expect("it is small")
 }
 
 #[test]
-fn wrong_entries_are_refused_with_their_place_and_the_mend() {
-    let good = "task = \"shop.add\"\nargs = [2, 3]\nevery = \"1h\"\n";
-    let stage = Stage::new("", &[("good", good)]);
-    assert_eq!(stage.app.run(&["check"]).expect_exit(0).json()["schedule"]["entries"], 1);
-    for (what, keys, words) in [
-        ("line", good.replace("every = \"1h\"", "cron = \"61 * * * *\""), "minutes go from 0 to 59"),
-        ("zone", good.replace("every = \"1h\"", "cron = \"0 2 * * *\"\ntz = \"Berlin\""), "Europe/Berlin"),
-        ("task", good.replace("shop.add", "shop.ad"), "did you mean `shop.add`?"),
-        ("arguments", good.replace("[2, 3]", "[2]"), "`y: i64`"),
-        ("types", good.replace("[2, 3]", "[2, \"x\"]"), "`y: i64`"),
-    ] {
-        stage.write("", &[("good", good), ("bad", &keys)]);
-        let faults = stage.app.run(&["check"]).expect_exit(3).json()["schedule"]["faults"].clone();
-        let faults = faults.as_array().expect("a list");
-        assert_eq!(faults.len(), 1, "{what}: {faults:?}");
-        for command in
-            [&["beat"][..], &["worker", "-B"], &["worker", "-B", "--unsupervised"], &["dev"], &["schedule", "list"]]
-        {
-            let refused = stage.app.run(command).expect_exit(3);
-            for word in ["taskq.toml: [schedule.bad]", words] {
-                assert!(refused.stderr.contains(word), "{what}: {word} is not said\n{refused}");
-                assert!(faults[0].as_str().expect("a text").contains(word), "{what}: {faults:?}");
-            }
+fn an_hour_without_a_beat_is_treated_as_each_entry_says() {
+    let Some(clock) = MovedClock::new() else { return };
+    let entries = one_of_each("every = \"10m\"");
+    let mut stage = Stage::new(SHOP, "", &with_keys(&entries));
+    stage.app = clock.of(&stage.app);
+    let worker = stage.worker();
+    // Between two slots.
+    let start = 1_900_000_200 / 600 * 600 + 300;
+    clock.put(until(start));
+    let mut beat = stage.beat("first");
+    beat.wait_for("it leads", |beat| beat.stderr().contains("this one leads").then_some(()));
+    beat.drain();
+    clock.put(until(start + 3600));
+    let beat = stage.beat("second");
+    let mut said = Vec::new();
+    for (name, fired, missed, why) in [("skip", 0, 6, "late"), ("one", 1, 5, "passed"), ("all", 6, 0, "")] {
+        let count = |shown: &Value, key: &str| shown[key].as_u64().expect("a number");
+        let dealt_with = || {
+            let shown = stage.show(name);
+            (count(&shown, "fired_count") + count(&shown, "missed_count") == 6).then_some(shown)
+        };
+        let shown = wait_until("all six are dealt with", dealt_with);
+        assert_eq!((count(&shown, "fired_count"), count(&shown, "missed_count")), (fired, missed), "{shown}");
+        wait_until("what was sent has run", || (stage.effects(name).len() as u64 == fired).then_some(()));
+        let history = stage.history(name);
+        let whys: Vec<_> = history.iter().filter_map(|event| event["why"].as_str()).collect();
+        assert_eq!(whys, Vec::from_iter((missed > 0).then_some(why)), "{history:?}");
+        said.push(format!("{name}: {fired} fired, {missed} listed as missed"));
+    }
+    beat.drain();
+    worker.drain();
+    println!("an hour without a beat, six slots of each entry; {}", said.join("; "));
+}
+
+/// When a second's entry has had its effects, by a clock that nobody moves.
+struct Times<'a> {
+    stage: &'a Stage,
+    before: usize,
+    begun: Instant,
+    seen: Vec<Duration>,
+}
+
+impl<'a> Times<'a> {
+    fn new(stage: &'a Stage) -> Self {
+        Self { stage, before: stage.effects("tick").len(), begun: Instant::now(), seen: Vec::new() }
+    }
+
+    fn wait_for(&mut self, count: usize) {
+        wait_until("it goes on", || {
+            let new = self.stage.effects("tick").len() - self.before;
+            self.seen.resize(new, self.begun.elapsed());
+            (new >= count).then_some(())
+        });
+    }
+
+    /// So many in so long, unless there are more than there may be.
+    fn judge(&self) -> String {
+        let (count, passed) = (self.seen.len(), self.begun.elapsed());
+        assert!(count as u64 <= passed.as_secs() + 3, "{count} effects within {passed:?}");
+        let mut last = Duration::ZERO;
+        let gaps = self.seen.iter().map(|at| at.saturating_sub(std::mem::replace(&mut last, *at)));
+        let gap = gaps.max().expect("there are some");
+        format!("{count} effects within {} ms, at most {} ms apart", passed.as_millis(), gap.as_millis())
+    }
+}
+
+#[test]
+fn a_clock_that_is_moved_by_an_hour_neither_stops_nor_floods_it_nor_repeats_a_slot() {
+    let Some(clock) = MovedClock::new() else { return };
+    let tick = TICK.replace("misfire = \"all\"", "");
+    let cron = tick.replace("every = \"1s\"", "cron = \"* * * * * *\"");
+    let mut stage = Stage::new(SHOP, "", &[("tick", &tick), ("cron", &cron)]);
+    stage.app = clock.of(&stage.app);
+    clock.put(-7200);
+    let worker = stage.worker();
+    let mut beats: BTreeMap<String, Process> =
+        ["one", "two"].iter().map(|name| ((*name).to_owned(), stage.beat(name))).collect();
+    wait_until("both are fired", || ["tick", "cron"].iter().all(|name| !stage.effects(name).is_empty()).then_some(()));
+    // While they are paused, the clock is put right: two hours have been dealt with.
+    stage.schedule(&["pause", "tick", "cron"]).expect_exit(0);
+    clock.put(0);
+    stage.schedule(&["resume", "tick", "cron"]).expect_exit(0);
+    let mut said = Vec::new();
+    for (seconds, what) in
+        [(0, "right"), (-3600, "back"), (-7200, "back"), (-3600, "forward"), (0, "forward"), (3600, "forward")]
+    {
+        let mut times = Times::new(&stage);
+        clock.put(seconds);
+        times.wait_for(8);
+        if seconds == -7200 {
+            // The next one goes on where this one was.
+            let leader = wait_until("one leads", || stage.leader("tick"));
+            beats.remove(&leader).expect("it is one of two").kill();
+            times.wait_for(16);
         }
+        said.push(format!("{what} to {seconds} s: {}", times.judge()));
     }
-    stage.write("result_url = \"none\"", &[("good", good)]);
-    for command in ["check", "beat"] {
-        let refused = stage.app.run(&[command]).expect_exit(3);
-        assert!(format!("{}{}", refused.stdout, refused.stderr).contains("TASKQ_BEAT_STORE"), "{refused}");
+    wait_until("times on the clock are fired when it is past all that were", || {
+        let last = *stage.effects("cron").keys().last().expect("there is one");
+        (until(last) > 3590).then_some(())
+    });
+    for beat in beats.into_values() {
+        beat.drain();
     }
-    stage.write("result_url = \"none\"\nbeat_store = \"sqlite:beat.db\"", &[("good", good)]);
-    stage.app.run(&["check"]).expect_exit(0);
-    stage.beat("b").drain();
+    worker.drain();
+    let doubles = ["tick", "cron"].map(|name| doubles(&stage.effects(name)));
+    println!("the clock moved; {}; slots with two effects: {doubles:?}", said.join("; "));
+    assert_eq!(doubles, [0, 0]);
+}
+
+#[test]
+fn when_summer_time_begins_and_ends_a_nightly_job_runs_once() {
+    let Some(clock) = MovedClock::new() else { return };
+    let nightly = TICK.replace("every = \"1s\"", "cron = \"30 2 * * *\"\ntz = \"Europe/Berlin\"");
+    let mut stage = Stage::new(SHOP, "", &[("nightly", &nightly)]);
+    stage.app = clock.of(&stage.app);
+    let worker = stage.worker();
+    let mut before = 0;
+    let mut said = Vec::new();
+    // Of each night: the moments shortly before which the clock is put, and the slots that are fired.
+    for (night, moments, slots) in [
+        (
+            "forward",
+            &["2031-03-30T00:30:00Z", "2031-03-30T01:00:00Z", "2031-03-30T01:30:00Z"][..],
+            &["2031-03-30T01:00:00Z"][..],
+        ),
+        ("back", &["2031-10-26T00:30:00Z", "2031-10-26T01:30:00Z"], &["2031-10-26T00:30:00Z"]),
+    ] {
+        let moments: Vec<i64> = moments.iter().map(|text| moment(&Value::from(*text))).collect();
+        // Each night begins with an entry that is new.
+        let name = format!("nightly-{night}");
+        stage.write("", &[(&name, &nightly)]);
+        clock.put(until(moments[0] - 3600));
+        let mut beat = stage.beat(night);
+        beat.wait_for("it leads", |beat| beat.stderr().contains("this one leads").then_some(()));
+        for moment in moments {
+            clock.put(until(moment - 2));
+            wait_until("the clock is past it", || (until(moment + 3) <= clock.seconds()).then_some(()));
+        }
+        let shown = wait_until("it is fired", || Some(stage.show(&name)).filter(|shown| shown["fired_count"] == 1));
+        let slots: Vec<i64> = slots.iter().map(|text| moment(&Value::from(*text))).collect();
+        wait_until("it has run", || (!stage.effects(&name).is_empty()).then_some(()));
+        beat.drain();
+        let fired: Vec<i64> = stage.effects(&name).into_keys().collect();
+        assert_eq!(fired, slots, "{shown}");
+        assert_eq!(doubles(&stage.effects(&name)), 0);
+        before += fired.len();
+        said.push(format!("{night}: {} run, {}", fired.len(), shown["last"]["slot"]));
+    }
+    worker.drain();
+    println!("\"30 2 * * *\" in Europe/Berlin; {}; {before} runs in all", said.join("; "));
 }
 
 #[test]
 fn processes_of_a_worker_are_beats_of_which_one_leads() {
-    let stage = Stage::new("", &[("tick", TICK)]);
+    let stage = Stage::new(SHOP, "", &[("tick", TICK)]);
     let mut worker = stage.app.start(&["worker", "-B", "--processes", "2", "--state-dir", "state"]);
     worker.wait_until_ready();
     wait_until("slots are fired", || (stage.effects("tick").len() >= 3).then_some(()));
     let ended = worker.drain();
     assert_eq!(ended.stderr.matches("this one leads no more").count(), 1, "{ended}");
-    assert!(stage.effects("tick").values().all(|count| *count == 1));
+    assert_eq!(doubles(&stage.effects("tick")), 0);
     assert_eq!(stage.leader("tick"), None, "the lease was given back");
 }
 
@@ -373,10 +348,10 @@ fn ten_thousand_entries_cost_little() {
     };
     let entries: Vec<(String, String)> = (0..10_000).map(|number| (format!("entry-{number}"), keys(number))).collect();
     let entries: Vec<(&str, &str)> = entries.iter().map(|(name, keys)| (name.as_str(), keys.as_str())).collect();
-    let stage = Stage::new("", &entries);
-    let few = Stage::new("", &entries[..1]);
+    let stage = Stage::new(SHOP, "", &entries);
+    let few = Stage::new(SHOP, "", &entries[..1]);
     for (what, stage) in [("1 entry", &few), ("10,000 entries", &stage)] {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let mut beat = stage.beat("b");
         let ready = started.elapsed();
         beat.wait_for("it leads", |beat| beat.stderr().contains("this one leads").then_some(()));
@@ -388,7 +363,7 @@ fn ten_thousand_entries_cost_little() {
             let was = std::mem::replace(&mut before, cpu_ms(beat.id()));
             (was == before).then_some(())
         });
-        let (cpu, at) = (cpu_ms(beat.id()), std::time::Instant::now());
+        let (cpu, at) = (cpu_ms(beat.id()), Instant::now());
         wait_until("five idle seconds pass", || (at.elapsed() > Duration::from_secs(5)).then_some(()));
         let idle = (cpu_ms(beat.id()) - cpu) as f64 / at.elapsed().as_millis() as f64 * 100.0;
         println!(

@@ -180,6 +180,31 @@ async fn a_clock_that_jumps_neither_floods_nor_stops_it_nor_repeats_a_slot() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_is_put_back_over_what_was_fired_stops_neither_it_nor_its_successor() {
+    let bench = Bench::new([every_second("tick")]).await;
+    let (control, running) = bench.start().await;
+    bench.pass(3700).await;
+    let mut before = bench.sent().await.len();
+    assert!((3690..=3710).contains(&before), "{before}");
+    bench.clock.advance(TimeDelta::hours(-1));
+    bench.pass(20).await;
+    control.stop();
+    running.await.expect("it does not panic");
+    let (control, running) = bench.start().await;
+    for _ in 0..2 {
+        let sent = bench.sent().await;
+        assert_each_once(&sent);
+        let new = sent.len() - before;
+        assert!((15..=25).contains(&new), "{new} slots in 20 seconds");
+        before = sent.len();
+        bench.pass(20).await;
+    }
+    control.stop();
+    running.await.expect("it does not panic");
+    assert_eq!(bench.missed("tick").await, []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_goes_away_stops_it_and_everything_is_fired_or_listed() {
     let bench = Bench::new([Entry { misfire: Misfire::Skip, ..every_second("tick") }]).await;
     let (control, running) = bench.start().await;

@@ -1,6 +1,6 @@
 //! Which slots of an entry have been dealt with.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 /// So many stretches are told apart. More than a few only come of a clock that is moved again and again.
@@ -13,8 +13,12 @@ const STRETCHES_MAX: usize = 4;
 /// the stretches that were missed are left open between those that were not, and while the clock shows a time in one of them,
 /// beat goes on from there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Handled(Vec<Stretch>);
+pub struct Handled {
+    stretches: Vec<Stretch>,
+    /// By how many of its periods an entry with slots at equal distances is ahead of a clock that was put back.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) periods_ahead: u64,
+}
 
 /// Slots later than `after` and no later than `until`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,26 +27,20 @@ struct Stretch {
     until: DateTime<Utc>,
 }
 
-/// Where beat stands at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// Slots after this moment are open.
-    Open(DateTime<Utc>),
-    /// All slots until this moment, which is still to come, have been dealt with.
-    Ahead(DateTime<Utc>),
-    /// It is earlier than anything that is known.
-    Before,
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Handled {
     /// Of an entry that is known since this moment: earlier slots are not its own.
     pub fn since(at: DateTime<Utc>) -> Self {
-        Self(vec![Stretch { after: at, until: at }])
+        Self { stretches: vec![Stretch { after: at, until: at }], periods_ahead: 0 }
     }
 
     /// The newest moment that has been dealt with.
     pub fn until(&self) -> Option<DateTime<Utc>> {
-        self.0.last().map(|stretch| stretch.until)
+        self.stretches.last().map(|stretch| stretch.until)
     }
 
     /// The same, and nothing until `now` is open: for an entry that was paused and goes on, or has got another schedule.
@@ -52,19 +50,25 @@ impl Handled {
         self
     }
 
-    pub(super) fn standing(&self, now: DateTime<Utc>) -> Standing {
-        match self.at(now).map(|index| self.0[index]) {
-            None => Standing::Before,
-            Some(stretch) if stretch.until > now => Standing::Ahead(stretch.until),
-            Some(stretch) => Standing::Open(stretch.until),
-        }
+    /// Until when slots have been dealt with, from where beat stands at `now`; that may be still to come. `None`: it is
+    /// earlier than anything that is known.
+    pub(super) fn until_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.at(now).map(|index| self.stretches[index].until)
     }
 
-    /// Slots until `until` have been dealt with, from where beat stood at `now`.
+    /// The stretch after the one where beat stands at `now`: its slots are later than the first moment and no later than the
+    /// second.
+    pub(super) fn next_stretch(&self, now: DateTime<Utc>) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        let next = self.at(now).map_or(0, |index| index + 1);
+        self.stretches.get(next).map(|stretch| (stretch.after, stretch.until))
+    }
+
+    /// Slots until `until` have been dealt with, from where beat stood at `now`: from `now` on, if that is earlier than
+    /// anything that was known.
     pub(super) fn close(&mut self, now: DateTime<Utc>, until: DateTime<Utc>) {
         match self.at(now) {
-            Some(index) => self.0[index].until = self.0[index].until.max(until),
-            None => self.0.insert(0, Stretch { after: until, until }),
+            Some(index) => self.stretches[index].until = self.stretches[index].until.max(until),
+            None => self.stretches.insert(0, Stretch { after: now - TimeDelta::nanoseconds(1), until }),
         }
         self.join();
     }
@@ -73,21 +77,21 @@ impl Handled {
     /// `now`, stay open in case that time comes again.
     pub(super) fn close_after(&mut self, now: DateTime<Utc>, after: DateTime<Utc>, until: DateTime<Utc>) {
         let index = self.at(now).map_or(0, |index| index + 1);
-        self.0.insert(index, Stretch { after, until });
+        self.stretches.insert(index, Stretch { after, until });
         self.join();
     }
 
     /// The newest stretch that has begun before `now`. A slot at the very beginning of a stretch is not in it, and is open
     /// as long as the clock shows no more.
     fn at(&self, now: DateTime<Utc>) -> Option<usize> {
-        self.0.iter().rposition(|stretch| stretch.after < now)
+        self.stretches.iter().rposition(|stretch| stretch.after < now)
     }
 
     /// Makes one of stretches that touch, and of the oldest where there are too many: an open slot is lost then, which is
     /// better than a second firing.
     fn join(&mut self) {
-        let mut joined: Vec<Stretch> = Vec::with_capacity(self.0.len());
-        for stretch in self.0.drain(..) {
+        let mut joined: Vec<Stretch> = Vec::with_capacity(self.stretches.len());
+        for stretch in self.stretches.drain(..) {
             match joined.last_mut() {
                 Some(last) if last.until >= stretch.after => last.until = last.until.max(stretch.until),
                 _ => joined.push(stretch),
@@ -97,7 +101,7 @@ impl Handled {
             let oldest = joined.remove(0);
             joined[0].after = oldest.after;
         }
-        self.0 = joined;
+        self.stretches = joined;
     }
 }
 
@@ -110,22 +114,23 @@ mod tests {
     }
 
     fn stretches(handled: &Handled) -> Vec<(i64, i64)> {
-        handled.0.iter().map(|stretch| (stretch.after.timestamp(), stretch.until.timestamp())).collect()
+        handled.stretches.iter().map(|stretch| (stretch.after.timestamp(), stretch.until.timestamp())).collect()
     }
 
     #[test]
     fn stretches_are_joined_and_bounded() {
         let mut handled = Handled::since(at(100));
-        assert_eq!(handled.standing(at(101)), Standing::Open(at(100)));
-        assert_eq!(handled.standing(at(100)), Standing::Before);
+        assert_eq!(handled.until_at(at(101)), Some(at(100)));
+        assert_eq!(handled.until_at(at(100)), None);
         handled.close(at(120), at(110));
-        assert_eq!((handled.standing(at(105)), handled.until()), (Standing::Ahead(at(110)), Some(at(110))));
+        assert_eq!((handled.until_at(at(105)), handled.until()), (Some(at(110)), Some(at(110))));
         // A hole, from 110 to 200.
         handled.close_after(at(220), at(200), at(210));
         assert_eq!(stretches(&handled), [(100, 110), (200, 210)]);
-        assert_eq!(handled.standing(at(150)), Standing::Open(at(110)));
-        assert_eq!(handled.standing(at(200)), Standing::Open(at(110)));
-        assert_eq!(handled.standing(at(201)), Standing::Ahead(at(210)));
+        for (now, until, next) in [(150, 110, Some((200, 210))), (200, 110, Some((200, 210))), (201, 210, None)] {
+            let next = next.map(|(after, until)| (at(after), at(until)));
+            assert_eq!((handled.until_at(at(now)), handled.next_stretch(at(now))), (Some(at(until)), next), "{now}");
+        }
         // The time in the hole comes again.
         handled.close(at(150), at(145));
         assert_eq!(stretches(&handled), [(100, 145), (200, 210)]);
@@ -133,11 +138,12 @@ mod tests {
         assert_eq!(stretches(&handled), [(100, 210)]);
         // A time before everything.
         handled.close(at(50), at(50));
-        assert_eq!(stretches(&handled), [(50, 50), (100, 210)]);
+        assert_eq!(stretches(&handled), [(49, 50), (100, 210)]);
+        assert_eq!(handled.until_at(at(50)), Some(at(50)));
         for start in [300, 400, 500] {
             handled.close_after(at(start + 50), at(start), at(start + 50));
         }
-        assert_eq!(stretches(&handled), [(50, 210), (300, 350), (400, 450), (500, 550)]);
+        assert_eq!(stretches(&handled), [(49, 210), (300, 350), (400, 450), (500, 550)]);
         assert_eq!(stretches(&handled.resumed(at(600)))[3], (500, 600));
     }
 
@@ -145,7 +151,7 @@ mod tests {
     fn it_is_kept_as_json() {
         let handled = Handled::since(at(0)).resumed(at(5));
         let text = serde_json::to_string(&handled).expect("it is plain");
-        assert_eq!(text, r#"[{"after":"1970-01-01T00:00:00Z","until":"1970-01-01T00:00:05Z"}]"#);
+        assert_eq!(text, r#"{"stretches":[{"after":"1970-01-01T00:00:00Z","until":"1970-01-01T00:00:05Z"}]}"#);
         assert_eq!(serde_json::from_str::<Handled>(&text).expect("it was written"), handled);
     }
 }

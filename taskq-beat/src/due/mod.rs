@@ -7,11 +7,12 @@
 //! **Clocks.** What decides is which slots have been dealt with, not how much time has passed. A clock that jumps forward
 //! makes slots late, and they are treated as after an outage: by the entry's misfire policy, so there is no flood. A clock
 //! that jumps back shows times whose slots were dealt with before: those are not fired again, and those that were left open
-//! ([`Handled`]) are. The caller waits by a monotonic timer, looks at the clock in between, and asks about all entries again
+//! ([`Handled`]) are; an entry with slots at equal distances goes on with later slots meanwhile ([`line`]). The caller waits by a monotonic timer, looks at the clock in between, and asks about all entries again
 //! when it finds that the clock was moved.
 
 mod handled;
 mod jitter;
+mod line;
 #[cfg(test)]
 mod tests;
 
@@ -22,9 +23,10 @@ use serde::{Deserialize, Serialize};
 use taskq::TaskId;
 
 pub use self::handled::Handled;
-use self::handled::Standing;
 use self::jitter::due_at;
+use self::line::{Line, line};
 use crate::entry::{Entry, Misfire, Overlap};
+use crate::schedule::Schedule;
 
 /// A slot that is late by no more than this was not missed, if it is the newest: a change of the leader takes less.
 const ON_TIME: TimeDelta = TimeDelta::seconds(60);
@@ -50,7 +52,7 @@ pub struct Decision {
 pub struct Firing {
     /// The slot.
     pub slot: DateTime<Utc>,
-    /// When it was due: the slot, and its jitter.
+    /// When it was due by the clock: the slot, and its jitter; earlier if its entry is ahead of a clock that was put back.
     pub due: DateTime<Utc>,
     /// By how much it is late.
     pub late: TimeDelta,
@@ -102,28 +104,18 @@ pub fn due(entry: &Entry, handled: &Handled, now: DateTime<Utc>, is_running: boo
     if !entry.enabled {
         return decision;
     }
-    let from = match handled.standing(now) {
-        Standing::Open(from) => from,
-        Standing::Ahead(until) => {
-            decision.wake = wake(entry, handled, until);
-            return decision;
-        }
-        Standing::Before => {
-            decision.handled.close(now, now);
-            decision.wake = wake(entry, &decision.handled, now);
-            return decision;
-        }
-    };
-    let Some((first, newest)) = due_slots(entry, from, now) else {
-        decision.wake = wake(entry, handled, from);
+    let line = line(entry, &mut decision.handled, now);
+    let from = line.from;
+    let Some((first, newest)) = due_slots(entry, from, line.now) else {
+        decision.wake = wake(entry, &decision.handled, line);
         return decision;
     };
-    let wanted = wanted(entry, from, newest, now);
+    let wanted = wanted(entry, from, newest, line.now);
     let begins = wanted.first().map_or(newest, |oldest| *oldest);
     let open_until = decision.pass_over(entry, from, first, begins, wanted.is_empty());
     let (expired, fresh): (Vec<_>, Vec<_>) = wanted
         .into_iter()
-        .map(|slot| Firing::new(entry, slot, now))
+        .map(|slot| Firing::new(entry, slot, line.ahead, now))
         .partition(|firing| firing.expires.is_some_and(|expires| expires <= now));
     decision.miss(&expired, Why::Expired);
     if is_running && entry.overlap == Overlap::Skip {
@@ -132,10 +124,11 @@ pub fn due(entry: &Entry, handled: &Handled, now: DateTime<Utc>, is_running: boo
         decision.fire = fresh;
     }
     match expired.last().map(|firing| firing.slot).or(open_until) {
-        Some(open_until) => decision.handled.close_after(now, open_until, newest),
-        None => decision.handled.close(now, newest),
+        // What is ahead of the clock is passed over for good: the clock has yet to show it.
+        Some(open_until) if line.ahead.is_zero() => decision.handled.close_after(now, open_until, newest),
+        _ => decision.handled.close(now, newest),
     }
-    decision.wake = wake(entry, &decision.handled, newest);
+    decision.look_again(entry, now);
     decision
 }
 
@@ -173,19 +166,28 @@ fn wanted(entry: &Entry, from: DateTime<Utc>, newest: DateTime<Utc>, now: DateTi
     }
 }
 
-/// When the next slot after `after` is due that will not have been dealt with by then.
-fn wake(entry: &Entry, handled: &Handled, mut after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+/// When the next slot of a line is due by the clock, if it will not have been dealt with by then.
+fn wake(entry: &Entry, handled: &Handled, line: Line) -> Option<DateTime<Utc>> {
+    let mut after = line.from;
+    if let Schedule::Every(_) = entry.schedule {
+        return entry.schedule.next_after(after).map(|slot| due_at(entry, slot) - line.ahead);
+    }
     loop {
         let slot = entry.schedule.next_after(after)?;
         let due = due_at(entry, slot);
-        match handled.standing(due) {
-            Standing::Open(until) | Standing::Ahead(until) if until >= slot => after = until,
+        match handled.until_at(due) {
+            Some(until) if until >= slot => after = until,
             _ => return Some(due),
         }
     }
 }
 
 impl Decision {
+    fn look_again(&mut self, entry: &Entry, now: DateTime<Utc>) {
+        let line = line(entry, &mut self.handled, now);
+        self.wake = wake(entry, &self.handled, line);
+    }
+
     /// Reports the slots from `first` on that come before `begins`, the first that is wanted, or up to it if none is. Gives
     /// the last of them.
     fn pass_over(
@@ -221,8 +223,9 @@ impl Decision {
 }
 
 impl Firing {
-    fn new(entry: &Entry, slot: DateTime<Utc>, now: DateTime<Utc>) -> Self {
-        let due = due_at(entry, slot);
+    fn new(entry: &Entry, slot: DateTime<Utc>, ahead: TimeDelta, now: DateTime<Utc>) -> Self {
+        // By the clock, which is what others know.
+        let due = due_at(entry, slot) - ahead;
         let expires = entry.expires.and_then(|after| due.checked_add_signed(TimeDelta::from_std(after).ok()?));
         Self { slot, due, late: now - due, id: entry.firing_id(slot), expires }
     }

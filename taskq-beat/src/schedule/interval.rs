@@ -19,7 +19,7 @@ pub struct Every {
 }
 
 impl Every {
-    pub(super) fn new(period: Duration, anchor: DateTime<Utc>) -> Result<Self, ScheduleError> {
+    pub(crate) fn new(period: Duration, anchor: DateTime<Utc>) -> Result<Self, ScheduleError> {
         if period < PERIOD_MIN {
             return Err(ScheduleError::Period {
                 period,
@@ -42,7 +42,17 @@ impl Every {
         self.anchor
     }
 
-    pub(super) fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    /// So many periods together; as long a time as there is if that is too long.
+    pub(crate) fn periods(&self, count: u64) -> TimeDelta {
+        time(i128::from(count).saturating_mul(nanoseconds(self.period))).unwrap_or(TimeDelta::MAX)
+    }
+
+    /// How many periods are over in a time; none if it is less than nothing.
+    pub(crate) fn periods_in(&self, time: TimeDelta) -> u64 {
+        u64::try_from(nanoseconds(time) / nanoseconds(self.period)).unwrap_or_default()
+    }
+
+    pub(crate) fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         if after < self.anchor {
             return Some(self.anchor).filter(|anchor| *anchor - after <= HORIZON);
         }
@@ -50,7 +60,7 @@ impl Every {
     }
 
     /// The newest slot that is not later than `at`.
-    pub(super) fn last_until(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub(crate) fn last_until(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
         if at < self.anchor { None } else { self.at(self.number_at(at)) }
     }
 
@@ -66,10 +76,7 @@ impl Every {
     }
 
     fn at(&self, number: i128) -> Option<DateTime<Utc>> {
-        let passed = number.checked_mul(nanoseconds(self.period))?;
-        let seconds = i64::try_from(passed / NANOSECONDS).ok()?;
-        let passed = TimeDelta::new(seconds, u32::try_from(passed % NANOSECONDS).ok()?)?;
-        self.anchor.checked_add_signed(passed)
+        self.anchor.checked_add_signed(time(number.checked_mul(nanoseconds(self.period))?)?)
     }
 
     pub(super) fn describe(&self) -> String {
@@ -85,6 +92,12 @@ const NANOSECONDS: i128 = 1_000_000_000;
 
 fn nanoseconds(time: TimeDelta) -> i128 {
     i128::from(time.num_seconds()) * NANOSECONDS + i128::from(time.subsec_nanos())
+}
+
+/// A time that is not negative and not too long.
+fn time(nanoseconds: i128) -> Option<TimeDelta> {
+    let seconds = i64::try_from(nanoseconds / NANOSECONDS).ok()?;
+    TimeDelta::new(seconds, u32::try_from(nanoseconds % NANOSECONDS).ok()?)
 }
 
 impl fmt::Display for Every {
