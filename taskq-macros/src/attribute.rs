@@ -113,7 +113,7 @@ impl Attribute {
                     cron = entry.parsed(|line| schedule::check_cron(line).map(|()| line.to_owned()), mistakes);
                 }
                 "tz" => tz = entry.parsed(|name| schedule::check_tz(name).map(|()| name.to_owned()), mistakes),
-                "every" => every = entry.parsed(duration::parse_positive, mistakes),
+                "every" => every = entry.parsed(schedule::parse_every, mistakes),
                 "crate" => attribute.krate = entry.parsed(read_crate, mistakes),
                 unknown => mistakes.at(&entry.key, describe_unknown(unknown)),
             }

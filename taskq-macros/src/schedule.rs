@@ -1,4 +1,26 @@
-//! Cron lines and time zones, checked for their form. What a field means is beat's business.
+//! Periods, and cron lines and time zones, checked for their form. What a field means is beat's business.
+
+use std::time::Duration;
+
+use crate::duration;
+
+/// The shortest and the longest period that beat takes.
+const PERIOD_MIN: Duration = Duration::from_secs(1);
+const PERIOD_MAX: Duration = Duration::from_secs(40 * 366 * 86_400);
+
+/// The period of `every`. Fails with what to write instead.
+pub(crate) fn parse_every(text: &str) -> Result<Duration, String> {
+    let period = duration::parse_positive(text)?;
+    if period < PERIOD_MIN {
+        return Err(format!(
+            "{text:?} is shorter than a second; write \"1s\", and let one run of the task do the work of a second in a loop"
+        ));
+    }
+    if period > PERIOD_MAX {
+        return Err(format!("{text:?} is longer than 40 years; write a shorter time"));
+    }
+    Ok(period)
+}
 
 /// Fails, with what to write instead, if `line` does not have the form of a cron line.
 pub(crate) fn check_cron(line: &str) -> Result<(), String> {
@@ -43,6 +65,15 @@ fn is_cron(letter: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_period_is_a_second_or_more() {
+        assert_eq!(parse_every("1s"), Ok(PERIOD_MIN));
+        assert_eq!(parse_every("1h 30m"), Ok(Duration::from_secs(5400)));
+        for text in ["0s", "999ms", "20000d", "soon"] {
+            assert!(parse_every(text).expect_err(text).contains("write "), "{text}");
+        }
+    }
 
     #[test]
     fn five_and_six_fields_pass() {

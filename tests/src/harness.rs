@@ -41,7 +41,7 @@ pub use audit::{Audit, Expected, Fault};
 pub use bench::Bench;
 pub use document::{Block, Step, assert_shown, repository};
 pub use embedded::{Embedded, Notes};
-pub use example::{example, on_terminal, quickstart};
+pub use example::{example, on_terminal, quickstart, taskq};
 pub use folder::Folder;
 pub use group::{Group, build, is_gone, signal};
 pub use health::Health;

@@ -182,6 +182,12 @@ pub fn ledger_blocking(ctx: &Context, path: String, line: String, ms: u64) -> Re
     append(ctx, &path, &line)
 }
 
+/// The same; stores no result.
+#[task(name = "shop.ledger_forgotten", ignore_result)]
+pub async fn ledger_forgotten(ctx: &Context, path: String, line: String, ms: u64) -> Result<(), io::Error> {
+    note(ctx, &path, &line, ms).await
+}
+
 /// The same, but fails after noting the line, until the attempt of this number. Retried after `retry_ms`, 100 if not
 /// given.
 #[task(name = "shop.ledger_flaky", retries = 20)]

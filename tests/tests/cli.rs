@@ -1,13 +1,10 @@
 //! The command line, as processes against real servers: what it answers, and how it ends.
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::{Value, json};
-use taskq_tests::harness::{App, Finished, Folder, Ledger, Process, Servers, Vhost, build, unique, wait_until};
+use taskq_tests::harness::{App, Finished, Folder, Ledger, Process, Servers, Vhost, build, taskq, unique, wait_until};
 
 /// Nothing is said twice, and nothing in more lines than fit at the bottom of a terminal.
 const LINES_MAX: usize = 2;
@@ -19,24 +16,6 @@ fn shop() -> App {
 /// The shop with these servers and a default queue of this test's own.
 fn shop_with_queue(servers: &Servers) -> App {
     shop().servers(servers).env("TASKQ_DEFAULT_QUEUE", &unique("cli"))
-}
-
-/// `taskq`, the command line without tasks. Cargo gives a test only the programs of its own package.
-fn taskq() -> App {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    App::new(PROGRAM.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_BIN_EXE_shop")).parent().expect("a program is in a folder");
-        let target = folder.parent().expect("the folder of a profile is in the target folder");
-        // Both packages are named so that features, and with them what is built already, are the same as here.
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "-p", "taskq-tests", "-p", "taskq-worker", "--bin", "taskq", "--target-dir"]);
-        build.arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
-        if folder.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().expect("cargo can be run").success(), "taskq cannot be built");
-        folder.join("taskq")
-    }))
 }
 
 fn start_worker(app: &App, arguments: &[&str]) -> Process {

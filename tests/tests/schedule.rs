@@ -1,7 +1,7 @@
 //! The entries of beat as their users see them: changing them while it runs, looking at them, and mistakes.
 
 use serde_json::Value;
-use taskq_tests::harness::{Stage, now_ms, wait_until};
+use taskq_tests::harness::{App, Stage, now_ms, taskq, wait_until};
 
 const SHOP: &str = env!("CARGO_BIN_EXE_shop");
 
@@ -34,7 +34,7 @@ fn entries_are_changed_while_beat_runs() {
     assert!(rows[1]["next"].as_str().expect("there is one").ends_with("-01-01T00:00:00Z"), "{}", rows[1]);
 
     stage.schedule(&["pause", "often"]).expect_exit(0);
-    let count = || stage.schedule(&["show", "often"]).expect_exit(0).json()["fired_count"].as_u64().expect("a number");
+    let count = || stage.show("often")["fired_count"].as_u64().expect("a number");
     // The leader hears of it within a second or so; then two seconds pass without a slot.
     wait_until("it is paused", || {
         let (before, at) = (count(), now_ms());
@@ -44,13 +44,17 @@ fn entries_are_changed_while_beat_runs() {
     let paused = count();
     stage.schedule(&["resume", "often"]).expect_exit(0);
     wait_until("it goes on", || (count() > paused + 1).then_some(()));
-    let shown = stage.schedule(&["show", "often"]).expect_exit(0).json();
+    let shown = stage.show("often");
     assert!(shown["missed_count"].as_u64().expect("a number") <= 1, "{shown}");
 
     let run = stage.schedule(&["run", "yearly"]).expect_exit(0).json();
     let id = run["id"].as_str().expect("it has an id").to_owned();
     assert!(id.starts_with("yearly@"), "{id}");
     wait_until("it has run", || stage.ledger.entries().iter().any(|noted| noted.id == id).then_some(()));
+    let history = stage.history("yearly");
+    assert_eq!((history.len(), &history[0]["event"], &history[0]["id"]), (1, &"asked".into(), &Value::from(id)));
+    assert!(history[0]["by"].as_str().expect("it says who").starts_with("schedule@"), "{history:?}");
+    assert_eq!(stage.show("yearly")["fired_count"], 0, "it is none of its slots");
 
     assert!(stage.schedule(&["remove", "yearly", "--yes"]).expect_exit(2).stderr.contains("taskq.toml"));
     stage.schedule(&["remove", "often"]).expect_exit(2);
@@ -74,6 +78,10 @@ fn wrong_entries_are_refused_with_their_place_and_the_mend() {
         ("task", good.replace("shop.add", "shop.ad"), "did you mean `shop.add`?"),
         ("arguments", good.replace("[2, 3]", "[2]"), "`y: i64`"),
         ("types", good.replace("[2, 3]", "[2, \"x\"]"), "`y: i64`"),
+        ("period", good.replace("1h", "100ms"), "is shorter than a second"),
+        ("moment", good.replace("every = \"1h\"", "once = \"2030-02-30T08:00:00Z\""), "is not a moment"),
+        ("two schedules", format!("{good}cron = \"0 9 * * *\"\n"), "keep one of them"),
+        ("key", format!("{good}timezone = \"UTC\"\n"), "write `tz = "),
     ] {
         stage.write("", &[("good", good), ("bad", &keys)]);
         let faults = stage.app.run(&["check"]).expect_exit(3).json()["schedule"]["faults"].clone();
@@ -89,6 +97,33 @@ fn wrong_entries_are_refused_with_their_place_and_the_mend() {
             }
         }
     }
+    stage.write("", &[("good", good), ("good", good)]);
+    let place = format!("taskq.toml: TOML parse error at line {}", good.lines().count() + 4);
+    for command in [&["check"][..], &["beat"], &["worker", "-B", "--unsupervised"], &["dev"], &["schedule", "list"]] {
+        let refused = stage.app.run(command).expect_exit(3);
+        for words in [&*place, "duplicate key", "give one of them another"] {
+            assert!(refused.stderr.contains(words), "{words} is not said\n{refused}");
+        }
+    }
+    let overlap = format!("{good}overlap = \"skip\"\n");
+    stage.write("result_url = \"none\"\nbeat_store = \"sqlite:beat.db\"", &[("bad", &overlap)]);
+    for command in [&["check"][..], &["beat"], &["worker", "-B", "--unsupervised"], &["dev"]] {
+        let refused = stage.app.run(command).expect_exit(3);
+        for words in ["[schedule.bad]", "set TASKQ_RESULT_URL", "or leave `overlap` out"] {
+            assert!(format!("{}{}", refused.stdout, refused.stderr).contains(words), "{words} is not said\n{refused}");
+        }
+    }
+    stage.write("result_url = \"none\"\nbeat_store = \"sqlite:beat.db\"", &[]);
+    let add = ["add", "bad", "shop.add", "2", "3", "--every", "1h", "--overlap", "skip"];
+    assert!(stage.schedule(&add).expect_exit(2).stderr.contains("leave `overlap` out"));
+    for (arguments, words) in [
+        (&["add", "bad", "shop.ad", "2", "3", "--every", "1h"][..], "did you mean `shop.add`?"),
+        (&["add", "bad", "shop.add", "2", "--every", "1h"], "`y: i64`"),
+        (&["add", "bad", "shop.add", "2", "3", "--cron", "61 * * * *"], "minutes go from 0 to 59"),
+        (&["add", "bad", "shop.add", "2", "3", "--cron", "1 * * * *", "--tz", "Berlin"], "Europe/Berlin"),
+    ] {
+        assert!(stage.schedule(arguments).expect_exit(2).stderr.contains(words), "{words} is not said");
+    }
     stage.write("result_url = \"none\"", &[("good", good)]);
     for command in ["check", "beat"] {
         let refused = stage.app.run(&[command]).expect_exit(3);
@@ -97,4 +132,45 @@ fn wrong_entries_are_refused_with_their_place_and_the_mend() {
     stage.write("result_url = \"none\"\nbeat_store = \"sqlite:beat.db\"", &[("good", good)]);
     stage.app.run(&["check"]).expect_exit(0);
     stage.beat("b").drain();
+}
+
+#[test]
+fn an_entry_that_may_not_overlap_waits_for_its_run_even_if_nobody_wants_the_result() {
+    let keys =
+        "task = \"shop.ledger_forgotten\"\nargs = [\"LEDGER\", \"slow\", 2500]\nevery = \"1s\"\noverlap = \"skip\"\n";
+    let stage = Stage::new(SHOP, "", &[("slow", keys)]);
+    let worker = stage.worker();
+    let beat = stage.beat("b");
+    wait_until("it has run", || (stage.ledger.entries().len() >= 3).then_some(()));
+    beat.drain();
+    worker.drain();
+    let ends: Vec<u64> = stage.ledger.entries().iter().map(|noted| noted.at_ms).collect();
+    assert!(ends.windows(2).all(|pair| pair[1] - pair[0] >= 2500), "runs overlap: {ends:?}");
+    let history = stage.history("slow");
+    let running = history.iter().filter(|event| event["why"] == "running").count();
+    assert!(running >= 2, "slots between the runs are listed: {history:?}");
+}
+
+/// `taskq` has no tasks: it becomes the program, which has them.
+#[test]
+fn beat_stands_alone_and_asks_the_program_for_its_entries() {
+    let keys = "task = \"shop.ledger\"\nargs = [\"LEDGER\", \"tick\", 0]\nevery = \"1s\"\n";
+    let stage = Stage::new(SHOP, "", &[("tick", keys)]);
+    let worker = stage.worker();
+    let taskq: App = taskq().folder(&stage.folder);
+    let mut beat = taskq.start(&["-A", SHOP, "beat", "-n", "alone"]);
+    let ready = beat.wait_until_ready();
+    assert_eq!((&ready["entries"], &ready["node"]), (&Value::from(1), &stage_node("alone")));
+    assert_eq!(ready["pid"], beat.id(), "it is the same process, so that whoever looks after it stops the right one");
+    wait_until("it is fired", || (stage.effects("tick").len() >= 2).then_some(()));
+    // Arguments are checked against the tasks of that program, which `taskq` alone cannot know.
+    stage.write("", &[("tick", &keys.replace("shop.ledger", "shop.leger"))]);
+    let refused = taskq.run(&["-A", SHOP, "beat"]).expect_exit(3);
+    assert!(refused.stderr.contains("did you mean `shop.ledger`?"), "{refused}");
+    beat.drain();
+    worker.drain();
+}
+
+fn stage_node(name: &str) -> Value {
+    Value::from(format!("{name}@{}", taskq::client::host_name()))
 }

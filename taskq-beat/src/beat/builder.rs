@@ -9,8 +9,8 @@ use taskq::task::{Registry, RegistryError};
 use tokio::sync::watch;
 
 use super::fire::Counts;
-use super::{Beat, BeatStatus, desk};
-use crate::entry::{Entry, Mistake, Mistakes, collect};
+use super::{Beat, BeatStatus};
+use crate::entry::{Entry, Mistakes, check_overlap, collect};
 use crate::store::Store;
 
 /// Makes a [`Beat`].
@@ -85,9 +85,9 @@ impl BeatBuilder {
             Some(store) => store,
             None => store_of(&self.client).await?,
         };
-        let without_results =
-            entries.values().filter(|entry| desk::needs_results(entry) && self.client.results().is_err());
-        Mistakes::none(without_results.map(needs_results).collect())?;
+        let keeps_results = self.client.results().is_ok();
+        let mistakes = entries.values().filter_map(|entry| check_overlap(entry, keeps_results).err());
+        Mistakes::none(mistakes.collect())?;
         Ok(Beat {
             client: self.client,
             registry,
@@ -111,10 +111,4 @@ pub async fn store_of(client: &Client) -> Result<Store, BeatError> {
         }
         Some(url) => Ok(Store::new(backend::connect(url, BackendOptions::default()).await?.kv)),
     }
-}
-
-fn needs_results(entry: &Entry) -> Mistake {
-    let text = "`overlap = \"skip\"` has to know whether the run before is over, and results are kept nowhere; set \
-                TASKQ_RESULT_URL=redis://host:6379/0, or leave `overlap` out";
-    Mistake { place: entry.origin.place(&entry.name), text: text.to_owned() }
 }

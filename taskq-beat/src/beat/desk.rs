@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::agenda::Agenda;
 use crate::due::{Handled, due};
-use crate::entry::{Entry, Overlap};
+use crate::entry::Entry;
 use crate::store::{AtRunTime, Event, Facts, Known};
 
 /// The entries of a leader.
@@ -215,11 +215,6 @@ impl Desk {
         item.standing = Some(standing);
         self.agenda.set(&done.name, now.checked_add_signed(done.again_after));
     }
-}
-
-/// Whether `overlap = "skip"` asks for something that cannot be known: results are kept nowhere.
-pub(super) fn needs_results(entry: &Entry) -> bool {
-    entry.overlap == Overlap::Skip
 }
 
 #[cfg(test)]

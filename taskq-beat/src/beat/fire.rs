@@ -293,6 +293,10 @@ pub(super) fn call(entry: &Entry, registry: &Registry, expires: Option<Duration>
     if let Some(after) = expires.or(options.expires) {
         call = call.expires(after);
     }
+    if entry.overlap == Overlap::Skip {
+        // Whether the run is over is told by its record, also where nobody else wants one.
+        call = call.ignore_result(false);
+    }
     Ok(call)
 }
 

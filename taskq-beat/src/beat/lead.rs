@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::desk::Desk;
 use super::fire::Firer;
 use super::news::{self, Update};
+use super::tidy;
 use super::{Beat, BeatStatus};
 use crate::leader::{Lease, with_cause};
 use crate::store::{Changes, Saved};
@@ -61,6 +62,7 @@ pub(super) async fn lead(beat: &Beat, lease: &Arc<Lease>, mut stop: watch::Recei
             tracing::info!(node = beat.node, entries = desk.len(), term = lease.term(), "beat: this one leads");
             let (tell, told) = mpsc::channel(1);
             beside.spawn(news::listen(beat.store.clone(), seen, tell));
+            beside.spawn(tidy::tidy(beat.store.clone(), Arc::clone(lease), beat.client.clock().clone()));
             fire(beat, lease, desk, told, &mut stop).await;
         }
         Err(error) => {

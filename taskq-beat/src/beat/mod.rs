@@ -14,29 +14,31 @@
 //! ```
 //!
 //! [`desk`] knows which entry is next and what is to be done about it, [`fire`] does it, [`news`] hears what is said at run
-//! time, and [`lead`](lead::lead) holds them together for as long as the lease lasts.
+//! time, [`tidy`] removes what is over, and [`lead`](lead::lead) holds them together for as long as the lease lasts.
 
 mod builder;
 mod desk;
 mod fire;
 mod lead;
 mod news;
+mod tidy;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
+use taskq::TaskId;
+use taskq::backend::BackendError;
 use taskq::client::Client;
 use taskq::task::Registry;
-use taskq::{Call, TaskId};
 use tokio::sync::watch;
 
 pub use builder::{BeatBuilder, BeatError, store_of};
 
 use crate::entry::Entry;
 use crate::leader::{Candidate, LOOK_EVERY, with_cause};
-use crate::store::Store;
+use crate::store::{Event, Store, What};
 use fire::Counts;
 
 /// Sends tasks when they are due. Any number may run, in any number of processes; one of them leads.
@@ -159,10 +161,40 @@ impl BeatControl {
     }
 }
 
-/// The call that an entry sends, with an id of its own, for whoever wants a run now, beside its slots.
-pub fn call_now(entry: &Entry, registry: &Registry) -> Result<Call<serde_json::Value>, taskq::Error> {
-    let call = fire::call(entry, registry, entry.expires)?;
-    Ok(call.id(format!("{}@{}", entry.name, TaskId::new())))
+/// Sends what an entry sends, with an id of its own, for whoever wants a run now, beside its slots; the entry's history says
+/// so. `node` is where that is wanted.
+pub async fn run_now(
+    client: &Client,
+    store: &Store,
+    registry: &Registry,
+    entry: &Entry,
+    node: &str,
+) -> Result<TaskId, RunError> {
+    let call = fire::call(entry, registry, entry.expires)?.id(format!("{}@{}", entry.name, TaskId::new()));
+    let id = call.send(client).await?.id().clone();
+    // Afterwards: what could not be sent is not there.
+    let event = Event { at: client.clock().now(), by: node.to_owned(), what: What::Asked { id: id.clone() } };
+    match store.append(&entry.name, &[event]).await {
+        Ok(()) => Ok(id),
+        Err(source) => Err(RunError::NotNoted { id, source }),
+    }
+}
+
+/// Why an entry was not run now, or not noted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// It was not sent.
+    #[error(transparent)]
+    NotSent(#[from] taskq::Error),
+    /// It was, and the history lacks it.
+    #[error("it was sent as {id}, and its history could not be written")]
+    NotNoted {
+        /// The id of what was sent.
+        id: TaskId,
+        /// Why.
+        source: BackendError,
+    },
 }
 
 #[cfg(test)]

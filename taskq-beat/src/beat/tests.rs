@@ -142,7 +142,7 @@ impl Bench {
         let history = self.store.history_of(name).await.expect("memory");
         let missed = history.events().iter().filter_map(|event| match &event.what {
             What::Missed(missed) => Some((missed.count, missed.why)),
-            What::Fired { .. } => None,
+            What::Fired { .. } | What::Asked { .. } => None,
         });
         missed.collect()
     }
@@ -299,6 +299,33 @@ async fn what_is_said_at_run_time_is_heard_while_it_runs() {
         facts.missed_count <= 1 && facts.last.expect("one was sent").slot > bench.clock.now() - TimeDelta::seconds(3)
     );
     assert_eq!(bench.store.facts_of("added").await.expect("memory"), None);
+    assert_each_once(&bench.sent().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_of_one_slot_is_removed_a_day_after_it_and_its_history_stays() {
+    let bench = Bench::new([]).await;
+    let once = |slot| Entry::new("launch", "t", Schedule::once(slot), Origin::RunTime);
+    let slot = bench.clock.now() + TimeDelta::seconds(5);
+    let (control, running) = bench.start().await;
+    assert!(bench.store.add(&once(slot), bench.clock.now()).await.expect("memory"));
+    bench.pass(3600).await;
+    assert_eq!(bench.sent().await.len(), 1);
+    let there = bench.store.at_run_time_of("launch").await.expect("memory").added;
+    assert!(there.is_some() && control.status().entries == 1, "it is still to be seen");
+    bench.clock.advance(TimeDelta::hours(23));
+    bench.pass(700).await;
+    assert_eq!(bench.store.at_run_time().await.expect("memory"), [], "it is gone");
+    assert_eq!((bench.store.facts_of("launch").await.expect("memory"), control.status().entries), (None, 0));
+    assert_eq!(bench.store.history_of("launch").await.expect("memory").events().len(), 1);
+    // The same name is free again, and what comes of it is listed with the rest.
+    assert!(
+        bench.store.add(&once(bench.clock.now() + TimeDelta::seconds(5)), bench.clock.now()).await.expect("memory")
+    );
+    bench.pass(10).await;
+    assert_eq!(bench.store.history_of("launch").await.expect("memory").events().len(), 2);
+    control.stop();
+    running.await.expect("it does not panic");
     assert_each_once(&bench.sent().await);
 }
 

@@ -3,7 +3,7 @@
 use taskq::client::config::nearest;
 use taskq::task::{ArgumentError, Registry};
 
-use super::{Entry, Mistake, Origin};
+use super::{Entry, Mistake, Origin, Overlap};
 
 /// Fails if the program has no task of the name that an entry gives, or one that does not take its arguments. They are decoded
 /// as a worker would do it; nothing is run.
@@ -26,6 +26,16 @@ pub fn check(entry: &Entry, registry: &Registry) -> Result<(), Mistake> {
         }
     };
     Err(Mistake { place: entry.origin.place(&entry.name), text })
+}
+
+/// Fails if an entry asks for something that cannot be known, whether the run before is over, because results are kept nowhere.
+pub fn check_overlap(entry: &Entry, keeps_results: bool) -> Result<(), Mistake> {
+    if entry.overlap != Overlap::Skip || keeps_results {
+        return Ok(());
+    }
+    let text = "`overlap = \"skip\"` has to know whether the run before is over, and results are kept nowhere; set \
+                TASKQ_RESULT_URL=redis://host:6379/0, or leave `overlap` out";
+    Err(Mistake { place: entry.origin.place(&entry.name), text: text.to_owned() })
 }
 
 fn unknown(task: &str, registry: &Registry) -> String {

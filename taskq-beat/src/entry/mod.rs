@@ -19,7 +19,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-pub use self::check::check;
+pub use self::check::{check, check_overlap};
 pub use self::mistake::{Mistake, Mistakes};
 pub use self::options::{Misfire, OnDoubt, Origin, Overlap};
 pub use self::sources::{add, collect};

@@ -28,6 +28,7 @@ pub fn collect(registry: &Registry, settings: &Settings) -> Result<BTreeMap<Stri
                 if !registry.is_empty() {
                     mistakes.extend(super::check(&entry, registry).err());
                 }
+                mistakes.extend(super::check_overlap(&entry, settings.result_url().is_some()).err());
                 mistakes.extend(add(&mut entries, entry).err());
             }
             Err(found) => mistakes.extend(found),

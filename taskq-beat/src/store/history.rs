@@ -1,9 +1,15 @@
 //! What became of the newest slots of an entry.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use taskq::TaskId;
 
 use crate::due::Missed;
+
+/// Of an entry that was removed because its slots were over, the history is kept for so long: 30 days.
+pub(super) const KEPT_FOR: Duration = Duration::from_secs(30 * 86_400);
 
 /// So many events are kept of each entry.
 const EVENTS_MAX: usize = 100;
@@ -13,12 +19,12 @@ const EVENTS_MAX: usize = 100;
 #[serde(transparent)]
 pub struct History(Vec<Event>);
 
-/// What became of a slot, or of several that were missed together.
+/// What became of a slot, or of several that were missed together, or a run that somebody asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// When beat dealt with it.
+    /// When it was dealt with.
     pub at: DateTime<Utc>,
-    /// Which beat did.
+    /// Which beat did, or the node on which somebody asked.
     pub by: String,
     /// What it did.
     #[serde(flatten)]
@@ -41,6 +47,11 @@ pub enum What {
     },
     /// They were not sent.
     Missed(Missed),
+    /// It was sent beside its slots, because somebody wanted a run.
+    Asked {
+        /// The id of the task.
+        id: TaskId,
+    },
 }
 
 impl History {
@@ -76,6 +87,7 @@ impl What {
         match (self, other) {
             (Self::Fired { slot, .. }, Self::Fired { slot: other, .. }) => slot == other,
             (Self::Missed(one), Self::Missed(other)) => one.why == other.why && one.last == other.last,
+            (Self::Asked { id }, Self::Asked { id: other }) => id == other,
             _ => false,
         }
     }

@@ -11,8 +11,8 @@
 //! | `changes` | the names of what was added, removed, paused or resumed | the same |
 //!
 //! Facts are only ever replaced by somebody who knows what is there, so whatever happens to leases, of two beats that both
-//! believe to lead one claims a slot, and the other learns of it. Nothing but the lease ends by itself: a yearly entry needs
-//! its facts for a year.
+//! believe to lead one claims a slot, and the other learns of it. Nothing but the lease ends by itself, since a yearly entry needs
+//! its facts for a year; but what was added for one slot is removed a day after it.
 
 pub(crate) mod changes;
 mod facts;
@@ -28,6 +28,7 @@ use taskq::backend::{BackendError, Put, SharedKv};
 
 pub use changes::Changes;
 pub use facts::{Facts, Fired, Pending};
+use history::KEPT_FOR;
 pub use history::{Event, History, What};
 pub(crate) use known::Known;
 
@@ -140,6 +141,30 @@ impl Store {
         Ok(was_there)
     }
 
+    /// Removes an entry whose slots are over, if it still is what was added: all but its history, which is kept for 30 days. False
+    /// if it is gone, or another was added under its name.
+    pub(crate) async fn retire(&self, name: &str, added: &Added) -> Result<bool, BackendError> {
+        let key = format!("{ENTRY}{name}");
+        let there = self.kv.get(&key).await?;
+        let Some(value) = there.filter(|value| from_json::<Added>(&key, value).is_ok_and(|there| there == *added))
+        else {
+            return Ok(false);
+        };
+        if self.kv.delete(&key, Some(value)).await? != Put::Done {
+            return Ok(false);
+        }
+        self.changed(name).await?;
+        for prefix in [PAUSE, FACTS] {
+            self.kv.delete(&format!("{prefix}{name}"), None).await?;
+        }
+        let key = format!("{HISTORY}{name}");
+        if let Some(history) = self.kv.get(&key).await? {
+            // Who changes it just now has added the entry again, and keeps it.
+            self.kv.compare_and_put(&key, Some(history.clone()), history, Some(KEPT_FOR)).await?;
+        }
+        Ok(true)
+    }
+
     /// Pauses an entry, or lets it go on from `now`; slots in between are not its own. False if it was so already.
     pub async fn pause(&self, name: &str, is_on: bool, now: DateTime<Utc>) -> Result<bool, BackendError> {
         let key = format!("{PAUSE}{name}");
@@ -203,7 +228,7 @@ impl Store {
     }
 
     /// Adds to the history of an entry. What is at its end already is not added again.
-    pub(crate) async fn append(&self, name: &str, events: &[Event]) -> Result<(), BackendError> {
+    pub async fn append(&self, name: &str, events: &[Event]) -> Result<(), BackendError> {
         let key = format!("{HISTORY}{name}");
         for _ in 0..TRIES {
             let there = self.kv.get(&key).await?;

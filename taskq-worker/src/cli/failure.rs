@@ -8,6 +8,7 @@ use taskq::broker::{BrokerError, PublishError};
 use taskq::client::ConfigError;
 use taskq::task::RegistryError;
 use taskq_beat::BeatError;
+use taskq_beat::beat::RunError;
 use taskq_beat::entry::Mistakes;
 
 use super::exit::Exit;
@@ -146,6 +147,15 @@ impl From<Mistakes> for Failure {
     fn from(mistakes: Mistakes) -> Self {
         let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
         Self::lines(Exit::Config, lines.iter().map(String::as_str))
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::NotSent(error) => error.into(),
+            error => Self::of(Exit::Unreachable, &error),
+        }
     }
 }
 

@@ -102,6 +102,8 @@ impl Add {
         if !book.registry.is_empty() {
             entry::check(&entry, &book.registry).map_err(|mistake| Failure::new(Exit::Usage, mistake.text))?;
         }
+        entry::check_overlap(&entry, book.client.results().is_ok())
+            .map_err(|mistake| Failure::new(Exit::Usage, mistake.text))?;
         let mut entries = book.entries();
         entry::add(&mut entries, entry.clone()).map_err(|mistake| Failure::new(Exit::Usage, mistake.text))?;
         let now = chrono::Utc::now();

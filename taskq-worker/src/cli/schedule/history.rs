@@ -22,8 +22,11 @@ pub(super) struct History {
 impl History {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let book = Book::open(session).await?;
-        let entry = book.entry(&self.name)?;
-        let history = book.store.history_of(&entry.name).await?;
+        let history = book.store.history_of(&self.name).await?;
+        if history.events().is_empty() {
+            // Or its name is wrong. An entry of one slot is removed after a day, and its history stays.
+            book.entry(&self.name)?;
+        }
         book.client.close().await;
         session.output().table(history.events(), ["SLOT", "WHAT", "AT", "BY"], |Event { at, by, what }| {
             let (slot, words) = match what {
@@ -31,6 +34,7 @@ impl History {
                     let again = if *again { ", perhaps for the second time" } else { "" };
                     (time(*slot), format!("sent, {late_ms} ms late{again}"))
                 }
+                What::Asked { id } => (time(*at), format!("sent because somebody asked, as {}", plain(id.as_str()))),
                 What::Missed(missed) => {
                     let more = if missed.is_more { "more than " } else { "" };
                     (

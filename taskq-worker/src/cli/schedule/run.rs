@@ -3,7 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 use taskq::TaskId;
-use taskq_beat::beat::call_now;
+use taskq::client::host_name;
+use taskq_beat::beat::run_now;
 
 use super::super::exit::Exit;
 use super::super::failure::Failure;
@@ -13,7 +14,7 @@ use super::book::Book;
 /// Send an entry now, beside its slots
 ///
 /// The run has an id of its own, which is printed; the entry's slots, and whether it is paused, make no difference to it, nor
-/// it to them.
+/// it to them. The history says that it was asked for.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  my-app schedule run nightly")]
 pub(super) struct Run {
@@ -32,9 +33,10 @@ impl Run {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let book = Book::open(session).await?;
         let entry = book.entry(&self.name)?;
-        let handle = call_now(&entry, &book.registry)?.send(&book.client).await?;
+        let node = format!("schedule@{}", host_name());
+        let id = run_now(&book.client, &book.store, &book.registry, &entry, &node).await?;
         book.client.close().await;
-        let sent = Sent { name: &entry.name, task: &entry.task, id: handle.id() };
+        let sent = Sent { name: &entry.name, task: &entry.task, id: &id };
         session.output().say(&sent, |sent| sent.id.to_string())?;
         Ok(Exit::Ok)
     }

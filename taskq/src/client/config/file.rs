@@ -26,7 +26,7 @@ impl Settings {
     #[cfg(feature = "toml")]
     pub(super) fn apply_toml(&mut self, text: &str, origin: &Origin) -> Result<(), ConfigError> {
         let wrong = |text: String| ConfigError { origin: origin.clone(), text };
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+        let table: toml::Table = text.parse().map_err(|error| wrong(not_toml(&error)))?;
         for (key, value) in table {
             match (key.as_str(), value) {
                 ("queues", toml::Value::Table(queues)) => {
@@ -60,6 +60,19 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// What the parser says, with the mend where that is not plain from it.
+#[cfg(feature = "toml")]
+fn not_toml(error: &toml::de::Error) -> String {
+    let text = error.to_string();
+    if error.message().contains("duplicate key") {
+        return format!(
+            "{}; there is a key or an entry of this name above: give one of them another, or remove it",
+            text.trim_end()
+        );
+    }
+    text
 }
 
 #[cfg(feature = "toml")]

@@ -20,4 +20,7 @@ async fn zone_without_cron() {}
 #[task(cron = "0 9 * * *", every = "30s")]
 async fn both() {}
 
+#[task(every = "100ms")]
+async fn too_often() {}
+
 fn main() {}

@@ -1,0 +1,88 @@
+//! Entries that were added at run time and have no slot any more are removed after a day: a program that adds one for each
+//! reminder must not fill the store.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use taskq::backend::BackendError;
+use taskq::clock::Clock;
+
+use crate::entry::Entry;
+use crate::leader::Lease;
+use crate::schedule::Schedule;
+use crate::store::{Facts, Store};
+
+/// How long they can be seen after their slot.
+const KEPT_FOR: TimeDelta = TimeDelta::days(1);
+
+/// How often the leader looks for them.
+const LOOK_EVERY: Duration = Duration::from_secs(600);
+
+/// Removes them, now and then, for as long as the lease is held.
+pub(super) async fn tidy(store: Store, lease: Arc<Lease>, clock: Clock) {
+    loop {
+        if lease.is_trusted()
+            && let Err(error) = remove_what_is_over(&store, clock.now()).await
+        {
+            // That the store is away is said by who keeps the lease, and there is time.
+            tracing::debug!(%error, "beat: entries that are over could not be removed");
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn remove_what_is_over(store: &Store, now: DateTime<Utc>) -> Result<(), BackendError> {
+    let facts: HashMap<String, Facts> = store.facts().await?.into_iter().collect();
+    for (name, said) in store.at_run_time().await? {
+        let Some(added) = said.added else { continue };
+        // What cannot be read is left for whoever can mend it.
+        let Ok(entry) = added.read(&name) else { continue };
+        if is_over(&entry, added.at, facts.get(&name), now) && store.retire(&name, &added).await? {
+            tracing::info!(entry = name, "beat: an entry of one slot, which was a day ago, is removed");
+        }
+    }
+    Ok(())
+}
+
+/// Whether the only slot of an entry was dealt with a day ago, or was none of its own.
+fn is_over(entry: &Entry, added: DateTime<Utc>, facts: Option<&Facts>, now: DateTime<Utc>) -> bool {
+    let Schedule::Once(once) = &entry.schedule else { return false };
+    let slot = once.at();
+    let is_dealt_with = match facts {
+        Some(facts) => facts.pending.is_empty() && facts.handled.until().is_some_and(|until| until >= slot),
+        None => slot <= added,
+    };
+    is_dealt_with && slot.max(added) + KEPT_FOR <= now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::due::Handled;
+    use crate::entry::Origin;
+    use crate::store::Pending;
+
+    #[test]
+    fn what_is_over_was_dealt_with_a_day_ago() {
+        let at = |hours: i64| DateTime::from_timestamp(hours * 3600, 0).expect("a moment");
+        let once = Entry::new("o", "t", Schedule::once(at(10)), Origin::RunTime);
+        let until = |hours| Facts::new(Handled::since(at(hours)));
+        let pending = Facts { pending: vec![Pending { slot: at(10), due: at(10), expires: None }], ..until(10) };
+        for (what, added, facts, now, expected) in [
+            ("its slot is to come", 1, None, 9, false),
+            ("it has just been sent", 1, Some(until(10)), 33, false),
+            ("it was sent a day ago", 1, Some(until(10)), 34, true),
+            ("nobody has dealt with it", 1, Some(until(9)), 99, false),
+            ("nothing is known of it", 1, None, 99, false),
+            ("it is being sent", 1, Some(pending), 99, false),
+            ("it was added too late, an hour ago", 33, None, 34, false),
+            ("it was added too late, a day ago", 33, None, 57, true),
+        ] {
+            assert_eq!(is_over(&once, at(added), facts.as_ref(), at(now)), expected, "{what}");
+        }
+        let daily = Schedule::cron("0 10 * * *", "UTC").expect("a line");
+        assert!(!is_over(&Entry { schedule: daily, ..once }, at(1), Some(&until(10)), at(99)));
+    }
+}
