@@ -101,14 +101,17 @@ impl BeatBuilder {
     }
 }
 
-/// Where the beats of a client keep their facts: as the setting `beat_store` says, else where its results are.
+/// Where the beats of a client keep their facts: as the setting `beat_store` says, else where its results are; apart from those of
+/// others if the setting `beat_group` says so.
 pub async fn store_of(client: &Client) -> Result<Store, BeatError> {
     let settings = client.settings();
-    match settings.beat_store() {
-        None => Err(BeatError::NoStore),
-        Some(url) if settings.result_url() == Some(url) => {
-            client.kv().cloned().map(Store::new).ok_or(BeatError::NoStore)
-        }
-        Some(url) => Ok(Store::new(backend::connect(url, BackendOptions::default()).await?.kv)),
-    }
+    let kv = match settings.beat_store() {
+        None => return Err(BeatError::NoStore),
+        Some(url) if settings.result_url() == Some(url) => client.kv().cloned().ok_or(BeatError::NoStore)?,
+        Some(url) => backend::connect(url, BackendOptions::default()).await?.kv,
+    };
+    Ok(match settings.beat_group() {
+        None => Store::new(kv),
+        Some(group) => Store::of_group(kv, group),
+    })
 }

@@ -271,7 +271,7 @@ impl Firer {
     }
 
     async fn send(&self, entry: &Entry, pending: &Pending) -> Result<TaskId, taskq::Error> {
-        let id = entry.firing_id(pending.slot);
+        let id = self.store.id(entry.firing_id(pending.slot).as_str());
         let left = pending.expires.map(|expires| (expires - self.now()).to_std().unwrap_or_default());
         let call = call(entry, &self.registry, left)?.id(id.as_str()).scheduled();
         call.send(&self.client).await.map(|_| id)

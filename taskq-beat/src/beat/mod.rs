@@ -21,6 +21,7 @@ mod desk;
 mod fire;
 mod lead;
 mod news;
+mod strangers;
 mod tidy;
 
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ use crate::entry::Entry;
 use crate::leader::{Candidate, LOOK_EVERY, with_cause};
 use crate::store::{Event, Store, What};
 use fire::Counts;
+use strangers::Strangers;
 
 /// Sends tasks when they are due. Any number may run, in any number of processes; one of them leads.
 #[derive(Debug)]
@@ -113,6 +115,7 @@ impl Beat {
         let name = TaskId::new().to_string();
         let mut candidate = Candidate::new(self.store.kv().clone(), clock, name, self.node.clone());
         let mut is_away = false;
+        let mut strangers = Strangers::default();
         loop {
             let answer = tokio::select! {
                 _ = stop.wait_for(|is_asked| *is_asked) => break,
@@ -129,6 +132,7 @@ impl Beat {
                     if std::mem::take(&mut is_away) {
                         tracing::info!("beat: the store is back");
                     }
+                    strangers.look(&self.store, self.entries()).await;
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut is_away, true) {
@@ -170,8 +174,8 @@ pub async fn run_now(
     entry: &Entry,
     node: &str,
 ) -> Result<TaskId, RunError> {
-    let call = fire::call(entry, registry, entry.expires)?.id(format!("{}@{}", entry.name, TaskId::new()));
-    let id = call.send(client).await?.id().clone();
+    let id = store.id(&format!("{}@{}", entry.name, TaskId::new()));
+    fire::call(entry, registry, entry.expires)?.id(id.as_str()).send(client).await?;
     // Afterwards: what could not be sent is not there.
     let event = Event { at: client.clock().now(), by: node.to_owned(), what: What::Asked { id: id.clone() } };
     match store.append(&entry.name, &[event]).await {

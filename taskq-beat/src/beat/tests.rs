@@ -329,6 +329,34 @@ async fn an_entry_of_one_slot_is_removed_a_day_after_it_and_its_history_stays() 
     assert_each_once(&bench.sent().await);
 }
 
+/// Two programs on one store: apart, each leads and sends; as one, the other's entries are not sent, which it says in its log.
+#[tokio::test(start_paused = true)]
+async fn groups_know_nothing_of_each_other() {
+    let bench = Bench::new([every_second("tick")]).await;
+    let shared = Arc::clone(&bench.faulty) as SharedKv;
+    let mut beats = Vec::new();
+    for store in [Store::new(Arc::clone(&shared)), Store::of_group(shared, "billing")] {
+        let builder = Beat::builder(bench.client.clone()).registry(Registry::default());
+        let beat = builder.store(store.clone()).entries(bench.entries.clone()).build().await.expect("it is well");
+        beats.push((store, beat.control(), tokio::spawn(beat.work())));
+    }
+    bench.pass(5).await;
+    assert!(beats.iter().all(|(_, control, _)| control.status().leads));
+    let billing = &beats[1].0;
+    assert!(billing.pause("tick", true, bench.clock.now()).await.expect("memory"));
+    assert_eq!(bench.store.at_run_time().await.expect("memory"), [], "it is the other group's");
+    assert_eq!(billing.at_run_time().await.expect("memory").len(), 1);
+    bench.pass(5).await;
+    for (_, control, running) in beats {
+        control.stop();
+        running.await.expect("it does not panic");
+    }
+    let sent = bench.sent().await;
+    assert_each_once(&sent);
+    let theirs = sent.iter().filter(|id| id.starts_with("billing/tick@")).count();
+    assert!((3..=7).contains(&theirs) && sent.len() - theirs >= 8, "{sent:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn of_three_one_fires_and_the_next_goes_on_at_once_when_it_stops() {
     let bench = Bench::new([every_second("tick")]).await;

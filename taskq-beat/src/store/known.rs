@@ -35,6 +35,12 @@ impl Known {
         self.0.keys().filter(|name| !entries.contains_key(*name)).map(String::as_str).collect()
     }
 
+    /// The names of those of these entries that are not known.
+    pub(crate) fn lacks<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> Vec<&'a str> {
+        let enabled = entries.filter(|entry| entry.enabled).map(|entry| entry.name.as_str());
+        enabled.filter(|name| !self.0.contains_key(*name)).collect()
+    }
+
     /// Since when the entry of this name has been known.
     pub(crate) fn since(&self, name: &str) -> Option<DateTime<Utc>> {
         self.0.get(name).map(|since| since.at)
@@ -58,6 +64,9 @@ mod tests {
         let second = first.with([entry("a", "0 * * * *"), entry("b", "1 * * * *"), disabled].iter(), at(2));
         assert_eq!(["a", "b", "c"].map(|name| second.since(name)), [Some(at(1)), Some(at(2)), None]);
         let without = second.with([entry("b", "1 * * * *")].iter(), at(3));
+        let disabled = Entry { enabled: false, ..entry("d", "0 * * * *") };
+        let others = [entry("b", "5 * * * *"), entry("e", "0 * * * *"), disabled];
+        assert_eq!((first.lacks(others.iter()), Known::default().lacks([].iter())), (vec!["e"], vec![]));
         assert_eq!(second.missing_in(&BTreeMap::from([("b".to_owned(), 0)])), ["a"]);
         assert_eq!(without.with([entry("a", "0 * * * *")].iter(), at(4)).since("a"), Some(at(4)));
     }

@@ -1,4 +1,5 @@
-//! What beats keep between them, under `beat/` in a [`Kv`](taskq::backend::Kv): Redis, a file of SQLite, or memory.
+//! What beats keep between them, under `beat/` in a [`Kv`](taskq::backend::Kv): Redis, a file of SQLite, or memory. Beats of a
+//! group of their own have theirs under `beat:GROUP/`.
 //!
 //! | key | what | who writes |
 //! |---|---|---|
@@ -16,18 +17,23 @@
 
 pub(crate) mod changes;
 mod facts;
+mod group;
 mod history;
 mod known;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use taskq::TaskId;
 use taskq::backend::kv::{from_json, to_json};
 use taskq::backend::{BackendError, Put, SharedKv};
 
 pub use changes::Changes;
 pub use facts::{Facts, Fired, Pending};
+use group::Group;
 use history::KEPT_FOR;
 pub use history::{Event, History, What};
 pub(crate) use known::Known;
@@ -48,6 +54,7 @@ const TRIES: usize = 20;
 #[derive(Debug, Clone)]
 pub struct Store {
     kv: SharedKv,
+    group: Option<Arc<str>>,
 }
 
 /// An entry that was added at run time, as it is kept.
@@ -89,10 +96,29 @@ pub(crate) enum Saved {
 impl Store {
     /// Over this Kv.
     pub fn new(kv: SharedKv) -> Self {
-        Self { kv }
+        Self { kv, group: None }
     }
 
-    /// The Kv below it.
+    /// Over this Kv, for the beats of one group: they know nothing of others, and their ids begin with `GROUP/`.
+    ///
+    /// # Panics
+    ///
+    /// If the name is longer than the 20 bytes that the setting `beat_group` takes.
+    pub fn of_group(kv: SharedKv, group: &str) -> Self {
+        assert!(group.len() <= 20, "the name of the group {group:?} is too long");
+        Self { kv: Arc::new(Group::new(kv, group)), group: Some(group.into()) }
+    }
+
+    /// The id of what an entry sends, from what tells its runs apart: a slot, or anything else.
+    pub(crate) fn id(&self, id: &str) -> TaskId {
+        let id = match &self.group {
+            None => TaskId::parse(id),
+            Some(group) => TaskId::parse(&format!("{group}/{id}")),
+        };
+        id.expect("names of entries and groups are short enough")
+    }
+
+    /// The Kv below it, or the part of it that is the group's.
     pub fn kv(&self) -> &SharedKv {
         &self.kv
     }

@@ -1,12 +1,15 @@
 //! Settings: from `taskq.toml`, overridden by `TASKQ_*` variables, overridden by code and flags.
 
 mod file;
+mod similar;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[doc(hidden)]
+pub use self::similar::nearest;
 use crate::broker::QueueKind;
 use crate::codec::Serializer;
 
@@ -26,6 +29,7 @@ pub struct Settings {
     broker_url: Option<String>,
     result_url: Option<String>,
     beat_store: Option<String>,
+    beat_group: Option<String>,
     /// The queue of calls that name none, and whose task names none. Default `default`.
     pub default_queue: String,
     /// Whether a queue that exists with other arguments is an error. Default: no, a warning.
@@ -90,6 +94,7 @@ const KEYS: [(&str, &str); 12] = [
     ("broker_url", "a URL"),
     ("result_url", "a URL, or \"none\""),
     ("beat_store", "a URL"),
+    ("beat_group", "a name of at most 20 letters, digits, `-`, `_` and `.`"),
     ("default_queue", "a queue's name"),
     ("strict", "true or false"),
     ("publish_timeout", "a length of time such as \"30s\""),
@@ -107,6 +112,7 @@ impl Default for Settings {
             broker_url: None,
             result_url: None,
             beat_store: None,
+            beat_group: None,
             default_queue: "default".to_owned(),
             strict: false,
             publish_timeout: Duration::from_secs(30),
@@ -161,6 +167,7 @@ impl Settings {
             "broker_url" => self.broker_url = Some(value.to_owned()).filter(|url| !url.is_empty()),
             "result_url" => self.result_url = Some(value.to_owned()).filter(|url| !url.is_empty()),
             "beat_store" => self.beat_store = Some(value.to_owned()).filter(|url| !url.is_empty()),
+            "beat_group" => self.beat_group = group(value)?,
             "default_queue" => self.default_queue = Some(value.to_owned()).filter(|name| !name.is_empty())?,
             "strict" => self.strict = parse_flag(value)?,
             "publish_timeout" => self.publish_timeout = humantime::parse_duration(value).ok()?,
@@ -220,6 +227,12 @@ impl Settings {
         self.beat_store.as_deref().or_else(|| self.result_url())
     }
 
+    /// Which beats are one scheduler with those of this program, of all that share a store: those of the same group. Default:
+    /// those that name none.
+    pub fn beat_group(&self) -> Option<&str> {
+        self.beat_group.as_deref()
+    }
+
     /// Where [`schedule`](Self::schedule) came from.
     pub fn schedule_origin(&self) -> Origin {
         self.origins.get("schedule").cloned().unwrap_or(Origin::Default)
@@ -245,6 +258,7 @@ impl Settings {
                     "broker_url" => url(Some(self.broker_url())),
                     "result_url" => url(self.result_url()),
                     "beat_store" => url(self.beat_store()),
+                    "beat_group" => self.beat_group().unwrap_or("(none)").to_owned(),
                     "default_queue" => self.default_queue.clone(),
                     "strict" => self.strict.to_string(),
                     "publish_timeout" => time(self.publish_timeout),
@@ -261,6 +275,16 @@ impl Settings {
     }
 }
 
+/// The longest name of a group of beats: with the longest name of an entry and a moment, it makes an id that is short enough.
+const GROUP_BYTES_MAX: usize = 20;
+
+/// The group of that name, none if it is empty; `None` if no group can have it.
+fn group(name: &str) -> Option<Option<String>> {
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
+    let is_name = name.len() <= GROUP_BYTES_MAX && name.chars().all(fits);
+    is_name.then(|| Some(name.to_owned()).filter(|name| !name.is_empty()))
+}
+
 fn parse_flag(text: &str) -> Option<bool> {
     match text {
         "true" | "1" | "yes" => Some(true),
@@ -272,27 +296,6 @@ fn parse_flag(text: &str) -> Option<bool> {
 /// «unknown X `y`», with the known name that is most like it.
 fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     format!("unknown {what} `{name}`; did you mean `{}`?", nearest(name, known).unwrap_or_default())
-}
-
-/// The one that is most like `name`, for the error texts of all crates of taskq.
-#[doc(hidden)]
-pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    known.into_iter().min_by_key(|known| distance(name, known))
-}
-
-/// How many letters must be changed, added or taken away to make one of the other (Levenshtein).
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (index, letter) in one.chars().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], index + 1);
-        for (column, candidate) in other.iter().enumerate() {
-            let change = corner + usize::from(letter != *candidate);
-            corner = row[column + 1];
-            row[column + 1] = change.min(corner + 1).min(row[column] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 impl fmt::Display for Origin {
@@ -314,6 +317,18 @@ mod tests {
         let mut settings = Settings::default();
         settings.apply_toml(text, &Origin::File("taskq.toml".into())).map_err(|error| error.to_string())?;
         Ok(settings)
+    }
+
+    #[test]
+    fn a_group_of_beats_has_a_short_plain_name() {
+        let mut settings = Settings::default();
+        for (name, expected) in [("billing", Some("billing")), ("a.b-c_1", Some("a.b-c_1")), ("", None)] {
+            settings.set("beat_group", name, Origin::Code).expect(name);
+            assert_eq!(settings.beat_group(), expected);
+        }
+        for name in ["a/b", "two words", "longer-than-twenty-bytes"] {
+            settings.set("beat_group", name, Origin::Code).expect_err(name);
+        }
     }
 
     #[test]

@@ -1,0 +1,21 @@
+//! Names that are like others, for whoever has mistyped one.
+
+/// The one that is most like `name`, for the error texts of all crates of taskq.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known.into_iter().min_by_key(|known| distance(name, known))
+}
+
+/// How many letters must be changed, added or taken away to make one of the other (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (index, letter) in one.chars().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], index + 1);
+        for (column, candidate) in other.iter().enumerate() {
+            let change = corner + usize::from(letter != *candidate);
+            corner = row[column + 1];
+            row[column + 1] = change.min(corner + 1).min(row[column] + 1);
+        }
+    }
+    row[other.len()]
+}
