@@ -90,7 +90,7 @@ pub struct ConfigError {
 }
 
 /// The keys of single values, with what they take.
-const KEYS: [(&str, &str); 12] = [
+const KEYS: [(&str, &str); 13] = [
     ("broker_url", "a URL"),
     ("result_url", "a URL, or \"none\""),
     ("beat_store", "a URL"),
