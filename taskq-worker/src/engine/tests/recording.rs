@@ -74,3 +74,48 @@ async fn a_function_that_waits_for_a_thread_is_not_in_the_air_and_its_time_does_
     assert!(bench.events.try_recv().is_err(), "nothing was stuck");
     bench.stop().await;
 }
+
+/// Tasks a second that a worker gets through, with a recorder or without, while its process does nothing else.
+async fn drained_per_second(tasks: u32, recorded: bool) -> f64 {
+    let client = client().await;
+    client.send_all((0..tasks).map(|_| none().ignore_result(true))).await.all().expect("the memory broker takes them");
+    let file = File::new();
+    let (events, _told) = mpsc::unbounded_channel();
+    let mut builder = Worker::builder(client.clone()).concurrency(64);
+    if recorded {
+        let recorder = Recorder::create(&file.0, 64).expect("a temporary file can be made");
+        builder = builder.supervised(Supervision { recorder, alone: false, events });
+    }
+    let begun = Instant::now();
+    let worker = builder.build().await.expect("the memory broker is always there");
+    let control = worker.control();
+    let running = tokio::spawn(worker.run());
+    while control.pulse().done < u64::from(tasks) {
+        tokio::time::sleep(Duration::from_micros(200)).await;
+    }
+    let rate = f64::from(tasks) / begun.elapsed().as_secs_f64();
+    control.drain();
+    running.await.expect("it does not panic").expect("it drains");
+    rate
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, for a quiet machine and a release build"]
+async fn what_the_recorder_costs() {
+    const ROUNDS: usize = 21;
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        // In turns, and each first as often as the other.
+        for recorded in [round % 2 == 0, round % 2 == 1] {
+            let rate = drained_per_second(200_000, recorded).await;
+            if recorded { with.push(rate) } else { without.push(rate) }
+        }
+    }
+    let median = |rates: &mut Vec<f64>| {
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    };
+    let (without, with) = (median(&mut without), median(&mut with));
+    let cost = (1.0 / with - 1.0 / without) * 1e9;
+    println!("{ROUNDS} rounds: {without:.0} tasks/s without, {with:.0} with; {cost:.0} ns a task");
+}
