@@ -236,7 +236,7 @@ impl<'a> Stage<'a> {
     /// never be empty, so there is a bound.
     async fn copies_are_gone(&self) {
         let begun = Instant::now();
-        let ladder = (0..LADDER).map(|level| format!("taskq.delay.{level}"));
+        let ladder = (0..LADDER).map(|level| format!("taskq.delay.{level}")).chain(["taskq.delay.late".to_owned()]);
         let places: Vec<String> = self.all_queues().into_iter().chain(ladder).collect();
         let mut looks = 0;
         while looks < EMPTY_LOOKS && begun.elapsed() < COPIES_BOUND {

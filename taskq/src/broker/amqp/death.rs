@@ -22,7 +22,7 @@ pub(super) fn of(headers: &FieldTable, key: &str) -> Option<(String, String)> {
     let first = || Some((text(&noted("x-first-death-reason")?)?, text(&noted("x-first-death-queue")?)?));
     let (reason, queue) = last.or_else(first)?;
     // On the ladder a message only dies from one level to the next. One that is here has come to its end.
-    match delay::queue_of(key).filter(|_| delay::is_level(&queue)) {
+    match delay::queue_of(key).filter(|_| delay::is_ladder(&queue)) {
         Some(queue) => Some((NO_QUEUE.to_owned(), queue.to_owned())),
         None => Some((reason, queue)),
     }
@@ -64,6 +64,7 @@ mod tests {
             (&[("expired", "mail")], "mail", Some(("expired", "mail"))),
             (&[("delivery_limit", "mail"), ("expired", "taskq.delay.4")], "mail", Some(("delivery_limit", "mail"))),
             (&[("expired", "taskq.delay.1"), ("expired", "taskq.delay.4")], &*ladder, Some((NO_QUEUE, "eu.mail"))),
+            (&[("expired", "taskq.delay.late"), ("expired", "taskq.delay.1")], &ladder, Some((NO_QUEUE, "eu.mail"))),
             // Somebody's own queue that is named like ours.
             (&[("expired", "taskq.delay.1")], "mail", Some(("expired", "taskq.delay.1"))),
         ] {

@@ -12,16 +12,22 @@
 //! ```
 //!
 //! The last exchange knows the queues by patterns of exactly 28 words and then the name. A pattern that allowed any
-//! number of words there would give the messages of `eu.mail` to `mail` as well. What no pattern wants goes to the
-//! dead queue by the exchange's alternate, since a message that cannot leave a level would stand in the way of all
-//! that come after it.
+//! number of words there would give the messages of `eu.mail` to `mail` as well. A message that cannot leave a level would
+//! stand in the way of all that come after it, so what no pattern wants goes elsewhere, by the exchange's alternate: to a
+//! queue where it waits a little, from there to an exchange that knows the same patterns, and only if there is still none
+//! for it to the dead queue. For a broker that starts lets queues work before it knows all of its patterns again (seen with
+//! RabbitMQ 3.10), and what comes off the ladder just then has a queue all the same.
+//!
+//! ```text
+//! taskq.delay.delivery  --no queue-->  [late: waits 10 s]  -->  taskq.delay.late.delivery  --no queue-->  taskq.dead
+//! ```
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use lapin::types::{AMQPValue, FieldTable};
 
-use super::topology::DEAD_EXCHANGE;
+use super::topology::{quorum, text};
 
 /// How many levels there are, and so digits in a key.
 pub(super) const LEVELS: u32 = 28;
@@ -35,15 +41,24 @@ const UNITS_MAX: u32 = (1 << LEVELS) - 1;
 /// Where messages come off the ladder.
 pub(super) const DELIVERY_EXCHANGE: &str = "taskq.delay.delivery";
 
+/// The exchange, and the queue, of messages that came off the ladder and found no queue.
+pub(super) const LATE: &str = "taskq.delay.late";
+
+/// Where they are tried once more.
+pub(super) const LATE_DELIVERY_EXCHANGE: &str = "taskq.delay.late.delivery";
+
+/// How long they wait before that.
+const LATE_MS: i64 = 10_000;
+
 /// The name of a level's exchange, and of its queue.
 pub(super) fn level_name(level: u32) -> String {
     format!("taskq.delay.{level}")
 }
 
-/// Whether a queue is that of a level.
-pub(super) fn is_level(queue: &str) -> bool {
+/// Whether a queue is one of the ladder's.
+pub(super) fn is_ladder(queue: &str) -> bool {
     let level = queue.strip_prefix("taskq.delay.").and_then(|level| level.parse().ok());
-    level.is_some_and(|level: u32| level < LEVELS)
+    queue == LATE || level.is_some_and(|level: u32| level < LEVELS)
 }
 
 /// The queue that a message with this routing key is for, if the key is one of the ladder's.
@@ -79,21 +94,30 @@ pub(super) fn arrives(queue: &str) -> String {
 
 /// The arguments of a level's queue.
 pub(super) fn level_arguments(level: u32) -> FieldTable {
-    let mut arguments = FieldTable::default();
     let ttl = i64::try_from(UNIT_MS << level).expect("28 levels of 100 ms are far below 2^63");
-    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(ttl));
-    arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(below(level).into()));
+    waiting_arguments(ttl, &below(level))
+}
+
+/// The arguments of the queue for what found no queue.
+pub(super) fn late_arguments() -> FieldTable {
+    waiting_arguments(LATE_MS, LATE_DELIVERY_EXCHANGE)
+}
+
+/// The arguments of a queue whose messages wait for so many milliseconds and then go to an exchange.
+fn waiting_arguments(ttl_ms: i64, next: &str) -> FieldTable {
+    let mut arguments = quorum();
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(ttl_ms));
+    arguments.insert("x-dead-letter-exchange".into(), text(next));
     // A level that dropped messages while the next one cannot take them would lose tasks.
-    arguments.insert("x-dead-letter-strategy".into(), AMQPValue::LongString("at-least-once".into()));
-    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+    arguments.insert("x-overflow".into(), text("reject-publish"));
     arguments
 }
 
-/// The arguments of the exchange where messages come off the ladder.
-pub(super) fn delivery_arguments() -> FieldTable {
+/// The arguments of an exchange that gives what it cannot route to another.
+pub(super) fn or_else(alternate: &str) -> FieldTable {
     let mut arguments = FieldTable::default();
-    arguments.insert("alternate-exchange".into(), AMQPValue::LongString(DEAD_EXCHANGE.into()));
+    arguments.insert("alternate-exchange".into(), text(alternate));
     arguments
 }
 
@@ -161,7 +185,8 @@ mod tests {
         assert_eq!(exchange, "taskq.delay.2");
         assert_eq!(key, format!("{}1.1.0.mail", "0.".repeat(25)));
         assert_eq!((queue_of(&key), queue_of("mail"), queue_of(&key[2..])), (Some("mail"), None, None));
-        assert!(is_level(&level_name(27)) && !is_level("taskq.delay.28") && !is_level(DELIVERY_EXCHANGE));
+        assert!(is_ladder(&level_name(27)) && is_ladder(LATE));
+        assert!(!is_ladder("taskq.delay.28") && !is_ladder(DELIVERY_EXCHANGE));
         assert_eq!(route(Duration::from_millis(1), "q").0, "taskq.delay.0");
         assert_eq!(route(Duration::MAX, "q"), ("taskq.delay.27".to_owned(), format!("{}q", "1.".repeat(28))));
         assert_eq!(waits(27), "1.#");

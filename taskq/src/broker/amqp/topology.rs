@@ -265,10 +265,10 @@ async fn bind(session: &Session, spec: &QueueSpec) -> Result<(), Fault> {
     session
         .on_scratch(|channel| async move {
             let options = QueueBindOptions::default();
-            let key = delay::arrives(name);
-            channel
-                .queue_bind(name.into(), delay::DELIVERY_EXCHANGE.into(), key.into(), options, FieldTable::default())
-                .await?;
+            for exchange in [delay::DELIVERY_EXCHANGE, delay::LATE_DELIVERY_EXCHANGE] {
+                let key = delay::arrives(name);
+                channel.queue_bind(name.into(), exchange.into(), key.into(), options, FieldTable::default()).await?;
+            }
             if celery {
                 exchange(&channel, name, ExchangeKind::Direct, FieldTable::default()).await?;
                 channel.queue_bind(name.into(), name.into(), name.into(), options, FieldTable::default()).await?;
@@ -280,7 +280,13 @@ async fn bind(session: &Session, spec: &QueueSpec) -> Result<(), Fault> {
 
 async fn dead_exchanges(channel: Channel) -> lapin::Result<()> {
     exchange(&channel, DEAD_EXCHANGE, ExchangeKind::Fanout, FieldTable::default()).await?;
-    exchange(&channel, delay::DELIVERY_EXCHANGE, ExchangeKind::Topic, delay::delivery_arguments()).await
+    exchange(&channel, delay::LATE_DELIVERY_EXCHANGE, ExchangeKind::Topic, delay::or_else(DEAD_EXCHANGE)).await?;
+    exchange(&channel, delay::LATE, ExchangeKind::Fanout, FieldTable::default()).await?;
+    let options = QueueDeclareOptions::durable();
+    channel.queue_declare(delay::LATE.into(), options, delay::late_arguments()).await?;
+    let options = QueueBindOptions::default();
+    channel.queue_bind(delay::LATE.into(), delay::LATE.into(), "".into(), options, FieldTable::default()).await?;
+    exchange(&channel, delay::DELIVERY_EXCHANGE, ExchangeKind::Topic, delay::or_else(delay::LATE)).await
 }
 
 async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind, arguments: FieldTable) -> lapin::Result<()> {
