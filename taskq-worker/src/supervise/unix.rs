@@ -148,13 +148,13 @@ pub(crate) fn memory_of(pid: u32) -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
-/// Lets go of the code that this process needed for its start, which is most of what it has in memory. Whatever is needed
-/// again is read again, from the file or from what children have of it.
+/// Lets go of the code, and of what belongs to it, that this process needed for its start, which is most of what it has in
+/// memory. Whatever is needed again is read again, from the file or from what children have of it.
 #[cfg(target_os = "linux")]
 pub(super) fn forget_code() {
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
     for (start, end) in maps.lines().filter_map(code_of) {
-        // SAFETY: these pages are mapped from a file, private, executable and not writable, so they hold what the file
+        // SAFETY: these pages are mapped from a file, private, and never were writable, so they hold what the file
         // holds, and come back as they were. Nobody changes the file: the system refuses that for a program that runs,
         // and a library that was changed would be as broken without this.
         let forgotten = unsafe {
@@ -169,14 +169,17 @@ pub(super) fn forget_code() {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn forget_code() {}
 
-/// Where the code of a file is, by a line of `/proc/PID/maps`; nothing if that is about something else.
+/// Where the code of a file is, or its constants, by a line of `/proc/PID/maps`; nothing if that is about something else. The
+/// constants are at the beginning of the file. Further down there may be what was written to before it was made read-only.
 #[cfg(target_os = "linux")]
 fn code_of(line: &str) -> Option<(usize, usize)> {
     let mut fields = line.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
-    let is_code = fields.next()? == "r-xp" && fields.nth(3)?.starts_with('/');
     let number = |text| usize::from_str_radix(text, 16).ok();
-    Some((number(start)?, number(end)?)).filter(|_| is_code)
+    let (rights, offset) = (fields.next()?, number(fields.next()?)?);
+    let was_never_written = rights == "r-xp" || (rights == "r--p" && offset == 0);
+    let is_of_a_file = fields.nth(2)?.starts_with('/');
+    Some((number(start)?, number(end)?)).filter(|_| was_never_written && is_of_a_file)
 }
 
 /// The user that this process acts for.
@@ -252,8 +255,10 @@ mod tests {
     fn code_is_told_from_data() {
         assert_eq!(code_of("1000-3000 r-xp 00000000 fe:00 12    /bin/app"), Some((0x1000, 0x3000)));
         assert_eq!(code_of("1000-3000 r-xp 00000000 fe:00 12    /bin/app (deleted)"), Some((0x1000, 0x3000)));
+        assert_eq!(code_of("1000-3000 r--p 00000000 fe:00 12    /bin/app"), Some((0x1000, 0x3000)));
         for other in [
-            "1000-3000 r--p 00000000 fe:00 12    /bin/app",
+            "1000-3000 r--p 00002000 fe:00 12    /bin/app",
+            "1000-3000 r--p 00000000 00:00 0     [vvar]",
             "1000-3000 rwxp 00000000 fe:00 12    /bin/app",
             "1000-3000 r-xp 00000000 00:00 0     [vdso]",
             "1000-3000 rw-p 00000000 00:00 0",
