@@ -7,9 +7,12 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::agenda::Agenda;
-use crate::due::{Handled, due};
+use crate::due::{Handled, due, given_up};
 use crate::entry::Entry;
-use crate::store::{AtRunTime, Event, Facts, Known};
+use crate::store::{AtRunTime, Event, Facts, Known, What};
+
+/// Who gave up what an entry had missed when it was paused.
+const BY_THE_PAUSE: &str = "pause";
 
 /// The entries of a leader.
 #[derive(Debug)]
@@ -23,8 +26,12 @@ pub(super) struct Desk {
 #[derive(Debug)]
 struct Item {
     entry: Arc<Entry>,
+    /// It was added at run time, and may be removed.
+    is_added: bool,
     /// Slots no later than this are not the entry's own: it was added, changed or let go on then.
     since: DateTime<Utc>,
+    /// If it was let go on: when it had been paused.
+    paused: Option<DateTime<Utc>>,
     /// `None` while a job has it.
     standing: Option<Standing>,
 }
@@ -45,6 +52,8 @@ pub(super) struct Standing {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) entry: Arc<Entry>,
+    /// It was added at run time, and may have been removed a moment ago.
+    pub(super) is_added: bool,
     pub(super) standing: Standing,
 }
 
@@ -66,10 +75,17 @@ impl Standing {
         self.is_unsaved || !self.facts.pending.is_empty()
     }
 
-    fn begin_after(&mut self, since: DateTime<Utc>) {
-        if self.facts.handled.until().is_none_or(|until| until < since) {
-            self.facts.handled = self.facts.handled.clone().resumed(since);
+    /// Slots until `since` are not those of `entry`. What was due when it was `paused` is listed as missed, at `now`.
+    fn begin_after(&mut self, since: DateTime<Utc>, entry: &Entry, paused: Option<DateTime<Utc>>, now: DateTime<Utc>) {
+        if self.facts.handled.until().is_some_and(|until| until >= since) {
+            return;
         }
+        if let Some(missed) = paused.and_then(|paused| given_up(entry, &self.facts.handled, paused)) {
+            self.facts.note_missed(std::slice::from_ref(&missed));
+            self.unwritten.push(Event { at: now, by: BY_THE_PAUSE.to_owned(), what: What::Missed(missed) });
+            self.is_unsaved = true;
+        }
+        self.facts.handled = self.facts.handled.clone().resumed(since);
     }
 }
 
@@ -125,7 +141,8 @@ impl Desk {
         now: DateTime<Utc>,
     ) {
         let pause = at_run_time.pause;
-        let paused_until = pause.filter(|pause| !pause.is_on).map(|pause| pause.at);
+        let resumed = pause.filter(|pause| !pause.is_on);
+        let is_added = !self.program.contains_key(name);
         let (entry, since) = match (self.program.get(name), &at_run_time.added) {
             (Some(entry), added) => {
                 if added.is_some() {
@@ -145,7 +162,8 @@ impl Desk {
             },
             (None, None) => return self.forget(name),
         };
-        let since = paused_until.map_or(since, |until| until.max(since));
+        let since = resumed.map_or(since, |resumed| resumed.at.max(since));
+        let paused = resumed.and_then(|resumed| resumed.from);
         let entry = match pause {
             Some(pause) if pause.is_on && entry.enabled => Arc::new(Entry { enabled: false, ..(*entry).clone() }),
             _ => entry,
@@ -157,10 +175,10 @@ impl Desk {
             (None, None) => Some(Standing::new(Facts::new(Handled::since(since)), None)),
         };
         if let Some(standing) = &mut standing {
-            standing.begin_after(since);
+            standing.begin_after(since, &entry, paused, now);
             self.agenda.set(name, Some(now));
         }
-        self.items.insert(name.to_owned(), Item { entry, since, standing });
+        self.items.insert(name.to_owned(), Item { entry, is_added, since, paused, standing });
     }
 
     fn forget(&mut self, name: &str) {
@@ -193,12 +211,12 @@ impl Desk {
             let Some(item) = self.items.get_mut(&*name) else { continue };
             let Some(mut standing) = item.standing.take() else { continue };
             if standing.is_open() {
-                return Some(Job { entry: Arc::clone(&item.entry), standing });
+                return Some(Job { entry: Arc::clone(&item.entry), is_added: item.is_added, standing });
             }
             // Whether the run before is over is asked later, and only of those that would be sent.
             let decision = due(&item.entry, &standing.facts.handled, now, false);
             if !decision.fire.is_empty() || !decision.missed.is_empty() {
-                return Some(Job { entry: Arc::clone(&item.entry), standing });
+                return Some(Job { entry: Arc::clone(&item.entry), is_added: item.is_added, standing });
             }
             standing.facts.handled = decision.handled;
             item.standing = Some(standing);
@@ -211,7 +229,7 @@ impl Desk {
     pub(super) fn end(&mut self, done: Done, now: DateTime<Utc>) {
         let Some(item) = self.items.get_mut(&done.name) else { return };
         let mut standing = done.standing;
-        standing.begin_after(item.since);
+        standing.begin_after(item.since, &item.entry, item.paused, now);
         item.standing = Some(standing);
         self.agenda.set(&done.name, now.checked_add_signed(done.again_after));
     }
@@ -222,6 +240,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::due::Why;
     use crate::entry::Origin;
     use crate::schedule::Schedule;
     use crate::store::{Added, Pause, Pending};
@@ -251,7 +270,7 @@ mod tests {
     fn said(added: Option<&Entry>, pause: Option<(bool, i64)>) -> AtRunTime {
         AtRunTime {
             added: added.map(|entry| Added { entry: entry.describe(), at: at(100) }),
-            pause: pause.map(|(is_on, since)| Pause { is_on, at: at(since) }),
+            pause: pause.map(|(is_on, since)| Pause { is_on, at: at(since), from: None }),
         }
     }
 
@@ -280,6 +299,21 @@ mod tests {
         desk.change("a", &said(None, Some((false, 155))), at(156));
         assert_eq!((names(&mut desk, 156), desk.next()), (vec![], Some(at(160))));
         assert_eq!(names(&mut desk, 160), ["a"]);
+    }
+
+    #[test]
+    fn what_was_missed_when_an_entry_was_paused_is_listed() {
+        let facts = Facts::new(Handled::since(at(71)));
+        // Paused at 125, let go on at 155; 80 to 120 had been missed by then.
+        let pause = Pause { is_on: false, at: at(155), from: Some(at(125)) };
+        let said = AtRunTime { added: None, pause: Some(pause) };
+        let mut desk = desk(&[entry("a", 10)], vec![("a".into(), said)], vec![("a".into(), facts, Bytes::new())]);
+        let job = desk.begin(at(156)).expect("there is something to write");
+        let [Event { what: What::Missed(missed), .. }] = &job.standing.unwritten[..] else { panic!("{job:?}") };
+        assert_eq!((missed.first, missed.last, missed.count, missed.why), (at(80), at(120), 5, Why::Paused));
+        assert_eq!(job.standing.facts.missed_count, 5);
+        let decision = due(&job.entry, &job.standing.facts.handled, at(156), false);
+        assert_eq!((decision.fire, decision.missed, decision.wake), (vec![], vec![], Some(at(160))));
     }
 
     #[test]

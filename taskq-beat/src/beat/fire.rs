@@ -54,6 +54,8 @@ enum Hindrance {
     Broker(taskq::Error),
     /// The lease may be another's by now.
     NotTrusted,
+    /// The entry was removed a moment ago; it will soon be heard of.
+    Removed,
 }
 
 impl From<BackendError> for Hindrance {
@@ -65,9 +67,9 @@ impl From<BackendError> for Hindrance {
 impl Firer {
     /// Does what is to be done about an entry.
     pub(super) async fn run(&self, job: Job) -> Done {
-        let Job { entry, mut standing } = job;
+        let Job { entry, is_added, mut standing } = job;
         let name = entry.name.clone();
-        let again_after = match self.carry_out(&entry, &mut standing).await {
+        let again_after = match self.carry_out(&entry, is_added, &mut standing).await {
             Ok(()) => TimeDelta::zero(),
             Err(hindrance) => {
                 match hindrance {
@@ -75,7 +77,7 @@ impl Firer {
                         tracing::warn!(
                             entry = name,
                             error = with_cause(&error),
-                            "beat: the store did not answer; it is asked again"
+                            "beat: nothing can be done about the entry; it is tried again"
                         );
                     }
                     Hindrance::Broker(error) => {
@@ -85,7 +87,7 @@ impl Firer {
                             "beat: a slot could not be sent; it is tried again"
                         );
                     }
-                    Hindrance::NotTrusted => {}
+                    Hindrance::NotTrusted | Hindrance::Removed => {}
                 }
                 AGAIN_AFTER
             }
@@ -97,7 +99,11 @@ impl Firer {
         self.client.clock().now()
     }
 
-    async fn carry_out(&self, entry: &Entry, standing: &mut Standing) -> Result<(), Hindrance> {
+    async fn carry_out(&self, entry: &Entry, is_added: bool, standing: &mut Standing) -> Result<(), Hindrance> {
+        // Whoever removes an entry deletes what is known of it, and nothing should be written after that.
+        if is_added && !self.store.has_added(&entry.name).await? {
+            return Err(Hindrance::Removed);
+        }
         if standing.is_unsaved {
             self.save(entry, standing).await?;
         }
@@ -170,10 +176,13 @@ impl Firer {
             return Ok(());
         };
         let facts = facts_from(&entry.name, &value)?;
-        if facts.term > self.lease.term() {
-            self.lease.lose();
-        }
+        let is_later = facts.term > self.lease.term();
         *standing = Standing::new(facts, Some(value));
+        if is_later {
+            // What is pending there is being sent by its holder.
+            self.lease.lose();
+            return Err(Hindrance::NotTrusted);
+        }
         Ok(())
     }
 
@@ -184,13 +193,14 @@ impl Firer {
         let mut hindrance = None;
         let mut missed = Vec::new();
         while let Some(pending) = standing.facts.pending.first().cloned() {
+            if !self.lease.is_trusted() {
+                hindrance = Some(Hindrance::NotTrusted);
+                break;
+            }
             let why = if pending.expires.is_some_and(|expires| expires <= self.now()) {
                 Some(Why::Expired)
             } else if is_inherited && entry.on_doubt == OnDoubt::Skip {
                 Some(Why::InDoubt)
-            } else if !self.lease.is_trusted() {
-                hindrance = Some(Hindrance::NotTrusted);
-                break;
             } else {
                 match self.send(entry, &pending).await {
                     Ok(id) => {

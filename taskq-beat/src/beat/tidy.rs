@@ -12,7 +12,7 @@ use taskq::clock::Clock;
 use crate::entry::Entry;
 use crate::leader::Lease;
 use crate::schedule::Schedule;
-use crate::store::{Facts, Store};
+use crate::store::{Facts, Pause, Store};
 
 /// How long they can be seen after their slot.
 const KEPT_FOR: TimeDelta = TimeDelta::days(1);
@@ -39,7 +39,7 @@ async fn remove_what_is_over(store: &Store, now: DateTime<Utc>) -> Result<(), Ba
         let Some(added) = said.added else { continue };
         // What cannot be read is left for whoever can mend it.
         let Ok(entry) = added.read(&name) else { continue };
-        if is_over(&entry, added.at, facts.get(&name), now) && store.retire(&name, &added).await? {
+        if is_over(&entry, added.at, said.pause, facts.get(&name), now) && store.retire(&name, &added).await? {
             tracing::info!(entry = name, "beat: an entry of one slot, which was a day ago, is removed");
         }
     }
@@ -47,14 +47,22 @@ async fn remove_what_is_over(store: &Store, now: DateTime<Utc>) -> Result<(), Ba
 }
 
 /// Whether the only slot of an entry was dealt with a day ago, or was none of its own.
-fn is_over(entry: &Entry, added: DateTime<Utc>, facts: Option<&Facts>, now: DateTime<Utc>) -> bool {
+fn is_over(
+    entry: &Entry,
+    added: DateTime<Utc>,
+    pause: Option<Pause>,
+    facts: Option<&Facts>,
+    now: DateTime<Utc>,
+) -> bool {
     let Schedule::Once(once) = &entry.schedule else { return false };
     let slot = once.at();
+    let begins = pause.filter(|pause| !pause.is_on).map_or(added, |pause| pause.at.max(added));
     let is_dealt_with = match facts {
         Some(facts) => facts.pending.is_empty() && facts.handled.until().is_some_and(|until| until >= slot),
-        None => slot <= added,
+        None => slot <= begins,
     };
-    is_dealt_with && slot.max(added) + KEPT_FOR <= now
+    let sent = facts.and_then(|facts| facts.last.as_ref()).map_or(slot, |last| last.at);
+    is_dealt_with && slot.max(begins).max(sent) + KEPT_FOR <= now
 }
 
 #[cfg(test)]
@@ -62,13 +70,16 @@ mod tests {
     use super::*;
     use crate::due::Handled;
     use crate::entry::Origin;
-    use crate::store::Pending;
+    use crate::store::{Fired, Pending};
+    use taskq::TaskId;
 
     #[test]
     fn what_is_over_was_dealt_with_a_day_ago() {
         let at = |hours: i64| DateTime::from_timestamp(hours * 3600, 0).expect("a moment");
         let once = Entry::new("o", "t", Schedule::once(at(10)), Origin::RunTime);
         let until = |hours| Facts::new(Handled::since(at(hours)));
+        let fired = |hours| Fired { slot: at(10), at: at(hours), late_ms: 0, id: TaskId::new() };
+        let sent = |hours| Facts { last: Some(fired(hours)), ..until(10) };
         let pending = Facts { pending: vec![Pending { slot: at(10), due: at(10), expires: None }], ..until(10) };
         for (what, added, facts, now, expected) in [
             ("its slot is to come", 1, None, 9, false),
@@ -79,10 +90,20 @@ mod tests {
             ("it is being sent", 1, Some(pending), 99, false),
             ("it was added too late, an hour ago", 33, None, 34, false),
             ("it was added too late, a day ago", 33, None, 57, true),
+            ("it was sent late, an hour ago", 1, Some(sent(50)), 51, false),
+            ("it was sent late, a day ago", 1, Some(sent(50)), 74, true),
         ] {
-            assert_eq!(is_over(&once, at(added), facts.as_ref(), at(now)), expected, "{what}");
+            assert_eq!(is_over(&once, at(added), None, facts.as_ref(), at(now)), expected, "{what}");
+        }
+        let pause = |is_on| Some(Pause { is_on, at: at(20), from: None });
+        for (what, is_on, now, expected) in [
+            ("it is paused over its slot", true, 99, false),
+            ("it was paused over its slot, and let go on an hour ago", false, 21, false),
+            ("it was let go on a day ago", false, 44, true),
+        ] {
+            assert_eq!(is_over(&once, at(1), pause(is_on), None, at(now)), expected, "{what}");
         }
         let daily = Schedule::cron("0 10 * * *", "UTC").expect("a line");
-        assert!(!is_over(&Entry { schedule: daily, ..once }, at(1), Some(&until(10)), at(99)));
+        assert!(!is_over(&Entry { schedule: daily, ..once }, at(1), None, Some(&until(10)), at(99)));
     }
 }

@@ -43,10 +43,11 @@ impl Handled {
         self.stretches.last().map(|stretch| stretch.until)
     }
 
-    /// The same, and nothing until `now` is open: for an entry that was paused and goes on, or has got another schedule.
+    /// The same, from `now` on: for an entry that was paused and goes on, or has got another schedule. What was left out is
+    /// open only for a clock that shows that time once more.
     #[must_use]
     pub fn resumed(mut self, now: DateTime<Utc>) -> Self {
-        self.close(now, now);
+        self.close_after(now, now, now);
         self
     }
 
@@ -144,14 +145,15 @@ mod tests {
             handled.close_after(at(start + 50), at(start), at(start + 50));
         }
         assert_eq!(stretches(&handled), [(49, 210), (300, 350), (400, 450), (500, 550)]);
-        assert_eq!(stretches(&handled.resumed(at(600)))[3], (500, 600));
+        assert_eq!(stretches(&handled.resumed(at(600))), [(49, 350), (400, 450), (500, 550), (600, 600)]);
     }
 
     #[test]
     fn it_is_kept_as_json() {
         let handled = Handled::since(at(0)).resumed(at(5));
         let text = serde_json::to_string(&handled).expect("it is plain");
-        assert_eq!(text, r#"{"stretches":[{"after":"1970-01-01T00:00:00Z","until":"1970-01-01T00:00:05Z"}]}"#);
+        let stretch = |at: &str| format!(r#"{{"after":"1970-01-01T00:00:0{at}Z","until":"1970-01-01T00:00:0{at}Z"}}"#);
+        assert_eq!(text, format!(r#"{{"stretches":[{},{}]}}"#, stretch("0"), stretch("5")));
         assert_eq!(serde_json::from_str::<Handled>(&text).expect("it was written"), handled);
     }
 }

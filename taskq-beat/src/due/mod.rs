@@ -95,6 +95,8 @@ pub enum Why {
     InDoubt,
     /// The call cannot be sent as it is, not now and not later: it is too large, for example.
     Refused,
+    /// It was late when the entry was paused.
+    Paused,
 }
 
 /// Decides what is to be done about `entry` at `now`, if `handled` has been dealt with. `is_running`: its run before is not
@@ -130,6 +132,13 @@ pub fn due(entry: &Entry, handled: &Handled, now: DateTime<Utc>, is_running: boo
     }
     decision.look_again(entry, now);
     decision
+}
+
+/// The slots that were due when the entry was paused and had not been dealt with: with the pause they are given up.
+pub(crate) fn given_up(entry: &Entry, handled: &Handled, paused: DateTime<Utc>) -> Option<Missed> {
+    let from = handled.until_at(paused)?;
+    let (first, newest) = due_slots(entry, from, paused)?;
+    Some(Missed::between(entry, from, first, newest, Why::Paused))
 }
 
 /// The oldest and the newest slot after `from` that are due at `now`.
@@ -199,18 +208,12 @@ impl Decision {
         none_is_wanted: bool,
     ) -> Option<DateTime<Utc>> {
         let last = if none_is_wanted { Some(begins) } else { before(entry, from, begins) }?;
-        let count = entry.schedule.count_between(from, last, COUNT_MAX + 1);
-        self.missed.push(Missed {
-            first,
-            last,
-            count: count.min(COUNT_MAX),
-            is_more: count > COUNT_MAX,
-            why: match entry.misfire {
-                Misfire::Skip if none_is_wanted => Why::Late,
-                Misfire::Skip | Misfire::One => Why::Passed,
-                Misfire::All => Why::TooMany,
-            },
-        });
+        let why = match entry.misfire {
+            Misfire::Skip if none_is_wanted => Why::Late,
+            Misfire::Skip | Misfire::One => Why::Passed,
+            Misfire::All => Why::TooMany,
+        };
+        self.missed.push(Missed::between(entry, from, first, last, why));
         Some(last)
     }
 
@@ -219,6 +222,14 @@ impl Decision {
             let count = firings.len() as u64;
             self.missed.push(Missed { first: first.slot, last: last.slot, count, is_more: false, why });
         }
+    }
+}
+
+impl Missed {
+    /// All slots after `from` up to `last`, of which the first is `first`.
+    fn between(entry: &Entry, from: DateTime<Utc>, first: DateTime<Utc>, last: DateTime<Utc>, why: Why) -> Self {
+        let count = entry.schedule.count_between(from, last, COUNT_MAX + 1);
+        Self { first, last, count: count.min(COUNT_MAX), is_more: count > COUNT_MAX, why }
     }
 }
 
@@ -249,6 +260,7 @@ impl fmt::Display for Why {
             Self::Running => "the run before was not over, and `overlap` is \"skip\"",
             Self::InDoubt => "nobody knows whether it was sent, and `on_doubt` is \"skip\"",
             Self::Refused => "the call cannot be sent as it is; the log says why",
+            Self::Paused => "it was late when the entry was paused",
         })
     }
 }

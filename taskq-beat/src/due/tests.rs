@@ -205,7 +205,8 @@ fn a_clock_that_is_moved_by_an_hour() {
 #[test]
 fn a_clock_that_is_put_back_for_good() {
     let hour = TimeDelta::hours(1);
-    let known = Handled::since(start() - hour * 2).resumed(start());
+    let mut known = Handled::since(start() - hour * 2);
+    known.close(start(), start());
     let mut beat = Beat { handled: known, ..Beat::new(every(10)) };
     let before = start() + TimeDelta::seconds(100);
     assert_eq!(beat.run(start(), 101), 10);

@@ -100,7 +100,7 @@ impl Entry {
 
     /// The object that describes the entry, as [`Entry::read`] takes it. What is as by default is left out.
     pub fn describe(&self) -> Value {
-        let time = |time: Duration| Value::String(humantime::format_duration(time).to_string());
+        let time = |time: Duration| Value::String(read::time_text(time));
         let mut object = Map::new();
         let mut set = |key: &str, value: Option<Value>| {
             if let Some(value) = value {

@@ -43,8 +43,8 @@ const SYNONYMS: [(&str, &str); 8] = [
     ("coalesce", "write `misfire = \"one\"`"),
 ];
 
-/// The longest name: with `@` and the slot it has to fit into a task's id.
-const NAME_BYTES_MAX: usize = 200;
+/// The longest name: with the name of a group before it, and `@` and a slot or an id after it, it has to fit into a task's id.
+const NAME_BYTES_MAX: usize = 190;
 
 /// No limit and no jitter is longer.
 const TIME_MAX: Duration = Duration::from_secs(366 * 86_400);
@@ -107,7 +107,7 @@ pub(super) fn entry(name: &str, description: &Value, origin: Origin) -> Result<E
 }
 
 /// Whether an entry may be called this.
-fn check_name(name: &str, mistake: &mut dyn FnMut(String)) {
+pub(super) fn check_name(name: &str, mistake: &mut dyn FnMut(String)) {
     if name.is_empty() || name.len() > NAME_BYTES_MAX {
         mistake(format!("a name has 1 to {NAME_BYTES_MAX} bytes, this one has {}", name.len()));
     } else if name.chars().any(|letter| letter.is_whitespace() || letter.is_control()) {
@@ -125,6 +125,17 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         return Err("a month or a year has no fixed length; write days (\"30d\"), or \"1m\" for a minute".to_owned());
     }
     humantime::parse_duration(text).map_err(|error| format!("{error}; write for example \"30s\", \"5m\" or \"1h 30m\""))
+}
+
+/// The same length of time as [`duration`] takes it: days are the largest unit.
+pub(super) fn time_text(time: Duration) -> String {
+    let days = time.as_secs() / 86_400;
+    let rest = Duration::new(time.as_secs() % 86_400, time.subsec_nanos());
+    match (days, rest.is_zero()) {
+        (0, _) => humantime::format_duration(time).to_string(),
+        (_, true) => format!("{days}days"),
+        (_, false) => format!("{days}days {}", humantime::format_duration(rest)),
+    }
 }
 
 struct Reader<'a> {

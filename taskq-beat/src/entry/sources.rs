@@ -6,6 +6,7 @@ use chrono::DateTime;
 use taskq::client::{Origin as SettingsOrigin, Settings};
 use taskq::task::{self, Definition, Registry};
 
+use super::read::check_name;
 use super::{Entry, Mistake, Mistakes, Origin};
 use crate::schedule::{Schedule, ScheduleError};
 
@@ -54,16 +55,16 @@ pub fn add(entries: &mut BTreeMap<String, Entry>, entry: Entry) -> Result<(), Mi
 fn of_task(definition: &'static Definition) -> Option<Result<Entry, Mistakes>> {
     let schedule = definition.options.schedule.as_ref()?;
     let origin = Origin::Task(definition.place.to_string());
-    Some(match read(schedule) {
-        Ok(schedule) => Ok(Entry::new(definition.name, definition.name, schedule, origin)),
-        Err(error) => {
-            let mistake = Mistake { place: origin.place(definition.name), text: error.to_string() };
-            Err(Mistakes::none(vec![mistake]).expect_err("there is one"))
-        }
-    })
+    let place = origin.place(definition.name);
+    let mut mistakes = Vec::new();
+    let mut mistake = |text| mistakes.push(Mistake { place: place.clone(), text });
+    check_name(definition.name, &mut mistake);
+    let schedule = schedule_of(schedule).map_err(|error| mistake(error.to_string())).ok();
+    let read = schedule.map(|schedule| Entry::new(definition.name, definition.name, schedule, origin));
+    Some(Mistakes::none(mistakes).map(|()| read.expect("what is missing is a mistake")))
 }
 
-fn read(schedule: &task::Schedule) -> Result<Schedule, ScheduleError> {
+fn schedule_of(schedule: &task::Schedule) -> Result<Schedule, ScheduleError> {
     match schedule {
         task::Schedule::Cron { line, tz } => Schedule::cron(line, tz),
         task::Schedule::Every(period) => Schedule::every(*period, DateTime::UNIX_EPOCH),

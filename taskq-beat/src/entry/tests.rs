@@ -101,6 +101,7 @@ fn an_entry_is_read_as_it_was_described() {
         json!({"task": "a", "cron": "*/5 * * * *", "tz": "UTC"}),
         json!({"task": "a", "every": "1m 30s"}),
         json!({"task": "a", "every": "7days", "start": "2030-01-01T00:00:00Z", "overlap": "skip", "misfire": "skip"}),
+        json!({"task": "a", "every": "31days", "expires": "366days", "jitter": "40days 1h"}),
         json!({"task": "a", "once": "2030-01-31T08:00:00Z", "args": [null, {"x": [1.5]}]}),
     ] {
         let entry = Entry::read("a/b@c", &description, Origin::RunTime).expect("it is right");

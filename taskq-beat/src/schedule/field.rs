@@ -102,10 +102,13 @@ impl Field {
         if first.is_empty() || last.is_empty() {
             return Err(self.unfinished(part));
         }
-        let (mut first, last) = (self.value(first)?, self.value(last)?);
+        let (mut first, mut last) = (self.value(first)?, self.value(last)?);
         // Sunday has two numbers; at the beginning of a range it is the beginning of a week.
         if first > self.max {
             first -= 7;
+            if last > self.max {
+                last -= 7;
+            }
         }
         if first <= last {
             return Ok((first, last));

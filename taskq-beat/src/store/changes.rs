@@ -32,18 +32,21 @@ impl Changes {
     /// What has changed since `seen`.
     pub(crate) fn since(&self, seen: &Self) -> News {
         let Some(new) = self.count.checked_sub(seen.count) else { return News::Everything };
-        match usize::try_from(new) {
-            // The same number of other changes: the store was emptied in between.
-            Ok(0) if self.names != seen.names => News::Everything,
-            Ok(0) => News::Nothing,
-            Ok(new) if new <= self.names.len() => {
-                let mut names = self.names[self.names.len() - new..].to_vec();
-                names.sort();
-                names.dedup();
-                News::Of(names)
-            }
-            _ => News::Everything,
+        let Some(old) = usize::try_from(new).ok().and_then(|new| self.names.len().checked_sub(new)) else {
+            return News::Everything;
+        };
+        let (old, new) = self.names.split_at(old);
+        // Other changes than those that were seen: the store was emptied in between. Where none is left to compare, it may be.
+        if !seen.names.ends_with(old) || (old.is_empty() && seen.count > 0) {
+            return News::Everything;
         }
+        if new.is_empty() {
+            return News::Nothing;
+        }
+        let mut names = new.to_vec();
+        names.sort();
+        names.dedup();
+        News::Of(names)
     }
 }
 
@@ -65,6 +68,8 @@ mod tests {
         let mut other = Changes::default();
         other.note("x");
         assert_eq!(other.since(&seen), News::Everything);
+        other.note("y");
+        assert_eq!(other.since(&seen), News::Everything, "emptied, and there were more changes than before");
         for number in 0..=NAMES_MAX {
             changes.note(&number.to_string());
         }

@@ -60,10 +60,10 @@ impl History {
         &self.0
     }
 
-    /// Adds an event. One that is among the newest already was written by a beat that died before it could say so. Slots
+    /// Adds an event. One that is there already was written by a beat that died before it could say so. Slots
     /// that were missed in a row for one reason become one event.
     pub(super) fn add(&mut self, event: Event) {
-        if self.0.iter().rev().take(8).any(|earlier| earlier.what.is_about_the_same(&event.what)) {
+        if self.0.iter().rev().any(|earlier| earlier.what.is_about_the_same(&event.what)) {
             return;
         }
         if let (Some(Event { what: What::Missed(last), at, .. }), What::Missed(next)) = (self.0.last_mut(), &event.what)

@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use taskq::TaskId;
@@ -47,7 +48,7 @@ const PAUSE: &str = "beat/pause/";
 const KNOWN: &str = "beat/known";
 const CHANGES: &str = "beat/changes";
 
-/// How often a change that somebody else came before is tried again.
+/// How often an addition to a history is tried again that somebody else came before: one beat leads, so that is rare.
 const TRIES: usize = 20;
 
 /// The store of beats. Cloning is cheap.
@@ -73,6 +74,9 @@ pub struct Pause {
     pub is_on: bool,
     /// Since when.
     pub at: DateTime<Utc>,
+    /// Of one that was let go on: since when it had been paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<DateTime<Utc>>,
 }
 
 /// What is there of one entry, beside what the program says.
@@ -126,15 +130,36 @@ impl Store {
     /// All that was added and paused at run time, by name.
     pub async fn at_run_time(&self) -> Result<Vec<(String, AtRunTime)>, BackendError> {
         let mut found = std::collections::BTreeMap::<String, AtRunTime>::new();
-        for (key, value) in self.kv.scan(ENTRY).await? {
-            let name = key[ENTRY.len()..].to_owned();
-            found.entry(name).or_default().added = Some(from_json(&key, &value)?);
+        for (name, added, _) in self.read_all(ENTRY).await? {
+            found.entry(name).or_default().added = Some(added);
         }
-        for (key, value) in self.kv.scan(PAUSE).await? {
-            let name = key[PAUSE.len()..].to_owned();
-            found.entry(name).or_default().pause = Some(from_json(&key, &value)?);
+        for (name, pause, _) in self.read_all(PAUSE).await? {
+            found.entry(name).or_default().pause = Some(pause);
         }
         Ok(found.into_iter().collect())
+    }
+
+    /// All that is kept under a prefix, by name, with the bytes that it is kept as. One that cannot be read, of a newer version perhaps, must not keep all others
+    /// from being sent: it is left out, and said.
+    async fn read_all<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<(String, T, Bytes)>, BackendError> {
+        let found = self.kv.scan(prefix).await?.into_iter();
+        let read = |(key, value): (String, Bytes)| match from_json(&key, &value) {
+            Ok(read) => Some((key[prefix.len()..].to_owned(), read, value)),
+            Err(error) => {
+                tracing::warn!(
+                    key,
+                    error = &error as &dyn std::error::Error,
+                    "beat: this is left out, since it cannot be read"
+                );
+                None
+            }
+        };
+        Ok(found.filter_map(read).collect())
+    }
+
+    /// Whether there is an entry of this name that was added at run time.
+    pub(crate) async fn has_added(&self, name: &str) -> Result<bool, BackendError> {
+        Ok(self.kv.get(&format!("{ENTRY}{name}")).await?.is_some())
     }
 
     /// What was said at run time of one entry.
@@ -143,15 +168,13 @@ impl Store {
         Ok(AtRunTime { added, pause: read(&self.kv, &format!("{PAUSE}{name}")).await? })
     }
 
-    /// Adds an entry, from `now` on; false if there is one of its name that was added at run time.
+    /// Adds an entry, from `now` on; false if there is one of its name that was added at run time. After an error it may have
+    /// been added all the same; to do it again is harmless, and makes sure that beats hear of it.
     pub async fn add(&self, entry: &Entry, now: DateTime<Utc>) -> Result<bool, BackendError> {
         let added = Added { entry: entry.describe(), at: now };
         let put = self.kv.compare_and_put(&format!("{ENTRY}{}", entry.name), None, to_json(&added), None).await?;
-        if put != Put::Done {
-            return Ok(false);
-        }
         self.changed(&entry.name).await?;
-        Ok(true)
+        Ok(put == Put::Done)
     }
 
     /// Removes an entry that was added at run time, and all that is known of it; false if there is none.
@@ -191,16 +214,18 @@ impl Store {
         Ok(true)
     }
 
-    /// Pauses an entry, or lets it go on from `now`; slots in between are not its own. False if it was so already.
+    /// Pauses an entry, or lets it go on from `now`; slots in between are not its own. False if it was so already. As for
+    /// [`add`](Self::add), to do it again after an error is harmless.
     pub async fn pause(&self, name: &str, is_on: bool, now: DateTime<Utc>) -> Result<bool, BackendError> {
         let key = format!("{PAUSE}{name}");
         let there: Option<Pause> = read(&self.kv, &key).await?;
-        if there.is_some_and(|pause| pause.is_on) == is_on {
-            return Ok(false);
+        let changes = there.is_some_and(|pause| pause.is_on) != is_on;
+        if changes {
+            let from = there.filter(|pause| pause.is_on).map(|pause| pause.at);
+            self.kv.put(&key, to_json(&Pause { is_on, at: now, from }), None).await?;
         }
-        self.kv.put(&key, to_json(&Pause { is_on, at: now }), None).await?;
         self.changed(name).await?;
-        Ok(true)
+        Ok(changes)
     }
 
     /// What has been said at run time so far.
@@ -209,7 +234,8 @@ impl Store {
     }
 
     async fn changed(&self, name: &str) -> Result<(), BackendError> {
-        for _ in 0..TRIES {
+        // Of all who change it at once one comes through each time, so everybody does.
+        loop {
             let there = self.kv.get(CHANGES).await?;
             let mut changes: Changes =
                 there.as_deref().map(|value| from_json(CHANGES, value)).transpose()?.unwrap_or_default();
@@ -218,14 +244,12 @@ impl Store {
                 return Ok(());
             }
         }
-        // Many do so at once. That what is kept there was lost makes beats look at everything.
-        self.kv.delete(CHANGES, None).await.map(drop)
     }
 
-    /// The facts of all entries, by name, with the bytes that they are kept as.
+    /// The facts of all entries, by name, with the bytes that they are kept as. Those that cannot be read are left out: who takes
+    /// them for absent finds out when it would replace them, and fires nothing.
     pub(crate) async fn all_facts(&self) -> Result<Vec<(String, Facts, Bytes)>, BackendError> {
-        let found = self.kv.scan(FACTS).await?.into_iter();
-        found.map(|(key, value)| Ok((key[FACTS.len()..].to_owned(), from_json(&key, &value)?, value))).collect()
+        self.read_all(FACTS).await
     }
 
     /// The facts of all entries, by name.
@@ -258,8 +282,15 @@ impl Store {
         let key = format!("{HISTORY}{name}");
         for _ in 0..TRIES {
             let there = self.kv.get(&key).await?;
-            let mut history: History =
-                there.as_deref().map(|value| from_json(&key, value)).transpose()?.unwrap_or_default();
+            let mut history = match there.as_deref().map(|value| from_json::<History>(&key, value)) {
+                Some(Ok(history)) => history,
+                // It must not keep its entry from being sent.
+                Some(Err(error)) => {
+                    tracing::warn!(key, error = &error as &dyn std::error::Error, "beat: this history begins anew");
+                    History::default()
+                }
+                None => History::default(),
+            };
             for event in events {
                 history.add(event.clone());
             }
@@ -302,6 +333,6 @@ pub(crate) fn facts_from(name: &str, value: &[u8]) -> Result<Facts, BackendError
     from_json(&format!("{FACTS}{name}"), value)
 }
 
-async fn read<T: serde::de::DeserializeOwned>(kv: &SharedKv, key: &str) -> Result<Option<T>, BackendError> {
+async fn read<T: DeserializeOwned>(kv: &SharedKv, key: &str) -> Result<Option<T>, BackendError> {
     kv.get(key).await?.map(|value| from_json(key, &value)).transpose()
 }

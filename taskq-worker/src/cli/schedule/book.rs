@@ -60,6 +60,11 @@ impl Book {
         Err(Failure::new(Exit::NotFound, format!("there is no entry {name:?}; {mend}")))
     }
 
+    /// Whether there is an entry of this name that was added at run time.
+    pub(super) fn was_added(&self, name: &str) -> bool {
+        self.at_run_time.get(name).is_some_and(|said| said.added.is_some())
+    }
+
     /// Whether the entry is paused, or disabled where it is written.
     pub(super) fn is_off(&self, entry: &Entry) -> bool {
         !entry.enabled || self.at_run_time.get(&entry.name).and_then(|said| said.pause).is_some_and(|pause| pause.is_on)

@@ -57,15 +57,19 @@ impl Remove {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let book = Book::open(session).await?;
         let name = &self.name;
-        // Also one that cannot be read any more.
-        if book.at_run_time.get(name).is_none_or(|said| said.added.is_none()) {
-            let entry = book.entry(name)?;
+        if let Some(entry) = book.program.get(name).filter(|_| !book.was_added(name)) {
             let place = entry.origin.place(name);
             let text = format!("{name} was not added at run time: remove it where it is written, {place}, or pause it");
             return Err(Failure::new(Exit::Usage, text));
         }
-        confirm(&format!("removes the entry {name} and its history"), self.yes)?;
+        if book.was_added(name) {
+            confirm(&format!("removes the entry {name} and its history"), self.yes)?;
+        }
+        // Also one that cannot be read any more, and one that is gone: beats may not have heard of it.
         let removed = book.store.remove(name).await?;
+        if !removed {
+            book.entry(name)?;
+        }
         book.client.close().await;
         session.output().say(&Removed { name, removed }, |_| format!("{name} is removed"))?;
         Ok(Exit::Ok)
