@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use taskq::Client;
-use taskq::broker::{self, Broker, BrokerOptions, HELD_PREFIX, Publication, QueueKind, QueueSpec};
+use taskq::broker::{self, Broker, BrokerOptions, HELD_PREFIX, Publication, QueueKind, QueueSpec, QueueStats};
 use taskq::message::{Properties, WireMessage};
 use taskq_tests::harness::{
     App, Bench, Count, Finished, Ledger, OwnServers, Process, Servers, signal, unique, wait_until, wait_within,
 };
 use taskq_tests::tasks::ledger;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 const SHOP: &str = env!("CARGO_BIN_EXE_shop");
 
@@ -44,6 +44,12 @@ fn wait_until_held(bench: &Bench, queue: &str, count: u64) {
         let held: u64 =
             all.iter().filter(|(name, _)| name.starts_with(HELD_PREFIX)).map(|(_, count)| count.unacked).sum();
         (held == count && all[queue].unacked == 0).then_some(())
+    });
+}
+
+fn wait_until_nothing_is_left(bench: &Bench) {
+    wait_until("nothing is left anywhere", || {
+        bench.vhost.queues().values().all(|count| *count == Count::default()).then_some(())
     });
 }
 
@@ -106,9 +112,7 @@ async fn what_a_dead_process_held_runs_again_elsewhere() {
     let pids: Vec<u32> = notes.entries().iter().map(|entry| entry.pid).collect();
     assert!(pids.iter().all(|pid| second.children().contains(pid)), "{pids:?}");
     second.drain();
-    wait_until("nothing is left anywhere", || {
-        bench.vhost.queues().values().all(|count| *count == Count::default()).then_some(())
-    });
+    wait_until_nothing_is_left(&bench);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,9 +150,7 @@ async fn what_a_dead_child_held_runs_again_soon() {
     wait_within("both have run", PATIENCE, || (notes.counts() == expected).then_some(()));
     println!("two tasks of 20 s that a killed child held have run again after {:?}", began.elapsed());
     worker.drain();
-    wait_until("nothing is left anywhere", || {
-        bench.vhost.queues().values().all(|count| *count == Count::default()).then_some(())
-    });
+    wait_until_nothing_is_left(&bench);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,6 +190,16 @@ async fn publish(broker: &dyn Broker, queue: &str, text: &str) {
 async fn next(consumption: &mut broker::Consumption) -> broker::Delivery {
     let next = timeout(PATIENCE, consumption.deliveries.next()).await;
     next.expect("a message comes").expect("the stream goes on")
+}
+
+/// Waits until this is in the queue, and so many consume from it.
+async fn wait_for_stats(broker: &dyn Broker, queue: &str, expected: QueueStats) {
+    let found = async {
+        while broker.stats(queue).await.expect("it is there") != expected {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("{queue} is never seen with {expected:?}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,12 +270,13 @@ async fn what_waits_for_its_reader_too_long_goes_back_until_he_comes() {
     let fourth = next(&mut busy).await;
     assert_eq!((&*fourth.message.body, fourth.redelivered), (&b"d"[..], false), "when he comes, he is given more");
     fourth.acker.ack();
-    // Told to rest, it does so at once.
+    // Told to rest, it does so at once. RabbitMQ counts it among the consumers until it has settled what it had.
     busy.control.rest().await;
+    wait_for_stats(&*other, &queue, QueueStats { ready: 0, consumers: 0 }).await;
     publish(&*broker, &queue, "e").await;
-    let stats = other.stats(&queue).await.expect("it is there");
-    assert_eq!(stats.consumers, 0, "nobody consumes");
-    assert_eq!(&*next(&mut busy).await.message.body, b"e");
+    wait_for_stats(&*other, &queue, QueueStats { ready: 1, consumers: 0 }).await;
+    let fifth = next(&mut busy).await;
+    assert_eq!((&*fifth.message.body, fifth.redelivered), (&b"e"[..], false), "nobody had it before he came");
     broker.close().await;
     other.close().await;
 }

@@ -6,14 +6,13 @@ use std::io;
 use taskq::backend::BackendError;
 use taskq::broker::{BrokerError, PublishError};
 use taskq::client::ConfigError;
-use taskq::task::RegistryError;
+use taskq::task::{RegistryError, message_of};
 use taskq_beat::BeatError;
 use taskq_beat::beat::RunError;
 use taskq_beat::entry::Mistakes;
 
 use super::exit::Exit;
 use crate::engine::WorkerError;
-use crate::engine::reach::with_causes;
 
 /// Why a command failed, in one line, and its exit code.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,7 +31,7 @@ impl Failure {
 
     /// A failure that says what `error` says, its causes included.
     pub(super) fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
-        Self::new(exit, with_causes(error))
+        Self::new(exit, message_of(error))
     }
 
     /// The same with a further word at its end.

@@ -15,7 +15,6 @@ use taskq::backend::kv::{from_json, to_json};
 use taskq::backend::{BackendError, Put, ResultBackend, ResultBackendExt, SharedKv};
 use taskq::message::{Envelope, Record};
 
-use super::losses;
 use super::run::RunKey;
 
 /// How long a lease lasts without being renewed.
@@ -23,6 +22,9 @@ pub(super) const LEASE: Duration = Duration::from_secs(30);
 
 /// How often it is renewed.
 pub(super) const RENEW_EVERY: Duration = Duration::from_secs(10);
+
+/// How long it is remembered that a process is gone: longer than any lease that it may have left.
+const GONE_FOR: Duration = LEASE.saturating_mul(2);
 
 /// When a copy that found a live lease looks again: soon at first, since whoever holds the lease may have died a moment
 /// ago and be reported any moment, later at leisure.
@@ -98,7 +100,7 @@ impl Claim {
         if let Some(verdict) = lease.verdict {
             return Ok(Claimed::Finished(verdict));
         }
-        if !losses::is_gone(kv, &lease.owner).await? {
+        if !is_gone(kv, &lease.owner).await? {
             return Ok(Claimed::Elsewhere);
         }
         Ok(match kv.compare_and_put(&self.key, Some(there), self.value.clone(), Some(LEASE)).await? {
@@ -164,6 +166,20 @@ impl Claim {
     }
 }
 
+/// This process is dead, and all that was lost with it is written down: nobody waits for what it had claimed any more.
+pub(super) async fn free_those_of(kv: &SharedKv, process: &str) -> Result<(), BackendError> {
+    kv.put(&gone_key(process), Bytes::new(), Some(GONE_FOR)).await
+}
+
+/// Whether the leases of this process are free.
+async fn is_gone(kv: &SharedKv, process: &str) -> Result<bool, BackendError> {
+    Ok(kv.get(&gone_key(process)).await?.is_some())
+}
+
+fn gone_key(process: &str) -> String {
+    format!("gone/{process}")
+}
+
 /// What the record that is stored says about the run of `envelope`; `None` if nothing.
 fn judge_record(record: &Record, envelope: &Envelope, now: DateTime<Utc>) -> Option<Claimed> {
     if record.generation != envelope.generation {
@@ -208,7 +224,7 @@ mod tests {
         }
 
         async fn dies(&self, owner: &str) {
-            losses::set_gone(&self.kv, owner).await.expect("memory does not fail");
+            free_those_of(&self.kv, owner).await.expect("memory does not fail");
         }
     }
 

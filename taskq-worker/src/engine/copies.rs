@@ -141,7 +141,11 @@ async fn blame(services: &Arc<Services>, run: &Arc<Run>, seen: Seen, claim: Opti
         && !services.runs_alone()
         && let Some(queue) = place_aside(services, run, seen)
     {
-        return put_aside(services, run, claim, queue).await;
+        let why = match evidence.losses.len() {
+            0 => format!("it came back unfinished {} times", seen.returns.unwrap_or_default()),
+            count => format!("{count} processes have died while they ran it"),
+        };
+        return put_aside(services, run, claim, queue, &why).await;
     }
     if let Some(claim) = claim {
         run.set_claim(claim);
@@ -181,12 +185,12 @@ fn place_aside(services: &Services, run: &Run, seen: Seen) -> Option<String> {
 }
 
 /// Moves a suspect to where it is run alone, and asks for somebody who does.
-async fn put_aside(services: &Arc<Services>, run: &Arc<Run>, claim: Option<Claim>, queue: String) -> bool {
+async fn put_aside(services: &Arc<Services>, run: &Arc<Run>, claim: Option<Claim>, queue: String, why: &str) -> bool {
     if !run.conclude() {
         return false;
     }
     let (task, id) = (run.definition.name, &run.key.id);
-    tracing::warn!(task, %id, queue, "processes have died while they ran this task; it will be run alone");
+    tracing::warn!(task, %id, queue, why, "this task will be run alone");
     if let (Some(claim), Some(kv)) = (claim, services.client.kv())
         && let Err(error) = claim.give_up(kv).await
     {

@@ -16,7 +16,7 @@ use super::copies::{self, Seen};
 use super::run::{NewRun, Run};
 use super::services::Services;
 use super::settle::{End, Follow, Holder, Settlement};
-use super::{body, crash};
+use super::{body, crash, settle};
 
 /// A delivery that is to be run.
 pub(super) struct Attempt {
@@ -223,8 +223,12 @@ pub(super) fn end_without_run(
     End { records, verdict: None, follow, holder }
 }
 
-/// Gives an end to the settler. Waits while it is full.
+/// Gives an end to the settler, and waits while it is full. What needs no record passes it by: while the result backend is
+/// away, a delivery that is only moved would grow old behind those that wait for it.
 pub(super) async fn settle(services: &Services, end: End) {
+    if end.records.is_empty() && matches!(end.holder, Holder::Delivery(..)) {
+        return settle::pass_on(services, end.follow, end.holder).await;
+    }
     if services.settler.send(Settlement::End(Box::new(end))).await.is_err() {
         // The worker is gone; the delivery was not acknowledged and comes back.
         tracing::debug!("an attempt ended after its worker had closed");

@@ -50,7 +50,8 @@ pub(super) struct Age {
 
 impl Age {
     /// Whether a copy is to be asked for now, and takes note of it. The time begins with the first look, a little late, so
-    /// that short runs pay for no clock. A copy that does not arrive is asked for again, three times before the time is over.
+    /// that short runs pay for no clock. A copy that does not arrive is asked for again before the time is over: three times,
+    /// or once if the message had been waiting before it was taken.
     pub(super) fn is_due(&mut self, now: Instant, within: Duration) -> bool {
         let since = *self.since.get_or_insert(now);
         let waited = self.asked.is_none_or(|asked| now.duration_since(asked) >= within / 8);
@@ -164,7 +165,8 @@ impl Holding {
     /// Gives back what is held, once nothing runs any more. Queues that certainly are empty are deleted; others are by the
     /// broker, when nobody has used them for long.
     pub(super) async fn close(&self, services: &Services) {
-        let mut queues = self.queues.lock().await;
+        // Bounded, since whoever opens one waits for a broker that may be away.
+        let Ok(mut queues) = tokio::time::timeout(ARRIVE_WITHIN, self.queues.lock()).await else { return };
         if queues.is_empty() {
             return;
         }

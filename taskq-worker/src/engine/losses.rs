@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use taskq::backend::kv::{from_json, to_json};
 use taskq::backend::{BackendError, KvExt, Put, SharedKv};
@@ -16,9 +15,6 @@ use crate::supervise::flight::{Death, Flight, Loss, recorded_id};
 
 /// How long losses are remembered after the last one: longer than any queue should take to bring the task back.
 const KEPT_FOR: Duration = Duration::from_secs(7 * 86_400);
-
-/// How long it is remembered that a process is gone: longer than any lease that it may have left.
-const GONE_FOR: Duration = claim::LEASE.saturating_mul(2);
 
 /// How many losses of a task are kept, more than any judgement needs.
 const KEPT_MAX: usize = 16;
@@ -86,22 +82,7 @@ pub(crate) async fn report(client: &Client, loss: &Loss) -> Result<(), taskq::Er
     for flight in &loss.recording.flights {
         note(kv, flight, loss).await?;
     }
-    Ok(set_gone(kv, &loss.process()).await?)
-}
-
-/// From now on, this process is known to be gone.
-pub(super) async fn set_gone(kv: &SharedKv, process: &str) -> Result<(), BackendError> {
-    kv.put(&gone_key(process), Bytes::new(), Some(GONE_FOR)).await
-}
-
-/// Whether this process is known to be dead, and all that was lost with it written down. Nobody waits for what it had
-/// claimed then.
-pub(super) async fn is_gone(kv: &SharedKv, process: &str) -> Result<bool, BackendError> {
-    Ok(kv.get(&gone_key(process)).await?.is_some())
-}
-
-fn gone_key(process: &str) -> String {
-    format!("gone/{process}")
+    Ok(claim::free_those_of(kv, &loss.process()).await?)
 }
 
 async fn note(kv: &SharedKv, flight: &Flight, loss: &Loss) -> Result<(), BackendError> {

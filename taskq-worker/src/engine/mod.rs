@@ -34,7 +34,7 @@ mod inflight;
 pub(crate) mod losses;
 mod prefetch;
 mod pulse;
-pub(crate) mod reach;
+mod reach;
 mod run;
 mod services;
 mod settle;

@@ -56,11 +56,14 @@ pub(super) async fn beat(services: Arc<Services>, mut prefetch: Prefetch, contro
         }
         claim_what_lost_its_delivery(&services, &runs);
         hold_what_is_long(&services, &prefetch, &control);
+        // A worker for suspects holds the one that it runs, and nothing that would come to harm with it.
+        if services.runs_alone() {
+            continue;
+        }
         let ended = services.counters.ended();
         let (count, total) = (ended.0 - seen.0, ended.1.saturating_sub(seen.1));
         seen = ended;
-        // A worker for suspects holds the one that it runs, and nothing that would come to harm with it.
-        if let Some(wanted) = prefetch.observe(count, total).filter(|_| !services.runs_alone()) {
+        if let Some(wanted) = prefetch.observe(count, total) {
             tracing::debug!(prefetch = wanted, "prefetch follows the work");
             control.set_prefetch(wanted);
         }

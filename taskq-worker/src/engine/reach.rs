@@ -11,6 +11,7 @@ use std::time::Duration;
 use taskq::backend::ResultBackendExt;
 use taskq::client::Settings;
 use taskq::message::TaskId;
+use taskq::task::message_of;
 use tokio::time::{sleep, timeout};
 
 use super::services::Services;
@@ -50,7 +51,7 @@ impl Reach {
 
     /// What became of records that have to be written.
     pub(super) fn wrote(&self, fault: Option<&(dyn Error + 'static)>) {
-        self.change(|faults| faults.writing = fault.map(with_causes));
+        self.change(|faults| faults.writing = fault.map(message_of));
     }
 
     fn looked(&self, fault: Option<String>) {
@@ -98,23 +99,8 @@ pub(super) async fn look(services: Arc<Services>) {
                 answer.await
             }
         };
-        services.reach.looked(answer.err().map(|error| with_causes(&error)));
+        services.reach.looked(answer.err().map(|error| message_of(&error)));
     }
-}
-
-/// What an error says, followed by what its causes say, unless it has said that already.
-pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -213,6 +213,15 @@ async fn follow_up(services: Arc<Services>, end: End, written: Option<Written>) 
     acknowledge(&services, holder);
 }
 
+/// Settles a delivery that was not run, and of which nothing is recorded.
+pub(super) async fn pass_on(services: &Services, follow: Option<Follow>, holder: Holder) {
+    if let Some(follow) = follow {
+        publish(services, follow).await;
+        crash::point("settle.published");
+    }
+    acknowledge(services, holder);
+}
+
 /// Whether the record that was there already makes what follows superfluous.
 async fn is_superseded(results: &SharedResults, run: &Run, verdict: &Verdict) -> bool {
     let stored = until_done("reading a record", || results.read_one(&run.key.id)).await;

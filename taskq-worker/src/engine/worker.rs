@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::builder::WorkerBuilder;
-use super::control::{Phase, WorkerControl, reached};
+use super::control::{Phase, WorkerControl, advance, reached};
 use super::dispatcher::Dispatcher;
 use super::drain::drain;
 use super::prefetch::Prefetch;
@@ -122,6 +122,10 @@ impl Worker {
                 () = reached(&mut phases, Phase::Finishing) => false,
                 _ = &mut dispatching => true,
             };
+            if ended_by_itself {
+                // Nobody has asked it to, and nobody will: the grace begins now.
+                advance(&phase, Phase::Draining);
+            }
             tracing::info!(running = services.in_flight.len(), "draining: no new work, finishing what has begun");
             let interrupted = drain(&services, &*control, dispatching, &mut phases, grace).await;
 

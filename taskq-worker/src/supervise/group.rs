@@ -150,7 +150,7 @@ impl Group {
     }
 
     /// Whether this child has taken work.
-    pub(super) fn has_been_ready(&self, id: Id) -> bool {
+    pub(super) fn was_ready(&self, id: Id) -> bool {
         self.children.get(&id).is_some_and(Child::was_ready)
     }
 
@@ -166,7 +166,8 @@ impl Group {
 
     /// When to look again, at the latest.
     pub(super) fn look_at(&self, now: Instant) -> Instant {
-        let starts = self.slots.iter().filter_map(|slot| slot.start_at).chain(self.alone.due(now));
+        let alone = if self.stage == Stage::Running { self.alone.due(now) } else { None };
+        let starts = self.slots.iter().filter_map(|slot| slot.start_at).chain(alone);
         starts.fold(now + Duration::from_millis(500), Instant::min).max(now)
     }
 

@@ -32,7 +32,7 @@ pub use delivery::{Acker, Delivery, Settlement, Settler};
 pub use error::{BrokerError, PublishError};
 pub use held::{HELD_PREFIX, HeldQueues};
 pub use queue::{ALONE_SUFFIX, DEAD_QUEUE, Declared, QueueKind, QueueSpec, QueueStats};
-pub(crate) use queue::{DEATH_QUEUE, DEATH_REASON};
+pub(crate) use queue::{DEATH_QUEUE, DEATH_REASON, NO_QUEUE};
 
 use crate::message::WireMessage;
 

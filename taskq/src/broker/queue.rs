@@ -11,6 +11,9 @@ pub(crate) const DEATH_REASON: &str = "x-death-reason";
 /// The header in which it says from which queue.
 pub(crate) const DEATH_QUEUE: &str = "x-death-queue";
 
+/// The reason of a message whose delay was over when its queue was not there any more.
+pub(crate) const NO_QUEUE: &str = "no-queue";
+
 /// What the name of a queue's companion ends with: there, tasks that may have killed a worker wait to be run alone.
 pub const ALONE_SUFFIX: &str = ".alone";
 

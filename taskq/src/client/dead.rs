@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Client;
 use crate::attempt::{Reason, Verdict};
-use crate::broker::{DEAD_QUEUE, DEATH_QUEUE, DEATH_REASON, Delivery, Publication};
+use crate::broker::{DEAD_QUEUE, DEATH_QUEUE, DEATH_REASON, Delivery, NO_QUEUE, Publication};
 use crate::codec::{self, DecodeError, celery};
 use crate::error::Error;
 use crate::message::{Envelope, Failure, Headers, Payload, Record, TaskId, WireMessage};
@@ -98,7 +98,7 @@ impl DeadLetter {
 /// What a reason of the broker's means.
 fn brokers_words(reason: &str, queue: &str) -> String {
     match reason {
-        "no-queue" => {
+        NO_QUEUE => {
             format!("there was no queue {queue} any more when its delay was over; `dead retry` makes it again")
         }
         "expired" => "nobody had taken it when its time was over".to_owned(),

@@ -163,13 +163,11 @@ impl Context {
         tracing::info!(target: "taskq::task", task = self.0.task, id = %self.0.id, "{line}");
     }
 
-    /// What the worker was built with ([`Worker::builder().state(value)`]), by its type.
+    /// What the worker was built with (`Worker::builder(client).state(value)`), by its type.
     ///
     /// # Panics
     ///
     /// If the worker was built without a `T`: the attempt fails with a message that names the type.
-    ///
-    /// [`Worker::builder().state(value)`]: https://docs.rs/taskq-worker
     pub fn state<T: Send + Sync + 'static>(&self) -> Arc<T> {
         self.try_state().unwrap_or_else(|| {
             let name = std::any::type_name::<T>();

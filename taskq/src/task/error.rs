@@ -145,8 +145,9 @@ fn describe(type_name: &str, error: &(dyn Error + 'static)) -> Failure {
     Failure::new(&module, name, message_of(error))
 }
 
-/// An error's message and those of its sources.
-fn message_of(error: &(dyn Error + 'static)) -> String {
+/// An error's message, followed by those of its sources.
+#[doc(hidden)]
+pub fn message_of(error: &(dyn Error + 'static)) -> String {
     let mut message = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {

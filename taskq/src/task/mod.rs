@@ -15,6 +15,8 @@ mod retry;
 pub use arguments::{ArgumentError, Arguments};
 pub use context::{Context, ContextParts, ProgressCell};
 pub use definition::{Body, Definition, Parameter, Place, TaskResult};
+#[doc(hidden)]
+pub use error::message_of;
 pub use error::{BoxError, Directive, TaskError};
 pub use options::{AckMode, Backoff, RateLimit, Schedule, TaskOptions};
 pub use registry::{Registration, Registry, RegistryError};

@@ -163,11 +163,11 @@ impl Supervisor {
     async fn open(&mut self) -> Result<Line, Option<oneshot::Sender<()>>> {
         let mut pause = Duration::ZERO;
         loop {
-            let (broker, prefetch) = (Arc::clone(&self.link), self.prefetch);
+            let broker = Arc::clone(&self.link);
             let opening = async move {
                 time::sleep(pause).await;
                 let session = broker.session().await?;
-                Some(open_channel(&session, prefetch).await.map(|channel| (session, channel)))
+                Some(session.channel().await.map(|channel| (session, channel)))
             };
             let mut opening = std::pin::pin!(opening);
             let opened = loop {
@@ -188,12 +188,8 @@ impl Supervisor {
                 None => return Err(None),
                 Some(Ok((session, channel))) => {
                     let back = if self.home.is_some() { Back::Home } else { Back::Queue };
-                    let settler = ChannelSettler::new(channel.clone(), prefetch, back);
-                    let line = Line { session, channel, settler };
-                    if prefetch != self.prefetch {
-                        self.change_prefetch(&line).await;
-                    }
-                    return Ok(line);
+                    let settler = ChannelSettler::new(channel.clone(), self.prefetch, back);
+                    return Ok(Line { session, channel, settler });
                 }
                 Some(Err(fault)) => {
                     if let Some(ready) = self.ready.take() {
@@ -235,22 +231,26 @@ impl Supervisor {
                     }
                     Some(Command::SetPrefetch(prefetch)) => {
                         if prefetch != self.prefetch && !self.sources.is_stopping() {
-                            self.prefetch = prefetch;
-                            self.change_prefetch(line).await;
+                            self.change_prefetch(line, prefetch).await;
                         }
                     }
                     Some(Command::Stop) => {
-                        self.cancel_all(line).await;
+                        self.cancel_all(line, false).await;
                         self.sources.end();
                         line.settler.flush();
                     }
                     Some(Command::Close(done)) => {
-                        self.cancel_all(line).await;
+                        self.cancel_all(line, false).await;
                         return Leave::Done(Some(done));
                     }
                     None => return Leave::Done(None),
                 },
                 _ = watch.tick() => {
+                    if !self.sources.is_stopping() {
+                        for (queue, tag) in self.sources.narrower_than(self.window(line)) {
+                            self.cancel(line, &queue, tag, false).await;
+                        }
+                    }
                     self.fill(line).await;
                     // What waits for the reader must not grow as old as the broker allows; nor is it of use to others here.
                     if let Some(limit) = self.settle_within.filter(|_| self.home.is_none()) {
@@ -313,9 +313,19 @@ impl Supervisor {
     /// Cancels these consumers until the reader comes, and gives back what they have fetched.
     async fn rest(&self, line: &Line, consumers: Vec<(Arc<str>, ShortString)>) {
         for (queue, tag) in consumers {
-            self.cancel(line, tag).await;
-            self.sources.rest(&queue);
+            self.cancel(line, &queue, tag, true).await;
+            self.sources.give_back(&queue);
         }
+    }
+
+    /// How many messages a new consumer may hold: what the prefetch leaves beside those that were taken and are not settled.
+    /// The broker counts each consumer's messages by themselves, those of cancelled ones not at all.
+    fn window(&self, line: &Line) -> u16 {
+        if self.prefetch == 0 {
+            return 0;
+        }
+        let out = u16::try_from(line.settler.out()).unwrap_or(u16::MAX);
+        self.prefetch.saturating_sub(out).max(1)
     }
 
     /// Says that a channel was lost, and what to do about it.
@@ -359,34 +369,35 @@ impl Supervisor {
             self.topology.deleted(queue);
             fault(answer)
         })?;
+        let window = self.window(line);
+        line.session.ask(line.channel.basic_qos(window, BasicQosOptions::default())).await.map_err(fault)?;
         let options = BasicConsumeOptions::default();
         let consuming = line.channel.basic_consume((&**queue).into(), "".into(), options, FieldTable::default());
         let consumer = line.session.ask(consuming).await.map_err(fault)?;
-        self.sources.install(queue, consumer, Arc::clone(&line.settler), self.prefetch);
+        self.sources.install(queue, consumer, Arc::clone(&line.settler), window);
         Ok(())
     }
 
     /// A consumer's prefetch cannot be changed, so all are cancelled and made anew. What the old ones have is read
-    /// before what the new ones get.
-    async fn change_prefetch(&mut self, line: &Line) {
-        line.settler.set_prefetch(self.prefetch);
-        if let Err(fault) = line.session.ask(line.channel.basic_qos(self.prefetch, BasicQosOptions::default())).await {
-            tracing::debug!(%fault, "the prefetch was not changed");
-            return;
-        }
-        self.cancel_all(line).await;
+    /// before what the new ones get. Where fewer are wanted, new ones are made when the reader wants more than there is.
+    async fn change_prefetch(&mut self, line: &Line, prefetch: u16) {
+        let before = std::mem::replace(&mut self.prefetch, prefetch);
+        line.settler.set_prefetch(prefetch);
+        let rests = prefetch < before && !self.sources.waits();
+        self.cancel_all(line, rests).await;
         self.fill(line).await;
     }
 
     /// Cancels all consumers. What they have fetched stays readable.
-    async fn cancel_all(&self, line: &Line) {
+    async fn cancel_all(&self, line: &Line, rests: bool) {
         for (queue, tag) in self.sources.tags() {
-            self.cancel(line, tag).await;
-            self.sources.retire(&queue);
+            self.cancel(line, &queue, tag, rests).await;
         }
     }
 
-    async fn cancel(&self, line: &Line, tag: ShortString) {
+    async fn cancel(&self, line: &Line, queue: &str, tag: ShortString, rests: bool) {
+        // First: its end must not be taken for the broker's doing.
+        self.sources.retire(queue, rests);
         if let Err(fault) = line.session.ask(line.channel.basic_cancel(tag, BasicCancelOptions::default())).await {
             // Only a lost channel refuses that, and then everything is cleared.
             tracing::debug!(%fault, "a consumer was not cancelled");
@@ -397,10 +408,4 @@ impl Supervisor {
 /// Whether the broker closed a channel because a delivery on it was not settled within its time. RabbitMQ has no code for that.
 fn is_timeout(said: &str) -> bool {
     said.contains("delivery acknowledgement") && said.contains("timed out")
-}
-
-async fn open_channel(session: &Session, prefetch: u16) -> Result<Channel, Fault> {
-    let channel = session.channel().await?;
-    session.ask(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
-    Ok(channel)
 }

@@ -5,9 +5,7 @@ use serde_json::Value;
 
 use super::convert::from_value;
 use super::delay;
-
-/// The reason of a message that came off the delay ladder when its queue was not there any more.
-pub(super) const NO_QUEUE: &str = "no-queue";
+use crate::broker::NO_QUEUE;
 
 /// The reason and the queue, from the headers and the routing key that it came with; nothing if it did not die.
 ///

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use lapin::types::{AMQPValue, FieldTable};
 
-use super::topology::{quorum, text};
+use super::topology::{quorum_before, text};
 
 /// How many levels there are, and so digits in a key.
 pub(super) const LEVELS: u32 = 28;
@@ -105,12 +105,8 @@ pub(super) fn late_arguments() -> FieldTable {
 
 /// The arguments of a queue whose messages wait for so many milliseconds and then go to an exchange.
 fn waiting_arguments(ttl_ms: i64, next: &str) -> FieldTable {
-    let mut arguments = quorum();
+    let mut arguments = quorum_before(next);
     arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(ttl_ms));
-    arguments.insert("x-dead-letter-exchange".into(), text(next));
-    // A level that dropped messages while the next one cannot take them would lose tasks.
-    arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
-    arguments.insert("x-overflow".into(), text("reject-publish"));
     arguments
 }
 

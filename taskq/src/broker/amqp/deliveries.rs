@@ -62,8 +62,15 @@ struct Slot {
 struct Source {
     consumer: lapin::Consumer,
     settler: Arc<ChannelSettler>,
+    /// How many messages it holds at most; 0 is no bound.
+    window: u16,
     shelf: Shelf,
+    /// What it gave to somebody who only wanted to know whether there is something.
+    peeked: Option<Given>,
 }
+
+/// What lapin's consumer gives: a message, a fault, or its end.
+type Given = Option<Result<lapin::message::Delivery, lapin::Error>>;
 
 impl Sources {
     /// Without consumers yet.
@@ -100,7 +107,8 @@ impl Sources {
     pub(super) fn install(&self, queue: &str, consumer: lapin::Consumer, settler: Arc<ChannelSettler>, window: u16) {
         let mut inner = self.lock();
         if let Some(slot) = inner.slots.iter_mut().find(|slot| &*slot.queue == queue) {
-            slot.current = Some(Source { consumer, settler, shelf: Shelf::new(window, Instant::now()) });
+            let shelf = Shelf::new(window, Instant::now());
+            slot.current = Some(Source { consumer, settler, window, shelf, peeked: None });
         }
         let complete = inner.slots.iter().all(|slot| slot.current.is_some() || slot.rests);
         self.complete.store(complete, Ordering::Release);
@@ -108,15 +116,35 @@ impl Sources {
         self.waker.wake();
     }
 
-    /// The consumer of `queue` was cancelled; what it has is still to be read.
-    pub(super) fn retire(&self, queue: &str) {
+    /// The consumer of `queue` is about to be cancelled; what it has is still to be read. From here on its end is no news.
+    /// `rests`: no other is wanted before the reader has read that and comes for more.
+    pub(super) fn retire(&self, queue: &str, rests: bool) {
         if let Some(slot) = self.lock().slots.iter_mut().find(|slot| &*slot.queue == queue) {
             slot.draining.extend(slot.current.take());
+            slot.rests = rests;
         }
     }
 
+    /// The consumers that hold fewer than `window` messages though the reader waits for more, by queue.
+    pub(super) fn narrower_than(&self, window: u16) -> Vec<(Arc<str>, ShortString)> {
+        let inner = self.lock();
+        let slots = inner.slots.iter().filter(|_| inner.waits);
+        let narrow = |slot: &Slot| {
+            slot.current
+                .as_ref()
+                .filter(|source| source.window > 0 && source.window < window)
+                .map(|source| (Arc::clone(&slot.queue), source.consumer.tag()))
+        };
+        slots.filter_map(narrow).collect()
+    }
+
+    /// Whether the reader has nothing to do but to wait for messages.
+    pub(super) fn waits(&self) -> bool {
+        self.lock().waits
+    }
+
     /// Gives back what may have been waiting for the reader for longer than `limit`, and says which consumers hold such
-    /// messages, by queue: those are to be cancelled and [put to rest](Self::rest).
+    /// messages, by queue: those are to be cancelled, and what they have [given back](Self::give_back).
     pub(super) fn stale(&self, limit: Duration) -> Vec<(Arc<str>, ShortString)> {
         let now = Instant::now();
         let mut stale = Vec::new();
@@ -124,14 +152,14 @@ impl Sources {
         let waits = inner.waits;
         for slot in &mut inner.slots {
             slot.draining.retain_mut(|source| {
-                let keeps = !source.shelf.is_stale(now, limit, waits);
+                let keeps = !source.is_stale(now, limit, waits);
                 if !keeps {
                     source.give_back();
                 }
                 keeps
             });
             if let Some(source) = &mut slot.current
-                && source.shelf.is_stale(now, limit, waits)
+                && source.is_stale(now, limit, waits)
             {
                 stale.push((Arc::clone(&slot.queue), source.consumer.tag()));
             }
@@ -139,14 +167,10 @@ impl Sources {
         stale
     }
 
-    /// The consumer of `queue` was cancelled, since nobody reads what it fetches: gives that back, and wants no other before
-    /// the reader comes.
-    pub(super) fn rest(&self, queue: &str) {
+    /// The consumers of `queue` were cancelled, since nobody reads what they fetch: gives that back.
+    pub(super) fn give_back(&self, queue: &str) {
         if let Some(slot) = self.lock().slots.iter_mut().find(|slot| &*slot.queue == queue) {
-            for mut source in slot.draining.drain(..).chain(slot.current.take()) {
-                source.give_back();
-            }
-            slot.rests = true;
+            slot.draining.drain(..).for_each(|mut source| source.give_back());
         }
         // It may be waiting by now.
         self.waker.wake();
@@ -158,8 +182,8 @@ impl Sources {
         let mut fault = inner.fault.take();
         for slot in &mut inner.slots {
             for mut source in slot.draining.drain(..).chain(slot.current.take()) {
-                while let Some(Some(delivery)) = source.consumer.next().now_or_never() {
-                    fault = fault.or(delivery.err());
+                while let Some(Some(given)) = source.take_now() {
+                    fault = fault.or(given.err());
                 }
             }
             slot.rests = false;
@@ -295,7 +319,8 @@ impl Slot {
 impl Source {
     /// The next message; `None` or an error once the consumer gives no more.
     fn poll(&mut self, context: &mut Context<'_>, queue: &Arc<str>) -> Poll<Result<Option<Delivery>, lapin::Error>> {
-        match self.consumer.poll_next_unpin(context) {
+        let given = self.peeked.take().map_or_else(|| self.consumer.poll_next_unpin(context), Poll::Ready);
+        match given {
             Poll::Ready(Some(Ok(delivery))) if !delivery.acker.poisoned() => {
                 self.shelf.take();
                 Poll::Ready(Ok(Some(delivery_of(delivery, queue, &self.settler))))
@@ -310,9 +335,29 @@ impl Source {
         }
     }
 
+    /// What there is without waiting.
+    fn take_now(&mut self) -> Option<Given> {
+        self.peeked.take().or_else(|| self.consumer.next().now_or_never())
+    }
+
+    /// Whether a message may have been lying here for longer than `limit`. An empty buffer is not stale, however long nobody has
+    /// looked into it.
+    fn is_stale(&mut self, now: Instant, limit: Duration, waits: bool) -> bool {
+        if !self.shelf.is_stale(now, limit, waits) {
+            return false;
+        }
+        // Nobody waits here, so nobody's waker is lost by this.
+        self.peeked = self.take_now();
+        if self.peeked.is_none() {
+            self.shelf.found_empty();
+        }
+        matches!(self.peeked, Some(Some(Ok(_))))
+    }
+
     /// Gives back what was not read.
     fn give_back(&mut self) {
-        while let Some(Some(Ok(delivery))) = self.consumer.next().now_or_never() {
+        while let Some(Some(Ok(delivery))) = self.take_now() {
+            self.settler.note_taken();
             self.settler.settle(delivery.delivery_tag, Settlement::Requeue);
         }
     }
@@ -326,6 +371,7 @@ pub(super) fn delivery_of(
 ) -> Delivery {
     let (message, delivery_count) =
         convert::from_amqp(&delivery.properties, delivery.data, queue, delivery.routing_key.as_str());
+    settler.note_taken();
     Delivery {
         queue: Arc::clone(queue),
         message,

@@ -1,6 +1,6 @@
 //! Carries settlements out: gathers them on whatever thread they are made, and sends them in batches.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ const BURST_PATIENCE: Duration = Duration::from_millis(100);
 pub(super) struct ChannelSettler {
     channel: Channel,
     ledger: Mutex<Ledger>,
+    /// How many messages were taken and are not settled.
+    out: AtomicUsize,
     alive: AtomicBool,
     /// Whether the clock runs, so that only the first settlement after a rest has to wake the I/O thread.
     ticking: AtomicBool,
@@ -57,6 +59,7 @@ impl ChannelSettler {
         let settler = Arc::new(Self {
             channel,
             ledger: Mutex::new(Ledger::new(prefetch)),
+            out: AtomicUsize::new(0),
             alive: AtomicBool::new(true),
             ticking: AtomicBool::new(false),
             burst: AtomicBool::new(false),
@@ -69,6 +72,16 @@ impl ChannelSettler {
 
     pub(super) fn set_prefetch(&self, prefetch: u16) {
         self.lock().set_prefetch(prefetch);
+    }
+
+    /// A message was taken, and will be settled.
+    pub(super) fn note_taken(&self) {
+        self.out.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many messages were taken and are not settled.
+    pub(super) fn out(&self) -> usize {
+        self.out.load(Ordering::Relaxed)
     }
 
     /// Sends everything that was settled so far.
@@ -142,6 +155,7 @@ impl ChannelSettler {
 
 impl Settler for ChannelSettler {
     fn settle(&self, tag: u64, settlement: Settlement) {
+        self.out.fetch_sub(1, Ordering::Relaxed);
         let mut ledger = self.lock();
         let due = ledger.settle(tag, settlement);
         if due {

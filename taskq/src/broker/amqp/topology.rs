@@ -227,10 +227,7 @@ impl DeclareFault {
 fn arguments(spec: &QueueSpec) -> FieldTable {
     let mut arguments = match spec.kind {
         QueueKind::Quorum => {
-            let mut arguments = quorum();
-            arguments.insert("x-dead-letter-exchange".into(), text(DEAD_EXCHANGE));
-            arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
-            arguments.insert("x-overflow".into(), text("reject-publish"));
+            let mut arguments = quorum_before(DEAD_EXCHANGE);
             arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERIES_MAX));
             return arguments;
         }
@@ -247,9 +244,19 @@ fn arguments(spec: &QueueSpec) -> FieldTable {
     arguments
 }
 
-pub(super) fn quorum() -> FieldTable {
+fn quorum() -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), text("quorum"));
+    arguments
+}
+
+/// The arguments of a quorum queue that gives what leaves it unacknowledged to `exchange`, and loses nothing where that cannot
+/// take it.
+pub(super) fn quorum_before(exchange: &str) -> FieldTable {
+    let mut arguments = quorum();
+    arguments.insert("x-dead-letter-exchange".into(), text(exchange));
+    arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+    arguments.insert("x-overflow".into(), text("reject-publish"));
     arguments
 }
 
