@@ -98,7 +98,7 @@ use signature::{Function, Returns, Shape};
 /// | `soft_time_limit = "20s"` | none | After this an attempt is asked to stop: `ctx.cancelled()`. Shorter than `time_limit`. |
 /// | `time_limit = "30s"` | none | After this an attempt is stopped. |
 /// | `expires = "1h"` | never | A call that has not begun after this is revoked. |
-/// | `rate_limit = "100/s"` | none | Starts per worker: per second `/s`, minute `/m` or hour `/h`. |
+/// | `rate_limit = "100/s"` | none | Starts per worker: per second `/s`, minute `/m` or hour `/h`. Read, and not enforced yet. |
 /// | `ignore_result` | `false` | Results are not stored. Also `ignore_result = true`. |
 /// | `ack = "early"` | `"late"` | `"late"` acknowledges a message after the attempt: at least once. `"early"` before it: at most once. |
 /// | `cron = "0 9 * * MON-FRI"` | none | Beat sends the task at these times: minute, hour, day, month, weekday, with seconds before them if there are six fields. |

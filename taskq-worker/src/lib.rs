@@ -1,4 +1,4 @@
-//! The worker of [taskq](https://docs.rs/taskq) and its command line.
+//! The worker of [taskq] and its command line.
 //!
 //! The program that holds the tasks is the worker. Its `main` is one line, and it *is* the command line:
 //!
@@ -10,6 +10,8 @@
 //!     taskq_worker::main()
 //! }
 //! ```
+//!
+//! What tasks share, such as a pool of connections, is given to them by [`main_with`] in place of `main`.
 //!
 //! Without that `use` the linker drops a crate that is mentioned nowhere, and its tasks with it; a worker without
 //! tasks therefore refuses to start, and says so. Tasks that are written in the program itself need no `use`.
@@ -34,15 +36,13 @@
 //! # }
 //! ```
 
-#![cfg_attr(not(test), allow(dead_code, unused_imports, reason = "the supervisor that uses the rest is to come"))]
-
 mod cli;
 mod engine;
 mod supervise;
 mod telemetry;
 mod torture;
 
-pub use cli::main;
 #[doc(hidden)]
 pub use cli::understands;
+pub use cli::{main, main_with};
 pub use engine::{Worker, WorkerBuilder, WorkerControl, WorkerError, WorkerSummary};

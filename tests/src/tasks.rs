@@ -89,6 +89,16 @@ pub async fn relay(x: i64, y: i64) -> Result<String, taskq::Error> {
     Ok(add(x, y).await?.id().to_string())
 }
 
+/// What the tasks of one process share: the number of the process that it was made in.
+#[derive(Debug)]
+pub struct Stock(pub u32);
+
+/// In which process what it shares was made, and in which it runs.
+#[task(name = "shop.stock")]
+pub async fn stock(ctx: &Context) -> (u32, u32) {
+    (ctx.state::<Stock>().0, std::process::id())
+}
+
 /// Fails for good, with this message.
 #[task(name = "shop.fail")]
 pub async fn fail(message: String) -> Result<(), TaskError> {

@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 11] = [
 ];
 
 /// The same for `taskq-beat`. What decides imports nothing of what acts.
-const LAYERS_OF_BEAT: [&[&str]; 5] = [&["agenda", "schedule"], &["entry"], &["due"], &["leader", "store"], &["beat"]];
+const LAYERS_OF_BEAT: [&[&str]; 5] = [&["schedule"], &["entry"], &["agenda", "due"], &["leader", "store"], &["beat"]];
 
 /// Paths that a room may name although they lead upward, each with its reason.
 const EXCEPTIONS: [(&str, &str, &str); 1] =
@@ -50,6 +50,9 @@ const HOMES: [(&str, &[&str]); 10] = [
     ("tracing_subscriber", &["taskq-worker/src/telemetry"]),
     ("rustix", &["taskq-worker/src/supervise/unix.rs"]),
 ];
+
+/// Whose things only these files may name: torture does to taskq what strangers do, and nothing depends on it.
+const TORTURE: (&str, &[&str]) = ("crate::torture", &["taskq-worker/src/torture", "taskq-worker/src/cli/"]);
 
 /// The supervisor must not be able to do what could hang or crash it: it connects to nothing and runs no tasks. So it may
 /// import nothing of ours but itself.
@@ -102,6 +105,12 @@ fn violations(file: &str, source: &str) -> Vec<Violation> {
                 violations.push(violation(path, "the supervisor imports nothing of ours".to_owned()));
             }
         }
+    }
+    let (torture, its_files) = TORTURE;
+    if file.starts_with("taskq-worker/") && !its_files.iter().any(|home| file.starts_with(home)) {
+        let named = found.iter().filter(|path| path.starts_with(torture));
+        violations
+            .extend(named.map(|path| violation(path, "torture is reached from the command line only".to_owned())));
     }
     if let Some((layers, room)) = room_of(file) {
         for path in &found {

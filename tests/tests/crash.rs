@@ -19,8 +19,9 @@ const WINDOW: usize = 64 + 128 + 64;
 /// A lease of a dead worker holds for half a minute, and is looked at every ten seconds.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// How many crashes there are at each gap.
+/// How many crashes there are at each gap, and in the long version at those that matter most.
 const CRASHES: usize = 50;
+const MANY_CRASHES: usize = 1000;
 
 /// How many gaps are crashed at side by side.
 const SIDE_BY_SIDE: usize = 3;
@@ -234,12 +235,25 @@ impl Gap {
         all.filter(|gap| gap.point != "settle.published" || gap.outcome != Outcome::Success).collect()
     }
 
-    /// Crashes workers here until they have crashed often enough.
-    fn crash(self, bench: &Bench, prefix: &str) -> Story {
+    /// Between effect and record, between record and what follows, between that and the acknowledgement, and between record
+    /// and acknowledgement where nothing follows.
+    fn widest() -> VecDeque<Self> {
+        use Outcome::{Retry, Success};
+        let gaps = [
+            ("run.ended", Success),
+            ("settle.recorded", Retry),
+            ("settle.published", Retry),
+            ("settle.finished", Success),
+        ];
+        gaps.map(|(point, outcome)| Self { point, outcome }).into()
+    }
+
+    /// Crashes workers here until so many have crashed.
+    fn crash(self, bench: &Bench, prefix: &str, crashes: usize) -> Story {
         let queue = unique(self.point);
         let mut story =
             Story { gap: self, queue, ledger: Ledger::new(), expected: Vec::new(), killed: BTreeSet::new() };
-        while story.killed.len() < CRASHES {
+        while story.killed.len() < crashes {
             // From the first settlement to the third: what comes back takes other ways than what comes first.
             let survived = story.killed.len() % 3;
             story.send(bench, prefix, 2 + survived);
@@ -341,10 +355,21 @@ fn send_one<T: 'static>(bench: &Bench, call: Call<T>, id: &str, claimed: bool) {
 
 #[test]
 fn a_crash_at_any_gap_of_settling_repeats_a_step_and_skips_none() {
+    crash_at(Gap::all(), CRASHES);
+}
+
+#[test]
+#[ignore = "takes many minutes"]
+fn a_thousand_crashes_at_the_widest_gaps_repeat_a_step_and_skip_none() {
+    crash_at(Gap::widest(), MANY_CRASHES);
+}
+
+/// Crashes workers so often at each of these gaps, and looks at what became of everything.
+fn crash_at(gaps: VecDeque<Gap>, crashes: usize) {
     let prefix = unique("gap");
     let Some(bench) = Bench::start() else { return };
     let ends = Ends::watch(&bench.vhost.servers.redis, &prefix);
-    let gaps = Mutex::new(Gap::all());
+    let gaps = Mutex::new(gaps);
     let next = || gaps.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     // Those that are done crashing are finished by a last worker while others crash: leases take their time.
     let finished = Mutex::new(Vec::new());
@@ -352,7 +377,7 @@ fn a_crash_at_any_gap_of_settling_repeats_a_step_and_skips_none() {
         for _ in 0..SIDE_BY_SIDE {
             threads.spawn(|| {
                 while let Some(gap) = next() {
-                    let story = gap.crash(&bench, &prefix);
+                    let story = gap.crash(&bench, &prefix, crashes);
                     let worker = story.worker(&bench.shop());
                     finished.lock().unwrap_or_else(PoisonError::into_inner).push((story, worker));
                 }

@@ -125,31 +125,28 @@ fn what_is_toml_can_be_used() {
     }
 }
 
-/// That a crate of ours is there in this version, with these features.
+/// That a crate of ours is there, and one of others in this version; with these features.
 fn check_dependency(block: &Block, name: &str, wanted: &Value) {
     let manifest = |path: &Path| -> Table {
         let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         text.parse().expect("cargo reads it, too")
     };
     let workspace = manifest(&repository().join("Cargo.toml"));
-    let ours = manifest_of(name).map(|path| manifest(&path));
-    let version = wanted.as_str().or_else(|| wanted.get("version")?.as_str());
-    let version = version.unwrap_or_else(|| panic!("{}: {name} names no version", block.place));
-    let there = match &ours {
-        Some(_) => workspace["workspace"]["package"]["version"].as_str().expect("it is text"),
-        None => {
-            let known = &workspace["workspace"]["dependencies"];
-            let known = known.get(name).unwrap_or_else(|| panic!("{}: who is {name}?", block.place));
-            known.as_str().or_else(|| known["version"].as_str()).expect("it is text")
-        }
+    let Some(ours) = manifest_of(name).map(|path| manifest(&path)) else {
+        let version = wanted.as_str().or_else(|| wanted.get("version")?.as_str());
+        let version = version.unwrap_or_else(|| panic!("{}: {name} names no version", block.place));
+        let known = &workspace["workspace"]["dependencies"];
+        let known = known.get(name).unwrap_or_else(|| panic!("{}: who is {name}?", block.place));
+        let there = known.as_str().or_else(|| known["version"].as_str()).expect("it is text");
+        let is_same = format!("{there}.").starts_with(&format!("{version}."));
+        return assert!(is_same, "{}: {name} {version} is not {there}", block.place);
     };
-    let is_same = format!("{there}.").starts_with(&format!("{version}."));
-    assert!(is_same, "{}: {name} {version} is not {there}", block.place);
-    if let (Some(ours), Some(features)) = (ours, wanted.get("features").and_then(Value::as_array)) {
-        for feature in features {
-            let feature = feature.as_str().expect("features are text");
-            assert!(ours["features"].get(feature).is_some(), "{}: {name} has no feature {feature}", block.place);
-        }
+    // From a crate beside a clone. What crates.io has under these names is of others.
+    let path = wanted.get("path").and_then(Value::as_str);
+    assert_eq!(path, Some(format!("../taskq/{name}").as_str()), "{}: {name}", block.place);
+    for feature in wanted.get("features").and_then(Value::as_array).into_iter().flatten() {
+        let feature = feature.as_str().expect("features are text");
+        assert!(ours["features"].get(feature).is_some(), "{}: {name} has no feature {feature}", block.place);
     }
 }
 
@@ -178,9 +175,10 @@ fn check_command(command: &[String]) -> Result<(), String> {
         ["taskq" | "my_app", ..] => taskq_worker::understands(&words),
         ["cargo", "run", kind @ ("--bin" | "--example"), name, ..] => has_program(kind.trim_start_matches('-'), name),
         // The first is in a crate of the reader's.
-        ["cargo", "run"] | ["cargo", "install", "taskq-worker"] => Ok(()),
-        ["cargo", "test", "-p", package] => {
-            manifest_of(package).map(drop).ok_or_else(|| format!("there is no package {package}"))
+        ["cargo", "run" | "build"] | ["cargo", "install", "taskq-worker"] => Ok(()),
+        ["cargo", "test", "-p", "taskq-tests", "--test", name] => {
+            let is_there = repository().join(format!("tests/tests/{name}.rs")).is_file();
+            is_there.then_some(()).ok_or_else(|| format!("there are no tests {name}"))
         }
         ["sqlite3", words @ ..] => match words {
             ["-readonly", _, sql] | [_, sql] => check_sql(sql),

@@ -65,16 +65,14 @@ impl Outside {
                 .expect("the temporary folder can be written");
             std::fs::write(path, text).expect("the temporary folder can be written");
         };
-        // What is not yet published is taken from here. The profile is that of the workspace, so that what is built
-        // already can be used.
+        // This is the clone beside it. The profile is that of the workspace, so that what is built already can be used.
+        let dependencies = dependencies.replace("\"../taskq/", &format!("\"{}/", workspace.display()));
         write(
             "Cargo.toml",
             &format!(
                 "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n\n\
-                 [lints.rust]\nwarnings = \"deny\"\n\n{dependencies}\n[patch.crates-io]\n\
-                 taskq = {{ path = \"{root}/taskq\" }}\ntaskq-worker = {{ path = \"{root}/taskq-worker\" }}\n\n\
-                 [profile.dev]\ndebug = \"line-tables-only\"\n\n[profile.dev.package.\"*\"]\ndebug = false\n",
-                root = workspace.display()
+                 [lints.rust]\nwarnings = \"deny\"\n\n{dependencies}\n\
+                 [profile.dev]\ndebug = \"line-tables-only\"\n\n[profile.dev.package.\"*\"]\ndebug = false\n"
             ),
         );
         for (name, text) in files {
@@ -142,7 +140,8 @@ fn the_first_program_of_the_readme_does_what_is_shown() {
 #[test]
 fn a_crate_outside_is_a_worker_and_a_command_line() {
     let Some(servers) = Servers::from_env() else { return };
-    let dependencies = "[dependencies]\ntaskq = \"0.1\"\ntaskq-worker = \"0.1\"\n";
+    let dependencies = "[dependencies]\ntaskq = { path = \"../taskq/taskq\" }\n\
+                        taskq-worker = { path = \"../taskq/taskq-worker\" }\n";
     let outside = Outside::write("my-app", dependencies, &[("src/lib.rs", LIBRARY), ("src/main.rs", PROGRAM)]);
     let (queue, mail) = (unique("outside"), unique("mail"));
     let app = outside.build("my-app").servers(&servers).env("TASKQ_DEFAULT_QUEUE", &queue);

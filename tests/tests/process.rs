@@ -1,6 +1,7 @@
 //! The whole path with a worker in a process of its own, over real RabbitMQ and Redis.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
@@ -9,8 +10,9 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
 use serde_json::json;
 use taskq::{Client, Error};
-use taskq_tests::harness::{BOUND, Bench, Ledger, unique};
+use taskq_tests::harness::{App, BOUND, Bench, Ledger, unique};
 use taskq_tests::tasks;
+use tokio::time::{sleep, timeout};
 
 /// The worker's program.
 const SHOP: &str = env!("CARGO_BIN_EXE_shop");
@@ -150,4 +152,112 @@ async fn a_queue_that_exists_with_other_arguments_is_named() {
     let strict = bench.app().env("TASKQ_STRICT", "true").run(&["worker", "-Q", &queue]);
     assert_ne!(strict.exit, 0, "{strict}");
     assert!(strict.stderr.contains(&queue) && strict.stderr.contains(NAMED), "{strict}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_back_more_often_than_its_queue_allows_is_in_the_dead_set() {
+    let Some(bench) = Bench::start(SHOP).await else { return };
+    let (queue, broker) = (unique("limit"), bench.client.broker());
+    let sum = tasks::add(2, 3).queue(queue.clone()).send(&bench.client).await.expect("it is accepted");
+    let mut consumption = broker.consume(&[queue.as_str().into()], 1).await.expect("the queue exists");
+    let mut returns = 0;
+    let give_back = async {
+        while let Some(delivery) = consumption.deliveries.next().await {
+            delivery.acker.requeue();
+            returns += 1;
+        }
+    };
+    let is_dead = async {
+        loop {
+            if let Some(entry) = bench.client.dead().list(10).await.expect("the dead set can be read").pop() {
+                return entry;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let entry = timeout(BOUND, async {
+        tokio::select! {
+            entry = is_dead => entry,
+            () = give_back => panic!("the stream ended"),
+        }
+    });
+    let entry = entry.await.expect("the broker gives up in the end");
+    println!("given back {returns} times, then dead as {:?}", entry.letter.reason);
+    assert!(returns > 1000, "not before the limit of the queue: {returns}");
+    assert_eq!((entry.id.as_ref(), &*entry.letter.reason), (Some(sum.id()), "delivery_limit"));
+    assert_eq!((&*entry.letter.queue, entry.letter.error.is_empty()), (&*queue, false), "{entry:?}");
+    consumption.control.close().await;
+
+    bench.app().run(&["dead", "retry", sum.id().as_str()]).expect_exit(0);
+    let worker = bench.worker(&[&queue]);
+    assert_eq!(sum.get_timeout(BOUND).await.expect("nothing of it was lost"), 5);
+    worker.drain();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_put_the_dead_set_back_at_once_start_each_task_once() {
+    const TASKS: usize = 200;
+    let Some(bench) = Bench::start(SHOP).await else { return };
+    let (queue, ledger) = (unique("back"), Ledger::new());
+    let fail = |n: usize| tasks::ledger_fail(ledger.path(), n.to_string(), 0).queue(queue.clone());
+    bench.client.send_all((0..TASKS).map(fail)).await.all().expect("they are accepted");
+    let worker = bench.worker(&[&queue]);
+    let dead = async |count: usize| {
+        let found = async {
+            while bench.client.dead().list(usize::MAX).await.expect("the dead set can be read").len() != count {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(BOUND, found).await.unwrap_or_else(|_| panic!("there are never {count} in the dead set"));
+    };
+    dead(TASKS).await;
+    worker.drain();
+    let racing = [(); 2].map(|()| bench.app().start(&["dead", "retry", "--all"]));
+    let put_back = racing.map(|racer| racer.finish().expect_exit(0).json()["count"].as_u64().expect("a number"));
+    println!("{TASKS} dead tasks, put back by two at once: {put_back:?}");
+    assert_eq!(put_back.iter().sum::<u64>(), TASKS as u64);
+    let worker = bench.worker(&[&queue]);
+    dead(TASKS).await;
+    worker.drain();
+    let counts = ledger.counts();
+    assert_eq!((counts.len(), counts.values().min(), counts.values().max()), (TASKS, Some(&2), Some(&2)), "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_written_costs_no_task() {
+    let Some(bench) = Bench::start(SHOP).await else { return };
+    let queue = unique("full");
+    // A full disk, under everything that the worker and its children write.
+    let start = format!("exec {SHOP} worker -l debug -Q {queue} >/dev/full 2>&1");
+    let worker = App::new("/bin/sh").servers(&bench.vhost.servers).start(&["-c", &start]);
+    let calls = (0..500).map(|n| tasks::add(n, n).queue(queue.clone()));
+    let report = bench.client.send_all(calls).await;
+    assert!(report.failed.is_empty(), "{:?}", report.failed);
+    for (n, handle) in report.sent {
+        assert_eq!(handle.get_timeout(BOUND).await.expect("it succeeds"), 2 * n as i64);
+    }
+    let fails = tasks::fail("no shelf").queue(queue.clone()).send(&bench.client).await.expect("accepted");
+    fails.get_timeout(BOUND).await.expect_err("it fails, which is logged");
+    worker.drain();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_tasks_share_is_made_by_each_process_that_runs_them() {
+    let Some(bench) = Bench::start(SHOP).await else { return };
+    let queue = unique("shared");
+    for how in [&["--processes", "2"][..], &["--unsupervised"]] {
+        let mut worker = bench.app().start(&[&["worker", "-Q", &queue, "-l", "warn"], how].concat());
+        worker.wait_until_ready();
+        let calls = (0..20).map(|_| tasks::stock().queue(queue.clone()));
+        for (_, handle) in bench.client.send_all(calls).await.sent {
+            let (made_in, run_in) = handle.get_timeout(BOUND).await.expect("it is there");
+            assert_eq!(made_in, run_in, "{how:?}");
+        }
+        worker.drain();
+        let app = bench.app().env("SHOP_SETUP_FAILS", "the shelves are locked");
+        let refused = app.run(&[&["worker", "-Q", &queue], how].concat()).expect_exit(4);
+        assert!(refused.stderr.contains("the shelves are locked"), "{refused}");
+    }
+    // What runs no tasks needs nothing of it.
+    bench.app().env("SHOP_SETUP_FAILS", "the shelves are locked").run(&["queues", "list"]).expect_exit(0);
 }

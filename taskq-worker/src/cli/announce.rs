@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::failure::Failure;
 use super::output::Output;
 
 /// What a process that runs tasks is, once it takes work.
@@ -36,21 +35,21 @@ struct Ended<'a> {
 }
 
 /// Says that this worker takes work, in so many processes that are each as the facts say.
-pub(super) fn ready(output: Output, facts: &Facts, processes: usize) -> Result<(), Failure> {
-    output.say(&Ready { event: "ready", facts, processes, pid: std::process::id() }, |_| {
+pub(super) fn ready(output: Output, facts: &Facts, processes: usize) {
+    output.announce(&Ready { event: "ready", facts, processes, pid: std::process::id() }, |_| {
         let Facts { node, broker, queues, tasks, concurrency } = facts;
         let queues = queues.join(", ");
         let each = if processes == 1 { String::new() } else { format!(" in each of {processes} processes") };
         format!("{node} is ready: {broker}, queues {queues}, {tasks} tasks, {concurrency} at once{each}")
-    })
+    });
 }
 
 /// Says what this worker did.
-pub(super) fn ended(output: Output, node: &str, counts: &BTreeMap<String, u64>) -> Result<(), Failure> {
-    output.say(&Ended { event: "ended", node, counts }, |_| {
+pub(super) fn ended(output: Output, node: &str, counts: &BTreeMap<String, u64>) {
+    output.announce(&Ended { event: "ended", node, counts }, |_| {
         let count = |name: &str| counts.get(name).copied().unwrap_or_default();
         let [succeeded, failed, retried, revoked, interrupted] =
             ["succeeded", "failed", "retried", "revoked", "interrupted"].map(count);
         format!("{node} ended: {succeeded} succeeded, {failed} failed, {retried} retried, {revoked} revoked, {interrupted} given back")
-    })
+    });
 }

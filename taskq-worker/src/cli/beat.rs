@@ -67,7 +67,7 @@ impl Beat {
         let beat = builder.build().await?;
         let node = beat.node().to_owned();
         let ready = Ready { event: "ready", node: &node, entries: beat.entries().count(), pid: std::process::id() };
-        session.output().say(&ready, |ready| format!("{} is ready: {} entries", ready.node, ready.entries))?;
+        session.output().announce(&ready, |ready| format!("{} is ready: {} entries", ready.node, ready.entries));
         let control = beat.control();
         let stopping = taskq::io::spawn(async move {
             stops.asked(1).await;
@@ -77,9 +77,9 @@ impl Beat {
         stopping.abort();
         client.close().await;
         let ended = Ended { event: "ended", node: &node, summary };
-        session.output().say(&ended, |ended| {
+        session.output().announce(&ended, |ended| {
             format!("{} ended: {} slots fired, {} found missed", ended.node, ended.summary.fired, ended.summary.missed)
-        })?;
+        });
         Ok(Exit::Ok)
     }
 }

@@ -11,7 +11,7 @@ use taskq::client::{DeadEntry, Which};
 use super::confirm::confirm;
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output::{plain, short, time};
+use super::output::{aside, plain, short, time};
 use super::session::Session;
 use super::values;
 
@@ -128,7 +128,7 @@ impl List {
         client.close().await;
         let entries = entries?;
         if entries.len() == self.limit {
-            eprintln!("note: only the oldest {} were looked at; --limit raises that", self.limit);
+            aside(&format!("note: only the oldest {} were looked at; --limit raises that", self.limit));
         }
         let output = session.output();
         if entries.is_empty() {

@@ -14,7 +14,8 @@ pub(super) enum Exit {
     Usage = 2,
     /// A setting is missing or cannot be used.
     Config = 3,
-    /// The broker or the result backend cannot be reached, refuses, or did not do what was asked.
+    /// The broker or the result backend cannot be reached, refuses, or did not do what was asked; or the program's own setup
+    /// failed.
     Unreachable = 4,
     /// There is no such queue, or no such dead task.
     NotFound = 5,
@@ -37,7 +38,8 @@ Exit codes:
   1  the task that was waited for failed or was revoked (call --wait, result, watch)
   2  the command was used wrongly, or not confirmed
   3  a setting is missing or cannot be used
-  4  the broker or the result backend cannot be reached, refuses, or did not do what was asked
+  4  the broker or the result backend cannot be reached, refuses, or did not do what was asked;
+     or the program's own setup failed
   5  there is no such queue, or no such dead task
   6  the task did not end in the time given
   7  the worker cannot start: no tasks, or two of one name

@@ -23,6 +23,7 @@ mod reload;
 mod result;
 mod schedule;
 mod session;
+mod setup;
 mod signals;
 mod status;
 mod supervised;
@@ -39,10 +40,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::engine::WorkerBuilder;
 use crate::telemetry::{self, Format, Level};
 use exit::Exit;
 use failure::Failure;
 use session::Session;
+use setup::Setup;
+use taskq::task::BoxError;
 
 const ABOUT: &str = "\
 taskq, a distributed task queue.
@@ -92,12 +96,53 @@ enum Command {
 /// }
 /// ```
 pub fn main() -> ExitCode {
+    run(Setup::default())
+}
+
+/// [`main`] for tasks that share something: a pool, a cache, a configuration. `setup` is given each worker that is about to
+/// run tasks, in the process and on the runtime on which they will run, and gives it back with what `ctx.state::<T>()` is to
+/// find. Other commands, and the process that only supervises, do without it.
+///
+/// What flags of `worker` say (concurrency, queues, name, grace) wins over what `setup` says. Where it fails, the worker does
+/// not start: exit code 4, as when a server cannot be reached.
+///
+/// ```no_run
+/// use taskq::{Context, task};
+/// use taskq_worker::WorkerBuilder;
+///
+/// struct Shelves(std::fs::File); // or a pool of connections
+///
+/// #[task]
+/// async fn look(ctx: &Context) -> Result<u64, std::io::Error> {
+///     Ok(ctx.state::<Shelves>().0.metadata()?.len())
+/// }
+///
+/// async fn setup(worker: WorkerBuilder) -> Result<WorkerBuilder, std::io::Error> {
+///     Ok(worker.state(Shelves(std::fs::File::open("shelves")?)))
+/// }
+///
+/// fn main() -> std::process::ExitCode {
+///     taskq_worker::main_with(setup)
+/// }
+/// ```
+pub fn main_with<Prepared, E>(setup: impl Fn(WorkerBuilder) -> Prepared + Send + Sync + 'static) -> ExitCode
+where
+    Prepared: Future<Output = Result<WorkerBuilder, E>> + 'static,
+    E: Into<BoxError>,
+{
+    run(Setup::new(setup))
+}
+
+fn run(setup: Setup) -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if let Some(asked) = delegate::asked_for(&arguments) {
         return end(asked.and_then(|(program, rest)| Err(delegate::become_program(&program, rest))));
     }
     match CommandLine::try_parse_from(&arguments) {
-        Ok(line) => end(line.command.run(&line.session)),
+        Ok(mut line) => {
+            line.session.setup = setup;
+            end(line.command.run(&line.session))
+        }
         Err(usage) => {
             // Help and version come this way too, on stdout. Where the reader has gone away nobody is left to tell.
             drop(usage.print());
@@ -157,7 +202,7 @@ fn end(outcome: Result<Exit, Failure>) -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) => {
             if let Some(message) = failure.message() {
-                eprintln!("error: {message}");
+                output::aside(&format!("error: {message}"));
             }
             failure.exit.into()
         }

@@ -42,6 +42,13 @@ impl Output {
         }
     }
 
+    /// The same from who goes on whether or not it can be said: a full disk under its stdout must not stop a worker.
+    pub(super) fn announce<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) {
+        if let Err(failure) = self.say(value, text) {
+            tracing::warn!(why = failure.message(), "stdout takes no more");
+        }
+    }
+
     /// Writes a line for a person; a program has no use for it.
     pub(super) fn note(self, text: &str) -> Result<(), Failure> {
         match self {
@@ -63,6 +70,11 @@ pub(super) fn line(text: &str) -> Result<(), Failure> {
     writeln!(stdout, "{}", text.trim_end_matches('\n'))?;
     stdout.flush()?;
     Ok(())
+}
+
+/// Writes one line to stderr, beside what is answered. Where it cannot be written, there is nobody to tell.
+pub(super) fn aside(text: &str) {
+    drop(writeln!(io::stderr(), "{text}"));
 }
 
 /// A table with columns as wide as their widest cell. The last one is not padded.

@@ -10,7 +10,8 @@ use taskq::client::{Origin, Settings};
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output::Output;
+use super::output::{Output, aside};
+use super::setup::Setup;
 
 /// The flags of every command.
 #[derive(Debug, Args)]
@@ -31,6 +32,9 @@ pub(super) struct Session {
     /// The settings, once they have been read: a file with thousands of entries takes its time.
     #[arg(skip)]
     settings: OnceLock<Settings>,
+    /// What the program does to its workers.
+    #[arg(skip)]
+    pub(super) setup: Setup,
 }
 
 impl Session {
@@ -109,9 +113,9 @@ fn embedded_file(settings: &Settings) -> Option<PathBuf> {
 }
 
 fn say_embedded(file: &Path, verb: &str) {
-    eprintln!(
+    aside(&format!(
         "{verb} {}, since nothing is configured; for RabbitMQ and Redis set \
          TASKQ_BROKER_URL=amqp://user:password@host:5672/vhost and TASKQ_RESULT_URL=redis://host:6379/0",
         file.display()
-    );
+    ));
 }

@@ -3,18 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use serde::Serialize;
 use taskq::TaskId;
 use taskq::task::BoxError;
 
-use super::CommandLine;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::Output;
 use super::session::Session;
-use super::values;
-use super::worker;
+use super::{supervised, values, worker};
 use crate::torture::{self, Fault, Need, Options};
 
 /// Do to a run of tasks whatever may happen to one, and say what became of the promise
@@ -106,12 +104,11 @@ impl Torture {
     }
 
     fn options(self, session: &Session) -> Result<Options, Failure> {
-        let supervision = worker_knows("processes");
-        if self.processes.is_some() && !supervision {
-            return Err(Failure::new(Exit::Usage, "this program's workers have no supervisor; leave --processes out"));
+        if self.processes.is_some() && !supervised::IS_POSSIBLE {
+            return Err(Failure::new(Exit::Usage, "workers have no supervisor on this system; leave --processes out"));
         }
         let mut worker_arguments = session.passed_on();
-        if self.unsupervised && worker_knows("unsupervised") {
+        if self.unsupervised {
             worker_arguments.push("--unsupervised".into());
         }
         Ok(Options {
@@ -119,7 +116,7 @@ impl Torture {
             tasks: self.tasks.map(|tasks| tasks as usize),
             workers: usize::from(self.workers),
             concurrency: self.concurrency,
-            processes: (supervision && !self.unsupervised).then(|| self.processes.unwrap_or(1)),
+            processes: (supervised::IS_POSSIBLE && !self.unsupervised).then(|| self.processes.unwrap_or(1)),
             faults: self.faults,
             times: self.times,
             hold: self.hold,
@@ -130,13 +127,6 @@ impl Torture {
             folder: self.keep,
         })
     }
-}
-
-/// Whether `worker` takes this flag.
-fn worker_knows(flag: &str) -> bool {
-    let line = CommandLine::command();
-    line.find_subcommand("worker")
-        .is_some_and(|worker| worker.get_arguments().any(|argument| argument.get_id() == flag))
 }
 
 /// Six digits, so that it can be read out.

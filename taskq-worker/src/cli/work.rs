@@ -67,9 +67,19 @@ impl Work<'_> {
         };
         match &self.child {
             Some(child) => child.ready(&facts, kept_in(self.session)?, &client, worker.control()).await?,
-            None => announce::ready(self.session.output(), &facts, 1)?,
+            None => announce::ready(self.session.output(), &facts, 1),
         }
-        let beating = beat.map(|beat| (beat.control(), taskq::io::spawn(beat.run())));
+        let worker_of_beat = worker.control();
+        let beating = beat.map(|beat| {
+            let (control, running) = (beat.control(), taskq::io::spawn(beat.run()));
+            let running = taskq::io::spawn(async move {
+                let ended = running.await;
+                // With the worker, or by a fault: a worker that should be a beat and is none must not go on.
+                worker_of_beat.drain();
+                ended
+            });
+            (control, running)
+        });
         let steering = taskq::io::spawn(steer(worker.control(), stops.clone()));
         let stop_beat = beating.as_ref().map(|(control, _)| control.clone());
         let mut stops = stops;
@@ -88,7 +98,9 @@ impl Work<'_> {
         let summary = worker.run().await?;
         if let Some((control, running)) = beating {
             control.stop();
-            running.await.map_err(|error| cannot_start(&std::io::Error::other(error)))?;
+            running.await.and_then(|ended| ended).map_err(|error| {
+                Failure::new(Exit::CannotStart, format!("the beat of this worker has ended by a fault: {error}"))
+            })?;
         }
         stopping.abort();
         steering.abort();
@@ -96,7 +108,7 @@ impl Work<'_> {
         client.close().await;
         match &self.child {
             Some(child) => child.ended(&summary).await,
-            None => announce::ended(self.session.output(), &facts.node, &counts(&summary)?)?,
+            None => announce::ended(self.session.output(), &facts.node, &counts(&summary)?),
         }
         let asked_to_stop = first.have_been_asked();
         Ok(match watched {
@@ -113,18 +125,18 @@ impl Work<'_> {
         let client = self.session.client_that_says(is_first).await?;
         let info = client.broker().info().await?;
         tell_about_servers(&client, &info).await?;
-        let mut builder = engine::Worker::builder(client.clone())
-            .concurrency(self.concurrency)
-            .grace(self.grace)
-            .registry(self.registry.clone());
+        let mut builder = engine::Worker::builder(client.clone());
+        builder = match &self.torture {
+            Some(ledger) => builder.state(torture::Witness::open(ledger).map_err(|error| cannot_start(&error))?),
+            None => self.session.setup.apply(builder).await?,
+        };
+        // What the command line says wins.
+        builder = builder.concurrency(self.concurrency).grace(self.grace).registry(self.registry.clone());
         if !self.queues.is_empty() {
             builder = builder.queues(self.queues.clone());
         }
         if let Some(name) = &self.node {
             builder = builder.name(name);
-        }
-        if let Some(ledger) = &self.torture {
-            builder = builder.state(torture::Witness::open(ledger).map_err(|error| cannot_start(&error))?);
         }
         if let Some(child) = &self.child {
             builder = child.build(builder, self.concurrency)?;

@@ -80,8 +80,8 @@ struct Supervisor {
 }
 
 /// Supervises until it is asked to end, or there is no point in going on. When all children are ready, `say_ready` is given
-/// what one of them says of itself; if it gives false, everything is drained.
-pub(crate) async fn run(setup: Setup, mut say_ready: impl FnMut(&Value) -> bool) -> io::Result<Finished> {
+/// what one of them says of itself.
+pub(crate) async fn run(setup: Setup, mut say_ready: impl FnMut(&Value)) -> io::Result<Finished> {
     let mut signals = Signals::listen()?;
     unix::adopt_orphans()?;
     let health = Health::at(setup.health.clone()).await?;
@@ -142,7 +142,7 @@ fn chance() -> f64 {
 }
 
 impl Supervisor {
-    fn act(&mut self, action: Action, say_ready: &mut impl FnMut(&Value) -> bool) {
+    fn act(&mut self, action: Action, say_ready: &mut impl FnMut(&Value)) {
         match action {
             Action::Start(id, place) => self.start(id, place),
             Action::Tell(id, order) => self.tell(id, order),
@@ -150,9 +150,7 @@ impl Supervisor {
             Action::AllReady => {
                 self.notify.ready();
                 self.has_begun = true;
-                if !say_ready(self.ready.as_ref().unwrap_or(&Value::Null)) {
-                    self.group.drain(Instant::now());
-                }
+                say_ready(self.ready.as_ref().unwrap_or(&Value::Null));
             }
             Action::Rolling => self.notify.reloading(),
             Action::Rolled => self.notify.ready(),
@@ -287,7 +285,7 @@ impl Supervisor {
                 // Whatever it had started works for a task that will run again.
                 unix::kill(pid);
                 self.finished.deaths += 1;
-                match self.losses.note(id, end, self.group.has_been_ready(id)) {
+                match self.losses.note(id, end, self.group.was_ready(id)) {
                     Some(recording) => {
                         tracing::error!(pid, "the process {how}; it was running {}", losses::describe(&recording));
                     }

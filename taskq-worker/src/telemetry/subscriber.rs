@@ -1,7 +1,8 @@
 //! The subscriber: which lines are written, and how.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
@@ -57,9 +58,43 @@ impl FromStr for Format {
     }
 }
 
+/// How many lines could not be written since one could.
+static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
+
+/// stderr, for whoever must go on where it takes no more (the disk under it is full, its reader is gone): what cannot be
+/// written is counted, and said as soon as that can be written.
+struct Log {
+    stderr: io::Stderr,
+    format: Format,
+}
+
+impl Write for Log {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.stderr.write_all(line).is_err() {
+            UNWRITTEN.fetch_add(1, Ordering::Relaxed);
+            return Ok(line.len());
+        }
+        let unwritten = UNWRITTEN.swap(0, Ordering::Relaxed);
+        if unwritten > 0 {
+            let text = format!("{unwritten} lines of the log could not be written");
+            let line = match self.format {
+                Format::Text => format!("{text}\n"),
+                Format::Json => format!("{}\n", serde_json::json!({ "level": "WARN", "message": text })),
+            };
+            // If not this time, they are not told of; the lines are gone either way.
+            drop(self.stderr.write_all(line.as_bytes()));
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Whether the log goes to a terminal.
 pub(crate) fn has_terminal() -> bool {
-    std::io::stderr().is_terminal()
+    io::stderr().is_terminal()
 }
 
 /// Begins to write the log to stderr, in colours if somebody sees them. `RUST_LOG` wins over `level`; a `RUST_LOG` that cannot be read is an error that
@@ -74,7 +109,9 @@ pub(crate) fn init(level: Level, format: Format, colours: bool) -> Result<(), St
             .map_err(|error| format!("RUST_LOG={wanted:?} cannot be read ({error}); write for example taskq=debug"))?,
         None => EnvFilter::new(directives(level)),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Its own complaints about a log that cannot be written go to the same place, and would end the process.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    let builder = builder.with_writer(move || Log { stderr: io::stderr(), format });
     let installed = match format {
         Format::Text => builder.with_ansi(colours).try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),

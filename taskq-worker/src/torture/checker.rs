@@ -22,6 +22,9 @@ const STALE_FOR_MS: u64 = 10_000;
 /// After so many deaths of processes it must be known which task is to blame.
 const DEATHS_MAX: u32 = 5;
 
+/// Shares of a hundred mean something from so many on.
+const COMPARED_MIN: usize = 100;
+
 /// How many of a kind are named.
 const NAMED_MAX: usize = 10;
 
@@ -283,18 +286,43 @@ impl Checker<'_> {
     fn times(&mut self) {
         let story = self.story;
         self.found.figures.extend(story.figures.clone());
-        let mut waits: Vec<u64> = story.tasks.values().filter_map(wait_for_a_worker).collect();
-        waits.sort_unstable();
-        for (name, share) in [("wait_p50_ms", 50), ("wait_p99_ms", 99)] {
-            if let Some(wait) = waits.get((waits.len() * share / 100).min(waits.len().saturating_sub(1))) {
-                self.found.figures.insert(name.to_owned(), *wait);
-            }
+        let all = waits(story.tasks.values());
+        self.figure("wait_p50_ms", share_of(&all, 50));
+        self.figure("wait_p99_ms", share_of(&all, 99));
+        // Beside each other only where both are of enough tasks to mean something.
+        let (calm, struck) = self.calm_and_struck();
+        if calm.len().min(struck.len()) >= COMPARED_MIN {
+            self.figure("wait_p99_before_strikes_ms", share_of(&calm, 99));
+            self.figure("wait_p99_during_strikes_ms", share_of(&struck, 99));
         }
+        let past_limit = |task: &Task| Some(task.ends.first()?.at.saturating_sub(task.limit_from()?));
+        self.figure("ended_after_limit_ms", story.tasks.values().filter_map(past_limit).max());
         let Some(over) = story.strikes.iter().filter_map(|strike| strike.until).max() else { return };
         let sent_before = story.tasks.values().filter(|task| task.acknowledged_at.is_some_and(|at| at <= over));
         let ended = sent_before.filter_map(|task| task.done_at(story.has_results, story.results_lost_at)).max();
         let after = ended.unwrap_or(over).saturating_sub(over);
-        self.found.figures.insert("last_end_after_last_strike_ms".to_owned(), after);
+        self.figure("last_end_after_last_strike_ms", Some(after));
+    }
+
+    /// How long tasks waited for a worker that were sent before anything had struck, and those that were sent while
+    /// something did; each in order.
+    fn calm_and_struck(&self) -> (Vec<u64>, Vec<u64>) {
+        let strikes = &self.story.strikes;
+        let first = strikes.iter().map(|strike| strike.from).min().unwrap_or(u64::MAX);
+        let sent_at = |task: &&Task| task.acknowledged_at.unwrap_or(u64::MAX);
+        let is_struck =
+            |at: u64| strikes.iter().any(|strike| (strike.from..=strike.until.unwrap_or(strike.from)).contains(&at));
+        let tasks = self.story.tasks.values();
+        (
+            waits(tasks.clone().filter(|task| sent_at(task) < first)),
+            waits(tasks.filter(|task| is_struck(sent_at(task)))),
+        )
+    }
+
+    fn figure(&mut self, name: &str, value: Option<u64>) {
+        if let Some(value) = value {
+            self.found.figures.insert(name.to_owned(), value);
+        }
     }
 
     fn example(&mut self, text: String) {
@@ -316,6 +344,18 @@ fn is_in_doubt(task: &Task, strike: &Strike) -> bool {
     matches!(strike.whom, Whom::Producer | Whom::Everybody(_))
         && task.attempted_at <= strike.until.unwrap_or(u64::MAX)
         && task.acknowledged_at.is_none_or(|at| at >= strike.from)
+}
+
+/// How long those of `tasks` waited that wanted to run at once, in order.
+fn waits<'a>(tasks: impl Iterator<Item = &'a Task>) -> Vec<u64> {
+    let mut waits: Vec<u64> = tasks.filter_map(wait_for_a_worker).collect();
+    waits.sort_unstable();
+    waits
+}
+
+/// What so many of a hundred do not exceed.
+fn share_of(waits: &[u64], percent: usize) -> Option<u64> {
+    waits.get((waits.len() * percent / 100).min(waits.len().saturating_sub(1))).copied()
 }
 
 /// How long a task that wanted to run at once waited for it.

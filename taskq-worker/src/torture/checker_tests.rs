@@ -243,7 +243,7 @@ fn planted_oddities_are_found() {
 
 #[test]
 fn messages_of_which_little_is_known_must_not_vanish() {
-    let expect = || Expect { state: None, last_attempt: None, effects: false, waits: true };
+    let expect = || Expect { waits: true, ..Expect::nothing() };
     let sent = || Book::default().note(SENDER, Fact::Attempted { id: "m".into(), expect: expect() }).acknowledged("m");
     holds(&sent().note(SENDER, Fact::Dead { id: Some("m".into()), reason: "decode".into() }), [1, 1, 1, 0, 0, 0, 0, 0]);
     holds(&sent().ran(WORKER, "m", 0).ended("m", State::Success, 0), [1, 1, 1, 0, 0, 0, 0, 0]);
@@ -260,4 +260,31 @@ fn times_are_measured_from_the_last_strike() {
     // Over at 1400, the effect at 1700; acknowledged at 1100, begun at 1200.
     assert_eq!(found.figures["last_end_after_last_strike_ms"], 300);
     assert_eq!(found.figures["wait_p99_ms"], 100);
+}
+
+#[test]
+fn what_is_ended_by_others_is_measured_from_its_limit() {
+    let expect = Expect { limit_ms: Some(150), ..What::Spinning.expect() };
+    let sent = Book::default().note(SENDER, Fact::Attempted { id: "s".into(), expect }).acknowledged("s");
+    let ended = sent.began(WORKER, "s", 0).ended("s", State::Failure, 0);
+    // Begun at 1200, to be ended at 1350; the clock of the book strikes each hundred, and the last cannot be before 1300.
+    assert_eq!(ended.findings().figures["ended_after_limit_ms"], 0);
+    let late = Book(ended.0.into_iter().map(|line| Line { at: 2 * line.at, ..line }).collect());
+    assert_eq!(late.findings().figures["ended_after_limit_ms"], 50, "begun at 2400, ended at 2600");
+}
+
+#[test]
+fn waits_before_and_during_strikes_are_told_apart_where_there_are_enough() {
+    let many =
+        |book: Book, from: u64, count: u64| (from..from + count).fold(book, |book, n| book.good(&format!("t{n}")));
+    let late = |book: Book, id: &str| {
+        let in_between = Fact::Figure { name: "passes".into(), value: 1 };
+        book.sent(id, &WORK).note(SENDER, in_between).ran(WORKER, id, 0).ended(id, State::Success, 0)
+    };
+    let calm = many(Book::default(), 0, 100);
+    let struck = many(late(late(calm.struck(Whom::Nobody), "one"), "another"), 100, 100);
+    let few = struck.findings().figures;
+    assert!(!few.contains_key("wait_p99_during_strikes_ms"), "a strike without an end lasts for no time: {few:?}");
+    let figures = struck.over().findings().figures;
+    assert_eq!((figures["wait_p99_before_strikes_ms"], figures["wait_p99_during_strikes_ms"]), (100, 200));
 }

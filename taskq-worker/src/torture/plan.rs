@@ -96,6 +96,16 @@ pub(crate) struct Expect {
     /// It waits before it runs, by its own wish.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) waits: bool,
+    /// So many milliseconds after it began it has to be ended by somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limit_ms: Option<u64>,
+}
+
+impl Expect {
+    /// Nothing, but that it does not vanish.
+    pub(crate) const fn nothing() -> Self {
+        Self { state: None, last_attempt: None, effects: false, waits: false, limit_ms: None }
+    }
 }
 
 impl What {
@@ -132,7 +142,16 @@ impl What {
             Self::Dying { always: false, .. } => (State::Success, None, true),
             _ => (State::Success, Some(0), true),
         };
-        Expect { state: Some(state), last_attempt, effects, waits: matches!(self, Self::Snoozing { .. }) }
+        let waits = matches!(self, Self::Snoozing { .. });
+        Expect { state: Some(state), last_attempt, effects, waits, ..Expect::nothing() }
+    }
+
+    /// How long it troubles others by itself.
+    fn troubles_for(&self) -> Duration {
+        match self {
+            Self::Blocking { ms } => Duration::from_millis(*ms),
+            _ => Duration::ZERO,
+        }
     }
 }
 
@@ -192,7 +211,9 @@ impl Plan {
 
     /// How long the faults take, if nothing holds them up.
     pub(crate) fn span(&self, hold: Duration) -> Duration {
-        self.strikes.iter().map(|(pause, fault)| *pause + fault.takes(hold)).sum::<Duration>().max(SPAN_MIN)
+        let strikes = self.strikes.iter().map(|(pause, fault)| *pause + fault.takes(hold)).sum();
+        let by_tasks = self.tasks.iter().map(|task| task.what.troubles_for()).max().unwrap_or_default();
+        SPAN_MIN.max(by_tasks).max(strikes)
     }
 }
 
@@ -255,7 +276,8 @@ impl Planned {
     /// How it has to end.
     pub(crate) fn expect(&self) -> Expect {
         let expect = self.what.expect();
-        Expect { waits: expect.waits || self.countdown.is_some(), ..expect }
+        let limit_ms = self.time_limit.map(|limit| limit.as_millis() as u64);
+        Expect { waits: expect.waits || self.countdown.is_some(), limit_ms, ..expect }
     }
 }
 

@@ -94,6 +94,11 @@ impl Task {
         of_last.filter_map(|run| run.effect_at).min()
     }
 
+    /// When its limit was reached, or will be; nothing if it has none, or has not begun.
+    pub(super) fn limit_from(&self) -> Option<u64> {
+        Some(self.runs.last()?.began_at + self.expect.as_ref()?.limit_ms?)
+    }
+
     /// When it was over, as far as that can be seen. Where results were lost, or are not kept, the effect has to do.
     pub(super) fn done_at(&self, has_results: bool, results_lost_at: Option<u64>) -> Option<u64> {
         if let Some(end) = self.ends.first() {
@@ -205,9 +210,12 @@ impl Story {
         open.map(|(id, _)| id.as_str()).collect()
     }
 
-    /// Those whose end may be there to be read: what did its work and was not seen to end; with `all`, whatever was not.
+    /// Those whose end may be there to be read: what did its work, or has a limit, and was not seen to end; with `all`,
+    /// whatever was not.
     pub(crate) fn unended(&self, all: bool) -> impl Iterator<Item = &str> {
-        let may_have_ended = move |task: &Task| task.ends.is_empty() && (all || task.last_effect_at().is_some());
+        let may_have_ended = move |task: &Task| {
+            task.ends.is_empty() && (all || task.last_effect_at().is_some() || task.limit_from().is_some())
+        };
         self.tasks.iter().filter(move |(_, task)| may_have_ended(task)).map(|(id, _)| id.as_str())
     }
 

@@ -12,7 +12,8 @@ use taskq::task::{
 };
 use taskq::{TaskError, TaskId};
 
-use super::ledger::{Fact, Ledger, now_ms};
+use super::faults::Fault;
+use super::ledger::{Fact, Ledger, Whom, now_ms};
 use super::plan::{Death, What};
 use super::processes::signal;
 
@@ -181,7 +182,12 @@ async fn run(context: Context, what: What, sent_ms: u64) -> TaskResult {
                 said = told => said?,
             }
         }
-        What::Blocking { ms } => std::thread::sleep(Duration::from_millis(ms)),
+        What::Blocking { ms } => {
+            let fault = || Fault::Block.name().to_owned();
+            run.witness.note(Fact::Struck { fault: fault(), whom: Whom::Nobody })?;
+            std::thread::sleep(Duration::from_millis(ms));
+            run.witness.note(Fact::Over { fault: fault() })?;
+        }
         What::Spinning => {
             // It has to be ended together with its process.
             run.witness.note(Fact::Doomed { id: run.id() })?;
@@ -241,7 +247,6 @@ fn overflow(depth: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::torture::faults::Fault;
     use crate::torture::plan::{Load, Plan};
 
     #[test]

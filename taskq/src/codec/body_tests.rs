@@ -1,11 +1,11 @@
 //! Tests of message bodies.
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::codec::{decode, recorded};
+use crate::message::WireMessage;
 
 fn payload(content_type: &'static str, body: impl Into<Bytes>) -> Payload {
     Payload {
@@ -99,7 +99,8 @@ fn what_follows_is_never_dropped_in_silence() {
 #[test]
 #[cfg(all(feature = "gzip", feature = "msgpack"))]
 fn recorded_bodies_are_read() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/messages");
+    let recorded = recorded::messages();
+    let arguments_of = |name: &str| recorded_arguments(&recorded[name]);
     for (name, expected) in [
         ("plain", json!([[2, 3], {}])),
         ("kwargs", json!([[], {"x": 2, "y": 3}])),
@@ -108,35 +109,26 @@ fn recorded_bodies_are_read() {
         ("nan", json!([[null, null, null, 0.1, 1e300], {}])),
         ("retry", json!([[], {"countdown": 3600}])),
     ] {
-        let (positional, named) = recorded_arguments(&folder.join(format!("{name}.json"))).expect(name);
+        let (positional, named) = arguments_of(name).expect(name);
         assert_eq!(json!([positional, named]), expected, "{name}");
     }
-    let (numbers, _) = recorded_arguments(&folder.join("bigint.json")).expect("numbers of any size");
+    let (numbers, _) = arguments_of("bigint").expect("numbers of any size");
     assert_eq!(numbers[2], json!(u64::MAX));
-    let (_, typed) = recorded_arguments(&folder.join("typed_values.json")).expect("typed values");
+    let (_, typed) = arguments_of("typed_values").expect("typed values");
     assert_eq!(typed["datetime"], json!("2025-01-02T03:04:05.678901+00:00"));
     for name in ["gzip", "msgpack"] {
-        let (positional, _) = recorded_arguments(&folder.join(format!("{name}.json"))).expect(name);
+        let (positional, _) = arguments_of(name).expect(name);
         assert!(!positional.is_empty(), "{name}");
     }
     for (name, carries) in [("chain", "chain"), ("chord_member_0", "chord"), ("link_and_link_error", "callbacks")] {
-        let refusal = recorded_arguments(&folder.join(format!("{name}.json"))).expect_err(name).to_string();
+        let refusal = arguments_of(name).expect_err(name).to_string();
         assert!(refusal.contains(carries), "{name}: {refusal}");
     }
 }
 
 /// The arguments in a recording, as plain JSON.
-fn recorded_arguments(path: &std::path::Path) -> Result<(Vec<Value>, Value), BodyError> {
-    let text = std::fs::read_to_string(path).expect("the recording is part of the repository");
-    let recorded: Value = serde_json::from_str(&text).expect("a recording is JSON");
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let body = recorded["body_base64"].as_str().expect("a recording has a body");
-    let payload = Payload {
-        content_type: text(&recorded["properties"]["content_type"]).unwrap_or_default().into(),
-        content_encoding: text(&recorded["properties"]["content_encoding"]).unwrap_or_default().into(),
-        compression: text(&recorded["headers"]["compression"]),
-        body: BASE64_STANDARD.decode(body).expect("the body is base64").into(),
-    };
+fn recorded_arguments(message: &WireMessage) -> Result<(Vec<Value>, Value), BodyError> {
+    let payload = decode(message).expect("a recording can be read").payload;
     let body = Body::read(&payload)?;
     let arguments = body.arguments()?;
     let value = |raw: &RawValue| serde_json::from_str::<Value>(raw.get()).expect("JSON");

@@ -11,5 +11,10 @@ pub mod python_json;
 pub mod result;
 mod typed_values;
 
+#[cfg(test)]
+mod broken_tests;
+#[cfg(test)]
+mod recorded;
+
 pub use body::{Body, BodyError, Serializer};
 pub use celery::{DecodeError, decode, encode, is_celery_header, is_reserved_header};

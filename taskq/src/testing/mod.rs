@@ -1,6 +1,6 @@
 //! Tests of tasks: what was enqueued, and what comes of it, without a server, a worker or a sleep.
 //!
-//! For dev-dependencies: `taskq = { version = "0.1", features = ["testing"] }`.
+//! For dev-dependencies, with the feature `testing`.
 //!
 //! ```standalone_crate
 //! use taskq::{task, testing};

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use taskq_tests as _;
+use taskq_tests::tasks;
+use taskq_worker::WorkerBuilder;
 
 fn main() -> ExitCode {
     // For the test of a program whose processes for tasks never come up.
@@ -14,5 +15,13 @@ fn main() -> ExitCode {
     }
     // The points of `FAILPOINTS` are armed for as long as the scenario lives, which is until the end.
     let _armed = std::env::var_os("FAILPOINTS").map(|_| fail::FailScenario::setup());
-    taskq_worker::main()
+    taskq_worker::main_with(setup)
+}
+
+/// What the shop's tasks share. Fails with what `SHOP_SETUP_FAILS` says, if it is there.
+async fn setup(worker: WorkerBuilder) -> Result<WorkerBuilder, String> {
+    match std::env::var("SHOP_SETUP_FAILS") {
+        Ok(why) => Err(why),
+        Err(_) => Ok(worker.state(tasks::Stock(std::process::id()))),
+    }
 }

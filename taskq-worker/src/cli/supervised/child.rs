@@ -103,7 +103,7 @@ impl Child {
         }
         let alone = self.begin.alone.is_some();
         if let Some(queue) = &self.begin.alone {
-            builder = builder.queues([queue]).concurrency(1);
+            builder = builder.queues([queue]);
         }
         let slots = if alone { 1 } else { concurrency };
         let recorder = Recorder::create(&self.begin.flight, slots).map_err(|error| cannot_start(&error))?;

@@ -34,7 +34,6 @@ pub(in super::super) fn run(worker: &Worker, session: &Session) -> Result<Exit, 
     // One thread, which this process has already.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| cannot_start(&error))?;
-    let mut unsaid = None;
     let finished = runtime.block_on(async {
         let setup = Setup {
             plan: Plan {
@@ -54,25 +53,23 @@ pub(in super::super) fn run(worker: &Worker, session: &Session) -> Result<Exit, 
         let say_ready = |ready: &serde_json::Value| {
             // A child of another build may say other things; what matters is that it is ready.
             let facts = Facts { node: node.clone(), ..serde_json::from_value(ready.clone()).unwrap_or_default() };
-            unsaid = announce::ready(session.output(), &facts, processes).err();
-            unsaid.is_none()
+            announce::ready(session.output(), &facts, processes);
         };
         supervise::run(setup, say_ready).await
     });
     let finished = finished.map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
-    match (finished.outcome, unsaid) {
-        (Outcome::Refused(code), _) => {
+    match finished.outcome {
+        Outcome::Refused(code) => {
             Ok(REFUSALS.into_iter().find(|exit| i32::from(exit.code()) == code).unwrap_or(Exit::CannotStart))
         }
-        (Outcome::GaveUp(how), _) => {
+        Outcome::GaveUp(how) => {
             Err(Failure::new(Exit::CrashLoop, format!("no process of this worker became ready; the last one {how}")))
         }
-        (Outcome::AtOnce, _) => Ok(Exit::Interrupted),
-        (Outcome::Drained { .. }, Some(failure)) => Err(failure),
-        (Outcome::Drained { interrupted }, None) => {
+        Outcome::AtOnce => Ok(Exit::Interrupted),
+        Outcome::Drained { interrupted } => {
             let mut counts = finished.summary;
             counts.insert("deaths".to_owned(), finished.deaths);
-            announce::ended(session.output(), &node, &counts)?;
+            announce::ended(session.output(), &node, &counts);
             Ok(if interrupted { Exit::Interrupted } else { Exit::Ok })
         }
     }

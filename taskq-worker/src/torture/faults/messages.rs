@@ -61,7 +61,7 @@ pub(super) async fn malformed(field: &mut Field<'_>) -> Result<(), BoxError> {
         messages.push((broken(&mut field.dice, &id), id));
     }
     // Whether a broken message can still be read is not known; that it must not vanish, is.
-    let expect = Expect { state: None, last_attempt: None, effects: false, waits: true };
+    let expect = Expect { waits: true, ..Expect::nothing() };
     let attempted = messages.iter().map(|(_, id)| Fact::Attempted { id: id.to_string(), expect: expect.clone() });
     field.ledger.note_all(attempted)?;
     let queue: Arc<str> = field.queues[0].as_str().into();
@@ -137,7 +137,7 @@ pub(super) async fn arguments(field: &mut Field<'_>) -> Result<(), BoxError> {
 async fn calls(field: &Field<'_>, task: &str, arguments: &serde_json::Value) -> Result<(), BoxError> {
     let list = ArgumentList::from_json(arguments.as_array().map_or(&[], Vec::as_slice), &serde_json::Map::new())?;
     // A dead message of an unknown task is in the attempt that it never had.
-    let expect = Expect { state: Some(State::Failure), last_attempt: Some(0), effects: false, waits: true };
+    let expect = Expect { state: Some(State::Failure), last_attempt: Some(0), waits: true, ..Expect::nothing() };
     for _ in 0..UNKNOWN {
         let id = field.producer.next_id();
         field.ledger.note(Fact::Attempted { id: id.to_string(), expect: expect.clone() })?;

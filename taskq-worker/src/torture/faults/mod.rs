@@ -150,7 +150,7 @@ impl Fault {
             Self::Poison => some(dying(Death::Abort, true), 1),
             Self::OutOfMemory => some(dying(Death::Killed, true), 1),
             Self::Hog => some(What::Hogging { mb: 200, ms: 1000 }, 6),
-            Self::Block => some(What::Blocking { ms: 3000 }, 6),
+            Self::Block => some(What::Blocking { ms: 60_000 }, 1),
             Self::Spin => {
                 let limit = Some(Duration::from_secs(2));
                 vec![Planned { time_limit: limit, ..Planned::of(What::Spinning) }; 3]

@@ -60,7 +60,7 @@ pub(super) static TABLE: [Facts; 32] = [
     row(Fault::OutOfMemory, "out-of-memory", "a task that is killed each time, as by the OOM killer")
         .needs(Need::Supervisor),
     row(Fault::Hog, "hog", "tasks that take 200 MB each for a second"),
-    row(Fault::Block, "block", "async tasks that block their thread for three seconds").among(Short),
+    row(Fault::Block, "block", "an async task that blocks its thread for a minute").among(Short),
     row(Fault::Spin, "spin", "async tasks that never end and never await, with a limit of 2 s")
         .needs(Need::Supervisor),
     row(Fault::Resets, "resets", "all connections to the broker are reset every 500 ms, 20 times")
