@@ -281,6 +281,63 @@ async fn what_waits_for_its_reader_too_long_goes_back_until_he_comes() {
     other.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_fetches_what_there_is_room_for() {
+    let Some(bench) = Bench::start(SHOP).await else { return };
+    let broker = bench.client.broker();
+    let queue = unique("room");
+    broker.declare(&QueueSpec::quorum(queue.as_str())).await.expect("it can be declared");
+    for number in 0..10 {
+        publish(&**broker, &queue, &number.to_string()).await;
+    }
+    let mut busy = broker.consume(&[queue.as_str().into()], 4).await.expect("it is there");
+    let mut running = Vec::new();
+    for _ in 0..4 {
+        running.push(next(&mut busy).await.acker);
+    }
+    busy.control.rest().await;
+    running.remove(0).ack();
+    running.push(next(&mut busy).await.acker);
+    // What a cancelled consumer had does not count for the next; so the next is to ask for one only.
+    let seen = |ready, unacked| {
+        wait_until(&format!("{ready} are ready, {unacked} out"), || {
+            (bench.vhost.queues()[&queue] == Count { ready, unacked }).then_some(())
+        });
+    };
+    seen(5, 4);
+    // And for more when there is more room.
+    for acker in running.drain(..) {
+        acker.ack();
+    }
+    for _ in 0..4 {
+        running.push(next(&mut busy).await.acker);
+    }
+    seen(1, 4);
+    busy.control.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_waits_is_nothing_to_give_back() {
+    let Some(servers) = Servers::from_env() else { return };
+    let broker = connect(&servers.amqp, Duration::from_secs(8)).await;
+    let (full, empty) = (unique("full"), unique("empty"));
+    let mut consumptions = Vec::new();
+    for (queue, texts) in [(&empty, &["a"][..]), (&full, &["a", "b"])] {
+        broker.declare(&QueueSpec::quorum(queue.as_str())).await.expect("it can be declared");
+        for text in texts {
+            publish(&*broker, queue, text).await;
+        }
+        let mut consumption = broker.consume(&[queue.as_str().into()], 2).await.expect("it is there");
+        let running = next(&mut consumption).await;
+        consumptions.push((consumption, running));
+    }
+    // Nobody reads any more. What waits is given back; who has nothing waiting goes on fetching, though it is as old.
+    wait_for_stats(&*broker, &full, QueueStats { ready: 1, consumers: 1 }).await;
+    publish(&*broker, &empty, "b").await;
+    wait_for_stats(&*broker, &empty, QueueStats { ready: 0, consumers: 1 }).await;
+    broker.close().await;
+}
+
 /// The lines in which a broker says that it closed a channel over a delivery that was not acknowledged. It also closes those
 /// on which it was asked for a queue that is not there; they are there to be closed.
 fn channel_closes(servers: &OwnServers) -> Vec<String> {

@@ -214,6 +214,31 @@ async fn a_queue_deleted_under_its_consumer_comes_back() {
 /// Somebody sends and declares at the very moment at which consumers come back: none of the queues that are made then may
 /// keep messages to itself.
 #[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_deleted_while_its_consumer_rests_is_consumed_from_again() {
+    let Some(url) = amqp_url() else { return };
+    let broker = connect(&url).await;
+    let name = queue(&*broker, QueueKind::Quorum).await;
+    let mut consumption = broker.consume(std::slice::from_ref(&name), 4).await.expect("the queue exists");
+    send(&*broker, &name, "before").await.expect("it is there");
+    next(&mut consumption).await.acker.ack();
+    consumption.control.rest().await;
+    let (_raw, channel) = raw(&url).await;
+    channel.queue_delete((&*name).into(), QueueDeleteOptions::default()).await.expect("the queue exists");
+    let other = connect(&url).await;
+    other.declare(&QueueSpec::quorum(&*name)).await.expect("it can be declared");
+    for number in 0..5 {
+        send(&*other, &name, &number.to_string()).await.expect("it is there");
+    }
+    for number in 0..5 {
+        let delivery = next(&mut consumption).await;
+        assert_eq!(body(&delivery), number.to_string());
+        delivery.acker.ack();
+    }
+    broker.close().await;
+    other.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn queues_that_are_deleted_again_and_again_are_consumed_from_each_time() {
     const ROUNDS: u16 = 12;
     const MESSAGES: u64 = 40;

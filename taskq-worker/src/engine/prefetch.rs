@@ -42,19 +42,11 @@ impl Prefetch {
         self.concurrency.into()
     }
 
-    /// Takes in that so many runs have a slot and do not count as fetched, and gives the new prefetch if it should change:
-    /// what is fetched beside them could only wait. It shrinks whenever more are left out, which is rare, and grows when
-    /// that is worth a new consumer.
+    /// Takes in that so many runs have a slot and do not count as fetched, and gives the new prefetch if it changes: what is
+    /// fetched beside them could only wait.
     pub(super) fn leave_out(&mut self, runs: usize) -> Option<u16> {
-        let runs = u16::try_from(runs).unwrap_or(u16::MAX);
-        let before = std::mem::replace(&mut self.left_out, runs);
-        let wanted = self.beside();
-        let changes = if runs > before {
-            wanted < self.told
-        } else {
-            wanted >= self.told.saturating_mul(2) || (runs == 0 && before > 0 && wanted != self.told)
-        };
-        changes.then(|| self.tell())
+        self.left_out = u16::try_from(runs).unwrap_or(u16::MAX);
+        (self.beside() != self.told).then(|| self.tell())
     }
 
     /// What to ask for: never nothing, which would stand for everything.
@@ -130,9 +122,7 @@ mod tests {
         assert_eq!(prefetch.leave_out(8), Some(1), "one, since nothing would be everything");
         assert_eq!(prefetch.leave_out(7), None);
         assert_eq!(prefetch.leave_out(6), Some(2));
-        assert_eq!(prefetch.leave_out(5), None, "not worth a new consumer");
-        assert_eq!(prefetch.leave_out(4), Some(4));
-        assert_eq!(prefetch.leave_out(1), None);
+        assert_eq!(prefetch.leave_out(1), Some(7));
         assert_eq!(prefetch.leave_out(0), Some(8), "as before");
         assert_eq!(prefetch.observe(100, Duration::from_millis(100)), Some(500));
         assert_eq!(prefetch.leave_out(8), Some(492));

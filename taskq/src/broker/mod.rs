@@ -104,6 +104,12 @@ pub trait ConsumptionControl: Send + Sync {
     /// Changes how many unacknowledged messages per queue may be out. Takes effect soon, not at once.
     fn set_prefetch(&self, prefetch: u16);
 
+    /// The same for a reader that is busy for long: what is out by now counts, and nothing more is fetched before it reads again.
+    /// Where nothing grows old by waiting to be read, it is no different.
+    fn leave_room(&self, prefetch: u16) {
+        self.set_prefetch(prefetch);
+    }
+
     /// Gives back what was fetched and not read, and fetches nothing until the stream is polled the next time: for a reader
     /// that will be busy for long. Nothing has to be done where nothing grows old by waiting to be read, which is where
     /// [`Broker::held_queues`] gives `None`.

@@ -174,7 +174,7 @@ impl Supervisor {
                 tokio::select! {
                     opened = &mut opening => break opened,
                     command = self.inbox.recv() => match command {
-                        Some(Command::SetPrefetch(prefetch)) => self.prefetch = prefetch,
+                        Some(Command::SetPrefetch(prefetch) | Command::LeaveRoom(prefetch)) => self.prefetch = prefetch,
                         Some(Command::Vacant | Command::Wanted) => {}
                         Some(Command::Rest(done)) => drop(done),
                         // Nothing is fetched while there is no channel, so stopping is the end of it.
@@ -234,23 +234,24 @@ impl Supervisor {
                             self.change_prefetch(line, prefetch).await;
                         }
                     }
+                    Some(Command::LeaveRoom(prefetch)) => {
+                        if !self.sources.is_stopping() {
+                            self.leave_room(line, prefetch).await;
+                        }
+                    }
                     Some(Command::Stop) => {
-                        self.cancel_all(line, false).await;
+                        self.cancel_all(line).await;
                         self.sources.end();
                         line.settler.flush();
                     }
                     Some(Command::Close(done)) => {
-                        self.cancel_all(line, false).await;
+                        self.cancel_all(line).await;
                         return Leave::Done(Some(done));
                     }
                     None => return Leave::Done(None),
                 },
                 _ = watch.tick() => {
-                    if !self.sources.is_stopping() {
-                        for (queue, tag) in self.sources.narrower_than(self.window(line)) {
-                            self.cancel(line, &queue, tag, false).await;
-                        }
-                    }
+                    self.widen(line).await;
                     self.fill(line).await;
                     // What waits for the reader must not grow as old as the broker allows; nor is it of use to others here.
                     if let Some(limit) = self.settle_within.filter(|_| self.home.is_none()) {
@@ -313,19 +314,42 @@ impl Supervisor {
     /// Cancels these consumers until the reader comes, and gives back what they have fetched.
     async fn rest(&self, line: &Line, consumers: Vec<(Arc<str>, ShortString)>) {
         for (queue, tag) in consumers {
-            self.cancel(line, &queue, tag, true).await;
+            self.sources.rest(&queue);
+            self.cancel(line, tag).await;
             self.sources.give_back(&queue);
         }
     }
 
-    /// How many messages a new consumer may hold: what the prefetch leaves beside those that were taken and are not settled.
-    /// The broker counts each consumer's messages by themselves, those of cancelled ones not at all.
-    fn window(&self, line: &Line) -> u16 {
-        if self.prefetch == 0 {
-            return 0;
+    /// From now on consumers hold no more than this, beside what is out. Those that are there and hold more are cancelled until
+    /// the reader comes for more than they have fetched; where more is allowed than before, there is time until the reader waits.
+    async fn leave_room(&mut self, line: &Line, prefetch: u16) {
+        let before = std::mem::replace(&mut self.prefetch, prefetch);
+        line.settler.set_prefetch(prefetch);
+        if prefetch < before {
+            for (queue, tag) in self.sources.tags() {
+                self.sources.rest(&queue);
+                self.cancel(line, tag).await;
+            }
         }
+    }
+
+    /// How many messages a new consumer may hold beside those that were taken and are not settled. The broker counts each
+    /// consumer's messages by themselves, those of cancelled ones not at all.
+    fn room(&self, line: &Line) -> u16 {
         let out = u16::try_from(line.settler.out()).unwrap_or(u16::MAX);
         self.prefetch.saturating_sub(out).max(1)
+    }
+
+    /// Makes consumers anew that could hold more than they do, for a reader that waits for more. Only those are so narrow that
+    /// were made beside long runs.
+    async fn widen(&self, line: &Line) {
+        if self.sources.is_stopping() {
+            return;
+        }
+        for (queue, tag) in self.sources.narrower_than(self.room(line)) {
+            self.cancel(line, tag).await;
+            self.sources.widen(&queue);
+        }
     }
 
     /// Says that a channel was lost, and what to do about it.
@@ -369,7 +393,7 @@ impl Supervisor {
             self.topology.deleted(queue);
             fault(answer)
         })?;
-        let window = self.window(line);
+        let window = if self.sources.is_narrow(queue) { self.room(line) } else { self.prefetch };
         line.session.ask(line.channel.basic_qos(window, BasicQosOptions::default())).await.map_err(fault)?;
         let options = BasicConsumeOptions::default();
         let consuming = line.channel.basic_consume((&**queue).into(), "".into(), options, FieldTable::default());
@@ -379,25 +403,23 @@ impl Supervisor {
     }
 
     /// A consumer's prefetch cannot be changed, so all are cancelled and made anew. What the old ones have is read
-    /// before what the new ones get. Where fewer are wanted, new ones are made when the reader wants more than there is.
+    /// before what the new ones get.
     async fn change_prefetch(&mut self, line: &Line, prefetch: u16) {
-        let before = std::mem::replace(&mut self.prefetch, prefetch);
+        self.prefetch = prefetch;
         line.settler.set_prefetch(prefetch);
-        let rests = prefetch < before && !self.sources.waits();
-        self.cancel_all(line, rests).await;
+        self.cancel_all(line).await;
         self.fill(line).await;
     }
 
     /// Cancels all consumers. What they have fetched stays readable.
-    async fn cancel_all(&self, line: &Line, rests: bool) {
+    async fn cancel_all(&self, line: &Line) {
         for (queue, tag) in self.sources.tags() {
-            self.cancel(line, &queue, tag, rests).await;
+            self.cancel(line, tag).await;
+            self.sources.retire(&queue);
         }
     }
 
-    async fn cancel(&self, line: &Line, queue: &str, tag: ShortString, rests: bool) {
-        // First: its end must not be taken for the broker's doing.
-        self.sources.retire(queue, rests);
+    async fn cancel(&self, line: &Line, tag: ShortString) {
         if let Err(fault) = line.session.ask(line.channel.basic_cancel(tag, BasicCancelOptions::default())).await {
             // Only a lost channel refuses that, and then everything is cleared.
             tracing::debug!(%fault, "a consumer was not cancelled");

@@ -32,6 +32,8 @@ pub(super) enum Command {
     /// The reader will not read for long.
     Rest(oneshot::Sender<()>),
     SetPrefetch(u16),
+    /// The same, and messages that are out count.
+    LeaveRoom(u16),
     Stop,
     Close(oneshot::Sender<()>),
 }
@@ -52,6 +54,10 @@ impl Control {
 impl ConsumptionControl for Control {
     fn set_prefetch(&self, prefetch: u16) {
         self.tell(Command::SetPrefetch(prefetch));
+    }
+
+    fn leave_room(&self, prefetch: u16) {
+        self.tell(Command::LeaveRoom(prefetch));
     }
 
     fn rest(&self) -> BoxFuture<'_, ()> {

@@ -57,6 +57,8 @@ struct Slot {
     current: Option<Source>,
     /// It has no consumer until somebody wants messages.
     rests: bool,
+    /// Its next consumer is to hold no more than there is room for.
+    is_narrow: bool,
 }
 
 struct Source {
@@ -80,6 +82,7 @@ impl Sources {
             draining: VecDeque::new(),
             current: None,
             rests: false,
+            is_narrow: false,
         };
         Arc::new(Self {
             inner: Mutex::new(Inner { slots: queues.iter().map(slot).collect(), ..Inner::default() }),
@@ -96,6 +99,12 @@ impl Sources {
         vacant.map(|slot| Arc::clone(&slot.queue)).collect()
     }
 
+    /// Whether the next consumer of this queue is to hold no more than there is room for beside what is out: the reader was
+    /// away for long, and has long runs in hand, most likely.
+    pub(super) fn is_narrow(&self, queue: &str) -> bool {
+        self.lock().slots.iter().any(|slot| &*slot.queue == queue && slot.is_narrow)
+    }
+
     /// The tags of the consumers at work, by queue.
     pub(super) fn tags(&self) -> Vec<(Arc<str>, ShortString)> {
         let inner = self.lock();
@@ -109,6 +118,7 @@ impl Sources {
         if let Some(slot) = inner.slots.iter_mut().find(|slot| &*slot.queue == queue) {
             let shelf = Shelf::new(window, Instant::now());
             slot.current = Some(Source { consumer, settler, window, shelf, peeked: None });
+            slot.is_narrow = false;
         }
         let complete = inner.slots.iter().all(|slot| slot.current.is_some() || slot.rests);
         self.complete.store(complete, Ordering::Release);
@@ -116,31 +126,43 @@ impl Sources {
         self.waker.wake();
     }
 
-    /// The consumer of `queue` is about to be cancelled; what it has is still to be read. From here on its end is no news.
-    /// `rests`: no other is wanted before the reader has read that and comes for more.
-    pub(super) fn retire(&self, queue: &str, rests: bool) {
-        if let Some(slot) = self.lock().slots.iter_mut().find(|slot| &*slot.queue == queue) {
-            slot.draining.extend(slot.current.take());
-            slot.rests = rests;
-        }
+    /// The consumer of `queue` was cancelled; what it has is still to be read.
+    pub(super) fn retire(&self, queue: &str) {
+        self.change(queue, Slot::retire);
+    }
+
+    /// The same, and there is more room for the next one than it had.
+    pub(super) fn widen(&self, queue: &str) {
+        self.change(queue, |slot| {
+            slot.retire();
+            slot.is_narrow = true;
+        });
+    }
+
+    /// The consumer of `queue` is about to be cancelled, so that its end is no news. What it has is still to be read, and no other
+    /// is wanted before the reader comes for more.
+    pub(super) fn rest(&self, queue: &str) {
+        self.change(queue, |slot| {
+            slot.retire();
+            slot.rests = true;
+        });
+    }
+
+    /// The consumers of `queue` were cancelled, since nobody reads what they fetch: gives that back.
+    pub(super) fn give_back(&self, queue: &str) {
+        self.change(queue, |slot| slot.draining.drain(..).for_each(|mut source| source.give_back()));
+        // It may be waiting by now.
+        self.waker.wake();
     }
 
     /// The consumers that hold fewer than `window` messages though the reader waits for more, by queue.
     pub(super) fn narrower_than(&self, window: u16) -> Vec<(Arc<str>, ShortString)> {
         let inner = self.lock();
-        let slots = inner.slots.iter().filter(|_| inner.waits);
         let narrow = |slot: &Slot| {
-            slot.current
-                .as_ref()
-                .filter(|source| source.window > 0 && source.window < window)
-                .map(|source| (Arc::clone(&slot.queue), source.consumer.tag()))
+            let source = slot.current.as_ref().filter(|source| source.window > 0 && source.window < window)?;
+            Some((Arc::clone(&slot.queue), source.consumer.tag()))
         };
-        slots.filter_map(narrow).collect()
-    }
-
-    /// Whether the reader has nothing to do but to wait for messages.
-    pub(super) fn waits(&self) -> bool {
-        self.lock().waits
+        if inner.waits { inner.slots.iter().filter_map(narrow).collect() } else { Vec::new() }
     }
 
     /// Gives back what may have been waiting for the reader for longer than `limit`, and says which consumers hold such
@@ -167,15 +189,6 @@ impl Sources {
         stale
     }
 
-    /// The consumers of `queue` were cancelled, since nobody reads what they fetch: gives that back.
-    pub(super) fn give_back(&self, queue: &str) {
-        if let Some(slot) = self.lock().slots.iter_mut().find(|slot| &*slot.queue == queue) {
-            slot.draining.drain(..).for_each(|mut source| source.give_back());
-        }
-        // It may be waiting by now.
-        self.waker.wake();
-    }
-
     /// The channel is gone. What was not read will come again. Gives what the broker said, if it said anything.
     pub(super) fn clear(&self) -> Option<lapin::Error> {
         let mut inner = self.lock();
@@ -186,7 +199,7 @@ impl Sources {
                     fault = fault.or(given.err());
                 }
             }
-            slot.rests = false;
+            (slot.rests, slot.is_narrow) = (false, false);
         }
         self.complete.store(false, Ordering::Release);
         fault
@@ -215,6 +228,12 @@ impl Sources {
         self.phase.store(ENDED, Ordering::Release);
         drop(inner);
         self.waker.wake();
+    }
+
+    fn change(&self, queue: &str, change: impl FnOnce(&mut Slot)) {
+        if let Some(slot) = self.lock().slots.iter_mut().find(|slot| &*slot.queue == queue) {
+            change(slot);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -285,6 +304,10 @@ impl Inner {
 }
 
 impl Slot {
+    fn retire(&mut self) {
+        self.draining.extend(self.current.take());
+    }
+
     /// The next message, if there is one; an error says how the consumer was ended.
     fn poll(
         &mut self,
@@ -300,6 +323,7 @@ impl Slot {
             };
         }
         if std::mem::take(&mut self.rests) {
+            self.is_narrow = true;
             // The supervisor may have ended, and then needs no telling. The same below.
             let _ = commands.send(Command::Wanted);
         }
