@@ -250,14 +250,21 @@ fn a_clock_that_is_moved_by_an_hour_neither_stops_nor_floods_it_nor_repeats_a_sl
     let mut beats: BTreeMap<String, Process> =
         ["one", "two"].iter().map(|name| ((*name).to_owned(), stage.beat(name))).collect();
     wait_until("both are fired", || ["tick", "cron"].iter().all(|name| !stage.effects(name).is_empty()).then_some(()));
-    // While they are paused, the clock is put right: two hours have been dealt with.
+    // While they are paused, the clock is put right: two hours are passed over, and are fired when they come again.
     stage.schedule(&["pause", "tick", "cron"]).expect_exit(0);
     clock.put(0);
     stage.schedule(&["resume", "tick", "cron"]).expect_exit(0);
     let mut said = Vec::new();
-    for (seconds, what) in
-        [(0, "right"), (-3600, "back"), (-7200, "back"), (-3600, "forward"), (0, "forward"), (3600, "forward")]
-    {
+    for (seconds, what) in [
+        (0, "right"),
+        (-3600, "back"),
+        (-7200, "back"),
+        (-3600, "forward"),
+        (0, "forward"),
+        (3600, "forward"),
+        (3595, "back"),
+    ] {
+        // The last one is back among what has just been fired.
         let mut times = Times::new(&stage);
         clock.put(seconds);
         times.wait_for(8);
