@@ -142,8 +142,9 @@ impl Desk {
     ) {
         let pause = at_run_time.pause;
         let resumed = pause.filter(|pause| !pause.is_on);
-        let is_added = !self.program.contains_key(name);
-        let (entry, since) = match (self.program.get(name), &at_run_time.added) {
+        let of_program = self.program.get(name);
+        let is_added = of_program.is_none();
+        let (entry, since) = match (of_program, &at_run_time.added) {
             (Some(entry), added) => {
                 if added.is_some() {
                     tracing::warn!(
@@ -210,14 +211,12 @@ impl Desk {
         while let Some(name) = self.agenda.take_due(now) {
             let Some(item) = self.items.get_mut(&*name) else { continue };
             let Some(mut standing) = item.standing.take() else { continue };
-            if standing.is_open() {
-                return Some(Job { entry: Arc::clone(&item.entry), is_added: item.is_added, standing });
-            }
             // Whether the run before is over is asked later, and only of those that would be sent.
-            let decision = due(&item.entry, &standing.facts.handled, now, false);
-            if !decision.fire.is_empty() || !decision.missed.is_empty() {
+            let decision = (!standing.is_open()).then(|| due(&item.entry, &standing.facts.handled, now, false));
+            let idle = decision.filter(|decision| decision.fire.is_empty() && decision.missed.is_empty());
+            let Some(decision) = idle else {
                 return Some(Job { entry: Arc::clone(&item.entry), is_added: item.is_added, standing });
-            }
+            };
             standing.facts.handled = decision.handled;
             item.standing = Some(standing);
             self.agenda.set(&name, decision.wake);

@@ -67,11 +67,12 @@ fn is_over(
 
 #[cfg(test)]
 mod tests {
+    use taskq::TaskId;
+
     use super::*;
     use crate::due::Handled;
     use crate::entry::Origin;
     use crate::store::{Fired, Pending};
-    use taskq::TaskId;
 
     #[test]
     fn what_is_over_was_dealt_with_a_day_ago() {

@@ -139,8 +139,8 @@ impl Store {
         Ok(found.into_iter().collect())
     }
 
-    /// All that is kept under a prefix, by name, with the bytes that it is kept as. One that cannot be read, of a newer version perhaps, must not keep all others
-    /// from being sent: it is left out, and said.
+    /// All that is kept under a prefix, by name, with the bytes that it is kept as. One that cannot be read, of a newer version
+    /// perhaps, must not keep all others from being sent: it is left out, and said.
     async fn read_all<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<(String, T, Bytes)>, BackendError> {
         let found = self.kv.scan(prefix).await?.into_iter();
         let read = |(key, value): (String, Bytes)| match from_json(&key, &value) {
