@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use taskq::{Client, Context, Handle, State, task};
+use taskq::{Client, Context, Handle, TaskState, task};
 use taskq_worker::Worker;
 
 /// Reports as often as it likes: the latest word is written about ten times a second.
@@ -24,11 +24,11 @@ async fn import(ctx: &Context, rows: u64) -> u64 {
 }
 
 /// Draws what becomes of the task, until it has ended.
-async fn follow(handle: &Handle<u64>) -> Result<State, taskq::Error> {
+async fn follow(handle: &Handle<u64>) -> Result<TaskState, taskq::Error> {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}").expect("the template is a constant");
     let bar = ProgressBar::new(0).with_style(style);
     let mut updates = handle.watch().await?;
-    let mut state = State::Pending;
+    let mut state = TaskState::Pending;
     while let Some(status) = updates.next().await {
         state = status.state;
         if let Some(progress) = status.progress {
@@ -44,7 +44,7 @@ async fn follow(handle: &Handle<u64>) -> Result<State, taskq::Error> {
 async fn run() -> Result<(), taskq::Error> {
     let handle = import(500).await?;
     match follow(&handle).await? {
-        State::Success => println!("imported {} rows", handle.get().await?),
+        TaskState::Success => println!("imported {} rows", handle.get().await?),
         other => println!("the import ended as {other}"),
     }
     Ok(())

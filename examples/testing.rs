@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 #[cfg(test)]
 mod tests {
-    use taskq::State;
+    use taskq::TaskState;
     use taskq::testing::{self, End};
 
     use super::*;
@@ -80,7 +80,7 @@ mod tests {
         queue.advance("100ms");
         queue.drain().await.assert_ok();
         assert_eq!(outbox.letters(), ["Welcome, Ada"]);
-        assert_eq!(handle.status().await.expect("it is known").state, State::Success);
+        assert_eq!(handle.status().await.expect("it is known").state, TaskState::Success);
     }
 
     /// Hours of retries pass at once.

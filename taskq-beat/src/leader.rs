@@ -19,7 +19,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use taskq::backend::kv::{from_json, to_json};
 use taskq::backend::{BackendError, Put, SharedKv};
-use taskq::clock::Clock;
+use taskq::internal::clock::Clock;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 

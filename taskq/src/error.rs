@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::backend::BackendError;
 use crate::broker::{BrokerError, PublishError};
-use crate::client::ConfigError;
+use crate::definition::RegistryError;
 use crate::message::{Failure, TaskId};
-use crate::task::RegistryError;
+use crate::settings::ConfigError;
 
 /// What can go wrong with a client, by what it means to the caller.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,7 @@
 //! Client::builder().broker("memory:").results("memory:").build().await?.install();
 //!
 //! let handle = add(2, 3).await?; // enqueued, and confirmed by the broker
-//! assert_eq!(handle.status().await?.state, taskq::State::Pending);
+//! assert_eq!(handle.status().await?.state, taskq::TaskState::Pending);
 //!
 //! let later = add(2, 3).queue("low").countdown("10s").expires("1h").await?;
 //! assert_ne!(handle.id(), later.id());
@@ -27,37 +27,44 @@
 //! * [`task`](macro@task): the attribute, with every option
 //! * [`Call`], [`Handle`], [`Client`]: sending, and following what becomes of it
 //! * [`Context`], [`TaskError`]: what a running task knows, and how it says that it did not succeed
-//! * [`Settings`](client::Settings): `taskq.toml` and the environment
+//! * [`Settings`]: `taskq.toml` and the environment
 //!
 //! * `testing` (a feature, for dev-dependencies): tests of tasks without a server, a worker or a sleep
 //!
 //! Workers and the command line are in the crate `taskq-worker`. Rooms for adapters and the curious:
-//! [`broker`] and [`backend`] are the ports, [`codec`] is the wire, [`message`] the data.
+//! [`broker`] and [`backend`] are the ports, [`message`] the data, [`definition`] what a task is.
 
-pub mod attempt;
+mod attempt;
 pub mod backend;
 pub mod broker;
 pub mod canvas;
 pub mod client;
-pub mod clock;
-pub mod codec;
+mod clock;
+mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod definition;
 mod error;
-pub mod io;
+mod fault;
+mod hash;
+#[doc(hidden)]
+pub mod internal;
+mod io;
 pub mod message;
 mod redact;
+pub mod settings;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
 
 pub use canvas::{Arg, Call, IntoArg};
 pub use client::{Client, Handle, Status};
+pub use definition::{Context, TaskError};
 pub use error::Error;
-pub use message::{Record, State, TaskId};
-pub use task::{Context, TaskError};
+pub use fault::BoxError;
+pub use message::{Record, TaskId, TaskState};
+pub use settings::Settings;
 #[cfg(feature = "macros")]
 pub use taskq_macros::task;
 
@@ -70,10 +77,11 @@ extern crate self as taskq;
 pub mod __private {
     pub use crate::canvas::outcome::{Infallible, Kind, Outcome, TaskFailure};
     pub use crate::canvas::{Arg, Call, IntoArg, TaskArgument, TaskOutput};
-    pub use crate::task::{
-        AckMode, ArgumentError, Arguments, Backoff, Body, BoxError, Context, Definition, Parameter, Place, RateLimit,
+    pub use crate::definition::{
+        AckMode, ArgumentError, Arguments, Backoff, Body, Context, Definition, Parameter, Place, RateLimit,
         Registration, Schedule, TaskError, TaskOptions, TaskResult,
     };
+    pub use crate::fault::BoxError;
     pub use inventory;
     pub use std::time::Duration;
 }

@@ -7,7 +7,7 @@ use taskq::broker::{DEAD_QUEUE, Publication};
 use taskq::canvas::ArgumentList;
 use taskq::message::{Headers, Properties, WireMessage};
 use taskq::testing::{self, End};
-use taskq::{Call, Client, Context, Error, Handle, State, TaskError, task};
+use taskq::{Call, Client, Context, Error, Handle, TaskError, TaskState, task};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -25,7 +25,7 @@ async fn third_time(ctx: &Context) -> Result<u32, String> {
 async fn a_call_runs_when_it_is_drained_and_its_handle_knows() {
     let queue = testing::start();
     let handle = add(2, 3).await.expect("it is taken");
-    assert_eq!(handle.status().await.expect("memory").state, State::Pending);
+    assert_eq!(handle.status().await.expect("memory").state, TaskState::Pending);
     let report = queue.drain().await;
     let [run] = &report.runs[..] else { panic!("one call, one run: {report}") };
     assert_eq!((&run.id, run.task.as_str(), run.attempt), (handle.id(), add::NAME, 0));
@@ -35,7 +35,7 @@ async fn a_call_runs_when_it_is_drained_and_its_handle_knows() {
     let status = handle.status().await.expect("memory");
     assert_eq!(
         (status.state, status.finished_at, status.started_at),
-        (State::Success, Some(queue.now()), Some(queue.now()))
+        (TaskState::Success, Some(queue.now()), Some(queue.now()))
     );
     assert!(queue.drain().await.runs.is_empty(), "a call runs once");
 }
@@ -118,7 +118,7 @@ async fn plain_functions_run_on_the_blocking_pool_and_progress_is_seen() {
     queue.drain().await.assert_ok();
     let progress = updates.next().await.expect("it reported").progress.expect("progress");
     assert_eq!((progress.current, progress.total, progress.note.as_str()), (3, 3, "adding"));
-    assert_eq!(updates.next().await.expect("it ended").state, State::Success);
+    assert_eq!(updates.next().await.expect("it ended").state, TaskState::Success);
     assert_eq!(handle.get().await.expect("it adds"), 6);
 }
 
@@ -202,7 +202,7 @@ async fn what_cannot_be_read_is_dead() {
     let stats = queue.client().broker().stats(DEAD_QUEUE).await.expect("it is declared");
     assert_eq!(stats.ready, 1);
     let status = queue.client().handle::<()>("half-a-message".parse().expect("an id")).status().await.expect("memory");
-    assert_eq!(status.state, State::Failure);
+    assert_eq!(status.state, TaskState::Failure);
 }
 
 #[tokio::test]
@@ -226,7 +226,7 @@ async fn results_that_nobody_wants_are_not_stored() {
     let queue = testing::start();
     let handle = at_most_once(true).await.expect("it is taken");
     queue.drain().await.assert_ok();
-    assert_eq!(handle.status().await.expect("memory").state, State::Pending);
+    assert_eq!(handle.status().await.expect("memory").state, TaskState::Pending);
 }
 
 #[tokio::test]

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use taskq::clock::Clock;
+use taskq::internal::clock::Clock;
 use taskq::testing::{self, End};
-use taskq::{Client, Context, Error, State, task};
+use taskq::{Client, Context, Error, TaskState, task};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -28,7 +28,7 @@ async fn retries_come_when_the_clock_says_so() {
         assert_eq!((report.runs.len(), report.runs[0].attempt), (1, attempt));
         assert_eq!(failure.message(), format!("attempt {attempt} fails"));
         let status = handle.status().await.expect("memory");
-        assert_eq!((status.state, status.retry_at), (State::Retry, Some(queue.now() + *after)));
+        assert_eq!((status.state, status.retry_at), (TaskState::Retry, Some(queue.now() + *after)));
         let a_millisecond = Duration::from_millis(1);
         queue.advance(after.saturating_sub(a_millisecond));
         assert!(queue.drain().await.runs.is_empty(), "a millisecond early is early");
@@ -99,9 +99,9 @@ async fn results_last_as_long_as_the_clock_says() {
     let handle = add(1, 1).await.expect("it is taken");
     queue.drain().await.assert_ok();
     queue.advance("59m 59s");
-    assert_eq!(handle.status().await.expect("memory").state, State::Success);
+    assert_eq!(handle.status().await.expect("memory").state, TaskState::Success);
     queue.advance("1s");
-    assert_eq!(handle.status().await.expect("memory").state, State::Pending);
+    assert_eq!(handle.status().await.expect("memory").state, TaskState::Pending);
 }
 
 #[task(soft_time_limit = "5s", time_limit = "10s")]

@@ -299,7 +299,7 @@ pub async fn freeze(path: String) -> Result<bool, io::Error> {
         return Ok(true);
     }
     std::fs::write(&path, "")?;
-    taskq::io::spawn(async { std::thread::sleep(Duration::MAX) });
+    taskq::internal::io::spawn(async { std::thread::sleep(Duration::MAX) });
     std::future::pending().await
 }
 

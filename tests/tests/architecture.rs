@@ -342,7 +342,7 @@ fn planted_violations_are_found() {
         ("taskq-beat/src/agenda.rs", "use crate::due::Decision;", &["crate::due::Decision"]),
         ("taskq-beat/src/schedule/mod.rs", "use crate::{entry::Entry};", &["crate::entry::Entry"]),
         ("taskq-worker/src/supervise/group.rs", "use crate::engine::Worker;", &["crate::engine::Worker"]),
-        ("taskq-worker/src/supervise/group.rs", "taskq::io::spawn(x)", &["taskq::io::spawn"]),
+        ("taskq-worker/src/supervise/group.rs", "taskq::internal::io::spawn(x)", &["taskq::internal::io::spawn"]),
         ("taskq-worker/src/engine/worker.rs", "rustix::process::getpid()", &["rustix::process::getpid"]),
         ("taskq/src/task/mod.rs", "taskq_worker::main()", &["taskq_worker::main"]),
         ("taskq-macros/src/lib.rs", "use taskq::Call;", &["taskq::Call"]),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use taskq::task::Registry;
-use taskq::{Client, Context, State, TaskId, task};
+use taskq::definition::Registry;
+use taskq::{Client, Context, TaskId, TaskState, task};
 use taskq_worker::{Worker, WorkerError};
 use tokio::sync::oneshot;
 
@@ -36,12 +36,12 @@ async fn it_works_until_the_rest_is_done_and_drains() {
     let (doubled, handle) = worker.run_until(program).await.expect("it drains");
     assert_eq!(doubled, 42);
     // The drain told it to stop, and waited for its end.
-    assert_eq!(handle.status().await.expect("there is a backend").state, State::Success);
+    assert_eq!(handle.status().await.expect("there is a backend").state, TaskState::Success);
 
     // Nobody is left who would take this one.
     let late = double(1).send(&client).await.expect("it is taken");
     assert_eq!(client.broker().stats("default").await.expect("the queue is there").ready, 1);
-    assert_eq!(late.status().await.expect("there is a backend").state, State::Pending);
+    assert_eq!(late.status().await.expect("there is a backend").state, TaskState::Pending);
 }
 
 #[tokio::test]

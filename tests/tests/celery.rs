@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use taskq::{Client, Error, State, TaskId, task};
+use taskq::{Client, Error, TaskId, TaskState, task};
 use taskq_tests::harness::{App, BOUND, Ledger, Process, Servers, Vhost, now_ms, unique, wait_until};
 use taskq_tests::tasks;
 
@@ -209,7 +209,7 @@ async fn call_python(client: &Client) {
     let sum = proj::add(2, 3).send(client).await.expect("it is accepted");
     assert_eq!(sum.get_timeout(BOUND).await.expect("it succeeds"), 5);
     let status = sum.status().await.expect("there is a backend");
-    assert_eq!(status.state, State::Success);
+    assert_eq!(status.state, TaskState::Success);
 
     let value = json!({ "text": "ä😀", "list": [1, null, true, 0.5] });
     let echo = proj::echo(value.clone()).send(client).await.expect("it is accepted");

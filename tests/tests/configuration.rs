@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use taskq::client::Settings;
+use taskq::settings::Settings;
 use taskq_tests::harness::{App, repository};
 
 /// The cells of the tables below a heading, rows by their first cell. Headers and the lines under them are none.

@@ -8,7 +8,7 @@ use std::thread::{JoinHandle, scope};
 use std::time::{Duration, Instant};
 
 use taskq::client::DeadEntry;
-use taskq::{Call, Client, State, TaskId};
+use taskq::{Call, Client, TaskId, TaskState};
 use taskq_tests::harness::{App, Audit, Expected, Ledger, Process, Servers, Vhost, unique, wait_within};
 use taskq_tests::tasks;
 
@@ -100,7 +100,7 @@ fn task_id(id: &str) -> TaskId {
     TaskId::parse(id).expect("the ids of these tests are good ones")
 }
 
-type EndsById = BTreeMap<String, Vec<(State, u32)>>;
+type EndsById = BTreeMap<String, Vec<(TaskState, u32)>>;
 
 /// Every terminal record of the tasks whose ids begin alike, from the moment of watching: each that is stored is
 /// published, and one that loses is not.
@@ -145,7 +145,7 @@ impl Ends {
 
 fn note_end(ends: &mut EndsById, channel: &str, document: &[u8]) {
     let id = task_id(channel.trim_start_matches(RESULT_PREFIX));
-    let record = taskq::codec::result::decode(&id, document).expect("records can be read");
+    let record = taskq::internal::codec::result::decode(&id, document).expect("records can be read");
     if record.state.is_terminal() {
         ends.entry(record.id.to_string()).or_default().push((record.state, record.attempt));
     }
@@ -176,7 +176,8 @@ fn killed_workers_lose_nothing_and_repeat_only_what_they_had_in_hand() {
         assert!(ran < TASKS, "the worker was to be killed while it works, and {ran} tasks had run");
         worker = start();
     }
-    let expected: Vec<_> = ids.into_iter().map(|id| Expected { id, last_attempt: 0, state: State::Success }).collect();
+    let expected: Vec<_> =
+        ids.into_iter().map(|id| Expected { id, last_attempt: 0, state: TaskState::Success }).collect();
     wait_within("every task has ended", PATIENCE, || (bench.unended(&expected) == 0).then_some(()));
     wait_until_empty(|| bench.ready([&queue]) + bench.delayed());
     worker.drain();
@@ -291,9 +292,9 @@ impl Story {
     fn send(&mut self, bench: &Bench, prefix: &str, count: usize) {
         let Gap { point, outcome } = self.gap;
         let (last_attempt, state) = match outcome {
-            Outcome::Success => (0, State::Success),
-            Outcome::Retry => (2, State::Success),
-            Outcome::Failure => (0, State::Failure),
+            Outcome::Success => (0, TaskState::Success),
+            Outcome::Retry => (2, TaskState::Success),
+            Outcome::Failure => (0, TaskState::Failure),
         };
         for _ in 0..count {
             let number = self.expected.len();
@@ -324,7 +325,7 @@ impl Story {
 
         let mine = |entry: &&DeadEntry| entry.letter.queue == self.queue;
         let dead: BTreeSet<_> = dead.iter().filter(mine).map(dead_id).collect();
-        let failed = self.expected.iter().filter(|task| task.state == State::Failure);
+        let failed = self.expected.iter().filter(|task| task.state == TaskState::Failure);
         let failed: BTreeSet<_> = failed.map(|task| (task.id.clone(), "failed".to_owned(), 1)).collect();
         assert_eq!(dead, failed, "{gap:?}: the dead are those that failed");
 

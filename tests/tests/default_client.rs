@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use taskq::{Client, Error, Handle, State, task};
+use taskq::{Client, Error, Handle, TaskState, task};
 use taskq_tests::harness::Folder;
 use taskq_worker::Worker;
 
@@ -39,7 +39,7 @@ async fn it_is_connected_on_first_use_and_can_be_replaced() {
     // An installed client takes its place, for calls and for handles that name none.
     let url = "memory:installed";
     let installed = Client::builder().broker(url).results(url).build().await.expect("memory").install();
-    assert_eq!(attached.status().await.expect("there is a backend").state, State::Pending, "another store");
+    assert_eq!(attached.status().await.expect("there is a backend").state, TaskState::Pending, "another store");
     let queued = double(4).await.expect("it is taken");
     let nobody = queued.get_timeout(Duration::from_millis(100)).await;
     assert!(matches!(nobody, Err(Error::NoResultYet { .. })), "no worker there: {nobody:?}");
@@ -51,7 +51,7 @@ async fn it_is_connected_on_first_use_and_can_be_replaced() {
     assert_eq!(named.get_timeout(PATIENCE).await.expect("it runs there"), 10);
     assert_eq!(
         lazy.handle::<i64>(queued.id().clone()).status().await.expect("there is a backend").state,
-        State::Pending
+        TaskState::Pending
     );
 }
 

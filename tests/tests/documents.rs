@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 use taskq::Client;
-use taskq::client::Settings;
+use taskq::settings::Settings;
 use taskq_beat::entry::{Entry, Origin};
 use taskq_tests::harness::{Block, Folder, commands, repository};
 use toml::{Table, Value};

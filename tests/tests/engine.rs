@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use taskq::broker::{DEAD_QUEUE, Publication};
 use taskq::client::Which;
 use taskq::message::{Headers, Properties, WireMessage};
-use taskq::{Call, Client, Context, Error, Handle, State, TaskError, TaskId, task};
+use taskq::{Call, Client, Context, Error, Handle, TaskError, TaskId, TaskState, task};
 use taskq_worker::{Worker, WorkerBuilder, WorkerControl, WorkerError, WorkerSummary};
 use tokio::task::JoinHandle;
 
@@ -264,7 +264,7 @@ async fn progress_is_pushed_and_the_last_word_arrives() {
         seen.extend(status.progress.map(|progress| progress.current));
         last = Some(status.state);
     }
-    assert_eq!(last, Some(State::Success));
+    assert_eq!(last, Some(TaskState::Success));
     assert!(seen.is_sorted() && seen.len() >= 2, "{seen:?}");
     assert_eq!(seen.last(), Some(&20), "{seen:?}");
     bench.stop().await;
@@ -277,7 +277,7 @@ async fn a_long_task_is_seen_as_started() {
     handle.get_timeout(PATIENCE).await.expect("it has no steps");
     let long = bench.send(stops_when_told().soft_time_limit("2s")).await;
     let status = until("the task is noted as started", || async {
-        Some(long.status().await.expect("there is a backend")).filter(|status| status.state == State::Started)
+        Some(long.status().await.expect("there is a backend")).filter(|status| status.state == TaskState::Started)
     })
     .await;
     assert!(status.worker.is_some_and(|worker| worker.starts_with("taskq@")));
@@ -419,7 +419,7 @@ async fn a_drain_finishes_what_has_begun_and_gives_the_rest_back() {
     until("two of them run", || async {
         let mut started = 0;
         for handle in &handles {
-            started += usize::from(handle.status().await.expect("there is a backend").state == State::Started);
+            started += usize::from(handle.status().await.expect("there is a backend").state == TaskState::Started);
         }
         (started == 2).then_some(())
     })
@@ -441,7 +441,7 @@ async fn what_outlives_the_grace_is_given_back_with_its_attempt_unspent() {
     let client = bench.client.clone();
     let handle = bench.send(naps(60_000)).await;
     until("it runs", || async {
-        (handle.status().await.expect("there is a backend").state == State::Started).then_some(())
+        (handle.status().await.expect("there is a backend").state == TaskState::Started).then_some(())
     })
     .await;
     assert_eq!(bench.stop().await.interrupted, 1);
@@ -458,7 +458,7 @@ async fn waiting_for_what_never_comes_ends() {
     let nobody = client.handle::<i64>(TaskId::new());
     let outcome = nobody.get_timeout(Duration::from_millis(50)).await;
     assert!(matches!(outcome, Err(Error::NoResultYet { .. })), "{outcome:?}");
-    assert_eq!(nobody.status().await.expect("there is a backend").state, State::Pending);
+    assert_eq!(nobody.status().await.expect("there is a backend").state, TaskState::Pending);
 }
 
 #[tokio::test]
@@ -467,9 +467,9 @@ async fn several_clients_live_side_by_side() {
     let handle = one.send(add(1, 2)).await;
     assert_eq!(handle.get_timeout(PATIENCE).await.expect("its own worker ran it"), 3);
     let elsewhere = two.client.handle::<i64>(handle.id().clone());
-    assert_eq!(elsewhere.status().await.expect("there is a backend").state, State::Pending);
+    assert_eq!(elsewhere.status().await.expect("there is a backend").state, TaskState::Pending);
     handle.clone().forget().await.expect("there is a backend");
-    assert_eq!(handle.status().await.expect("there is a backend").state, State::Pending);
+    assert_eq!(handle.status().await.expect("there is a backend").state, TaskState::Pending);
     assert_eq!(one.stop().await.succeeded, 1);
     assert_eq!(two.stop().await.succeeded, 0);
 }
@@ -484,6 +484,6 @@ async fn results_that_nobody_wants_are_not_stored() {
     assert_eq!(bench.stop().await.succeeded, 2);
     assert_eq!(
         client.handle::<i64>(handle.id().clone()).status().await.expect("there is a backend").state,
-        State::Pending
+        TaskState::Pending
     );
 }

@@ -11,7 +11,7 @@ use redis::aio::MultiplexedConnection;
 use taskq::backend::redis::RedisBackend;
 use taskq::backend::{BackendError, BackendOptions, Kv, KvExt, ResultBackend, ResultBackendExt, Written};
 use taskq::message::Json;
-use taskq::{Record, State, TaskId};
+use taskq::{Record, TaskId, TaskState};
 use taskq_tests::harness::{OwnRedis, free_port};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,7 +31,7 @@ fn options() -> BackendOptions {
 }
 
 fn success(id: &TaskId, value: u32) -> Record {
-    Record { value: Some(json(&value.to_string())), ..Record::new(id.clone(), State::Success) }
+    Record { value: Some(json(&value.to_string())), ..Record::new(id.clone(), TaskState::Success) }
 }
 
 fn json(text: &str) -> Json {
@@ -320,7 +320,7 @@ async fn batches_are_written() {
         for batch in records.chunks(BATCH) {
             let mut pipeline = redis::Pipeline::new();
             for record in batch {
-                let (key, document) = (key(&record.id), taskq::codec::result::encode(record));
+                let (key, document) = (key(&record.id), taskq::internal::codec::result::encode(record));
                 pipeline.cmd("SET").arg(&key).arg(&document).arg("EX").arg(86_400).ignore();
                 pipeline.cmd("PUBLISH").arg(&key).arg(&document).ignore();
             }

@@ -16,7 +16,7 @@ use taskq::backend::sqlite::SqliteBackend;
 use taskq::backend::{BackendOptions, Kv, ResultBackend, ResultBackendExt};
 use taskq::broker::sqlite::SqliteBroker;
 use taskq::broker::{Broker, BrokerError, BrokerOptions, Consumption, Delivery, Publication, PublishError, QueueSpec};
-use taskq::message::{Record, State, WireMessage};
+use taskq::message::{Record, TaskState, WireMessage};
 use taskq::{TaskId, backend, broker};
 use taskq_tests::harness::{BOUND, unique};
 use tokio::time::{Instant, sleep, timeout};
@@ -288,15 +288,15 @@ async fn a_watcher_of_another_process_gets_every_end() {
         watches.push(watcher.watch(id).await.expect("the file can be read"));
     }
     for ids in ids.chunks(7) {
-        let begun: Vec<Record> = ids.iter().map(|id| Record::new(id.clone(), State::Started)).collect();
+        let begun: Vec<Record> = ids.iter().map(|id| Record::new(id.clone(), TaskState::Started)).collect();
         worker.write(&begun).await.expect("the file can be written");
-        let ended: Vec<Record> = ids.iter().map(|id| Record::new(id.clone(), State::Success)).collect();
+        let ended: Vec<Record> = ids.iter().map(|id| Record::new(id.clone(), TaskState::Success)).collect();
         worker.write(&ended).await.expect("the file can be written");
     }
     for watch in &mut watches {
         let end = async {
             while let Some(record) = watch.next().await {
-                if record.state == State::Success {
+                if record.state == TaskState::Success {
                     return;
                 }
             }
@@ -312,11 +312,11 @@ async fn what_expired_is_deleted() {
     let options = BackendOptions { result_ttl: Some(Duration::from_millis(50)), ..BackendOptions::default() };
     let backend = SqliteBackend::connect(&file.url(), &options).await.expect("the file can be made");
     let write = async |count: usize| {
-        let records: Vec<Record> = (0..count).map(|_| Record::new(TaskId::new(), State::Success)).collect();
+        let records: Vec<Record> = (0..count).map(|_| Record::new(TaskId::new(), TaskState::Success)).collect();
         backend.write(&records).await.expect("the file can be written");
     };
     write(3000).await;
-    let last = Record::new(TaskId::new(), State::Failure);
+    let last = Record::new(TaskId::new(), TaskState::Failure);
     backend.write(std::slice::from_ref(&last)).await.expect("the file can be written");
     until("the record expires", async || backend.read_one(&last.id).await.expect("it can be read").is_none()).await;
     // Each time a larger piece is swept than was written.

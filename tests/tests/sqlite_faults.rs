@@ -14,7 +14,7 @@ use std::thread::scope;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use taskq::State;
+use taskq::TaskState;
 use taskq_tests::harness::{App, Audit, Expected, Process, Yard, unique, wait_until};
 
 /// How much of one processor a worker may use while it can do nothing; one that spins uses all of it.
@@ -65,7 +65,7 @@ fn assert_all_ran_once(yard: &Yard, prefixes: &[&str], doubtful: &[&str]) {
     let (entries, ends) = (yard.ledger.entries(), yard.file.ends());
     let ran = doubtful.iter().filter(|id| entries.iter().any(|entry| entry.id == **id)).map(ToString::to_string);
     let accepted = prefixes.iter().flat_map(|prefix| yard.notes(prefix).accepted);
-    let expected = accepted.chain(ran).map(|id| Expected { id, last_attempt: 0, state: State::Success });
+    let expected = accepted.chain(ran).map(|id| Expected { id, last_attempt: 0, state: TaskState::Success });
     let (expected, killed): (Vec<_>, _) = (expected.collect(), BTreeSet::new());
     let audit = Audit { expected: &expected, entries: &entries, killed: &killed, repeats_max: 0, ends: &ends };
     assert_eq!(audit.faults(), BTreeSet::new());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rusqlite::OptionalExtension;
-use taskq::State;
+use taskq::TaskState;
 use taskq_tests::harness::{Audit, Expected, Process, Yard, now_ms, unique, wait_until, wait_within};
 
 /// How many attempts a dying worker may have finished and not acknowledged: 64 that wait for the settler, 128 in its
@@ -25,7 +25,7 @@ fn wait_until_empty(yard: &Yard) {
 }
 
 fn succeeded(id: String) -> Expected {
-    Expected { id, last_attempt: 0, state: State::Success }
+    Expected { id, last_attempt: 0, state: TaskState::Success }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use taskq::backend::{self, BackendError, BackendOptions};
 use taskq::client::{Client, host_name};
-use taskq::task::{Registry, RegistryError};
+use taskq::definition::{Registry, RegistryError};
 use tokio::sync::watch;
 
 use super::fire::Counts;

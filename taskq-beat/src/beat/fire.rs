@@ -14,7 +14,7 @@ use taskq::backend::{BackendError, ResultBackendExt};
 use taskq::broker::PublishError;
 use taskq::canvas::ArgumentList;
 use taskq::client::Client;
-use taskq::task::{Registry, TaskOptions};
+use taskq::definition::{Registry, TaskOptions};
 use taskq::{Call, TaskId};
 
 use super::desk::{Done, Job, Standing};

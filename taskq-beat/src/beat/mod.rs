@@ -32,7 +32,7 @@ use serde::Serialize;
 use taskq::TaskId;
 use taskq::backend::BackendError;
 use taskq::client::Client;
-use taskq::task::Registry;
+use taskq::definition::Registry;
 use tokio::sync::watch;
 
 pub use builder::{BeatBuilder, BeatError, store_of};
@@ -105,7 +105,7 @@ impl Beat {
     /// Runs until it is stopped, on the thread of the connections, where no code of tasks can hold it up. What has been begun
     /// is finished first, and the lease is given back, so that another beat goes on within a second.
     pub async fn run(self) -> BeatSummary {
-        taskq::io::run(self.work()).await
+        taskq::internal::io::run(self.work()).await
     }
 
     /// The same on the runtime of the caller.

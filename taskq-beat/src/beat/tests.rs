@@ -9,8 +9,8 @@ use chrono::{DateTime, TimeDelta};
 use futures_util::future::BoxFuture;
 use taskq::backend::memory::MemoryBackend;
 use taskq::backend::{BackendError, Kv, Put, SharedKv};
-use taskq::client::Settings;
-use taskq::clock::Clock;
+use taskq::internal::clock::Clock;
+use taskq::settings::Settings;
 use tokio::task::JoinHandle;
 
 use super::*;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use taskq::backend::BackendError;
-use taskq::clock::Clock;
+use taskq::internal::clock::Clock;
 
 use crate::entry::Entry;
 use crate::leader::Lease;

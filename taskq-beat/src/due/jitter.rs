@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use taskq::internal::hash::unit_interval;
 
 use crate::entry::Entry;
 
@@ -16,20 +17,9 @@ pub(super) fn due_at(entry: &Entry, slot: DateTime<Utc>) -> DateTime<Utc> {
     let jitter = TimeDelta::from_std(entry.jitter).unwrap_or(TimeDelta::MAX);
     // So slots are due in their order, whatever is drawn.
     let room = entry.schedule.next_after(slot).map_or(jitter, |next| jitter.min(next - slot));
-    let drawn = room.num_milliseconds() as f64 * unit_interval(&entry.name, slot.timestamp_millis());
+    let drawn =
+        room.num_milliseconds() as f64 * unit_interval(entry.name.bytes().chain(slot.timestamp_millis().to_le_bytes()));
     slot + TimeDelta::milliseconds(drawn as i64)
-}
-
-/// A number in `[0, 1)` that depends evenly on both arguments (FNV-1a, finished as in splitmix64).
-fn unit_interval(name: &str, slot: i64) -> f64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in name.bytes().chain(slot.to_le_bytes()) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^= hash >> 31;
-    (hash >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]

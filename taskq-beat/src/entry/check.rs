@@ -1,7 +1,7 @@
 //! Entries against the tasks of a program.
 
-use taskq::client::config::nearest;
-use taskq::task::{ArgumentError, Registry};
+use taskq::definition::{ArgumentError, Registry};
+use taskq::settings::nearest;
 
 use super::{Entry, Mistake, Origin, Overlap};
 

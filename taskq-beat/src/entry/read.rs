@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
-use taskq::client::config::nearest;
+use taskq::settings::nearest;
 
 use super::{Entry, MISFIRE_MAX_DEFAULT, Misfire, Mistake, Mistakes, OnDoubt, Origin, Overlap};
 use crate::schedule::{Schedule, ScheduleError};

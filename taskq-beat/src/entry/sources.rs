@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use chrono::DateTime;
-use taskq::client::{Origin as SettingsOrigin, Settings};
-use taskq::task::{self, Definition, Registry};
+use taskq::definition::{self, Definition, Registry};
+use taskq::settings::{Origin as SettingsOrigin, Settings};
 
 use super::read::check_name;
 use super::{Entry, Mistake, Mistakes, Origin};
@@ -64,9 +64,9 @@ fn of_task(definition: &'static Definition) -> Option<Result<Entry, Mistakes>> {
     Some(Mistakes::none(mistakes).map(|()| read.expect("what is missing is a mistake")))
 }
 
-fn schedule_of(schedule: &task::Schedule) -> Result<Schedule, ScheduleError> {
+fn schedule_of(schedule: &definition::Schedule) -> Result<Schedule, ScheduleError> {
     match schedule {
-        task::Schedule::Cron { line, tz } => Schedule::cron(line, tz),
-        task::Schedule::Every(period) => Schedule::every(*period, DateTime::UNIX_EPOCH),
+        definition::Schedule::Cron { line, tz } => Schedule::cron(line, tz),
+        definition::Schedule::Every(period) => Schedule::every(*period, DateTime::UNIX_EPOCH),
     }
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use taskq::client::Settings;
+use taskq::definition::{Definition, Registry};
+use taskq::settings::Settings;
 use taskq::task;
-use taskq::task::{Definition, Registry};
 
 use super::{Entry, Misfire, Mistakes, OnDoubt, Origin, Overlap, add, check, collect};
 use crate::schedule::Schedule;

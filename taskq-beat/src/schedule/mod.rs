@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use taskq::client::config::nearest;
+use taskq::settings::nearest;
 
 pub use self::cron::Cron;
 pub use self::interval::Every;

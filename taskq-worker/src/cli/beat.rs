@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use taskq::task::Registry;
+use taskq::definition::Registry;
 use taskq_beat::{Beat as Scheduler, BeatSummary, entry};
 
 use super::exit::Exit;
@@ -69,7 +69,7 @@ impl Beat {
         let ready = Ready { event: "ready", node: &node, entries: beat.entries().count(), pid: std::process::id() };
         session.output().announce(&ready, |ready| format!("{} is ready: {} entries", ready.node, ready.entries));
         let control = beat.control();
-        let stopping = taskq::io::spawn(async move {
+        let stopping = taskq::internal::io::spawn(async move {
             stops.asked(1).await;
             control.stop();
         });

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use taskq::broker::amqp::bare;
 use taskq::broker::{QueueKind, QueueSpec};
 use taskq::canvas::ArgumentList;
+use taskq::definition::{ArgumentError, Arguments, Body, Context, Definition, Parameter, Place, Registry, TaskOptions};
+use taskq::internal::codec;
 use taskq::message::{Envelope, WireMessage};
-use taskq::task::{
-    ArgumentError, Arguments, Body, BoxError, Context, Definition, Parameter, Place, Registry, TaskOptions,
-};
-use taskq::{Call, Client, TaskId, codec};
+use taskq::{BoxError, Call, Client, TaskId};
 
 use crate::engine::Worker;
 

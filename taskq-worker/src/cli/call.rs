@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use taskq::TaskId;
 use taskq::canvas::ArgumentList;
-use taskq::task::{Registry, TaskOptions};
+use taskq::definition::{Registry, TaskOptions};
 
 use super::exit::Exit;
 use super::failure::Failure;

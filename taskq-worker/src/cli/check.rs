@@ -7,8 +7,8 @@ use serde::Serialize;
 use taskq::TaskId;
 use taskq::backend::{self, BackendOptions, KvExt, ResultBackendExt};
 use taskq::broker::{self, BrokerError, BrokerOptions};
-use taskq::client::Settings;
-use taskq::task::Registry;
+use taskq::definition::Registry;
+use taskq::settings::Settings;
 use taskq_beat::{BeatError, entry, leader};
 use tokio::time::Instant;
 

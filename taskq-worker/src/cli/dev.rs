@@ -1,7 +1,7 @@
 //! `dev`: what a developer needs, in one terminal.
 
 use clap::Args;
-use taskq::task::Registry;
+use taskq::definition::Registry;
 use taskq_beat::entry;
 
 use super::exit::Exit;

@@ -5,8 +5,9 @@ use std::io;
 
 use taskq::backend::BackendError;
 use taskq::broker::{BrokerError, PublishError};
-use taskq::client::ConfigError;
-use taskq::task::{RegistryError, message_of};
+use taskq::definition::RegistryError;
+use taskq::internal::fault::full_message;
+use taskq::settings::ConfigError;
 use taskq_beat::BeatError;
 use taskq_beat::beat::RunError;
 use taskq_beat::entry::Mistakes;
@@ -31,7 +32,7 @@ impl Failure {
 
     /// A failure that says what `error` says, its causes included.
     pub(super) fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
-        Self::new(exit, message_of(error))
+        Self::new(exit, full_message(error))
     }
 
     /// The same with a further word at its end.

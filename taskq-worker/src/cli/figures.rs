@@ -1,7 +1,7 @@
 //! How `bench` answers: each figure as soon as it is known.
 
+use taskq::BoxError;
 use taskq::broker::BrokerError;
-use taskq::task::BoxError;
 
 use super::bench::{self, Bench, Figure};
 use super::exit::Exit;

@@ -46,7 +46,7 @@ use exit::Exit;
 use failure::Failure;
 use session::Session;
 use setup::Setup;
-use taskq::task::BoxError;
+use taskq::BoxError;
 
 const ABOUT: &str = "\
 taskq, a distributed task queue.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use taskq::backend::ResultBackendExt;
-use taskq::{Client, State, Status, TaskId};
+use taskq::{Client, Status, TaskId, TaskState};
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -19,7 +19,7 @@ pub(super) async fn wait(client: &Client, id: &TaskId, timeout: Duration) -> Res
 /// Answers how a task ended: its result to a person, all that is known to a program. Ends with an error if it failed.
 pub(super) fn answer(output: Output, status: &Status) -> Result<Exit, Failure> {
     match status.state {
-        State::Success => output.say(status, value)?,
+        TaskState::Success => output.say(status, value)?,
         // A person is told by the error.
         _ if output == Output::Person => {}
         _ => output.say(status, |_| String::new())?,
@@ -30,8 +30,8 @@ pub(super) fn answer(output: Output, status: &Status) -> Result<Exit, Failure> {
 /// The exit code of a task that ended, with what is said on stderr if it failed.
 pub(super) fn verdict(status: &Status) -> Result<Exit, Failure> {
     let what = match status.state {
-        State::Success => return Ok(Exit::Ok),
-        State::Revoked => "was revoked",
+        TaskState::Success => return Ok(Exit::Ok),
+        TaskState::Revoked => "was revoked",
         _ => "failed",
     };
     let why = status.failure.as_ref().map_or_else(|| "nobody noted why".to_owned(), ToString::to_string);

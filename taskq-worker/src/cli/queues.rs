@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use taskq::Client;
 use taskq::broker::{BrokerError, DEAD_QUEUE, QueueSpec};
-use taskq::client::Settings;
-use taskq::task::Registry;
+use taskq::definition::Registry;
+use taskq::settings::Settings;
 
 use super::confirm::confirm;
 use super::exit::Exit;
@@ -135,7 +135,7 @@ mod tests {
     fn every_queue_is_listed_once_and_the_dead_set_last() {
         let mut settings = Settings::default();
         settings.interop.push("celery".into());
-        settings.queues.insert("mail".into(), taskq::client::config::QueueSettings::default());
+        settings.queues.insert("mail".into(), taskq::settings::QueueSettings::default());
         let further = ["mail".to_owned(), DEAD_QUEUE.to_owned(), "a".to_owned()];
         let listed = names(&settings, &Registry::default(), &further);
         assert_eq!(listed, ["a", "celery", "default", "mail", DEAD_QUEUE]);

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use clap::Args;
 use taskq::Client;
-use taskq::client::{Origin, Settings};
+use taskq::settings::{Origin, Settings};
 
 use super::exit::Exit;
 use super::failure::Failure;

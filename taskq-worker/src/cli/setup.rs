@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
-use taskq::task::{BoxError, message_of};
+use taskq::BoxError;
+use taskq::internal::fault::full_message;
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -32,7 +33,7 @@ impl Setup {
     pub(super) async fn apply(&self, worker: WorkerBuilder) -> Result<WorkerBuilder, Failure> {
         let Some(prepare) = &self.0 else { return Ok(worker) };
         prepare(worker).await.map_err(|error| {
-            let why = format!("the program's own setup failed: {}", message_of(&*error));
+            let why = format!("the program's own setup failed: {}", full_message(&*error));
             // Most likely a server of the program's own: a later start may come through.
             Failure::new(Exit::Unreachable, why)
         })

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use taskq::io as connections;
+use taskq::internal::io as connections;
 use tokio::sync::watch;
 
 use super::exit::Exit;

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::value::RawValue;
 use taskq::message::Progress;
-use taskq::{State, TaskId};
+use taskq::{TaskId, TaskState};
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -35,18 +35,18 @@ impl Status {
 /// A line for everything that is known.
 fn describe(status: &taskq::Status) -> String {
     let state = match status.state {
-        State::Pending => "PENDING (queued, or never sent: nothing is known of it)".to_owned(),
+        TaskState::Pending => "PENDING (queued, or never sent: nothing is known of it)".to_owned(),
         ref state => state.to_string(),
     };
     let value = match status.state {
-        State::Progress => None,
+        TaskState::Progress => None,
         _ => status.value.as_deref().map(|value| RawValue::get(value).to_owned()),
     };
     let lines = [
         ("id", Some(status.id.to_string())),
         ("task", status.task.clone()),
         ("state", Some(state)),
-        ("attempt", (status.state != State::Pending).then(|| status.attempt.to_string())),
+        ("attempt", (status.state != TaskState::Pending).then(|| status.attempt.to_string())),
         ("progress", status.progress.as_ref().map(progress)),
         ("worker", status.worker.clone()),
         ("started", status.started_at.map(time)),
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn only_what_is_known_is_said() {
         let id = TaskId::parse("7").expect("it is an id");
-        let mut record = Record::new(id, State::Failure);
+        let mut record = Record::new(id, TaskState::Failure);
         record.attempt = 3;
         record.failure = Some(Failure::new("shop", "NoStock", "none\nleft"));
         let expected = "id        7\nstate     FAILURE\nattempt   3\nerror     NoStock: none left";

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use taskq::task::{Definition, Registry};
+use taskq::definition::{Definition, Registry};
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -46,8 +46,10 @@ impl Tasks {
 
 impl Row {
     fn of(task: &'static Definition) -> Self {
-        let parameter =
-            |parameter: &taskq::task::Parameter| Parameter { name: parameter.name, type_name: parameter.type_name };
+        let parameter = |parameter: &taskq::definition::Parameter| Parameter {
+            name: parameter.name,
+            type_name: parameter.type_name,
+        };
         Self {
             name: task.name,
             parameters: task.parameters.iter().map(parameter).collect(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use taskq::BoxError;
 use taskq::TaskId;
-use taskq::task::BoxError;
 
 use super::exit::Exit;
 use super::failure::Failure;

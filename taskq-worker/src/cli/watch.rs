@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use taskq::{State, Status, TaskId};
+use taskq::{Status, TaskId, TaskState};
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -120,7 +120,8 @@ fn describe(status: &Status) -> String {
         .retry_at
         .map(|at| format!("attempt {} failed, the next is due {}", status.attempt, super::output::time(at)));
     let failure = status.failure.as_ref().map(ToString::to_string);
-    let value = (status.state == State::Success).then(|| status.value.as_deref().map(|value| value.get().to_owned()));
+    let value =
+        (status.state == TaskState::Success).then(|| status.value.as_deref().map(|value| value.get().to_owned()));
     let details = [status.progress.as_ref().map(status::progress), retry, failure, value.flatten()];
     for (index, detail) in details.into_iter().flatten().enumerate() {
         text.push_str(if index == 0 { " " } else { ": " });
@@ -139,10 +140,10 @@ mod tests {
     #[test]
     fn a_change_is_one_line() {
         let id = TaskId::parse("7").expect("it is an id");
-        let mut record = Record::new(id.clone(), State::Success);
+        let mut record = Record::new(id.clone(), TaskState::Success);
         record.value = Some(serde_json::value::to_raw_value(&5).expect("a number is JSON"));
         assert_eq!(describe(&record.into()), "SUCCESS 5");
-        let mut record = Record::new(id, State::Retry);
+        let mut record = Record::new(id, TaskState::Retry);
         record.failure = Some(Failure::new("shop", "NoStock", "none\nleft"));
         assert_eq!(describe(&record.into()), "RETRY NoStock: none left");
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use taskq::Client;
 use taskq::broker::BrokerInfo;
-use taskq::task::Registry;
+use taskq::definition::Registry;
 use taskq_beat::{Beat, BeatControl};
 
 use super::announce::{self, Facts};
@@ -71,8 +71,8 @@ impl Work<'_> {
         }
         let worker_of_beat = worker.control();
         let beating = beat.map(|beat| {
-            let (control, running) = (beat.control(), taskq::io::spawn(beat.run()));
-            let running = taskq::io::spawn(async move {
+            let (control, running) = (beat.control(), taskq::internal::io::spawn(beat.run()));
+            let running = taskq::internal::io::spawn(async move {
                 let ended = running.await;
                 // With the worker, or by a fault: a worker that should be a beat and is none must not go on.
                 worker_of_beat.drain();
@@ -80,16 +80,16 @@ impl Work<'_> {
             });
             (control, running)
         });
-        let steering = taskq::io::spawn(steer(worker.control(), stops.clone()));
+        let steering = taskq::internal::io::spawn(steer(worker.control(), stops.clone()));
         let stop_beat = beating.as_ref().map(|(control, _)| control.clone());
         let mut stops = stops;
-        let stopping = taskq::io::spawn(async move {
+        let stopping = taskq::internal::io::spawn(async move {
             stops.asked(1).await;
             // Another one leads while this worker finishes what runs.
             stop_beat.inspect(BeatControl::stop);
         });
         let (new_build, rebuilt) = (watched.clone(), worker.control());
-        let watching = taskq::io::spawn(async move {
+        let watching = taskq::internal::io::spawn(async move {
             let Some(executable) = new_build else { return std::future::pending().await };
             executable.replaced().await;
             tracing::info!("there is a new build; it takes over when what runs is finished");

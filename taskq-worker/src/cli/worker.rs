@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use taskq::task::Registry;
+use taskq::definition::Registry;
 use tokio::runtime::Runtime;
 
 use super::exit::Exit;

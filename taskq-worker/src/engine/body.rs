@@ -12,8 +12,8 @@ use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use taskq::Context;
-use taskq::attempt::{self, Caught, Outcome, Stop};
-use taskq::task::{Body, TaskResult};
+use taskq::definition::{Body, TaskResult};
+use taskq::internal::attempt::{self, Caught, Outcome, Stop};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::run::Run;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use taskq::attempt;
 use taskq::broker::DEAD_QUEUE;
 use taskq::client::host_name;
-use taskq::task::Registry;
+use taskq::definition::Registry;
+use taskq::internal::attempt;
 use taskq::{Client, TaskId};
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -138,7 +138,7 @@ impl WorkerBuilder {
         let prefetch = Prefetch::new(concurrency);
         let consuming = services.client.broker().consume(&names, prefetch.told()).await;
         let consumption = consuming.map_err(taskq::Error::from)?;
-        let settling = taskq::io::spawn(settle::settle_all(Arc::clone(&services), settlements));
+        let settling = taskq::internal::io::spawn(settle::settle_all(Arc::clone(&services), settlements));
         Ok(Worker {
             services,
             queues,

@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use taskq::attempt::Verdict;
 use taskq::backend::kv::{from_json, to_json};
 use taskq::backend::{BackendError, Put, ResultBackend, ResultBackendExt, SharedKv};
+use taskq::internal::attempt::Verdict;
 use taskq::message::{Envelope, Record};
 
 use super::run::RunKey;
@@ -203,7 +203,7 @@ mod tests {
 
     use taskq::TaskId;
     use taskq::backend::memory::MemoryBackend;
-    use taskq::message::{Failure, Payload, State};
+    use taskq::message::{Failure, Payload, TaskState};
 
     use super::*;
 
@@ -302,21 +302,24 @@ mod tests {
     fn records_of_unclaimed_runs_count() {
         let now = Utc::now();
         let mine = envelope(1);
-        let record =
-            |attempt, generation, state: State| Record { attempt, generation, ..Record::new(mine.id.clone(), state) };
-        assert!(judge_record(&record(1, 0, State::Started), &mine, now).is_none());
-        assert!(judge_record(&record(0, 0, State::Retry), &mine, now).is_none());
+        let record = |attempt, generation, state: TaskState| Record {
+            attempt,
+            generation,
+            ..Record::new(mine.id.clone(), state)
+        };
+        assert!(judge_record(&record(1, 0, TaskState::Started), &mine, now).is_none());
+        assert!(judge_record(&record(0, 0, TaskState::Retry), &mine, now).is_none());
         assert!(matches!(
-            judge_record(&record(1, 0, State::Retry), &mine, now),
+            judge_record(&record(1, 0, TaskState::Retry), &mine, now),
             Some(Claimed::Finished(Verdict::Retry { .. }))
         ));
-        assert!(matches!(judge_record(&record(2, 0, State::Started), &mine, now), Some(Claimed::Overtaken)));
+        assert!(matches!(judge_record(&record(2, 0, TaskState::Started), &mine, now), Some(Claimed::Overtaken)));
         assert!(matches!(
-            judge_record(&record(0, 0, State::Success), &mine, now),
+            judge_record(&record(0, 0, TaskState::Success), &mine, now),
             Some(Claimed::Finished(Verdict::Succeed))
         ));
-        assert!(matches!(judge_record(&record(0, 1, State::Started), &mine, now), Some(Claimed::Overtaken)));
+        assert!(matches!(judge_record(&record(0, 1, TaskState::Started), &mine, now), Some(Claimed::Overtaken)));
         let next_generation = Envelope { generation: 1, ..mine.clone() };
-        assert!(judge_record(&record(1, 0, State::Failure), &next_generation, now).is_none());
+        assert!(judge_record(&record(1, 0, TaskState::Failure), &next_generation, now).is_none());
     }
 }

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use taskq::attempt::{Conclusion, Stop, Verdict};
 use taskq::broker::{ALONE_SUFFIX, QueueSpec};
-use taskq::codec;
+use taskq::internal::attempt::{Conclusion, Stop, Verdict};
+use taskq::internal::codec;
 use taskq::message::Envelope;
 
 use super::blame::{self, Evidence, Judgement};

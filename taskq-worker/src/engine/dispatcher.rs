@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
-use taskq::attempt::{self, Admission, Verdict};
 use taskq::broker::{ALONE_SUFFIX, Delivery};
 use taskq::client::Unreadable;
-use taskq::codec::{self, DecodeError};
+use taskq::definition::Definition;
+use taskq::internal::attempt::{self, Admission, Verdict};
+use taskq::internal::codec::{self, DecodeError};
 use taskq::message::Envelope;
-use taskq::task::Definition;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::copies::Seen;

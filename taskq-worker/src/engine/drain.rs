@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use taskq::attempt::Stop;
 use taskq::broker::ConsumptionControl;
+use taskq::internal::attempt::Stop;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 

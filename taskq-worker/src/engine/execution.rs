@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use taskq::attempt::{self, Conclusion, Outcome, Start, Stop, Verdict, conclude};
 use taskq::client::dead_message;
-use taskq::codec;
-use taskq::message::{Envelope, Record, State};
-use taskq::task::{AckMode, Definition, RetryPolicy};
+use taskq::definition::{AckMode, Definition, RetryPolicy};
+use taskq::internal::attempt::{self, Conclusion, Outcome, Start, Stop, Verdict, conclude};
+use taskq::internal::codec;
+use taskq::message::{Envelope, Record, TaskState};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::Made;
@@ -175,11 +175,11 @@ fn end_of_run(services: &Services, run: Arc<Run>, conclusion: Conclusion) -> End
 pub(super) fn progress_record(services: &Services, run: &Run) -> Option<Record> {
     let progress = run.progress.take()?;
     let value = serde_json::value::to_raw_value(&progress).expect("numbers and a text can be written as JSON");
-    Some(Record { value: Some(value), ..running_record(services, run, State::Progress) })
+    Some(Record { value: Some(value), ..running_record(services, run, TaskState::Progress) })
 }
 
 /// A record of a run that goes on.
-pub(super) fn running_record(services: &Services, run: &Run, state: State) -> Record {
+pub(super) fn running_record(services: &Services, run: &Run, state: TaskState) -> Record {
     Record {
         attempt: run.key.attempt,
         generation: run.key.generation,

@@ -18,7 +18,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use taskq::broker::{BrokerError, Consumption, ConsumptionControl, Delivery, HELD_PREFIX, Publication, QueueSpec};
-use taskq::codec;
+use taskq::internal::codec;
 use taskq::message::Envelope;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use taskq::attempt::Stop;
 use taskq::broker::Acker;
+use taskq::internal::attempt::Stop;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 

@@ -6,10 +6,10 @@
 //!              └──── in flight ──────┴── pulse ─┘
 //! ```
 //!
-//! * [`dispatcher`](self) reads deliveries and decides what becomes of each ([`taskq::attempt::admit`], pure): run it, claim
+//! * [`dispatcher`](self) reads deliveries and decides what becomes of each ([`taskq::internal::attempt::admit`], pure): run it, claim
 //!   it first, put it off, give it up.
 //! * [`execution`] is one attempt, a column of named steps: claim, start, run, verdict (pure), hand over. Claims and running
-//!   have files of their own here; what does not need a worker is in [`taskq::attempt`].
+//!   have files of their own here; what does not need a worker is in [`taskq::internal::attempt`].
 //! * [`settle`] takes verdicts in batches: record, then what follows, then the acknowledgement, in this order.
 //! * [`pulse`] looks after what is running ten times a second: limits, progress, leases, prefetch.
 //! * [`reach`] knows whether the servers can be reached, for those who ask after the worker's health.

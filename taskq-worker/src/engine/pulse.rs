@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use taskq::attempt::Stop;
 use taskq::broker::ConsumptionControl;
-use taskq::message::{Record, State};
+use taskq::internal::attempt::Stop;
+use taskq::message::{Record, TaskState};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::claim::RENEW_EVERY;
@@ -133,7 +133,7 @@ fn end_from_outside(services: &Arc<Services>, run: Arc<Run>, why: Stop) {
 fn started_record(services: &Services, run: &Run) -> Record {
     let who = serde_json::json!({ "pid": std::process::id(), "hostname": &*services.node });
     let value = serde_json::value::to_raw_value(&who).expect("a number and a text can be written as JSON");
-    Record { value: Some(value), ..running_record(services, run, State::Started) }
+    Record { value: Some(value), ..running_record(services, run, TaskState::Started) }
 }
 
 /// A word on the way goes through the settler, so that it cannot overtake the end; if the settler is busy with

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use taskq::backend::ResultBackendExt;
-use taskq::client::Settings;
+use taskq::internal::fault::full_message;
 use taskq::message::TaskId;
-use taskq::task::message_of;
+use taskq::settings::Settings;
 use tokio::time::{sleep, timeout};
 
 use super::services::Services;
@@ -51,7 +51,7 @@ impl Reach {
 
     /// What became of records that have to be written.
     pub(super) fn wrote(&self, fault: Option<&(dyn Error + 'static)>) {
-        self.change(|faults| faults.writing = fault.map(message_of));
+        self.change(|faults| faults.writing = fault.map(full_message));
     }
 
     fn looked(&self, fault: Option<String>) {
@@ -99,7 +99,7 @@ pub(super) async fn look(services: Arc<Services>) {
                 answer.await
             }
         };
-        services.reach.looked(answer.err().map(|error| message_of(&error)));
+        services.reach.looked(answer.err().map(|error| full_message(&error)));
     }
 }
 
@@ -111,7 +111,7 @@ mod tests {
     fn the_server_is_named_and_no_password() {
         let mut settings = Settings::default();
         for (key, url) in [("broker_url", "amqp://me:secret@here/shop"), ("result_url", "redis://:secret@there:1/0")] {
-            settings.set(key, url, taskq::client::Origin::Code).expect("it is a URL");
+            settings.set(key, url, taskq::settings::Origin::Code).expect("it is a URL");
         }
         let reach = Reach::of(&settings);
         let full = std::io::Error::other("it is full");

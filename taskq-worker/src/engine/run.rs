@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use taskq::TaskId;
-use taskq::attempt::Stop;
 use taskq::broker::Acker;
+use taskq::definition::{Definition, ProgressCell};
+use taskq::internal::attempt::Stop;
 use taskq::message::{Envelope, TimeLimits};
-use taskq::task::{Definition, ProgressCell};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use taskq::Client;
-use taskq::attempt::State;
 use taskq::backend::SharedResults;
-use taskq::task::Registry;
+use taskq::definition::Registry;
+use taskq::internal::attempt::StateMap;
 use tokio::sync::mpsc;
 
 use super::held::Holding;
@@ -32,7 +32,7 @@ pub(super) struct Services {
     pub(super) node: Arc<str>,
     /// This process's own name among all that ever ran under that node name.
     pub(super) instance: String,
-    pub(super) state: State,
+    pub(super) state: StateMap,
     pub(super) unknown_task_grace: Duration,
     pub(super) counters: Counters,
     /// Where this process is supervised.

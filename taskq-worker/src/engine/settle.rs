@@ -10,9 +10,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use taskq::attempt::Verdict;
 use taskq::backend::{ResultBackendExt, SharedKv, SharedResults, Written};
 use taskq::broker::{Acker, Publication};
+use taskq::internal::attempt::Verdict;
 use taskq::message::{Record, WireMessage};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use taskq::Client;
 use taskq::broker::Consumption;
-use taskq::task::RegistryError;
+use taskq::definition::RegistryError;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -100,9 +100,9 @@ impl Worker {
         let Consumption { deliveries, control } = consumption;
         let watch = alone::watch(Arc::clone(&services), queues, Arc::clone(&control), phase.clone());
         let beside = [
-            taskq::io::spawn(pulse::beat(Arc::clone(&services), prefetch, Arc::clone(&control))),
-            taskq::io::spawn(watch),
-            taskq::io::spawn(reach::look(Arc::clone(&services))),
+            taskq::internal::io::spawn(pulse::beat(Arc::clone(&services), prefetch, Arc::clone(&control))),
+            taskq::internal::io::spawn(watch),
+            taskq::internal::io::spawn(reach::look(Arc::clone(&services))),
         ];
         // Held on the runtime of the tasks: with it, they would go on renewing leases of runs that are gone.
         let beside = AbortOnDrop(beside.map(|task| task.abort_handle()));
@@ -116,7 +116,7 @@ impl Worker {
 
         let mut phases = phase.subscribe();
         // From the I/O thread: where tasks block the runtime that this runs on, it must drain all the same.
-        taskq::io::run(async move {
+        taskq::internal::io::run(async move {
             // A worker that is up and takes nothing would be the worst of all; better it is down and somebody sees it.
             let ended_by_itself = tokio::select! {
                 () = reached(&mut phases, Phase::Finishing) => false,

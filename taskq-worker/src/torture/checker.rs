@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use taskq::State;
+use taskq::TaskState;
 
 use super::ledger::Whom;
 use super::story::{Run, Story, Strike, Task};
@@ -199,7 +199,7 @@ impl Checker<'_> {
     }
 
     /// It ends once, as it must.
-    fn end(&mut self, id: &str, task: &Task, state: Option<&State>) {
+    fn end(&mut self, id: &str, task: &Task, state: Option<&TaskState>) {
         let mut ends = task.ends.iter();
         if let (Some(end), Some(state)) = (ends.next(), state) {
             let last = task.expect.as_ref().and_then(|expect| expect.last_attempt);
@@ -214,8 +214,10 @@ impl Checker<'_> {
             self.unexpected.push(format!("{id}: its end became {} in attempt {}", other.state, other.attempt));
         }
         match (state, task.dead) {
-            (Some(State::Failure), 0) => self.unexpected.push(format!("{id}: it failed and is not in the dead set")),
-            (Some(State::Success | State::Revoked), 1..) => {
+            (Some(TaskState::Failure), 0) => {
+                self.unexpected.push(format!("{id}: it failed and is not in the dead set"))
+            }
+            (Some(TaskState::Success | TaskState::Revoked), 1..) => {
                 self.unexpected.push(format!("{id}: it did not fail and is in the dead set"));
             }
             (_, 2..) => {
@@ -365,8 +367,8 @@ fn wait_for_a_worker(task: &Task) -> Option<u64> {
     Some(began.saturating_sub(task.acknowledged_at?))
 }
 
-fn words(state: Option<&State>) -> &str {
-    state.map_or("somehow", State::as_str)
+fn words(state: Option<&TaskState>) -> &str {
+    state.map_or("somehow", TaskState::as_str)
 }
 
 fn runs_in_words(task: &Task) -> String {

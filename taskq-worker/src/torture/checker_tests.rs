@@ -43,13 +43,13 @@ impl Book {
         self.began(pid, id, attempt).effect(pid, id, attempt)
     }
 
-    fn ended(self, id: &str, state: State, attempt: u32) -> Self {
+    fn ended(self, id: &str, state: TaskState, attempt: u32) -> Self {
         self.note(SENDER, Fact::Ended { id: id.into(), state, attempt, worker: Some("w".into()) })
     }
 
     /// A task that did all that it should.
     fn good(self, id: &str) -> Self {
-        self.sent(id, &WORK).ran(WORKER, id, 0).ended(id, State::Success, 0)
+        self.sent(id, &WORK).ran(WORKER, id, 0).ended(id, TaskState::Success, 0)
     }
 
     fn struck(self, whom: Whom) -> Self {
@@ -93,26 +93,27 @@ fn is_broken(what: &str, book: &Book, expected: [u64; 8]) {
 fn a_good_run_holds() {
     let flaky = What::Flaky { until: 1 };
     let book = Book::default().good("a").sent("b", &flaky).ran(WORKER, "b", 0).ran(OTHER, "b", 1);
-    let book = book.ended("b", State::Success, 1).sent("c", &What::Failing).ran(WORKER, "c", 0);
-    let book =
-        book.ended("c", State::Failure, 0).note(SENDER, Fact::Dead { id: Some("c".into()), reason: "failed".into() });
+    let book = book.ended("b", TaskState::Success, 1).sent("c", &What::Failing).ran(WORKER, "c", 0);
+    let book = book
+        .ended("c", TaskState::Failure, 0)
+        .note(SENDER, Fact::Dead { id: Some("c".into()), reason: "failed".into() });
     let snoozing = What::Snoozing { ms: 100 };
-    let book = book.sent("d", &snoozing).began(WORKER, "d", 0).ran(OTHER, "d", 0).ended("d", State::Success, 0);
+    let book = book.sent("d", &snoozing).began(WORKER, "d", 0).ran(OTHER, "d", 0).ended("d", TaskState::Success, 0);
     holds(&book, [4, 4, 4, 0, 0, 0, 0, 0]);
 }
 
 #[test]
 fn what_a_death_explains_is_no_fault() {
     let cut_off = Book::default().sent("a", &WORK).began(WORKER, "a", 0).killed(WORKER).ran(OTHER, "a", 0);
-    holds(&cut_off.ended("a", State::Success, 0), [1, 1, 1, 0, 0, 0, 0, 0]);
+    holds(&cut_off.ended("a", TaskState::Success, 0), [1, 1, 1, 0, 0, 0, 0, 0]);
     let repeated = Book::default().sent("a", &WORK).ran(WORKER, "a", 0).killed(WORKER).ran(OTHER, "a", 0);
-    let repeated = repeated.ended("a", State::Success, 0);
+    let repeated = repeated.ended("a", TaskState::Success, 0);
     holds(&repeated, [1, 1, 1, 0, 1, 0, 0, 0]);
     assert_eq!(repeated.findings().duplicated_allowed, 8 + WINDOW);
     assert_eq!((repeated.findings().deaths, repeated.findings().strikes), (1, 1));
     let doomed = Book::default().sent("a", &WORK).began(WORKER, "a", 0).note(WORKER, Fact::Doomed { id: "a".into() });
     let gone = Fact::Gone { process: WORKER, code: None, signal: Some(6), asked: false };
-    holds(&doomed.note(SENDER, gone).ran(OTHER, "a", 0).ended("a", State::Success, 0), [1, 1, 1, 0, 0, 0, 0, 0]);
+    holds(&doomed.note(SENDER, gone).ran(OTHER, "a", 0).ended("a", TaskState::Success, 0), [1, 1, 1, 0, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -120,22 +121,22 @@ fn what_a_cut_connection_explains_is_no_fault() {
     // Begun while the connection was gone, and again by whoever was given the message.
     let book = Book::default().sent("a", &WORK).struck(Whom::Connections(vec![WORKER])).began(WORKER, "a", 0);
     let book = book.began(OTHER, "a", 0).effect(WORKER, "a", 0).effect(OTHER, "a", 0).over();
-    holds(&book.ended("a", State::Success, 0), [1, 1, 1, 0, 1, 0, 0, 0]);
+    holds(&book.ended("a", TaskState::Success, 0), [1, 1, 1, 0, 1, 0, 0, 0]);
     // Somebody else was first, and the one that was cut off did not know yet.
     let book = Book::default().sent("a", &WORK).struck(Whom::Connections(vec![WORKER])).over();
-    let book = book.ran(OTHER, "a", 0).ran(WORKER, "a", 0).ended("a", State::Success, 0);
+    let book = book.ran(OTHER, "a", 0).ran(WORKER, "a", 0).ended("a", TaskState::Success, 0);
     holds(&book, [1, 1, 1, 0, 1, 0, 0, 0]);
 }
 
 #[test]
 fn an_answer_that_was_lost_explains_a_copy() {
     let book = Book::default().attempted("a", &WORK).struck(Whom::Producer).ran(WORKER, "a", 0).over();
-    let book = book.ran(OTHER, "a", 0).acknowledged("a").ended("a", State::Success, 0);
+    let book = book.ran(OTHER, "a", 0).acknowledged("a").ended("a", TaskState::Success, 0);
     holds(&book, [1, 1, 1, 0, 1, 0, 0, 0]);
     assert_eq!(book.findings().duplicated_allowed, 1);
     let book = Book::default().attempted("a", &WORK).note(SENDER, Fact::Refused { id: "a".into(), why: "late".into() });
     holds(&book, [1, 0, 0, 0, 0, 0, 0, 0]);
-    holds(&book.ran(WORKER, "a", 0).ended("a", State::Success, 0), [1, 0, 0, 0, 0, 0, 1, 0]);
+    holds(&book.ran(WORKER, "a", 0).ended("a", TaskState::Success, 0), [1, 0, 0, 0, 0, 0, 1, 0]);
 }
 
 #[test]
@@ -149,11 +150,11 @@ fn a_planted_loss_is_found() {
     is_broken("ran, and nobody was told", &good().sent("a", &WORK).ran(WORKER, "a", 0), [2, 2, 1, 1, 0, 0, 0, 0]);
     let flushed = good().note(SENDER, Fact::ResultsLost).sent("a", &WORK).ran(WORKER, "a", 0);
     is_broken("the same after results were lost", &flushed, [2, 2, 1, 1, 0, 0, 0, 0]);
-    let skipped = good().sent("a", &What::Flaky { until: 1 }).ran(WORKER, "a", 1).ended("a", State::Success, 1);
+    let skipped = good().sent("a", &What::Flaky { until: 1 }).ran(WORKER, "a", 1).ended("a", TaskState::Success, 1);
     is_broken("a skipped attempt", &skipped, [2, 2, 1, 0, 0, 0, 0, 1]);
-    let silent = good().sent("a", &WORK).ended("a", State::Success, 0);
+    let silent = good().sent("a", &WORK).ended("a", TaskState::Success, 0);
     is_broken("an end without an effect", &silent, [2, 2, 1, 0, 0, 0, 0, 1]);
-    let undead = good().sent("a", &What::Failing).ran(WORKER, "a", 0).ended("a", State::Failure, 0);
+    let undead = good().sent("a", &What::Failing).ran(WORKER, "a", 0).ended("a", TaskState::Failure, 0);
     is_broken("failed, and not in the dead set", &undead, [2, 2, 1, 0, 0, 0, 0, 1]);
 }
 
@@ -170,7 +171,7 @@ fn results_that_were_lost_leave_the_effects_to_speak() {
 #[test]
 fn a_planted_duplicate_is_found() {
     let again = |first, second| Book::default().sent("a", &WORK).ran(first, "a", 0).ran(second, "a", 0);
-    let ended = |book: Book| book.ended("a", State::Success, 0);
+    let ended = |book: Book| book.ended("a", TaskState::Success, 0);
     is_broken("in one process", &ended(again(WORKER, WORKER)), [1, 1, 0, 0, 1, 0, 0, 1]);
     is_broken("in two that live", &ended(again(WORKER, OTHER)), [1, 1, 0, 0, 1, 0, 0, 1]);
     let before = Book::default().killed(WORKER).sent("a", &WORK).ran(OTHER, "a", 0).ran(13, "a", 0);
@@ -185,7 +186,8 @@ fn a_planted_duplicate_is_found() {
 fn more_duplicates_than_a_death_explains_are_found() {
     let ids: Vec<String> = (0..=(8 + WINDOW)).map(|number| format!("t{number}")).collect();
     let once = ids.iter().fold(Book::default(), |book, id| book.sent(id, &WORK).ran(WORKER, id, 0));
-    let twice = ids.iter().fold(once.killed(WORKER), |book, id| book.ran(OTHER, id, 0).ended(id, State::Success, 0));
+    let twice =
+        ids.iter().fold(once.killed(WORKER), |book, id| book.ran(OTHER, id, 0).ended(id, TaskState::Success, 0));
     let found = twice.findings();
     assert_eq!((found.duplicated, found.duplicated_allowed, found.unexpected), (8 + WINDOW + 1, 8 + WINDOW, 0));
     assert!(!found.held());
@@ -194,7 +196,7 @@ fn more_duplicates_than_a_death_explains_are_found() {
 #[test]
 fn planted_stuck_ones_are_found() {
     let stuck = Book::default().good("g").sent("a", &WORK).note(SENDER, Fact::PatienceOver);
-    let freed = stuck.ran(OTHER, "a", 0).ended("a", State::Success, 0);
+    let freed = stuck.ran(OTHER, "a", 0).ended("a", TaskState::Success, 0);
     is_broken("freed by a new worker", &freed, [2, 2, 2, 0, 0, 1, 0, 0]);
     let lost = Book::default().good("g").sent("a", &WORK).note(SENDER, Fact::PatienceOver);
     is_broken("not even then", &lost, [2, 2, 1, 1, 0, 0, 0, 0]);
@@ -206,7 +208,7 @@ fn planted_oddities_are_found() {
     let good = || Book::default().good("g");
     let one = [1, 1, 1, 0, 0, 0, 0, 1];
     is_broken("a task of nobody's", &good().ran(WORKER, "x", 0), one);
-    is_broken("an end of nobody's", &good().ended("x", State::Success, 0), one);
+    is_broken("an end of nobody's", &good().ended("x", TaskState::Success, 0), one);
     is_broken("a dead one of nobody's", &good().note(SENDER, Fact::Dead { id: None, reason: "decode".into() }), one);
     is_broken("something that was seen", &good().note(SENDER, Fact::Wrong { what: "smoke".into() }), one);
     let gone = |code, signal, asked| Fact::Gone { process: OTHER, code, signal, asked };
@@ -223,22 +225,22 @@ fn planted_oddities_are_found() {
         let book = (20..20 + count).fold(Book::default().sent("a", &poison), |book, pid| {
             book.began(pid, "a", 0).note(pid, Fact::Doomed { id: "a".into() })
         });
-        book.ended("a", State::Failure, 0).note(SENDER, dead.clone())
+        book.ended("a", TaskState::Failure, 0).note(SENDER, dead.clone())
     };
     holds(&deaths(5), [1, 1, 1, 0, 0, 0, 0, 0]);
     is_broken("poison that was given too many processes", &deaths(6), of_one);
-    is_broken("another end", &good().ended("g", State::Failure, 0), of_one);
+    is_broken("another end", &good().ended("g", TaskState::Failure, 0), of_one);
     let wrong = Book::default().sent("a", &WORK).ran(WORKER, "a", 0);
-    is_broken("a wrong end", &wrong.ended("a", State::Revoked, 0), of_one);
+    is_broken("a wrong end", &wrong.ended("a", TaskState::Revoked, 0), of_one);
     let wrong = Book::default().sent("a", &WORK).ran(WORKER, "a", 0);
-    is_broken("a wrong attempt", &wrong.ended("a", State::Success, 3), of_one);
+    is_broken("a wrong attempt", &wrong.ended("a", TaskState::Success, 3), of_one);
     let dead = good().note(SENDER, Fact::Dead { id: Some("g".into()), reason: "failed".into() });
     is_broken("succeeded, and is in the dead set", &dead, of_one);
     let flaky = || Book::default().sent("a", &What::Flaky { until: 1 });
-    let more = flaky().ran(WORKER, "a", 0).ran(WORKER, "a", 1).ran(WORKER, "a", 2).ended("a", State::Success, 1);
+    let more = flaky().ran(WORKER, "a", 0).ran(WORKER, "a", 1).ran(WORKER, "a", 2).ended("a", TaskState::Success, 1);
     is_broken("one attempt too many", &more, of_one);
     let fork = flaky().ran(WORKER, "a", 0).ran(WORKER, "a", 1).killed(WORKER).began(OTHER, "a", 0);
-    is_broken("a fork", &fork.ended("a", State::Success, 1), of_one);
+    is_broken("a fork", &fork.ended("a", TaskState::Success, 1), of_one);
 }
 
 #[test]
@@ -246,14 +248,14 @@ fn messages_of_which_little_is_known_must_not_vanish() {
     let expect = || Expect { waits: true, ..Expect::nothing() };
     let sent = || Book::default().note(SENDER, Fact::Attempted { id: "m".into(), expect: expect() }).acknowledged("m");
     holds(&sent().note(SENDER, Fact::Dead { id: Some("m".into()), reason: "decode".into() }), [1, 1, 1, 0, 0, 0, 0, 0]);
-    holds(&sent().ran(WORKER, "m", 0).ended("m", State::Success, 0), [1, 1, 1, 0, 0, 0, 0, 0]);
+    holds(&sent().ran(WORKER, "m", 0).ended("m", TaskState::Success, 0), [1, 1, 1, 0, 0, 0, 0, 0]);
     is_broken("a broken message that is gone", &sent(), [1, 1, 0, 1, 0, 0, 0, 0]);
 }
 
 #[test]
 fn times_are_measured_from_the_last_strike() {
     let book = Book::default().sent("a", &WORK).began(WORKER, "a", 0).killed(WORKER).ran(OTHER, "a", 0);
-    let found = book.ended("a", State::Success, 0).findings();
+    let found = book.ended("a", TaskState::Success, 0).findings();
     let told = Book::default().sent("a", &WORK).began(WORKER, "a", 0).struck(Whom::Processes(vec![WORKER]));
     let told = told.note(WORKER, Fact::Told { id: "a".into(), attempt: 0 }).over().ran(OTHER, "a", 0);
     assert_eq!(told.findings().figures["runs_again_after_told_ms"], 200);
@@ -266,7 +268,7 @@ fn times_are_measured_from_the_last_strike() {
 fn what_is_ended_by_others_is_measured_from_its_limit() {
     let expect = Expect { limit_ms: Some(150), ..What::Spinning.expect() };
     let sent = Book::default().note(SENDER, Fact::Attempted { id: "s".into(), expect }).acknowledged("s");
-    let ended = sent.began(WORKER, "s", 0).ended("s", State::Failure, 0);
+    let ended = sent.began(WORKER, "s", 0).ended("s", TaskState::Failure, 0);
     // Begun at 1200, to be ended at 1350; the clock of the book strikes each hundred, and the last cannot be before 1300.
     assert_eq!(ended.findings().figures["ended_after_limit_ms"], 0);
     let late = Book(ended.0.into_iter().map(|line| Line { at: 2 * line.at, ..line }).collect());
@@ -279,7 +281,7 @@ fn waits_before_and_during_strikes_are_told_apart_where_there_are_enough() {
         |book: Book, from: u64, count: u64| (from..from + count).fold(book, |book, n| book.good(&format!("t{n}")));
     let late = |book: Book, id: &str| {
         let in_between = Fact::Figure { name: "passes".into(), value: 1 };
-        book.sent(id, &WORK).note(SENDER, in_between).ran(WORKER, id, 0).ended(id, State::Success, 0)
+        book.sent(id, &WORK).note(SENDER, in_between).ran(WORKER, id, 0).ended(id, TaskState::Success, 0)
     };
     let calm = many(Book::default(), 0, 100);
     let struck = many(late(late(calm.struck(Whom::Nobody), "one"), "another"), 100, 100);

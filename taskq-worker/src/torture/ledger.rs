@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use taskq::State;
+use taskq::TaskState;
 
 use super::plan::Expect;
 
@@ -42,7 +42,7 @@ pub(crate) enum Fact {
     /// A body did what it is there for.
     Effect { id: String, attempt: u32 },
     /// A terminal record was read. Noted again if it reads otherwise later.
-    Ended { id: String, state: State, attempt: u32, worker: Option<String> },
+    Ended { id: String, state: TaskState, attempt: u32, worker: Option<String> },
     /// The message is in the dead set.
     Dead { id: Option<String>, reason: String },
     /// A fault begins; whatever it struck may have to repeat what it was doing.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use taskq::State;
+use taskq::TaskState;
 
 use super::faults::Fault;
 
@@ -88,7 +88,7 @@ pub(crate) enum Death {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Expect {
     /// Its terminal state; `None` for messages of which it is only known that they must not vanish.
-    pub(crate) state: Option<State>,
+    pub(crate) state: Option<TaskState>,
     /// The number of its last attempt, 0 first, where that is certain.
     pub(crate) last_attempt: Option<u32>,
     /// Whether each attempt has an effect.
@@ -132,15 +132,15 @@ impl What {
     /// How it has to end.
     pub(crate) fn expect(&self) -> Expect {
         let (state, last_attempt, effects) = match *self {
-            Self::Flaky { until } | Self::Panicking { until } => (State::Success, Some(until), true),
-            Self::Failing => (State::Failure, Some(0), true),
-            Self::Hopeless => (State::Failure, Some(1), true),
-            Self::Cancelling => (State::Revoked, Some(0), true),
-            Self::Spinning => (State::Failure, Some(0), false),
+            Self::Flaky { until } | Self::Panicking { until } => (TaskState::Success, Some(until), true),
+            Self::Failing => (TaskState::Failure, Some(0), true),
+            Self::Hopeless => (TaskState::Failure, Some(1), true),
+            Self::Cancelling => (TaskState::Revoked, Some(0), true),
+            Self::Spinning => (TaskState::Failure, Some(0), false),
             // How often its deaths are charged to it is the supervisor's business.
-            Self::Dying { always: true, .. } => (State::Failure, None, false),
-            Self::Dying { always: false, .. } => (State::Success, None, true),
-            _ => (State::Success, Some(0), true),
+            Self::Dying { always: true, .. } => (TaskState::Failure, None, false),
+            Self::Dying { always: false, .. } => (TaskState::Success, None, true),
+            _ => (TaskState::Success, Some(0), true),
         };
         let waits = matches!(self, Self::Snoozing { .. });
         Expect { state: Some(state), last_attempt, effects, waits, ..Expect::nothing() }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use taskq::BoxError;
 use taskq::canvas::ArgumentList;
-use taskq::task::BoxError;
 use taskq::{Call, Client, TaskId};
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock, Semaphore};
 

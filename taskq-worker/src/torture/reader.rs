@@ -3,11 +3,11 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use taskq::BoxError;
 use taskq::backend::SharedResults;
 use taskq::client::Which;
 use taskq::message::Record;
-use taskq::task::BoxError;
-use taskq::{Client, State, TaskId};
+use taskq::{Client, TaskId, TaskState};
 
 use super::ledger::{Fact, Ledger, Tail};
 use super::story::Story;
@@ -69,7 +69,7 @@ pub(super) async fn read_again(results: &SharedResults, story: &Mutex<Story>, le
     for some in ids.chunks(ASK_AT_ONCE) {
         for record in results.read(some).await?.into_iter().flatten() {
             // Where a task panicked for good, the place has to be with it.
-            let is_hopeless = record.task.as_deref() == Some("torture.hopeless") && record.state == State::Failure;
+            let is_hopeless = record.task.as_deref() == Some("torture.hopeless") && record.state == TaskState::Failure;
             if is_hopeless && record.traceback.is_none() {
                 ledger.note(Fact::Wrong { what: format!("{}: it panicked, and nobody noted where", record.id) })?;
             }

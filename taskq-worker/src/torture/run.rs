@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use taskq::BoxError;
 use taskq::broker::amqp::bare;
 use taskq::broker::{ALONE_SUFFIX, BrokerError, QueueSpec};
-use taskq::task::BoxError;
 use taskq::{Client, TaskId};
 
 use super::checker::check;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use taskq::State;
+use taskq::TaskState;
 
 use super::ledger::{Fact, Line, Whom};
 use super::plan::Expect;
@@ -41,7 +41,7 @@ pub(super) struct Run {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct End {
     pub(super) at: u64,
-    pub(super) state: State,
+    pub(super) state: TaskState,
     pub(super) attempt: u32,
     pub(super) worker: Option<String>,
 }
@@ -220,7 +220,7 @@ impl Story {
     }
 
     /// Every task's last known end.
-    pub(crate) fn last_end(&self, id: &str) -> Option<(State, u32, Option<String>)> {
+    pub(crate) fn last_end(&self, id: &str) -> Option<(TaskState, u32, Option<String>)> {
         let end = self.tasks.get(id)?.ends.last()?;
         Some((end.state.clone(), end.attempt, end.worker.clone()))
     }

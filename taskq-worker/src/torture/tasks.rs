@@ -6,10 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use taskq::message::Json;
-use taskq::task::{
+use taskq::definition::{
     ArgumentError, Arguments, Backoff, Body, Context, Definition, Parameter, Place, Registry, TaskOptions, TaskResult,
 };
+use taskq::message::Json;
 use taskq::{TaskError, TaskId};
 
 use super::faults::Fault;

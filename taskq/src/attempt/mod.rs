@@ -12,12 +12,12 @@
 //! The worker of `taskq-worker` and the drain of `taskq::testing` go through here, so a task cannot behave differently
 //! in a test. What differs is theirs: slots, claims, limits, connections, and when all of it is written.
 
-mod guard;
+mod admit;
 mod panics;
 mod start;
 mod verdict;
 
-pub use guard::{Admission, admit, early_by};
+pub use admit::{Admission, admit, early_by};
 pub use panics::{Caught, Panicked, catch, catch_sync, note_panics};
-pub use start::{Start, State, ignores_result, limits};
+pub use start::{Start, StateMap, ignores_result, limits};
 pub use verdict::{Conclusion, Outcome, Reason, Stop, Verdict, conclude, record_of};

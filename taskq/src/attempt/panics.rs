@@ -8,8 +8,8 @@ use std::sync::Once;
 
 use futures_util::FutureExt;
 
+use crate::definition::TaskResult;
 use crate::message::Failure;
-use crate::task::TaskResult;
 
 /// A panic that was caught.
 #[derive(Debug)]

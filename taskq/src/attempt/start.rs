@@ -11,11 +11,11 @@ use tokio::sync::watch;
 use super::panics;
 use super::verdict::Outcome;
 use crate::codec::{self, Body as MessageBody};
+use crate::definition::{Body, Context, ContextParts, Definition, ProgressCell, RetryPolicy, TaskOptions};
 use crate::message::{Envelope, TimeLimits};
-use crate::task::{Body, Context, ContextParts, Definition, ProgressCell, RetryPolicy, TaskOptions};
 
 /// What tasks ask for by its type, and the client under its own.
-pub type State = Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>;
+pub type StateMap = Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>;
 
 /// The limits of one attempt: the call's, else the task's.
 pub fn limits(envelope: &Envelope, options: &TaskOptions) -> TimeLimits {
@@ -47,7 +47,7 @@ pub struct Start<'a> {
     /// Where its progress goes.
     pub progress: Arc<ProgressCell>,
     /// What tasks ask for by its type.
-    pub state: State,
+    pub state: StateMap,
 }
 
 impl Start<'_> {

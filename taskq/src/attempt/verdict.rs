@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::panics::{Caught, Panicked};
-use crate::message::{Envelope, Failure, Json, Record, State};
-use crate::task::{ArgumentError, Decision, Directive, RetryPolicy, TaskError};
+use crate::definition::{ArgumentError, Decision, Directive, RetryPolicy, TaskError};
+use crate::message::{Envelope, Failure, Json, Record, TaskState};
 
 /// Why a running attempt is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,10 +215,10 @@ impl Verdict {
             record.failure.clone().unwrap_or_else(unexplained)
         };
         match record.state {
-            State::Success => Some(Self::Succeed),
-            State::Failure => Some(Self::Fail { reason: Reason::Failed, failure: failure() }),
-            State::Revoked => Some(Self::Revoke { failure: failure() }),
-            State::Retry => {
+            TaskState::Success => Some(Self::Succeed),
+            TaskState::Failure => Some(Self::Fail { reason: Reason::Failed, failure: failure() }),
+            TaskState::Revoked => Some(Self::Revoke { failure: failure() }),
+            TaskState::Retry => {
                 let left = record.retry_at.map_or(TimeDelta::zero(), |due| due - now);
                 Some(Self::Retry { delay_ms: millis(left.to_std().unwrap_or_default()), failure: failure() })
             }
@@ -229,17 +229,17 @@ impl Verdict {
     /// Whether the terminal record that was there already makes what follows superfluous. It does, except that a failed
     /// task must be in the dead set, and whoever wrote its failure may have died before that.
     pub fn is_superseded_by(&self, stored: Option<&Record>) -> bool {
-        let failed = stored.is_some_and(|record| record.state == State::Failure);
+        let failed = stored.is_some_and(|record| record.state == TaskState::Failure);
         !(failed && matches!(self, Self::Fail { .. }))
     }
 
     /// The record of this verdict, but for what only the run knows; `None` where the task's state stays as it is.
     pub fn record(&self, envelope: &Envelope, now: DateTime<Utc>) -> Option<Record> {
         let state = match self {
-            Self::Succeed => State::Success,
-            Self::Retry { .. } => State::Retry,
-            Self::Fail { .. } => State::Failure,
-            Self::Revoke { .. } => State::Revoked,
+            Self::Succeed => TaskState::Success,
+            Self::Retry { .. } => TaskState::Retry,
+            Self::Fail { .. } => TaskState::Failure,
+            Self::Revoke { .. } => TaskState::Revoked,
             Self::Snooze { .. } | Self::GiveBack => return None,
         };
         let mut record = record_of(envelope, state);
@@ -284,7 +284,7 @@ impl Verdict {
 }
 
 /// A record of the attempt that `envelope` is about.
-pub fn record_of(envelope: &Envelope, state: State) -> Record {
+pub fn record_of(envelope: &Envelope, state: TaskState) -> Record {
     Record {
         attempt: envelope.attempt,
         generation: envelope.generation,

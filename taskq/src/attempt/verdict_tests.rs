@@ -57,7 +57,7 @@ fn a_retry_is_the_same_task_one_attempt_on() {
     assert_eq!((&next.id, &next.payload), (&envelope.id, &envelope.payload));
     assert_eq!(next.eta, Some(now + TimeDelta::milliseconds(1500)));
     let record = retry.record(&envelope, now).expect("a retry is recorded");
-    assert_eq!((record.state.clone(), record.retry_at, record.attempt), (State::Retry, next.eta, 1));
+    assert_eq!((record.state.clone(), record.retry_at, record.attempt), (TaskState::Retry, next.eta, 1));
     // Whoever finds the record later waits for what is left, and never less than nothing.
     assert_eq!(
         Verdict::of_record(&record, now + TimeDelta::milliseconds(500)),
@@ -91,7 +91,7 @@ fn terminal_verdicts_say_when_and_are_found_again() {
         assert_eq!(record.finished_at, Some(now));
         assert_eq!(Verdict::of_record(&record, now), Some(verdict));
     }
-    assert_eq!(Verdict::of_record(&Record::new(TaskId::new(), State::Started), now), None);
+    assert_eq!(Verdict::of_record(&Record::new(TaskId::new(), TaskState::Started), now), None);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What can go wrong with a backend, by what it means to the caller.
 
-use crate::task::BoxError;
+use crate::fault::BoxError;
 
 /// A result backend or Kv store could not do what was asked.
 #[derive(Debug, thiserror::Error)]

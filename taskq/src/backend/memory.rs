@@ -313,7 +313,7 @@ mod tests {
 
     use super::*;
     use crate::backend::ResultBackendExt;
-    use crate::message::State;
+    use crate::message::TaskState;
 
     #[tokio::test]
     async fn the_same_text_is_the_same_store() {
@@ -330,13 +330,13 @@ mod tests {
         let options = BackendOptions { result_ttl: Some(Duration::from_secs(60)), ..BackendOptions::default() };
         let backend = MemoryBackend::new(&options);
         let id = TaskId::new();
-        backend.write(&[Record::new(id.clone(), State::Success)]).await.expect("memory");
+        backend.write(&[Record::new(id.clone(), TaskState::Success)]).await.expect("memory");
         tokio::time::advance(Duration::from_secs(59)).await;
         assert!(backend.read_one(&id).await.expect("memory").is_some());
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(backend.read_one(&id).await.expect("memory").is_none());
         // An expired record keeps nobody from writing.
-        let written = backend.write(&[Record::new(id, State::Failure)]).await.expect("memory");
+        let written = backend.write(&[Record::new(id, TaskState::Failure)]).await.expect("memory");
         assert_eq!(written, [Written::Stored]);
     }
 
@@ -370,12 +370,12 @@ mod tests {
         let id = TaskId::new();
         let mut changes = backend.changes(&id).await.expect("memory");
         for attempt in 0..1000 {
-            let record = Record { attempt, ..Record::new(id.clone(), State::Progress) };
+            let record = Record { attempt, ..Record::new(id.clone(), TaskState::Progress) };
             backend.write(&[record]).await.expect("memory");
         }
-        backend.write(&[Record::new(id.clone(), State::Success)]).await.expect("memory");
+        backend.write(&[Record::new(id.clone(), TaskState::Success)]).await.expect("memory");
         let mut seen = 0;
-        while changes.next().await.expect("the watched record ends").state != State::Success {
+        while changes.next().await.expect("the watched record ends").state != TaskState::Success {
             seen += 1;
         }
         assert!(seen < CHANGES_PENDING_MAX, "{seen} records waited");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::task::BoxError;
+use crate::fault::BoxError;
 
 /// A broker could not do what was asked.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Call;
-use crate::task::{TaskError, TaskResult};
+use crate::definition::{TaskError, TaskResult};
 
 /// A type that a task may take as a parameter: owned, and (de)serializable with serde.
 #[diagnostic::on_unimplemented(
@@ -21,11 +21,11 @@ pub trait TaskArgument: Sized + Send + 'static {
     }
     #[doc(hidden)]
     fn take(
-        arguments: &crate::task::Arguments<'_>,
+        arguments: &crate::definition::Arguments<'_>,
         task: &'static str,
         index: usize,
-        parameter: &crate::task::Parameter,
-    ) -> Result<Self, crate::task::ArgumentError>;
+        parameter: &crate::definition::Parameter,
+    ) -> Result<Self, crate::definition::ArgumentError>;
 }
 
 #[diagnostic::do_not_recommend]
@@ -35,11 +35,11 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> TaskArgument for T {
     }
 
     fn take(
-        arguments: &crate::task::Arguments<'_>,
+        arguments: &crate::definition::Arguments<'_>,
         task: &'static str,
         index: usize,
-        parameter: &crate::task::Parameter,
-    ) -> Result<Self, crate::task::ArgumentError> {
+        parameter: &crate::definition::Parameter,
+    ) -> Result<Self, crate::definition::ArgumentError> {
         arguments.take(task, index, parameter)
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{Arg, TaskArgument};
+use crate::definition::TaskOptions;
 use crate::message::{HeaderValue, Headers, TaskId};
-use crate::task::TaskOptions;
 
 /// A call of a task that gives a `T`.
 ///

@@ -7,7 +7,8 @@
 use std::marker::PhantomData;
 
 use super::TaskOutput;
-use crate::task::{BoxError, Directive, TaskError, TaskResult};
+use crate::definition::{Directive, TaskError, TaskResult};
+use crate::fault::BoxError;
 
 /// A type that a task may give as its error: whatever converts into a boxed error.
 #[diagnostic::on_unimplemented(

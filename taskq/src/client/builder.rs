@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::config::{Origin, Settings};
 use super::router::Router;
 use super::{Client, Inner, node};
 use crate::backend::{self, BackendOptions};
 use crate::broker::{self, BrokerOptions};
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::settings::{Origin, Settings};
 
 /// Builds a [`Client`]. Whatever is not said here comes from `taskq.toml` and the environment; see [`Settings`].
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@ use super::{Client, installed};
 use crate::backend::{Changes, ResultBackendExt};
 use crate::canvas::TaskOutput;
 use crate::error::Error;
-use crate::message::{Failure, Json, Progress, Record, State, TaskId};
+use crate::message::{Failure, Json, Progress, Record, TaskId, TaskState};
 
 /// A task that was sent, by its id. Cloning is cheap; the task goes on whatever becomes of the handle.
 pub struct Handle<T> {
@@ -29,7 +29,7 @@ pub struct Status {
     /// The task's id.
     pub id: TaskId,
     /// What it is doing. `PENDING` also where nothing is known of it.
-    pub state: State,
+    pub state: TaskState,
     /// The attempt that wrote this, 0 first.
     pub attempt: u32,
     /// The latest progress, while it runs.
@@ -119,7 +119,7 @@ impl<T: TaskOutput> Handle<T> {
 fn outcome<T: TaskOutput>(record: Record) -> Result<T, Error> {
     let unexplained = || Failure::new("taskq", "TaskError", "the record does not say why");
     match record.state {
-        State::Success => {
+        TaskState::Success => {
             let json = record.value.as_deref().map_or("null", serde_json::value::RawValue::get);
             T::from_json(json).map_err(|source| Error::ResultType {
                 id: record.id,
@@ -127,14 +127,16 @@ fn outcome<T: TaskOutput>(record: Record) -> Result<T, Error> {
                 source,
             })
         }
-        State::Revoked => Err(Error::Revoked { id: record.id, failure: record.failure.unwrap_or_else(unexplained) }),
+        TaskState::Revoked => {
+            Err(Error::Revoked { id: record.id, failure: record.failure.unwrap_or_else(unexplained) })
+        }
         _ => Err(Error::Failed { id: record.id, failure: record.failure.unwrap_or_else(unexplained) }),
     }
 }
 
 impl Status {
     fn pending(id: TaskId) -> Self {
-        Self::from(Record::new(id, State::Pending))
+        Self::from(Record::new(id, TaskState::Pending))
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::{PoisonError, RwLock};
 
 use super::Client;
+use crate::definition::Context;
 use crate::error::Error;
-use crate::task::Context;
 
 static INSTALLED: RwLock<Option<Client>> = RwLock::new(None);
 

@@ -5,7 +5,6 @@
 
 mod builder;
 pub mod call;
-pub mod config;
 mod dead;
 mod handle;
 mod installed;
@@ -23,10 +22,10 @@ use crate::canvas::Call;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::message::TaskId;
+use crate::settings::Settings;
 
 pub use builder::ClientBuilder;
 pub use call::{GetFuture, SendFuture};
-pub use config::{ConfigError, Origin, Settings};
 pub use dead::{DeadEntry, DeadLetter, DeadSet, Unreadable, Which, dead_message};
 pub use handle::{Handle, Status, Updates};
 #[cfg(feature = "testing")]
@@ -151,7 +150,7 @@ impl Client {
     }
 }
 
-impl crate::task::Context {
+impl crate::definition::Context {
     /// The client of the worker that runs this task, for calls that name one. Calls that are simply awaited inside a
     /// task use it by themselves.
     pub fn client(&self) -> Option<Client> {

@@ -9,9 +9,9 @@ use super::{Client, router};
 use crate::broker::{Publication, PublishError};
 use crate::canvas::CallParts;
 use crate::codec;
+use crate::definition::Context;
 use crate::error::Error;
 use crate::message::{Envelope, TaskId, TimeLimits};
-use crate::task::Context;
 
 /// A message that has been handed to the broker, and the broker's answer to come.
 pub(super) struct Underway {

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::config::{QueueSettings, Settings};
 use crate::broker::{ALONE_SUFFIX, Broker, BrokerError, Declared, QueueKind, QueueSpec};
 use crate::error::Error;
+use crate::settings::{QueueSettings, Settings};
 
 /// The queue that belongs to Celery by its name alone.
 const CELERY_QUEUE: &str = "celery";

@@ -10,8 +10,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{python_json, typed_values};
+use crate::definition::Arguments;
 use crate::message::Payload;
-use crate::task::Arguments;
 
 const JSON: &str = "application/json";
 const MSGPACK: &str = "application/x-msgpack";

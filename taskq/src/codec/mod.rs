@@ -1,7 +1,7 @@
 //! How messages and results look as bytes: Celery's message protocol 2 and its result documents. Pure functions.
 //!
 //! * [`celery`]: the headers of a task message ↔ [`Envelope`](crate::message::Envelope)
-//! * [`body`]: `[args, kwargs, embed]` ↔ [`Arguments`](crate::task::Arguments)
+//! * [`body`]: `[args, kwargs, embed]` ↔ [`Arguments`](crate::definition::Arguments)
 //! * [`result`]: result documents ↔ [`Record`](crate::message::Record)
 //! * [`python_json`]: what Python's JSON encoder writes and JSON does not allow
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::python_json;
-use crate::message::{Failure, Json, Record, State, TaskId};
+use crate::message::{Failure, Json, Record, TaskId, TaskState};
 
 /// A result document that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,7 @@ pub fn decode(id: &TaskId, document: &[u8]) -> Result<Record, ResultError> {
 /// Keys in the order in which they are written. The first two are the prefix that Redis looks at.
 #[derive(Serialize)]
 struct Outgoing<'a> {
-    status: &'a State,
+    status: &'a TaskState,
     #[serde(skip_serializing_if = "is_zero")]
     generation: u32,
     result: OutgoingResult<'a>,
@@ -123,15 +123,15 @@ fn is_zero(number: &u32) -> bool {
 }
 
 /// Whether the `result` of this state is a failure.
-fn has_failure(state: &State) -> bool {
-    matches!(state, State::Failure | State::Retry | State::Revoked)
+fn has_failure(state: &TaskState) -> bool {
+    matches!(state, TaskState::Failure | TaskState::Retry | TaskState::Revoked)
 }
 
 /// The failure of a record that names none.
-fn unexplained(state: &State) -> Failure {
+fn unexplained(state: &TaskState) -> Failure {
     match state {
-        State::Revoked => Failure::new("celery.exceptions", "TaskRevokedError", "revoked"),
-        State::Retry => Failure::new("celery.exceptions", "Retry", "no reason was recorded"),
+        TaskState::Revoked => Failure::new("celery.exceptions", "TaskRevokedError", "revoked"),
+        TaskState::Retry => Failure::new("celery.exceptions", "Retry", "no reason was recorded"),
         _ => Failure::new("builtins", "Exception", "no reason was recorded"),
     }
 }
@@ -144,7 +144,7 @@ fn iso(time: DateTime<Utc>) -> String {
 /// value does not make the others unreadable.
 #[derive(Deserialize)]
 struct Incoming<'a> {
-    status: State,
+    status: TaskState,
     #[serde(borrow, default)]
     generation: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -204,16 +204,16 @@ impl Incoming<'_> {
 }
 
 /// The value of a record that is no failure. A task that succeeded always has one, be it `null`.
-fn read_value(state: &State, result: Option<&RawValue>) -> Option<Json> {
+fn read_value(state: &TaskState, result: Option<&RawValue>) -> Option<Json> {
     match result {
         Some(value) => Some(value.to_owned()),
-        None if *state == State::Success => Some(RawValue::NULL.to_owned()),
+        None if *state == TaskState::Success => Some(RawValue::NULL.to_owned()),
         None => None,
     }
 }
 
 /// A failure, whatever stands in its place: Celery's map, a text, nothing.
-fn read_failure(state: &State, result: Option<&RawValue>) -> Failure {
+fn read_failure(state: &TaskState, result: Option<&RawValue>) -> Failure {
     let Some(result) = result else { return unexplained(state) };
     let mut parts = match value(result) {
         Some(Value::Object(parts)) => parts,

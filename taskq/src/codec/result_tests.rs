@@ -28,7 +28,7 @@ fn json(text: &str) -> Json {
 fn documents_are_celerys() {
     let moment = Utc.timestamp_opt(1_795_226_686, 123_456_000).single().expect("it exists");
     let success =
-        Record { value: Some(json("[1, 2]")), finished_at: Some(moment), ..Record::new(id(), State::Success) };
+        Record { value: Some(json("[1, 2]")), finished_at: Some(moment), ..Record::new(id(), TaskState::Success) };
     assert_eq!(
         written(&success),
         r#"{"status":"SUCCESS","result":[1, 2],"traceback":null,"children":[],"date_done":"2026-11-21T02:04:46.123456+00:00","task_id":"id"}"#
@@ -44,7 +44,7 @@ fn documents_are_celerys() {
         worker: Some("w1@host".to_owned()),
         parent_id: Some(TaskId::parse("parent").expect("it is short")),
         group_id: Some("group".to_owned()),
-        ..Record::new(id(), State::Failure)
+        ..Record::new(id(), TaskState::Failure)
     };
     assert_eq!(
         written(&failure),
@@ -61,7 +61,7 @@ fn documents_are_celerys() {
 #[test]
 fn a_failure_always_has_a_map() {
     for (state, exc_type) in
-        [(State::Failure, "Exception"), (State::Retry, "Retry"), (State::Revoked, "TaskRevokedError")]
+        [(TaskState::Failure, "Exception"), (TaskState::Retry, "Retry"), (TaskState::Revoked, "TaskRevokedError")]
     {
         let document: Value = serde_json::from_slice(&encode(&Record::new(id(), state))).expect("it is JSON");
         assert_eq!(document["result"]["exc_type"], exc_type);
@@ -76,7 +76,7 @@ fn what_others_leave_out_is_not_missed() {
         r#"{"status":"STARTED","generation":null,"result":null,"traceback":null,"children":null,"date_done":null,
             "task_id":null,"parent_id":null,"group_id":null,"name":null,"worker":null,"retries":null,"taskq":null}"#,
     );
-    assert_eq!(record.state, State::Started);
+    assert_eq!(record.state, TaskState::Started);
     assert!(record.value.is_none() && record.failure.is_none() && record.finished_at.is_none());
     assert_eq!((record.attempt, record.generation), (0, 0));
 }
@@ -186,8 +186,8 @@ fn moment() -> impl Strategy<Value = Option<DateTime<Utc>>> {
     )
 }
 
-fn state() -> impl Strategy<Value = State> {
-    "STARTED|PROGRESS|RETRY|SUCCESS|FAILURE|REVOKED|UPLOADING|\\PC{1,8}".prop_map(|name| State::from(name.as_str()))
+fn state() -> impl Strategy<Value = TaskState> {
+    "STARTED|PROGRESS|RETRY|SUCCESS|FAILURE|REVOKED|UPLOADING|\\PC{1,8}".prop_map(|name| TaskState::from(name.as_str()))
 }
 
 prop_compose! {

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::{PATIENCE, keep};
 use crate::backend::{BackendError, Changes, ResultBackendExt, SharedResults, Written};
-use crate::message::{Failure, Progress, Record, State, TaskId};
+use crate::message::{Failure, Progress, Record, TaskId, TaskState};
 
 /// How long is waited for what must not happen.
 const CALM: Duration = Duration::from_millis(300);
@@ -79,7 +79,7 @@ pub async fn records_survive_unchanged(results: SharedResults) {
         worker: Some("w1@host".to_owned()),
         parent_id: Some(TaskId::new()),
         group_id: Some("a \"group\" \u{1f600}".to_owned()),
-        ..fresh(State::Success)
+        ..fresh(TaskState::Success)
     };
     let failure = Failure {
         exc_type: "ValueError".to_owned(),
@@ -89,9 +89,9 @@ pub async fn records_survive_unchanged(results: SharedResults) {
     let value = json!({"text": "\u{0}é\u{1f600}", "numbers": [1, -2.5, u64::MAX], "nothing": null});
     for record in [
         Record { value: to_raw_value(&value).ok(), ..common.clone() },
-        Record { id: TaskId::new(), state: State::Failure, failure: Some(failure), ..common.clone() },
+        Record { id: TaskId::new(), state: TaskState::Failure, failure: Some(failure), ..common.clone() },
         with_progress(&TaskId::new(), 3),
-        fresh(State::Custom("UPLOADING".into())),
+        fresh(TaskState::Custom("UPLOADING".into())),
         // Ids are any text.
         Record { id: TaskId::parse("a b*c/?[d]\\é\u{1f600}").expect("it is short"), ..common },
     ] {
@@ -99,7 +99,7 @@ pub async fn records_survive_unchanged(results: SharedResults) {
         assert_eq!(write(&results, &record).await, Written::Stored);
         let read = read(&results, &record.id).await.expect("it was written");
         let mut expected = record.clone();
-        if expected.state == State::Success && expected.value.is_none() {
+        if expected.state == TaskState::Success && expected.value.is_none() {
             // A success without a value and one with `null` are the same.
             expected.value = read.value.clone();
         }
@@ -118,7 +118,7 @@ pub async fn nothing_is_nothing(results: SharedResults) {
 
 /// Many are read at once, in the order of the question, also twice the same.
 pub async fn reading_keeps_the_order(results: SharedResults) {
-    let records: Vec<Record> = (0..1000).map(|number| numbered(&TaskId::new(), State::Success, number)).collect();
+    let records: Vec<Record> = (0..1000).map(|number| numbered(&TaskId::new(), TaskState::Success, number)).collect();
     results.write(&records).await.expect("the backend works");
     let mut ids: Vec<TaskId> = records.iter().map(|record| record.id.clone()).rev().collect();
     ids[500] = TaskId::new();
@@ -134,7 +134,7 @@ pub async fn reading_keeps_the_order(results: SharedResults) {
 /// States that are not terminal follow one another, and a terminal one follows them.
 pub async fn terminal_replaces_progress(results: SharedResults) {
     let id = TaskId::new();
-    for state in [State::Started, State::Progress, State::Retry, State::Started, State::Revoked] {
+    for state in [TaskState::Started, TaskState::Progress, TaskState::Retry, TaskState::Started, TaskState::Revoked] {
         assert_eq!(write(&results, &Record::new(id.clone(), state.clone())).await, Written::Stored);
         assert_eq!(read(&results, &id).await.expect("it was written").state, state);
     }
@@ -142,12 +142,18 @@ pub async fn terminal_replaces_progress(results: SharedResults) {
 
 /// Whatever comes after a terminal record of the same generation is not stored.
 pub async fn nothing_replaces_a_terminal_record(results: SharedResults) {
-    for terminal in [State::Success, State::Failure, State::Revoked] {
+    for terminal in [TaskState::Success, TaskState::Failure, TaskState::Revoked] {
         for generation in [0, 7] {
             let first = Record { generation, ..fresh(terminal.clone()) };
             assert_eq!(write(&results, &first).await, Written::Stored);
-            for later in [State::Started, State::Progress, State::Retry, State::Success, State::Failure, State::Revoked]
-            {
+            for later in [
+                TaskState::Started,
+                TaskState::Progress,
+                TaskState::Retry,
+                TaskState::Success,
+                TaskState::Failure,
+                TaskState::Revoked,
+            ] {
                 let later = Record { generation, ..Record::new(first.id.clone(), later) };
                 assert_eq!(write(&results, &later).await, Written::Kept, "{} after {terminal}", later.state);
             }
@@ -158,10 +164,10 @@ pub async fn nothing_replaces_a_terminal_record(results: SharedResults) {
 
 /// A record of an earlier generation is not stored, terminal or not, whatever is there.
 pub async fn a_lower_generation_replaces_nothing(results: SharedResults) {
-    for there in [State::Progress, State::Success] {
+    for there in [TaskState::Progress, TaskState::Success] {
         let record = Record { generation: 10, ..fresh(there.clone()) };
         assert_eq!(write(&results, &record).await, Written::Stored);
-        for (state, generation) in [(State::Success, 0), (State::Progress, 0), (State::Success, 9)] {
+        for (state, generation) in [(TaskState::Success, 0), (TaskState::Progress, 0), (TaskState::Success, 9)] {
             let zombie = Record { generation, ..Record::new(record.id.clone(), state) };
             assert_eq!(write(&results, &zombie).await, Written::Kept, "{generation} after 10");
         }
@@ -172,8 +178,13 @@ pub async fn a_lower_generation_replaces_nothing(results: SharedResults) {
 /// A record of a later generation is stored, terminal or not, whatever is there.
 pub async fn a_higher_generation_replaces_all(results: SharedResults) {
     let id = TaskId::new();
-    let steps =
-        [(State::Failure, 0), (State::Started, 1), (State::Failure, 1), (State::Failure, 9), (State::Success, 10)];
+    let steps = [
+        (TaskState::Failure, 0),
+        (TaskState::Started, 1),
+        (TaskState::Failure, 1),
+        (TaskState::Failure, 9),
+        (TaskState::Success, 10),
+    ];
     for (state, generation) in steps {
         let record = Record { generation, ..Record::new(id.clone(), state.clone()) };
         assert_eq!(write(&results, &record).await, Written::Stored, "{state} of generation {generation}");
@@ -189,7 +200,7 @@ pub async fn one_of_many_writers_wins(results: SharedResults) {
         let writers = (0..16_u32).map(|number| {
             let (results, id) = (Arc::clone(&results), id.clone());
             // Tasks of the runtime, so that they race for real on one with several threads.
-            tokio::spawn(async move { write(&results, &numbered(&id, State::Success, number)).await })
+            tokio::spawn(async move { write(&results, &numbered(&id, TaskState::Success, number)).await })
         });
         let written: Vec<Written> =
             join_all(writers).await.into_iter().map(|writer| writer.expect("no writer panics")).collect();
@@ -205,11 +216,11 @@ pub async fn a_batch_is_answered_in_order(results: SharedResults) {
     let (one, other) = (TaskId::new(), TaskId::new());
     let batch = [
         with_progress(&one, 1),
-        numbered(&other, State::Success, 1),
-        numbered(&one, State::Success, 2),
-        numbered(&other, State::Success, 3),
+        numbered(&other, TaskState::Success, 1),
+        numbered(&one, TaskState::Success, 2),
+        numbered(&other, TaskState::Success, 3),
         with_progress(&one, 4),
-        Record { generation: 1, ..numbered(&other, State::Success, 5) },
+        Record { generation: 1, ..numbered(&other, TaskState::Success, 5) },
     ];
     use Written::{Kept, Stored};
     let written = results.write(&batch).await.expect("the backend works");
@@ -220,9 +231,9 @@ pub async fn a_batch_is_answered_in_order(results: SharedResults) {
 
 /// A batch may hold thousands of records, and records of megabytes.
 pub async fn a_large_batch_is_written(results: SharedResults) {
-    let mut batch: Vec<Record> = (0..5000).map(|number| numbered(&TaskId::new(), State::Success, number)).collect();
+    let mut batch: Vec<Record> = (0..5000).map(|number| numbered(&TaskId::new(), TaskState::Success, number)).collect();
     let text = "x".repeat(2 << 20);
-    batch.push(Record { value: to_raw_value(&text).ok(), ..fresh(State::Success) });
+    batch.push(Record { value: to_raw_value(&text).ok(), ..fresh(TaskState::Success) });
     let written = results.write(&batch).await.expect("the backend works");
     assert_eq!(written.len(), batch.len());
     assert!(written.iter().all(|written| *written == Written::Stored));
@@ -240,22 +251,25 @@ pub async fn changes_come_in_order(results: SharedResults) {
     for current in 1..5 {
         write(&results, &with_progress(&id, current)).await;
     }
-    write(&results, &Record::new(id, State::Success)).await;
+    write(&results, &Record::new(id, TaskState::Success)).await;
     for current in 1..5 {
         assert_eq!(next(&mut changes).await.progress().expect("it is progress").current, current);
     }
-    assert_eq!(next(&mut changes).await.state, State::Success);
+    assert_eq!(next(&mut changes).await.state, TaskState::Success);
 }
 
 /// Who watches is not told of a record that was not stored.
 pub async fn kept_records_are_not_changes(results: SharedResults) {
     let id = TaskId::new();
-    write(&results, &numbered(&id, State::Success, 1)).await;
+    write(&results, &numbered(&id, TaskState::Success, 1)).await;
     let mut changes = results.changes(&id).await.expect("the backend works");
-    assert_eq!(write(&results, &numbered(&id, State::Success, 2)).await, Written::Kept);
+    assert_eq!(write(&results, &numbered(&id, TaskState::Success, 2)).await, Written::Kept);
     let quiet = timeout(CALM, changes.next()).await;
     assert!(quiet.is_err(), "{quiet:?}");
-    assert_eq!(write(&results, &Record { generation: 1, ..numbered(&id, State::Success, 3) }).await, Written::Stored);
+    assert_eq!(
+        write(&results, &Record { generation: 1, ..numbered(&id, TaskState::Success, 3) }).await,
+        Written::Stored
+    );
     assert_eq!(number(&next(&mut changes).await), "3");
 }
 
@@ -270,7 +284,7 @@ pub async fn a_subscription_misses_nothing(results: SharedResults) {
                 for _ in 0..round % 20 {
                     tokio::task::yield_now().await;
                 }
-                write(&results, &numbered(&id, State::Success, round)).await
+                write(&results, &numbered(&id, TaskState::Success, round)).await
             })
         };
         let record = results.wait(&id, PATIENCE).await.expect("the backend works");
@@ -287,15 +301,15 @@ pub async fn a_watch_ends_with_the_terminal_record(results: SharedResults) {
     assert_eq!(next(&mut watch).await.progress().expect("it is progress").current, 1);
     write(&results, &with_progress(&id, 2)).await;
     assert_eq!(next(&mut watch).await.progress().expect("it is progress").current, 2);
-    write(&results, &Record::new(id, State::Failure)).await;
-    assert_eq!(next(&mut watch).await.state, State::Failure);
+    write(&results, &Record::new(id, TaskState::Failure)).await;
+    assert_eq!(next(&mut watch).await.state, TaskState::Failure);
     let end = timeout(PATIENCE, watch.next()).await.expect("a watch ends after a terminal record");
     assert!(end.is_none(), "{end:?}");
 }
 
 /// Who comes when all is over gets the terminal record at once.
 pub async fn a_late_watch_gets_what_is_stored(results: SharedResults) {
-    let record = numbered(&TaskId::new(), State::Success, 5);
+    let record = numbered(&TaskId::new(), TaskState::Success, 5);
     write(&results, &record).await;
     let waited = results.wait(&record.id, PATIENCE).await.expect("the backend works");
     assert_eq!(number(&waited.expect("it is there")), "5");
@@ -305,7 +319,7 @@ pub async fn a_late_watch_gets_what_is_stored(results: SharedResults) {
 pub async fn many_watch_one_task(results: SharedResults) {
     let id = TaskId::new();
     let watches = join_all((0..50).map(|_| results.watch(&id))).await;
-    write(&results, &numbered(&id, State::Success, 1)).await;
+    write(&results, &numbered(&id, TaskState::Success, 1)).await;
     for watch in watches {
         assert_eq!(number(&next(&mut watch.expect("the backend works")).await), "1");
     }
@@ -318,7 +332,7 @@ pub async fn one_waits_for_many_tasks(results: SharedResults) {
     for watch in join_all(ids.iter().map(|id| results.watch(id))).await {
         watches.push(watch.expect("the backend works"));
     }
-    let records: Vec<Record> = (0..).zip(&ids).map(|(number, id)| numbered(id, State::Success, number)).collect();
+    let records: Vec<Record> = (0..).zip(&ids).map(|(number, id)| numbered(id, TaskState::Success, number)).collect();
     results.write(&records).await.expect("the backend works");
     for (watch, record) in watches.iter_mut().zip(&records) {
         assert_eq!(number(&next(watch).await), number(record));
@@ -338,8 +352,8 @@ pub async fn a_dropped_watch_disturbs_nobody(results: SharedResults) {
     drop(staying);
     // The last one has gone; whoever comes now is served again.
     let mut returning = results.changes(&id).await.expect("the backend works");
-    write(&results, &Record::new(id, State::Success)).await;
-    assert_eq!(next(&mut returning).await.state, State::Success);
+    write(&results, &Record::new(id, TaskState::Success)).await;
+    assert_eq!(next(&mut returning).await.state, TaskState::Success);
 }
 
 /// Whoever reads slowly may miss progress, and never the end.
@@ -348,19 +362,19 @@ pub async fn a_slow_watcher_gets_the_terminal_record(results: SharedResults) {
     let mut changes = results.changes(&id).await.expect("the backend works");
     let batch: Vec<Record> = (0..2000).map(|current| with_progress(&id, current)).collect();
     results.write(&batch).await.expect("the backend works");
-    write(&results, &numbered(&id, State::Success, 1)).await;
+    write(&results, &numbered(&id, TaskState::Success, 1)).await;
     while !next(&mut changes).await.state.is_terminal() {}
 }
 
 /// What was forgotten is as if it had never been.
 pub async fn forgotten_is_gone(results: SharedResults) {
     let (one, other) = (TaskId::new(), TaskId::new());
-    let batch = [Record::new(one.clone(), State::Success), Record::new(other.clone(), State::Success)];
+    let batch = [Record::new(one.clone(), TaskState::Success), Record::new(other.clone(), TaskState::Success)];
     results.write(&batch).await.expect("the backend works");
     results.forget(&[one.clone(), TaskId::new()]).await.expect("the backend works");
     assert!(read(&results, &one).await.is_none());
     assert!(read(&results, &other).await.is_some());
-    assert_eq!(write(&results, &Record::new(one, State::Started)).await, Written::Stored);
+    assert_eq!(write(&results, &Record::new(one, TaskState::Started)).await, Written::Stored);
 }
 
 /// Waiting for a task that nobody knows ends when the time is over.
@@ -376,11 +390,11 @@ pub async fn info_names_the_product(results: SharedResults) {
     assert!(product.contains(' ') && product.contains(|character: char| character.is_ascii_digit()), "{product:?}");
 }
 
-fn fresh(state: State) -> Record {
+fn fresh(state: TaskState) -> Record {
     Record::new(TaskId::new(), state)
 }
 
-fn numbered(id: &TaskId, state: State, number: u32) -> Record {
+fn numbered(id: &TaskId, state: TaskState, number: u32) -> Record {
     Record { value: to_raw_value(&number).ok(), ..Record::new(id.clone(), state) }
 }
 
@@ -390,7 +404,7 @@ fn number(record: &Record) -> String {
 
 fn with_progress(id: &TaskId, current: u64) -> Record {
     let progress = Progress { current, total: 0, note: "at work".to_owned() };
-    Record { value: to_raw_value(&progress).ok(), ..Record::new(id.clone(), State::Progress) }
+    Record { value: to_raw_value(&progress).ok(), ..Record::new(id.clone(), TaskState::Progress) }
 }
 
 async fn write(results: &SharedResults, record: &Record) -> Written {

@@ -8,6 +8,7 @@ mod failure;
 mod headers;
 mod ids;
 mod record;
+mod run_key;
 mod state;
 mod wire;
 
@@ -16,5 +17,6 @@ pub use failure::Failure;
 pub use headers::{HeaderValue, Headers};
 pub use ids::{InvalidTaskId, TaskId};
 pub use record::{Json, Progress, Record};
-pub use state::State;
+pub use run_key::RunKey;
+pub use state::TaskState;
 pub use wire::{Properties, WireMessage};

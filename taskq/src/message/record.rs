@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Failure, State, TaskId};
+use super::{Failure, TaskId, TaskState};
 
 /// A JSON text that is carried along unread.
 pub type Json = Box<RawValue>;
@@ -15,7 +15,7 @@ pub struct Record {
     /// Whose record it is.
     pub id: TaskId,
     /// The state.
-    pub state: State,
+    pub state: TaskState,
     /// `SUCCESS`: the result. `PROGRESS` and custom states: what the task reported. `STARTED`: who runs it.
     pub value: Option<Json>,
     /// `FAILURE`, `RETRY`, `REVOKED`: why.
@@ -57,7 +57,7 @@ pub struct Progress {
 
 impl Record {
     /// A record in `state` of which nothing else is known.
-    pub fn new(id: TaskId, state: State) -> Self {
+    pub fn new(id: TaskId, state: TaskState) -> Self {
         Self {
             id,
             state,
@@ -78,7 +78,7 @@ impl Record {
 
     /// The progress that the task reported, if this is a `PROGRESS` record in the usual form.
     pub fn progress(&self) -> Option<Progress> {
-        if self.state != State::Progress {
+        if self.state != TaskState::Progress {
             return None;
         }
         serde_json::from_str(self.value.as_ref()?.get()).ok()

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// What a task is doing, as its result document says it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum State {
+pub enum TaskState {
     /// Nothing is known: queued, or never sent. It is never stored; the absence of a document means it.
     Pending,
     /// An attempt is running. Written once an attempt has run for about 100 ms.
@@ -27,7 +27,7 @@ pub enum State {
     Custom(Box<str>),
 }
 
-impl State {
+impl TaskState {
     /// Whether nothing follows: `SUCCESS`, `FAILURE` or `REVOKED`.
     pub fn is_terminal(&self) -> bool {
         matches!(self, Self::Success | Self::Failure | Self::Revoked)
@@ -48,7 +48,7 @@ impl State {
     }
 }
 
-impl From<&str> for State {
+impl From<&str> for TaskState {
     fn from(name: &str) -> Self {
         match name {
             "PENDING" => Self::Pending,
@@ -63,19 +63,19 @@ impl From<&str> for State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for TaskState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
 }
 
-impl Serialize for State {
+impl Serialize for TaskState {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
     }
 }
 
-impl<'de> Deserialize<'de> for State {
+impl<'de> Deserialize<'de> for TaskState {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self::from(&*Cow::<'de, str>::deserialize(deserializer)?))
     }
@@ -83,13 +83,13 @@ impl<'de> Deserialize<'de> for State {
 
 #[cfg(test)]
 mod tests {
-    use super::State;
+    use super::TaskState;
 
     #[test]
     fn names_round_trip() {
         for name in ["PENDING", "STARTED", "PROGRESS", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "UPLOADING"] {
-            assert_eq!(State::from(name).as_str(), name);
+            assert_eq!(TaskState::from(name).as_str(), name);
         }
-        assert!(!State::from("UPLOADING").is_terminal());
+        assert!(!TaskState::from("UPLOADING").is_terminal());
     }
 }

@@ -17,9 +17,10 @@ use crate::backend::memory::MemoryBackend;
 use crate::backend::{Backend, BackendOptions, SharedResults};
 use crate::broker::BrokerOptions;
 use crate::broker::memory::MemoryBroker;
-use crate::client::{Client, Origin, Settings};
+use crate::client::Client;
 use crate::clock::Clock;
-use crate::task::Registry;
+use crate::definition::Registry;
+use crate::settings::{Origin, Settings};
 
 /// After so many runs a drain is taken for one that never ends.
 const RUNS_MAX: usize = 10_000;

@@ -18,8 +18,8 @@ use crate::backend::{ResultBackendExt, Written};
 use crate::broker::{DEAD_QUEUE, Delivery, Publication};
 use crate::client::{Unreadable, dead_message, host_name};
 use crate::codec::{self, DecodeError};
-use crate::message::{Envelope, Record, State, TimeLimits, WireMessage};
-use crate::task::{AckMode, Body, Context, Definition, RetryPolicy};
+use crate::definition::{AckMode, Body, Context, Definition, RetryPolicy};
+use crate::message::{Envelope, Record, TaskState, TimeLimits, WireMessage};
 
 /// The broker and the backend are in memory, and the queue's own.
 const IN_MEMORY: &str = "what is in memory can be reached, unless the test has closed its client";
@@ -160,7 +160,7 @@ async fn run(queue: &Inner, envelope: &Envelope, definition: &'static Definition
     if !attempt::ignores_result(envelope, &definition.options) {
         let last_word = progress.take().map(|progress| {
             let value = serde_json::value::to_raw_value(&progress).expect("numbers and a text can be written as JSON");
-            Record { value: Some(value), ..attempt::record_of(envelope, State::Progress) }
+            Record { value: Some(value), ..attempt::record_of(envelope, TaskState::Progress) }
         });
         let end = verdict.record(envelope, queue.now()).map(|record| Record { value, traceback, ..record });
         records.extend(last_word.into_iter().chain(end));

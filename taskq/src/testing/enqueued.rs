@@ -10,8 +10,8 @@ use super::queue::Inner;
 use crate::broker::memory::Waiting;
 use crate::canvas::{Call, CallOptions};
 use crate::codec::{self, Body, BodyError, Serializer};
+use crate::definition::Definition;
 use crate::message::{Envelope, Headers, Payload, TaskId, TimeLimits};
-use crate::task::Definition;
 
 /// How much of one argument is shown in texts.
 const ARGUMENT_CHARACTERS_MAX: usize = 200;

@@ -13,13 +13,13 @@ use super::current::{self, Seat};
 use super::drain::Drain;
 use super::enqueued::Expected;
 use super::{Enqueued, Report};
-use crate::attempt::State;
+use crate::attempt::StateMap;
 use crate::broker::DEAD_QUEUE;
 use crate::broker::memory::MemoryBroker;
 use crate::canvas::{Call, IntoTime};
 use crate::client::Client;
+use crate::definition::{Context, ContextParts, Registry, RetryPolicy};
 use crate::message::{Headers, TaskId};
-use crate::task::{Context, ContextParts, Registry, RetryPolicy};
 
 /// The queues, results and time of one test. Made by [`start`](super::start) or by a [`Builder`](super::Builder). Cloning is cheap and gives
 /// the same one.
@@ -30,7 +30,7 @@ pub(super) struct Inner {
     pub(super) client: Client,
     pub(super) broker: Arc<MemoryBroker>,
     pub(super) registry: Registry,
-    pub(super) state: State,
+    pub(super) state: StateMap,
     pub(super) runs_max: usize,
     pub(super) begun_at: &'static Location<'static>,
     pub(super) seat: OnceLock<Seat>,

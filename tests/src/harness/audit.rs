@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use taskq::State;
+use taskq::TaskState;
 
 use super::Entry;
 
@@ -17,7 +17,7 @@ pub struct Expected {
     /// The number of its last attempt, 0 first.
     pub last_attempt: u32,
     /// Its terminal state.
-    pub state: State,
+    pub state: TaskState,
 }
 
 /// What is known after everything has ended.
@@ -32,7 +32,7 @@ pub struct Audit<'a> {
     /// How many attempts one death may repeat.
     pub repeats_max: usize,
     /// Every terminal record that was written, by id: its state and its attempt.
-    pub ends: &'a BTreeMap<String, Vec<(State, u32)>>,
+    pub ends: &'a BTreeMap<String, Vec<(TaskState, u32)>>,
 }
 
 /// Something that no death explains.
@@ -168,8 +168,8 @@ mod tests {
     }
 
     /// Two tasks: `a` succeeds at once, `b` in its third attempt. One worker was killed.
-    fn faults(entries: &[Entry], ends: &[(&str, State, u32)]) -> Vec<Fault> {
-        let task = |id: &str, last_attempt| Expected { id: id.to_owned(), last_attempt, state: State::Success };
+    fn faults(entries: &[Entry], ends: &[(&str, TaskState, u32)]) -> Vec<Fault> {
+        let task = |id: &str, last_attempt| Expected { id: id.to_owned(), last_attempt, state: TaskState::Success };
         let expected = [task("a", 0), task("b", 2)];
         let mut by_id: BTreeMap<String, Vec<_>> = BTreeMap::new();
         for (id, state, attempt) in ends {
@@ -180,7 +180,7 @@ mod tests {
         audit.faults().into_iter().collect()
     }
 
-    const GOOD_ENDS: [(&str, State, u32); 2] = [("a", State::Success, 0), ("b", State::Success, 2)];
+    const GOOD_ENDS: [(&str, TaskState, u32); 2] = [("a", TaskState::Success, 0), ("b", TaskState::Success, 2)];
 
     #[test]
     fn what_a_death_explains_is_no_fault() {
@@ -251,7 +251,7 @@ mod tests {
         let ends = |id: &str, count| vec![Fault::Ends { id: id.to_owned(), count }];
         assert_eq!(faults(&runs, std::slice::from_ref(&a)), ends("b", 0));
         assert_eq!(faults(&runs, &[a.clone(), b.clone(), a.clone()]), ends("a", 2));
-        assert_eq!(faults(&runs, &[("a", State::Failure, 0), b.clone()]), [Fault::WrongEnd { id: "a".into() }]);
-        assert_eq!(faults(&runs, &[a, ("b", State::Success, 1)]), [Fault::WrongEnd { id: "b".into() }]);
+        assert_eq!(faults(&runs, &[("a", TaskState::Failure, 0), b.clone()]), [Fault::WrongEnd { id: "a".into() }]);
+        assert_eq!(faults(&runs, &[a, ("b", TaskState::Success, 1)]), [Fault::WrongEnd { id: "b".into() }]);
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
-use taskq::{State, TaskId};
+use taskq::{TaskId, TaskState};
 
 use super::{App, BOUND, unique};
 
@@ -88,15 +88,15 @@ impl Embedded {
     /// # Panics
     ///
     /// If one cannot be read.
-    pub fn ends(&self) -> BTreeMap<String, Vec<(State, u32)>> {
+    pub fn ends(&self) -> BTreeMap<String, Vec<(TaskState, u32)>> {
         let plain = self.plain();
         let mut statement = plain.prepare("SELECT task, document FROM results").expect("it is a table");
         let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)));
-        let mut ends: BTreeMap<String, Vec<(State, u32)>> = BTreeMap::new();
+        let mut ends: BTreeMap<String, Vec<(TaskState, u32)>> = BTreeMap::new();
         for row in rows.expect("it can be read") {
             let (id, document) = row.expect("it can be read");
             let task = TaskId::parse(&id).expect("only good ids are stored");
-            let record = taskq::codec::result::decode(&task, &document).expect("records can be read");
+            let record = taskq::internal::codec::result::decode(&task, &document).expect("records can be read");
             if record.state.is_terminal() {
                 ends.entry(id).or_default().push((record.state, record.attempt));
             }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use taskq::Client;
-use taskq::client::config::nearest;
-use taskq::task::Registry;
+use taskq::definition::Registry;
+use taskq::settings::nearest;
 use taskq_beat::beat::store_of;
 use taskq_beat::entry::{self, Entry};
 use taskq_beat::store::{AtRunTime, Store};

@@ -81,15 +81,15 @@ impl Child {
     pub(in super::super) fn obey(&self, stops: Stops) {
         let Some(socket) = self.reading.lock().ok().and_then(|mut socket| socket.take()) else { return };
         let link = Arc::clone(&self.link);
-        let _on_that_thread = taskq::io::handle().enter();
+        let _on_that_thread = taskq::internal::io::handle().enter();
         let halves = socket.set_nonblocking(true).and_then(|()| tokio::net::UnixStream::from_std(socket));
         let (reading, writing) = match halves {
             Ok(stream) => stream.into_split(),
             Err(error) => unreachable!("an open socket can be waited for: {error}"),
         };
         drop(link.writing.set(Mutex::new(writing)));
-        taskq::io::spawn(obey(reading, Arc::clone(&link), stops, self.begin.alone.clone()));
-        taskq::io::spawn(beat(link));
+        taskq::internal::io::spawn(obey(reading, Arc::clone(&link), stops, self.begin.alone.clone()));
+        taskq::internal::io::spawn(beat(link));
     }
 
     /// What the supervisor said this worker is, and how it is recorded what it runs.
@@ -108,7 +108,7 @@ impl Child {
         let slots = if alone { 1 } else { concurrency };
         let recorder = Recorder::create(&self.begin.flight, slots).map_err(|error| cannot_start(&error))?;
         let (events, told) = mpsc::unbounded_channel();
-        taskq::io::spawn(pass_on(told, Arc::clone(&self.link)));
+        taskq::internal::io::spawn(pass_on(told, Arc::clone(&self.link)));
         Ok(builder.supervised(Supervision { recorder, alone, events }))
     }
 
@@ -162,10 +162,10 @@ async fn obey(reading: OwnedReadHalf, link: Arc<Link>, stops: Stops, alone: Opti
         match order {
             Order::Begin(_) => {}
             Order::Drain => stops.ask(1),
-            Order::MakeRoom => drop(taskq::io::spawn(make_room(alone.clone(), Arc::clone(&link)))),
+            Order::MakeRoom => drop(taskq::internal::io::spawn(make_room(alone.clone(), Arc::clone(&link)))),
             Order::Cancel => stops.ask(2),
             Order::Report { file, loss } => {
-                taskq::io::spawn(report(file, loss, Arc::clone(&link)));
+                taskq::internal::io::spawn(report(file, loss, Arc::clone(&link)));
             }
         }
     }

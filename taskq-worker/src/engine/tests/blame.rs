@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use taskq::broker::{BrokerError, Publication};
 use taskq::message::{Envelope, Payload};
-use taskq::{Error, State, task};
+use taskq::{Error, TaskState, task};
 
 use super::super::losses;
 use super::*;
@@ -137,7 +137,7 @@ async fn lost_while_alone_it_is_dead_and_may_be_raised_again() {
 
     // Another generation has no past.
     client.dead().retry(&taskq::client::Which::Ids(std::slice::from_ref(handle.id()))).await.expect("it is there");
-    let read = async || handle.status().await.ok().filter(|status| status.state == State::Success).map(drop);
+    let read = async || handle.status().await.ok().filter(|status| status.state == TaskState::Success).map(drop);
     until("it has run", read).await;
     first.stop().await;
 }
@@ -197,7 +197,7 @@ async fn taken_over<T>(client: &Client, handle: &Handle<T>, gate: &Gate) -> Publ
     };
     let envelope = Envelope { moved: true, ..Envelope::new(handle.id().clone(), suspect::NAME, payload) };
     let queue = client.declare("default").await.expect("memory");
-    Publication { queue, message: taskq::codec::encode(envelope), delay: None }
+    Publication { queue, message: taskq::internal::codec::encode(envelope), delay: None }
 }
 
 #[tokio::test]
@@ -249,8 +249,9 @@ async fn returns_from_before_the_message_was_copied_count() {
     for (returns, begun) in [(2, 1), (3, 1)] {
         let id = TaskId::new();
         let Publication { queue, message, delay } = taken_over(&client, &client.handle::<u32>(id), &gate).await;
-        let envelope = taskq::message::Envelope { returns, ..taskq::codec::decode(&message).expect("it is a task's") };
-        let publication = Publication { queue, message: taskq::codec::encode(envelope), delay };
+        let envelope =
+            taskq::message::Envelope { returns, ..taskq::internal::codec::decode(&message).expect("it is a task's") };
+        let publication = Publication { queue, message: taskq::internal::codec::encode(envelope), delay };
         client.publish(publication).await.expect("memory takes it");
         until("it runs", async || (count(&gate.0).load(Ordering::SeqCst) == begun).then_some(())).await;
     }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use taskq::attempt;
 use taskq::broker::{Acker, Settlement, Settler};
+use taskq::definition::Registry;
+use taskq::internal::attempt;
 use taskq::message::{Envelope, Payload};
 use taskq::task;
-use taskq::task::Registry;
 use tokio::time::Instant as Moment;
 
 use super::*;

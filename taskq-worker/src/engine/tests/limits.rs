@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use taskq::{Error, State, task};
+use taskq::{Error, TaskState, task};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record as SpanRecord};
 use tracing::{Event, Metadata, Subscriber};
@@ -59,7 +59,7 @@ async fn a_plain_function_past_its_limit_is_over_though_its_thread_goes_on() {
     let summary = bench.stop().await;
     assert_eq!((summary.succeeded, summary.failed), (0, 1), "its late end was dropped");
     let record = client.results().expect("memory").read(std::slice::from_ref(handle.id())).await.expect("memory");
-    assert_eq!(record[0].as_ref().expect("it is recorded").state, State::Failure);
+    assert_eq!(record[0].as_ref().expect("it is recorded").state, TaskState::Failure);
 }
 
 #[tokio::test]

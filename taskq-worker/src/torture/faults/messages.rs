@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use serde_json::json;
+use taskq::BoxError;
 use taskq::broker::{Publication, PublishError};
 use taskq::canvas::ArgumentList;
-use taskq::message::{Envelope, Payload, State, WireMessage};
-use taskq::task::BoxError;
-use taskq::{Call, TaskId, codec};
+use taskq::internal::codec;
+use taskq::message::{Envelope, Payload, TaskState, WireMessage};
+use taskq::{Call, TaskId};
 
 use super::{Fault, Field};
 use crate::torture::ledger::{Fact, Whom};
@@ -137,7 +138,7 @@ pub(super) async fn arguments(field: &mut Field<'_>) -> Result<(), BoxError> {
 async fn calls(field: &Field<'_>, task: &str, arguments: &serde_json::Value) -> Result<(), BoxError> {
     let list = ArgumentList::from_json(arguments.as_array().map_or(&[], Vec::as_slice), &serde_json::Map::new())?;
     // A dead message of an unknown task is in the attempt that it never had.
-    let expect = Expect { state: Some(State::Failure), last_attempt: Some(0), waits: true, ..Expect::nothing() };
+    let expect = Expect { state: Some(TaskState::Failure), last_attempt: Some(0), waits: true, ..Expect::nothing() };
     for _ in 0..UNKNOWN {
         let id = field.producer.next_id();
         field.ledger.note(Fact::Attempted { id: id.to_string(), expect: expect.clone() })?;

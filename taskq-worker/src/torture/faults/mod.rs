@@ -11,8 +11,8 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use taskq::BoxError;
 use taskq::Client;
-use taskq::task::BoxError;
 
 use super::fleet::Fleet;
 use super::ledger::{Fact, Ledger, Whom, now_ms};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use taskq::task::BoxError;
+use taskq::BoxError;
 
 use super::{Fault, Field, Need, RESET_EVERY, RESETS};
 use crate::torture::ledger::Whom;

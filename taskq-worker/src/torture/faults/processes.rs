@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use taskq::task::BoxError;
+use taskq::BoxError;
 
 use super::{Fault, Field, MOMENT_BOUND};
 use crate::torture::fleet::Member;

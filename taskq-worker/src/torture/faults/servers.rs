@@ -1,7 +1,7 @@
 //! What is done to the servers, by the commands that the user gave, and to the queues.
 
+use taskq::BoxError;
 use taskq::broker::amqp::bare;
-use taskq::task::BoxError;
 use tokio::process::Command;
 
 use super::{Fault, Field, MOMENT_BOUND};

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::scripts;
+use crate::fault::BoxError;
 use crate::io;
-use crate::task::BoxError;
 
 /// How often a silent connection is asked whether it is still there.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(5);

@@ -12,7 +12,7 @@ use super::connection::Repeat;
 use super::results::failed;
 use super::{RedisBackend, keys, scripts};
 use crate::backend::{BackendError, Kv, Put};
-use crate::task::BoxError;
+use crate::fault::BoxError;
 
 /// How many keys the server looks at in one step of a scan, and how many values are read in one.
 const SCAN_STEP: usize = 512;

@@ -9,8 +9,8 @@ use super::connection::{Connection, Repeat};
 use super::{RedisBackend, keys, scripts, server};
 use crate::backend::{BackendError, Changes, ResultBackend, Written};
 use crate::codec::result;
+use crate::fault::BoxError;
 use crate::message::{Record, TaskId};
-use crate::task::BoxError;
 
 /// How many documents one command asks for. Others are served between two commands.
 const KEYS_PER_COMMAND_MAX: usize = 256;

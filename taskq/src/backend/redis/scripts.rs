@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use redis::{Cmd, Pipeline, Script, ServerErrorKind, Value};
 
 use super::connection::{Connection, Repeat};
-use crate::task::BoxError;
+use crate::fault::BoxError;
 
 /// Stores a result document and publishes it, unless what is stored must stay: `Record::may_replace` is the rule.
 /// Answers 1 if it stored and 0 if it kept.

@@ -21,9 +21,9 @@ use super::connection::{Connection, PING_INTERVAL, Pauses, in_time, pong_timeout
 use super::{keys, results};
 use crate::backend::Changes;
 use crate::codec::result;
+use crate::fault::BoxError;
 use crate::io;
 use crate::message::{Record, TaskId};
-use crate::task::BoxError;
 
 /// How many changes wait for a slow watcher. When more come, it misses the oldest, never the newest: a terminal
 /// record is the last of its generation and reaches everybody.

@@ -16,9 +16,9 @@ use tokio::time::Instant;
 
 use super::address::Address;
 use super::convert;
+use crate::fault::BoxError;
 use crate::io;
 use crate::message::WireMessage;
-use crate::task::BoxError;
 
 /// What a loop did.
 #[derive(Debug, Clone, Copy)]

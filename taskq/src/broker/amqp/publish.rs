@@ -27,9 +27,9 @@ use super::publishing::Worker;
 use super::session::Session;
 use super::topology::Topology;
 use crate::broker::{BrokerError, BrokerOptions, Publication, PublishError};
+use crate::fault::BoxError;
 use crate::io;
 use crate::message::WireMessage;
-use crate::task::BoxError;
 
 /// How many publications are on the wire at once. More gains nothing, and all of them are sent twice after a loss.
 pub(super) const WINDOW: usize = 1024;

@@ -15,8 +15,8 @@ use tokio::time;
 
 use super::address::Address;
 use crate::broker::BrokerError;
+use crate::fault::BoxError;
 use crate::io;
-use crate::task::BoxError;
 
 /// How long the broker may take to let us in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use taskq::definition::{ArgumentError, Arguments, Body, ContextParts, Definition, Directive, Registry, TaskResult};
 use taskq::message::{Headers, TaskId};
-use taskq::task::{ArgumentError, Arguments, Body, ContextParts, Definition, Directive, Registry, TaskResult};
 use taskq::{Call, Context, TaskError, task};
 
 #[task]
@@ -97,8 +97,11 @@ async fn wrapped() -> Result<(), Wrapper> {
 /// The positional arguments of a call, as the JSON text that travels.
 pub(super) fn positional<T>(call: &Call<T>) -> String {
     let arguments = &call.parts().arguments;
-    let payload = taskq::codec::body::encode(|body| arguments.write_json(body), taskq::codec::Serializer::Json)
-        .expect("JSON can be written");
+    let payload = taskq::internal::codec::body::encode(
+        |body| arguments.write_json(body),
+        taskq::internal::codec::Serializer::Json,
+    )
+    .expect("JSON can be written");
     let parts: Vec<&RawValue> = serde_json::from_slice(&payload.body).expect("it was just written");
     parts[0].get().to_owned()
 }

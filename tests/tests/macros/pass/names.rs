@@ -99,7 +99,7 @@ async fn a_task_may_stand_in_a_function_beside_its_types() {
 
 #[test]
 fn what_lives_elsewhere_is_not_registered_here() {
-    let registry = taskq::task::Registry::collect().expect("all names differ");
+    let registry = taskq::definition::Registry::collect().expect("all names differ");
     assert!(registry.get("proj.elsewhere").is_none());
     let definition = registry.get("proj.mul").expect("it has a body");
     assert!(definition.place.file.ends_with("names.rs"), "{}", definition.place);

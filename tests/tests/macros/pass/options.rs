@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use taskq::definition::{AckMode, Backoff, Parameter, RateLimit, Registry, Schedule, TaskOptions};
 use taskq::task;
-use taskq::task::{AckMode, Backoff, Parameter, RateLimit, Registry, Schedule, TaskOptions};
 
 #[task]
 async fn plain() {}

@@ -127,7 +127,7 @@ async fn values_become_json() {
 
 #[tokio::test]
 async fn errors_become_failures_also_behind_aliases() {
-    use taskq::task::Directive::{Cancel, Permanent, Retry};
+    use taskq::definition::Directive::{Cancel, Permanent, Retry};
     for (name, arguments, directive, exc_type, message) in [
         (of_io::NAME, "[]", Retry, "Error", "disk on fire"),
         (of_fmt::NAME, "[]", Retry, "Error", "an error occurred when formatting an argument"),
@@ -147,7 +147,7 @@ async fn errors_become_failures_also_behind_aliases() {
 #[tokio::test]
 async fn a_result_that_cannot_be_written_is_not_tried_again() {
     let error = run(unspeakable::NAME, "[]", "{}").await.expect("there are no arguments").expect_err("no such key");
-    assert_eq!(error.directive(), taskq::task::Directive::Permanent);
+    assert_eq!(error.directive(), taskq::definition::Directive::Permanent);
     let message = error.to_string();
     assert!(message.contains("HashMap") && message.contains("cannot be written as JSON"), "{message}");
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Backoff, Directive, TaskOptions};
+use crate::hash::unit_interval;
 
 /// How often and how fast a task is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,19 +64,7 @@ impl RetryPolicy {
 pub fn delay_before(backoff: Backoff, id: &str, attempt: u32) -> Duration {
     let doubled = backoff.min.checked_mul(1_u32.checked_shl(attempt).unwrap_or(u32::MAX));
     let bound = doubled.unwrap_or(backoff.max).min(backoff.max);
-    bound.mul_f64(0.1 + 0.9 * unit_interval(id, attempt)).min(backoff.max)
-}
-
-/// A number in `[0, 1)` that depends evenly on both arguments (FNV-1a, finished as in splitmix64).
-fn unit_interval(id: &str, attempt: u32) -> f64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in id.bytes().chain(attempt.to_le_bytes()) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^= hash >> 31;
-    (hash >> 11) as f64 / (1_u64 << 53) as f64
+    bound.mul_f64(0.1 + 0.9 * unit_interval(id.bytes().chain(attempt.to_le_bytes()))).min(backoff.max)
 }
 
 #[cfg(test)]
@@ -106,7 +95,8 @@ mod tests {
 
     #[test]
     fn jitter_spreads_over_ids() {
-        let mut fractions: Vec<f64> = (0..1000).map(|n| unit_interval(&format!("task-{n}"), 0)).collect();
+        let mut fractions: Vec<f64> =
+            (0..1000).map(|n| unit_interval(format!("task-{n}").bytes().chain(0_u32.to_le_bytes()))).collect();
         fractions.sort_by(f64::total_cmp);
         for (rank, fraction) in fractions.iter().enumerate() {
             assert!((fraction - rank as f64 / 1000.0).abs() < 0.06, "rank {rank} is {fraction}");

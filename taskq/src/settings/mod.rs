@@ -1,7 +1,7 @@
 //! Settings: from `taskq.toml`, overridden by `TASKQ_*` variables, overridden by code and flags.
 
 mod file;
-mod similar;
+mod nearest;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[doc(hidden)]
-pub use self::similar::nearest;
+pub use self::nearest::nearest;
 use crate::broker::QueueKind;
-use crate::codec::Serializer;
+pub use crate::codec::Serializer;
 
 /// The name of the file that is looked for upward from the working directory.
 pub const FILE_NAME: &str = "taskq.toml";

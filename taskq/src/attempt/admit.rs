@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::definition::{Definition, Registry};
 use crate::message::Envelope;
-use crate::task::{Definition, Registry};
 
 /// A message that is early by no more than this waits here for the rest, in its slot; a way through the broker would
 /// take longer.
@@ -70,10 +70,10 @@ mod tests {
     use chrono::TimeDelta;
 
     use super::*;
+    use crate::definition;
     use crate::message::{Payload, TaskId};
-    use crate::task;
 
-    #[crate::task(name = "guard.known")]
+    #[crate::task(name = "admit.known")]
     async fn known() {}
 
     fn envelope(task: &'static str) -> Envelope {
@@ -82,13 +82,13 @@ mod tests {
 
     #[test]
     fn each_delivery_has_its_exit() {
-        let registry = task::Registry::collect().expect("no two tasks of one name here");
-        let definition = registry.get("guard.known").expect("it is linked");
+        let registry = definition::Registry::collect().expect("no two tasks of one name here");
+        let definition = registry.get("admit.known").expect("it is linked");
         let now = Utc::now();
         let grace = Duration::from_secs(600);
         let ago = |seconds| Some(now - TimeDelta::seconds(seconds));
         let at = |change: fn(&mut Envelope)| {
-            let mut envelope = envelope("guard.known");
+            let mut envelope = envelope("admit.known");
             change(&mut envelope);
             envelope
         };
@@ -98,9 +98,9 @@ mod tests {
             ("resent", at(|envelope| envelope.resent = true), false, Admission::Claim(definition)),
             ("fired by beat", at(|envelope| envelope.scheduled = true), false, Admission::Claim(definition)),
             ("a retry", at(|envelope| envelope.attempt = 1), false, Admission::Claim(definition)),
-            ("expired", Envelope { expires: ago(1), ..envelope("guard.known") }, false, Admission::Expired),
+            ("expired", Envelope { expires: ago(1), ..envelope("admit.known") }, false, Admission::Expired),
             ("expired and unknown", Envelope { expires: ago(0), ..envelope("x") }, false, Admission::Expired),
-            ("due", Envelope { eta: ago(1), ..envelope("guard.known") }, false, Admission::Claim(definition)),
+            ("due", Envelope { eta: ago(1), ..envelope("admit.known") }, false, Admission::Claim(definition)),
             ("early", Envelope { eta: ago(-9), ..envelope("x") }, false, Admission::PutOff(Duration::from_secs(9))),
             ("unknown", envelope("x"), false, Admission::PutBack(Duration::from_secs(1))),
             (

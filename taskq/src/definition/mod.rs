@@ -6,18 +6,16 @@
 
 mod arguments;
 mod context;
-mod definition;
 mod error;
 mod options;
 mod registry;
 mod retry;
+mod task;
 
 pub use arguments::{ArgumentError, Arguments};
 pub use context::{Context, ContextParts, ProgressCell};
-pub use definition::{Body, Definition, Parameter, Place, TaskResult};
-#[doc(hidden)]
-pub use error::message_of;
-pub use error::{BoxError, Directive, TaskError};
+pub use error::{Directive, TaskError};
 pub use options::{AckMode, Backoff, RateLimit, Schedule, TaskOptions};
 pub use registry::{Registration, Registry, RegistryError};
 pub use retry::{Decision, RetryPolicy, delay_before};
+pub use task::{Body, Definition, Parameter, Place, TaskResult};

@@ -4,10 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use crate::fault::{BoxError, full_message};
 use crate::message::Failure;
-
-/// Any error.
-pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// What an unsuccessful attempt asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +130,7 @@ fn find_marker(error: &(dyn Error + 'static)) -> Option<Marker> {
 
 /// Keeps what wrappers say around a `TaskError`.
 fn with_outer_message(error: &(dyn Error + 'static), mut inner: Failure) -> Failure {
-    let message = message_of(error);
+    let message = full_message(error);
     if message != inner.message() {
         inner.exc_message = vec![message.into()];
     }
@@ -142,24 +140,7 @@ fn with_outer_message(error: &(dyn Error + 'static), mut inner: Failure) -> Fail
 /// The stored form of an error whose static type is `type_name`: its message and its sources' messages.
 fn describe(type_name: &str, error: &(dyn Error + 'static)) -> Failure {
     let (module, name) = type_place(type_name);
-    Failure::new(&module, name, message_of(error))
-}
-
-/// An error's message, followed by those of its sources.
-#[doc(hidden)]
-pub fn message_of(error: &(dyn Error + 'static)) -> String {
-    let mut message = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let text = source.to_string();
-        // Many errors already print their source; saying it twice helps nobody.
-        if !message.contains(&text) {
-            message.push_str(": ");
-            message.push_str(&text);
-        }
-        next = source.source();
-    }
-    message
+    Failure::new(&module, name, full_message(error))
 }
 
 /// `my_crate::errors::InvalidInput` lives in `my_crate.errors` and is called `InvalidInput`. Types that say
@@ -216,7 +197,7 @@ mod tests {
         let error = TaskError::from_task(Disk);
         assert_eq!(error.directive(), Directive::Retry);
         assert_eq!(error.failure().exc_type, "Disk");
-        assert_eq!(error.failure().exc_module.as_deref(), Some("taskq.task.error.tests"));
+        assert_eq!(error.failure().exc_module.as_deref(), Some("taskq.definition.error.tests"));
         assert_eq!(error.to_string(), "disk on fire");
     }
 

@@ -1,0 +1,36 @@
+//! What `taskq-worker` and `taskq-beat` need beyond the public face.
+//!
+//! Not covered by semantic versioning: anything in here may change or go with any release. The crates of this workspace
+//! are released together, so they may use it; programs must not.
+
+pub use crate::settings::nearest;
+
+/// The pure steps of an attempt, shared by the worker and by `taskq::testing`.
+pub mod attempt {
+    pub use crate::attempt::*;
+}
+
+/// Sources of time.
+pub mod clock {
+    pub use crate::clock::*;
+}
+
+/// The wire: Celery's messages and result documents as bytes.
+pub mod codec {
+    pub use crate::codec::*;
+}
+
+/// Errors of any kind, and their texts.
+pub mod fault {
+    pub use crate::fault::*;
+}
+
+/// Hashes that every process computes alike.
+pub mod hash {
+    pub use crate::hash::*;
+}
+
+/// The I/O thread.
+pub mod io {
+    pub use crate::io::*;
+}
