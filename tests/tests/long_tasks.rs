@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use taskq::Client;
-use taskq::broker::{self, Broker, BrokerOptions, HELD_PREFIX, Publication, QueueKind, QueueSpec, QueueStats};
+use taskq::broker::{self, Broker, BrokerOptions, Publication, QueueKind, QueueSpec, QueueStats, RENEWAL_PREFIX};
 use taskq::message::{Properties, WireMessage};
 use taskq_tests::harness::{
     App, Bench, Count, Finished, Ledger, OwnServers, Process, Servers, signal, unique, wait_until, wait_within,
@@ -34,7 +34,7 @@ fn start(app: &App, arguments: &[&str]) -> Process {
 
 /// The held queues that there are, by name.
 fn held(bench: &Bench) -> BTreeMap<String, Count> {
-    bench.vhost.queues().into_iter().filter(|(name, _)| name.starts_with(HELD_PREFIX)).collect()
+    bench.vhost.queues().into_iter().filter(|(name, _)| name.starts_with(RENEWAL_PREFIX)).collect()
 }
 
 /// Waits until so many messages are held, and none is unacknowledged in its own queue.
@@ -42,7 +42,7 @@ fn wait_until_held(bench: &Bench, queue: &str, count: u64) {
     wait_until(&format!("{count} messages of {queue} are held"), || {
         let all = bench.vhost.queues();
         let held: u64 =
-            all.iter().filter(|(name, _)| name.starts_with(HELD_PREFIX)).map(|(_, count)| count.unacked).sum();
+            all.iter().filter(|(name, _)| name.starts_with(RENEWAL_PREFIX)).map(|(_, count)| count.unacked).sum();
         (held == count && all[queue].unacked == 0).then_some(())
     });
 }
@@ -157,12 +157,13 @@ async fn what_a_dead_child_held_runs_again_soon() {
 async fn a_task_that_runs_alone_is_held_and_nothing_is_fetched_beside_it() {
     let Some(bench) = Bench::start(SHOP).await else { return };
     let notes = Ledger::new();
-    send(&bench.client, "long.alone", notes.path(), lines("suspect", 2), 20_000).await;
+    send(&bench.client, "long.quarantine", notes.path(), lines("suspect", 2), 20_000).await;
     let worker = worker(&bench, &["-c", "2", "-Q", "long"]);
     wait_until("one is held, and the other waits in its queue", || {
         let all = bench.vhost.queues();
-        let held = all.iter().find(|(name, _)| name.starts_with(HELD_PREFIX) && name.ends_with(".long.alone"))?.1;
-        (held.unacked == 1 && all["long.alone"] == Count { ready: 1, unacked: 0 }).then_some(())
+        let held =
+            all.iter().find(|(name, _)| name.starts_with(RENEWAL_PREFIX) && name.ends_with(".long.quarantine"))?.1;
+        (held.unacked == 1 && all["long.quarantine"] == Count { ready: 1, unacked: 0 }).then_some(())
     });
     let expected = each_once(&[("suspect", 2)]);
     wait_within("both have run", PATIENCE, || (notes.counts() == expected).then_some(()));
@@ -207,11 +208,11 @@ async fn held_copies_that_nobody_wants_go_home() {
     let Some(servers) = Servers::from_env() else { return };
     for kind in [QueueKind::Quorum, QueueKind::Classic, QueueKind::Celery] {
         let broker = connect(&servers.amqp, Duration::from_secs(60)).await;
-        let held = broker.held_queues().expect("RabbitMQ wants deliveries settled in time");
+        let held = broker.delivery_timeout().expect("RabbitMQ wants deliveries settled in time");
         let home = unique("home");
-        let queue = format!("{HELD_PREFIX}{home}");
+        let queue = format!("{RENEWAL_PREFIX}{home}");
         broker.declare(&QueueSpec { name: home.as_str().into(), kind, max_priority: None }).await.expect("declared");
-        let mut holding = held.hold(&queue, &home).await.expect("it can be declared");
+        let mut holding = held.open_renewal_queue(&queue, &home).await.expect("it can be declared");
         for text in ["acknowledged", "given back", "with a consumer that goes"] {
             publish(&*broker, &queue, text).await;
         }
@@ -233,7 +234,7 @@ async fn held_copies_that_nobody_wants_go_home() {
             back.acker.ack();
         }
         assert_eq!(texts, ["with a consumer that goes", "never taken"], "{kind:?}");
-        held.delete(&queue).await.expect("it is there");
+        held.delete_renewal_queue(&queue).await.expect("it is there");
         assert!(broker.stats(&queue).await.is_err(), "it is gone");
         broker.close().await;
     }
@@ -271,7 +272,7 @@ async fn what_waits_for_its_reader_too_long_goes_back_until_he_comes() {
     assert_eq!((&*fourth.message.body, fourth.redelivered), (&b"d"[..], false), "when he comes, he is given more");
     fourth.acker.ack();
     // Told to rest, it does so at once. RabbitMQ counts it among the consumers until it has settled what it had.
-    busy.control.rest().await;
+    busy.control.fetch_control().expect("RabbitMQ has it").suspend_fetching().await;
     wait_for_stats(&*other, &queue, QueueStats { ready: 0, consumers: 0 }).await;
     publish(&*broker, &queue, "e").await;
     wait_for_stats(&*other, &queue, QueueStats { ready: 1, consumers: 0 }).await;
@@ -295,7 +296,7 @@ async fn who_comes_back_fetches_what_there_is_room_for() {
     for _ in 0..4 {
         running.push(next(&mut busy).await.acker);
     }
-    busy.control.rest().await;
+    busy.control.fetch_control().expect("RabbitMQ has it").suspend_fetching().await;
     running.remove(0).ack();
     running.push(next(&mut busy).await.acker);
     // What a cancelled consumer had does not count for the next; so the next is to ask for one only.

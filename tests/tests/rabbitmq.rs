@@ -221,7 +221,7 @@ async fn a_queue_that_is_deleted_while_its_consumer_rests_is_consumed_from_again
     let mut consumption = broker.consume(std::slice::from_ref(&name), 4).await.expect("the queue exists");
     send(&*broker, &name, "before").await.expect("it is there");
     next(&mut consumption).await.acker.ack();
-    consumption.control.rest().await;
+    consumption.control.fetch_control().expect("RabbitMQ has it").suspend_fetching().await;
     let (_raw, channel) = raw(&url).await;
     channel.queue_delete((&*name).into(), QueueDeleteOptions::default()).await.expect("the queue exists");
     let other = connect(&url).await;

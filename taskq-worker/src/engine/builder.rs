@@ -122,7 +122,7 @@ impl WorkerBuilder {
             results: client.results().ok().cloned(),
             registry,
             in_flight: Arc::new(InFlight::default()),
-            holding: client.broker().held_queues().map(|held| Holding::new(held.settle_within())),
+            holding: client.broker().delivery_timeout().map(|held| Holding::new(held.settle_within())),
             settler,
             dead_queue,
             node: node_name(name).into(),

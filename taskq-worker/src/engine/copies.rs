@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use taskq::broker::{ALONE_SUFFIX, QueueSpec};
+use taskq::broker::{QUARANTINE_SUFFIX, QueueSpec};
 use taskq::internal::attempt::{Conclusion, Stop, Verdict};
 use taskq::internal::codec;
 use taskq::message::Envelope;
@@ -30,7 +30,7 @@ pub(super) struct Seen {
 
 /// The end of a delivery whose task waits in `queue`, anew, to be run alone.
 fn set_aside(run: &Arc<Run>, queue: &str) -> End {
-    let copy = Envelope { moved: true, home: Some(run.queue.to_string()), returns: 0, ..run.envelope.clone() };
+    let copy = Envelope { moved: true, origin_queue: Some(run.queue.to_string()), returns: 0, ..run.envelope.clone() };
     let follow = Follow { queue: queue.into(), message: codec::encode(copy), delay: None };
     End { records: Vec::new(), verdict: None, follow: Some(follow), holder: Holder::Run(Arc::clone(run)) }
 }
@@ -47,7 +47,7 @@ pub(super) async fn give_back(services: &Services, run: &Arc<Run>) {
 
 /// The queue in which tasks of `queue` wait to be run alone.
 pub(super) fn alone_queue(queue: &str) -> String {
-    format!("{queue}{ALONE_SUFFIX}")
+    format!("{queue}{QUARANTINE_SUFFIX}")
 }
 
 /// Puts a claim on a run that is under way, so that whoever is given its message knows. Tries once.

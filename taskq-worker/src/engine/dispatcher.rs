@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
-use taskq::broker::{ALONE_SUFFIX, Delivery};
+use taskq::broker::{Delivery, QUARANTINE_SUFFIX};
 use taskq::client::Unreadable;
 use taskq::definition::Definition;
 use taskq::internal::attempt::{self, Admission, Verdict};
@@ -61,8 +61,8 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
         let mut envelope = codec::decode(&delivery.message)?;
         // What was put aside to run alone belongs to its home queue: whatever becomes of it goes there. Whoever put it there
         // by hand may not have said which that is.
-        let by_name = delivery.queue.strip_suffix(ALONE_SUFFIX).filter(|_| self.services.runs_alone());
-        let home = envelope.home.take().or_else(|| by_name.map(str::to_owned));
+        let by_name = delivery.queue.strip_suffix(QUARANTINE_SUFFIX).filter(|_| self.services.runs_alone());
+        let home = envelope.origin_queue.take().or_else(|| by_name.map(str::to_owned));
         let put_aside = home.is_some();
         if let Some(home) = home {
             delivery.queue = home.into();

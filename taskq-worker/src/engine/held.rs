@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use taskq::broker::{BrokerError, Consumption, ConsumptionControl, Delivery, HELD_PREFIX, Publication, QueueSpec};
+use taskq::broker::{BrokerError, Consumption, ConsumptionControl, Delivery, Publication, QueueSpec, RENEWAL_PREFIX};
 use taskq::internal::codec;
 use taskq::message::Envelope;
 use tokio::task::AbortHandle;
@@ -137,9 +137,9 @@ impl Holding {
         if let Some(queue) = queues.get(home) {
             return Ok(Arc::clone(&queue.name));
         }
-        let held = services.client.broker().held_queues().expect("nothing is due where no queues are needed");
+        let held = services.client.broker().delivery_timeout().expect("nothing is due where no queues are needed");
         let name: Arc<str> = queue_name(&services.instance, home).into();
-        let consumption = held.hold(&name, home).await?;
+        let consumption = held.open_renewal_queue(&name, home).await?;
         let control = Arc::downgrade(&consumption.control);
         let reader = tokio::spawn(read(Arc::clone(services), consumption)).abort_handle();
         lock(&holding.readers).push(reader);
@@ -183,8 +183,11 @@ impl Holding {
                 control.close().await;
             }
             // Bounded, since the broker may be away.
-            if let Some(held) = services.client.broker().held_queues().filter(|_| is_empty)
-                && !matches!(tokio::time::timeout(DELETED_WITHIN, held.delete(&queue.name)).await, Ok(Ok(())))
+            if let Some(held) = services.client.broker().delivery_timeout().filter(|_| is_empty)
+                && !matches!(
+                    tokio::time::timeout(DELETED_WITHIN, held.delete_renewal_queue(&queue.name)).await,
+                    Ok(Ok(()))
+                )
             {
                 tracing::debug!(queue = &*queue.name, "a held queue stays behind; the broker deletes it later");
             }
@@ -196,7 +199,9 @@ impl Holding {
 /// deliveries are acknowledged, the broker would send some.
 pub(super) async fn hold(services: Arc<Services>, runs: Vec<Arc<Run>>, rests: Option<Arc<dyn ConsumptionControl>>) {
     if let Some(control) = rests {
-        control.rest().await;
+        if let Some(fetching) = control.fetch_control() {
+            fetching.suspend_fetching().await;
+        }
     }
     join_all(runs.iter().map(|run| hold_one(&services, run))).await;
 }
@@ -238,7 +243,7 @@ async fn hold_one(services: &Arc<Services>, run: &Arc<Run>) {
 fn copy_of(run: &Run, alone: bool) -> (Arc<str>, Envelope) {
     let copy = Envelope { moved: true, returns: run.envelope.returns.saturating_add(1), ..run.envelope.clone() };
     if alone {
-        (alone_queue(&run.queue).into(), Envelope { home: Some(run.queue.to_string()), ..copy })
+        (alone_queue(&run.queue).into(), Envelope { origin_queue: Some(run.queue.to_string()), ..copy })
     } else {
         (Arc::clone(&run.queue), copy)
     }
@@ -246,9 +251,9 @@ fn copy_of(run: &Run, alone: bool) -> (Arc<str>, Envelope) {
 
 /// The name of the queue in which `instance` holds messages of `home`.
 fn queue_name(instance: &str, home: &str) -> String {
-    let name = format!("{HELD_PREFIX}{instance}.{home}");
+    let name = format!("{RENEWAL_PREFIX}{instance}.{home}");
     // Only for people does it say whose it is, and where its messages go.
-    if QueueSpec::check_name(&name).is_ok() { name } else { format!("{HELD_PREFIX}{}", taskq::TaskId::new()) }
+    if QueueSpec::check_name(&name).is_ok() { name } else { format!("{RENEWAL_PREFIX}{}", taskq::TaskId::new()) }
 }
 
 /// Takes the copies that arrive, until the consumption ends.
@@ -312,9 +317,9 @@ mod tests {
 
     #[test]
     fn names_say_whose_and_what_as_long_as_there_is_room() {
-        assert_eq!(queue_name("web-1/12/34", "mail"), "taskq.held.web-1/12/34.mail");
+        assert_eq!(queue_name("web-1/12/34", "mail"), "taskq.renew.web-1/12/34.mail");
         let name = queue_name("web-1/12/34", &"q".repeat(190));
-        assert!(name.starts_with(HELD_PREFIX) && QueueSpec::check_name(&name).is_ok(), "{name}");
+        assert!(name.starts_with(RENEWAL_PREFIX) && QueueSpec::check_name(&name).is_ok(), "{name}");
         assert_ne!(name, queue_name("web-1/12/34", &"q".repeat(190)), "no two alike");
     }
 }

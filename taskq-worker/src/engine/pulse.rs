@@ -70,7 +70,10 @@ pub(super) async fn beat(services: Arc<Services>, mut prefetch: Prefetch, contro
         // What is held by a copy has a slot, and does not count among what the broker has sent.
         if let Some(wanted) = prefetch.leave_out(services.in_flight.held()) {
             tracing::debug!(prefetch = wanted, "prefetch follows what is held");
-            control.leave_room(wanted);
+            match control.fetch_control() {
+                Some(fetching) => fetching.cap_outstanding(wanted),
+                None => control.set_prefetch(wanted),
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use taskq::BoxError;
 use taskq::broker::amqp::bare;
-use taskq::broker::{ALONE_SUFFIX, BrokerError, QueueSpec};
+use taskq::broker::{BrokerError, QUARANTINE_SUFFIX, QueueSpec};
 use taskq::{Client, TaskId};
 
 use super::checker::check;
@@ -228,7 +228,7 @@ impl<'a> Stage<'a> {
 
     /// The queues that were sent to, and those in which suspects of theirs wait.
     fn all_queues(&self) -> Vec<String> {
-        let alone = self.queues.iter().map(|queue| format!("{queue}{ALONE_SUFFIX}"));
+        let alone = self.queues.iter().map(|queue| format!("{queue}{QUARANTINE_SUFFIX}"));
         self.queues.iter().cloned().chain(alone).collect()
     }
 

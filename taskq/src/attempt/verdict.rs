@@ -277,7 +277,7 @@ impl Verdict {
         next.resent = false;
         next.moved = false;
         next.unknown_since = None;
-        next.home = None;
+        next.origin_queue = None;
         next.returns = 0;
         Some((next, Duration::from_millis(delay_ms)))
     }

@@ -105,8 +105,8 @@ fn what_a_process_died_of_is_celerys_exception_and_has_a_reason_of_its_own() {
 
 #[test]
 fn what_follows_a_task_that_ran_alone_goes_home() {
-    let put_aside = Envelope { moved: true, home: Some("orders".into()), returns: 2, ..envelope(0) };
+    let put_aside = Envelope { moved: true, origin_queue: Some("orders".into()), returns: 2, ..envelope(0) };
     let retry = Verdict::Retry { delay_ms: 1, failure: failure() };
     let (next, _) = retry.next_message(&put_aside, Utc::now()).expect("a retry follows");
-    assert_eq!((next.home, next.moved, next.returns), (None, false, 0));
+    assert_eq!((next.origin_queue, next.moved, next.returns), (None, false, 0));
 }

@@ -9,8 +9,8 @@
 
 mod connect;
 mod delivery;
+mod delivery_timeout;
 mod error;
-mod held;
 mod queue;
 mod reading;
 
@@ -24,14 +24,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::Stream;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, Stream};
 
 pub use connect::{BrokerOptions, connect};
 pub use delivery::{Acker, Delivery, Settlement, Settler};
+pub use delivery_timeout::{DeliveryTimeout, FetchControl, RENEWAL_PREFIX};
 pub use error::{BrokerError, PublishError};
-pub use held::{HELD_PREFIX, HeldQueues};
-pub use queue::{ALONE_SUFFIX, DEAD_QUEUE, Declared, QueueKind, QueueSpec, QueueStats};
+pub use queue::{DEAD_QUEUE, Declared, QUARANTINE_SUFFIX, QueueKind, QueueSpec, QueueStats};
 pub(crate) use queue::{DEATH_QUEUE, DEATH_REASON, NO_QUEUE};
 
 use crate::message::WireMessage;
@@ -77,8 +77,8 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// says how many.
     fn purge<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<u64, BrokerError>>;
 
-    /// Where copies of what takes long are held. `None` where a delivery may stay unsettled for as long as it takes.
-    fn held_queues(&self) -> Option<&dyn HeldQueues> {
+    /// The capability to renew deliveries. `None` where a delivery may stay unsettled for as long as it takes.
+    fn delivery_timeout(&self) -> Option<&dyn DeliveryTimeout> {
         None
     }
 
@@ -104,17 +104,10 @@ pub trait ConsumptionControl: Send + Sync {
     /// Changes how many unacknowledged messages per queue may be out. Takes effect soon, not at once.
     fn set_prefetch(&self, prefetch: u16);
 
-    /// The same for a reader that is busy for long: what is out by now counts, and nothing more is fetched before it reads again.
-    /// Where nothing grows old by waiting to be read, it is no different.
-    fn leave_room(&self, prefetch: u16) {
-        self.set_prefetch(prefetch);
-    }
-
-    /// Gives back what was fetched and not read, and fetches nothing until the stream is polled the next time: for a reader
-    /// that will be busy for long. Nothing has to be done where nothing grows old by waiting to be read, which is where
-    /// [`Broker::held_queues`] gives `None`.
-    fn rest(&self) -> BoxFuture<'_, ()> {
-        std::future::ready(()).boxed()
+    /// The capability to control what is fetched and not yet read. `None` where nothing grows old by waiting to be read,
+    /// which is where [`Broker::delivery_timeout`] gives `None`.
+    fn fetch_control(&self) -> Option<&dyn FetchControl> {
+        None
     }
 
     /// Takes no further message. Those already fetched and not yet read from the stream are given back by the

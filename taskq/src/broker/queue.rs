@@ -15,7 +15,7 @@ pub(crate) const DEATH_QUEUE: &str = "x-death-queue";
 pub(crate) const NO_QUEUE: &str = "no-queue";
 
 /// What the name of a queue's companion ends with: there, tasks that may have killed a worker wait to be run alone.
-pub const ALONE_SUFFIX: &str = ".alone";
+pub const QUARANTINE_SUFFIX: &str = ".quarantine";
 
 /// How a queue is to be declared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

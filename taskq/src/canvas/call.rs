@@ -145,25 +145,25 @@ impl ArgumentList {
 }
 
 /// A length of time: a [`Duration`], or text as people write it (`"30s"`, `"5m"`, `"1h 30m"`).
-pub trait IntoTime {
+pub trait IntoDuration {
     /// The duration, or what is wrong with the text.
     fn into_time(self) -> Result<Duration, String>;
 }
 
-impl IntoTime for Duration {
+impl IntoDuration for Duration {
     fn into_time(self) -> Result<Duration, String> {
         Ok(self)
     }
 }
 
-impl IntoTime for &str {
+impl IntoDuration for &str {
     fn into_time(self) -> Result<Duration, String> {
         humantime::parse_duration(self)
             .map_err(|error| format!("{self:?} is not a length of time ({error}); write for example \"30s\" or \"5m\""))
     }
 }
 
-impl IntoTime for String {
+impl IntoDuration for String {
     fn into_time(self) -> Result<Duration, String> {
         self.as_str().into_time()
     }
@@ -219,7 +219,7 @@ impl<T> Call<T> {
     }
 
     /// Runs it no earlier than this long from when it is sent: `"10s"`, `"5m"` or a [`Duration`].
-    pub fn countdown(mut self, delay: impl IntoTime) -> Self {
+    pub fn countdown(mut self, delay: impl IntoDuration) -> Self {
         self.parts.options.countdown = self.time(delay);
         self
     }
@@ -237,19 +237,19 @@ impl<T> Call<T> {
     }
 
     /// If it has not begun this long after it was sent, it ends as `REVOKED`.
-    pub fn expires(mut self, after: impl IntoTime) -> Self {
+    pub fn expires(mut self, after: impl IntoDuration) -> Self {
         self.parts.options.expires = self.time(after);
         self
     }
 
     /// After this long an attempt is asked to stop.
-    pub fn soft_time_limit(mut self, limit: impl IntoTime) -> Self {
+    pub fn soft_time_limit(mut self, limit: impl IntoDuration) -> Self {
         self.parts.options.soft_time_limit = self.time(limit);
         self
     }
 
     /// After this long an attempt is stopped.
-    pub fn time_limit(mut self, limit: impl IntoTime) -> Self {
+    pub fn time_limit(mut self, limit: impl IntoDuration) -> Self {
         self.parts.options.time_limit = self.time(limit);
         self
     }
@@ -283,7 +283,7 @@ impl<T> Call<T> {
 
     /// Within `ttl` of the first call with this key, further calls with it enqueue nothing and give the handle of
     /// the first, running or finished. Needs a Kv store (Redis, SQLite or memory).
-    pub fn unique(mut self, key: impl Into<String>, ttl: impl IntoTime) -> Self {
+    pub fn unique(mut self, key: impl Into<String>, ttl: impl IntoDuration) -> Self {
         if let Some(ttl) = self.time(ttl) {
             self.parts.options.unique = Some(Unique { key: key.into(), ttl });
         }
@@ -297,7 +297,7 @@ impl<T> Call<T> {
         self
     }
 
-    fn time(&mut self, time: impl IntoTime) -> Option<Duration> {
+    fn time(&mut self, time: impl IntoDuration) -> Option<Duration> {
         match time.into_time() {
             Ok(time) => Some(time),
             Err(mistake) => {

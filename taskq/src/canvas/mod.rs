@@ -8,4 +8,4 @@ mod call;
 pub mod outcome;
 
 pub use arg::{Arg, IntoArg, TaskArgument, TaskOutput};
-pub use call::{ArgumentList, Call, CallOptions, CallParts, IntoTime, Unique};
+pub use call::{ArgumentList, Call, CallOptions, CallParts, IntoDuration, Unique};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::broker::{ALONE_SUFFIX, Broker, BrokerError, Declared, QueueKind, QueueSpec};
+use crate::broker::{Broker, BrokerError, Declared, QUARANTINE_SUFFIX, QueueKind, QueueSpec};
 use crate::error::Error;
 use crate::settings::{QueueSettings, Settings};
 
@@ -25,7 +25,7 @@ impl Router {
 
     /// How `queue` is to be declared.
     pub(super) fn spec(&self, queue: &str) -> QueueSpec {
-        match queue.strip_suffix(ALONE_SUFFIX) {
+        match queue.strip_suffix(QUARANTINE_SUFFIX) {
             // The companion of a queue is like it, except that Celery has no business there.
             Some(home) if !self.queues.contains_key(queue) => {
                 let like = self.spec(home);
@@ -101,15 +101,19 @@ mod tests {
     fn the_queue_for_tasks_that_run_alone_is_like_its_home() {
         let mut settings = Settings::default();
         settings.queues.insert("mail".into(), QueueSettings { kind: QueueKind::Classic, max_priority: Some(9) });
-        settings.queues.insert("odd.alone".into(), QueueSettings { kind: QueueKind::Classic, max_priority: None });
+        settings.queues.insert("odd.quarantine".into(), QueueSettings { kind: QueueKind::Classic, max_priority: None });
         settings.interop.push("python".into());
         let router = Router::new(&settings);
         let spec = |name: &str, kind, max_priority| QueueSpec { name: name.into(), kind, max_priority };
-        assert_eq!(router.spec("default.alone"), spec("default.alone", QueueKind::Quorum, None));
-        assert_eq!(router.spec("mail.alone"), spec("mail.alone", QueueKind::Classic, Some(9)));
+        assert_eq!(router.spec("default.quarantine"), spec("default.quarantine", QueueKind::Quorum, None));
+        assert_eq!(router.spec("mail.quarantine"), spec("mail.quarantine", QueueKind::Classic, Some(9)));
         assert_eq!(router.spec("python"), spec("python", QueueKind::Celery, None));
-        assert_eq!(router.spec("python.alone"), spec("python.alone", QueueKind::Quorum, None));
-        assert_eq!(router.spec("celery.alone"), spec("celery.alone", QueueKind::Quorum, None));
-        assert_eq!(router.spec("odd.alone"), spec("odd.alone", QueueKind::Classic, None), "what is said of it counts");
+        assert_eq!(router.spec("python.quarantine"), spec("python.quarantine", QueueKind::Quorum, None));
+        assert_eq!(router.spec("celery.quarantine"), spec("celery.quarantine", QueueKind::Quorum, None));
+        assert_eq!(
+            router.spec("odd.quarantine"),
+            spec("odd.quarantine", QueueKind::Classic, None),
+            "what is said of it counts"
+        );
     }
 }

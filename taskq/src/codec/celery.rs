@@ -37,7 +37,7 @@ const SNOOZES: &str = "taskq-snoozes";
 const MOVED: &str = "taskq-moved";
 const SCHEDULED: &str = "taskq-scheduled";
 const UNKNOWN_SINCE: &str = "taskq-unknown-since";
-const ALONE: &str = "taskq-alone";
+const ORIGIN_QUEUE: &str = "taskq-origin-queue";
 const RETURNS: &str = "taskq-returns";
 
 /// The header by which a publisher says that it sent a message once more.
@@ -88,7 +88,7 @@ pub fn encode(envelope: Envelope) -> WireMessage {
     push_some(&mut headers, "ignore_result", envelope.ignore_result);
     push_some(&mut headers, COMPRESSION, envelope.payload.compression);
     push_some(&mut headers, UNKNOWN_SINCE, envelope.unknown_since.map(time_text));
-    push_some(&mut headers, ALONE, envelope.home);
+    push_some(&mut headers, ORIGIN_QUEUE, envelope.origin_queue);
     if envelope.limits != TimeLimits::default() {
         headers.push("timelimit", vec![seconds(envelope.limits.hard), seconds(envelope.limits.soft)]);
     }
@@ -181,7 +181,7 @@ pub fn decode(message: &WireMessage) -> Result<Envelope, DecodeError> {
             SCHEDULED => envelope.scheduled = flag((SCHEDULED, value))?,
             UNKNOWN_SINCE => envelope.unknown_since = Some(time((UNKNOWN_SINCE, value))?),
             RETURNS => envelope.returns = count((RETURNS, value))?,
-            ALONE => envelope.home = Some(text((ALONE, value))?),
+            ORIGIN_QUEUE => envelope.origin_queue = Some(text((ORIGIN_QUEUE, value))?),
             COMPRESSION => envelope.payload.compression = Some(text((COMPRESSION, value))?),
             _ => envelope.headers.push(key.to_owned(), value.clone()),
         }

@@ -134,7 +134,7 @@ prop_compose! {
             moved: flags.2,
             scheduled: flags.1 != flags.2,
             unknown_since: eta,
-            home: texts.1.clone(),
+            origin_queue: texts.1.clone(),
             headers: user.into_iter().collect(),
             ..Envelope::new(TaskId::parse(&id.chars().take(60).collect::<String>()).expect("not empty"), task, Payload {
                 content_type: "application/json".into(),

@@ -74,7 +74,7 @@ pub struct Envelope {
     /// Since when workers have been putting it back because none knew the task.
     pub unknown_since: Option<DateTime<Utc>>,
     /// In a queue for tasks that run alone: the queue it came from, where what follows it goes.
-    pub home: Option<String>,
+    pub origin_queue: Option<String>,
     /// How often it came back from the hands of workers, as far as the broker does not count that: a copy begins from zero
     /// there.
     pub returns: u32,
@@ -109,7 +109,7 @@ impl Envelope {
             moved: false,
             scheduled: false,
             unknown_since: None,
-            home: None,
+            origin_queue: None,
             returns: 0,
             headers: Headers::new(),
             reply_to: None,

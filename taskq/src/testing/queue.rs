@@ -16,7 +16,7 @@ use super::{Enqueued, Report};
 use crate::attempt::StateMap;
 use crate::broker::DEAD_QUEUE;
 use crate::broker::memory::MemoryBroker;
-use crate::canvas::{Call, IntoTime};
+use crate::canvas::{Call, IntoDuration};
 use crate::client::Client;
 use crate::definition::{Context, ContextParts, Registry, RetryPolicy};
 use crate::message::{Headers, TaskId};
@@ -80,7 +80,7 @@ impl TestQueue {
     ///
     /// If the text is not a length of time.
     #[track_caller]
-    pub fn advance(&self, by: impl IntoTime) {
+    pub fn advance(&self, by: impl IntoDuration) {
         let by = match by.into_time() {
             Ok(by) => by,
             Err(mistake) => panic!("{mistake}"),

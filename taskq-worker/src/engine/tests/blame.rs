@@ -9,7 +9,7 @@ use super::super::losses;
 use super::*;
 use crate::supervise::flight::{Death, Loss, Recording};
 
-const ALONE: &str = "default.alone";
+const ALONE: &str = "default.quarantine";
 
 #[task(retries = 1, backoff = "1ms..2ms")]
 async fn suspect(name: String, failures: u32) -> Result<u32, String> {

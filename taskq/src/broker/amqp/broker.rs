@@ -21,7 +21,7 @@ use super::publish::Publisher;
 use super::session::Session;
 use super::topology::{DeclareFault, Topology};
 use crate::broker::{
-    Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, ConsumptionControl, Declared, HeldQueues,
+    Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, ConsumptionControl, Declared, DeliveryTimeout,
     Publication, PublishError, QueueSpec, QueueStats,
 };
 use crate::io;
@@ -252,8 +252,8 @@ impl Broker for AmqpBroker {
         io::run(async move { core.purge(&queue).await }).boxed()
     }
 
-    fn held_queues(&self) -> Option<&dyn HeldQueues> {
-        self.0.options.consumer_timeout.map(|_| self as &dyn HeldQueues)
+    fn delivery_timeout(&self) -> Option<&dyn DeliveryTimeout> {
+        self.0.options.consumer_timeout.map(|_| self as &dyn DeliveryTimeout)
     }
 
     fn info(&self) -> BoxFuture<'_, Result<BrokerInfo, BrokerError>> {
@@ -267,18 +267,22 @@ impl Broker for AmqpBroker {
     }
 }
 
-impl HeldQueues for AmqpBroker {
+impl DeliveryTimeout for AmqpBroker {
     fn settle_within(&self) -> Duration {
         self.0.options.consumer_timeout.unwrap_or(Duration::MAX)
     }
 
-    fn hold<'a>(&'a self, queue: &'a str, home: &'a str) -> BoxFuture<'a, Result<Consumption, BrokerError>> {
-        let (core, queue, home) = (Arc::clone(&self.0), queue.into(), home.into());
+    fn open_renewal_queue<'a>(
+        &'a self,
+        queue: &'a str,
+        origin: &'a str,
+    ) -> BoxFuture<'a, Result<Consumption, BrokerError>> {
+        let (core, queue, origin) = (Arc::clone(&self.0), queue.into(), origin.into());
         // Some brokers cap a prefetch of 0 for quorum queues, which stands for no bound, at 2000.
-        io::run(async move { core.consume(vec![queue], u16::MAX, Some(home)).await }).boxed()
+        io::run(async move { core.consume(vec![queue], u16::MAX, Some(origin)).await }).boxed()
     }
 
-    fn delete<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<(), BrokerError>> {
+    fn delete_renewal_queue<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<(), BrokerError>> {
         let (core, queue) = (Arc::clone(&self.0), queue.to_owned());
         io::run(async move { core.delete(&queue).await }).boxed()
     }

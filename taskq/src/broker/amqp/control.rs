@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::deliveries::Sources;
 use super::link::Link;
-use crate::broker::ConsumptionControl;
+use crate::broker::{ConsumptionControl, FetchControl};
 
 /// What is consumed.
 #[derive(Debug, Clone)]
@@ -56,20 +56,8 @@ impl ConsumptionControl for Control {
         self.tell(Command::SetPrefetch(prefetch));
     }
 
-    fn leave_room(&self, prefetch: u16) {
-        self.tell(Command::LeaveRoom(prefetch));
-    }
-
-    fn rest(&self) -> BoxFuture<'_, ()> {
-        let (done, rests) = oneshot::channel();
-        let told = self.tell(Command::Rest(done));
-        async move {
-            if told {
-                // Either way nothing is fetched.
-                let _ = rests.await;
-            }
-        }
-        .boxed()
+    fn fetch_control(&self) -> Option<&dyn FetchControl> {
+        Some(self)
     }
 
     fn stop(&self) {
@@ -88,6 +76,24 @@ impl ConsumptionControl for Control {
             if self.tell(Command::Close(done)) {
                 // Either way the supervisor has ended.
                 let _ = closed.await;
+            }
+        }
+        .boxed()
+    }
+}
+
+impl FetchControl for Control {
+    fn cap_outstanding(&self, prefetch: u16) {
+        self.tell(Command::LeaveRoom(prefetch));
+    }
+
+    fn suspend_fetching(&self) -> BoxFuture<'_, ()> {
+        let (done, rests) = oneshot::channel();
+        let told = self.tell(Command::Rest(done));
+        async move {
+            if told {
+                // Either way nothing is fetched.
+                let _ = rests.await;
             }
         }
         .boxed()

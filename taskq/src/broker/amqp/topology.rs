@@ -14,7 +14,7 @@ use lapin::{Channel, ExchangeKind};
 use tokio::time::{self, Instant};
 
 use super::session::{Fault, Session};
-use super::{delay, held};
+use super::{delay, delivery_renewal};
 use crate::broker::{BrokerError, DEAD_QUEUE, Declared, QueueKind, QueueSpec};
 
 /// Where the broker sends what it gives up. A fanout, since what arrives carries any routing key.
@@ -127,7 +127,7 @@ impl Topology {
     /// Makes a queue exist in which copies of `home`'s messages are held. Not remembered: its consumer declares it whenever it
     /// begins.
     pub(super) async fn declare_held(&self, session: &Session, queue: &str, home: &str) -> Result<(), DeclareFault> {
-        self.declare_queue(session, queue, held::arguments(home)).await?;
+        self.declare_queue(session, queue, delivery_renewal::arguments(home)).await?;
         Ok(())
     }
 
