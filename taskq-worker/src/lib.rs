@@ -38,6 +38,7 @@
 
 mod cli;
 mod engine;
+mod recorder;
 mod supervise;
 mod telemetry;
 mod torture;

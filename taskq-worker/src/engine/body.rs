@@ -18,8 +18,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::run::Run;
 use super::services::Services;
-use crate::supervise::flight::recorded_id;
-use crate::supervise::recorder::{Entry, Slot};
+use crate::recorder::flight::recorded_id;
+use crate::recorder::{Entry, Slot};
 
 /// An end, and the slot the body ran in; `None` if a plain function was stopped and is still running in it.
 pub(super) type Ended = (Outcome, Option<OwnedSemaphorePermit>);

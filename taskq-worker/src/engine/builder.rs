@@ -22,8 +22,8 @@ use super::services::{Counters, Services};
 use super::settle::{self, WAITING_MAX};
 use super::supervision::Supervision;
 use super::worker::{Worker, WorkerError, WorkerSummary};
-use crate::supervise::flight::process_name;
-use crate::supervise::recorder;
+use crate::recorder;
+use crate::recorder::flight::process_name;
 
 /// Builds a [`Worker`].
 #[must_use = "a builder does nothing until it is run"]

@@ -11,7 +11,7 @@ use taskq::backend::{BackendError, KvExt, Put, SharedKv};
 use taskq::{Client, TaskId};
 
 use super::claim;
-use crate::supervise::flight::{Death, Flight, Loss, recorded_id};
+use crate::recorder::flight::{Death, Flight, Loss, recorded_id};
 
 /// How long losses are remembered after the last one: longer than any queue should take to bring the task back.
 const KEPT_FOR: Duration = Duration::from_secs(7 * 86_400);
@@ -162,7 +162,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervise::flight::Recording;
+    use crate::recorder::flight::Recording;
 
     async fn client() -> Client {
         let url = format!("memory:{}", TaskId::new());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::supervise::recorder::{Entry, Recorder, Slot};
+use crate::recorder::{Entry, Recorder, Slot};
 
 /// What a worker in a supervised process is given.
 pub(crate) struct Supervision {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use super::flight::Loss;
+use crate::recorder::flight::Loss;
 
 /// What the supervisor tells a child.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -17,12 +17,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::flight::{Death, Loss, Recording};
 use super::group::Id;
 use super::link::Order;
-use super::recorder;
 use super::state_dir::{self, LOCK, entries, remove, write_durably};
 use super::unix::{self, End};
+use crate::recorder;
+use crate::recorder::flight::{Death, Loss, Recording};
 
 /// The file in which a supervisor says what its children are.
 const ABOUT: &str = "about";

@@ -1,7 +1,7 @@
 //! The supervisor: a process that runs no tasks and holds no connections, and keeps alive those that do.
 //!
 //! It starts children (this same executable), watches each over a socket and by its heartbeats, replaces those that
-//! end, and reads after every death which tasks were running ([`recorder`]). It knows nothing of taskq: what a loss
+//! end, and reads after every death which tasks were running ([`recorder`](crate::recorder)). It knows nothing of taskq: what a loss
 //! means for a task is decided in `engine`, by the children, who have the connections.
 //!
 //! ```text
@@ -18,9 +18,6 @@
 //! * [`health`] and [`notify`] tell others whether work is being done.
 //!
 //! It has one thread. Nothing in it may wait for anything that a child could withhold.
-
-pub(crate) mod flight;
-pub(crate) mod recorder;
 
 #[cfg(unix)]
 mod child;

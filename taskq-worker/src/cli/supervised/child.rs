@@ -20,9 +20,9 @@ use super::super::failure::Failure;
 use super::super::signals::Stops;
 use super::super::worker::cannot_start;
 use crate::engine::{Pulse, Supervision, WorkerBuilder, WorkerControl, WorkerEvent, WorkerSummary, losses};
-use crate::supervise::flight::Loss;
+use crate::recorder::Recorder;
+use crate::recorder::flight::Loss;
 use crate::supervise::link::{self, Begin, Listener, News, Order};
-use crate::supervise::recorder::Recorder;
 use crate::supervise::{state_dir, unix};
 
 /// How often the supervisor is told that this process is alive.

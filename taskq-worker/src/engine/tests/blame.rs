@@ -7,7 +7,7 @@ use taskq::{Error, TaskState, task};
 
 use super::super::losses;
 use super::*;
-use crate::supervise::flight::{Death, Loss, Recording};
+use crate::recorder::flight::{Death, Loss, Recording};
 
 const ALONE: &str = "default.quarantine";
 

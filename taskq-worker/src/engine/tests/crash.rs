@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use taskq::task;
 
 use super::*;
-use crate::supervise::recorder::tests::{SIGABRT, SIGILL, SIGKILL, SIGSEGV, crash};
+use crate::recorder::tests::{SIGABRT, SIGILL, SIGKILL, SIGSEGV, crash};
 
 /// Says to the program that it is the one to crash: how, and with which file.
 const HOW: &str = "TASKQ_TEST_CRASH";

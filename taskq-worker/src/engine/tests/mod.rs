@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::{Pulse, Supervision, Worker, WorkerBuilder, WorkerControl, WorkerError, WorkerEvent, WorkerSummary};
-use crate::supervise::flight::Flight;
-use crate::supervise::recorder::{self, Recorder};
+use crate::recorder::flight::Flight;
+use crate::recorder::{self, Recorder};
 
 /// Far longer than anything here takes; only a fault makes a test wait for it.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
 //! Losses on their way, and what is inherited.
 
 use super::*;
-use crate::supervise::flight::Flight;
+use crate::recorder::flight::Flight;
 
 /// A state folder of a test's own.
 struct Here(PathBuf);

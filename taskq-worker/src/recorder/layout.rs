@@ -2,8 +2,7 @@
 //!
 //! Numbers are in the byte order of the machine that wrote them; another order shows as a version that nobody knows.
 
-use super::super::flight::{Flight, ID_MAX, Recording, TASK_MAX};
-use super::Entry;
+use super::flight::{Entry, Flight, ID_MAX, Recording, TASK_MAX};
 
 pub(super) const HEADER_BYTES: usize = 64;
 pub(super) const SLOT_BYTES: usize = 256;

@@ -7,6 +7,7 @@ pub(crate) use libc::{SIGABRT, SIGILL, SIGKILL, SIGSEGV};
 use proptest::prelude::*;
 
 use super::super::flight::{Flight, ID_MAX, TASK_MAX};
+use super::super::read;
 use super::*;
 
 /// A file that is gone afterwards.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use taskq::internal::hash::fnv1a;
 
 /// A task that a child is running.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,18 @@ pub(crate) struct Flight {
     pub(crate) culprit: bool,
 }
 
+/// A body that begins, as it is noted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    /// The fields have the meaning of those of [`Flight`].
+    pub(crate) id: &'a str,
+    pub(crate) task: &'a str,
+    pub(crate) generation: u32,
+    pub(crate) attempt: u32,
+    pub(crate) alone: bool,
+    pub(crate) since_ms: u64,
+}
+
 /// How many bytes of an id are recorded. Ours are 36 long; Celery lets users choose.
 pub(crate) const ID_MAX: usize = 120;
 
@@ -32,10 +45,7 @@ pub(crate) fn recorded_id(id: &str) -> Cow<'_, str> {
     if id.len() <= ID_MAX {
         return Cow::Borrowed(id);
     }
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in id.bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
+    let hash = fnv1a(id.bytes());
     let beginning = &id[..id.floor_char_boundary(ID_MAX - 17)];
     Cow::Owned(format!("{beginning}~{hash:016x}"))
 }
