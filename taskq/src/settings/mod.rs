@@ -49,6 +49,9 @@ pub struct Settings {
     /// The broker's `consumer_timeout`: within which time it wants messages acknowledged. Default 30 min, as RabbitMQ's;
     /// `None`, written `none` or `0s`: it has no such limit.
     pub consumer_timeout: Option<Duration>,
+    /// How long a worker's claim on a task holds without being renewed, and so how long the task waits when its worker died
+    /// and nobody reported that. Renewed three times within it. Default 30 s, at least 1 s.
+    pub claim_lease: Duration,
     /// What is said of single queues.
     pub queues: BTreeMap<String, QueueSettings>,
     /// Queues shared with Celery workers, declared exactly as Celery declares them. `celery` always is one.
@@ -89,8 +92,11 @@ pub struct ConfigError {
     text: String,
 }
 
+/// The shortest lease of a claim: a shorter one would run out between two renewals on a machine that is busy.
+const CLAIM_LEASE_MIN: Duration = Duration::from_secs(1);
+
 /// The keys of single values, with what they take.
-const KEYS: [(&str, &str); 13] = [
+const KEYS: [(&str, &str); 14] = [
     ("broker_url", "a URL"),
     ("result_url", "a URL, or \"none\""),
     ("beat_store", "a URL"),
@@ -104,6 +110,7 @@ const KEYS: [(&str, &str); 13] = [
     ("serializer", "\"json\" or \"msgpack\""),
     ("unknown_task_grace", "a length of time such as \"10m\""),
     ("consumer_timeout", "a length of time such as \"30m\", or \"none\""),
+    ("claim_lease", "a length of time such as \"30s\", of at least a second"),
 ];
 
 impl Default for Settings {
@@ -122,6 +129,7 @@ impl Default for Settings {
             serializer: Serializer::Json,
             unknown_task_grace: Duration::from_secs(600),
             consumer_timeout: Some(Duration::from_secs(1800)),
+            claim_lease: Duration::from_secs(30),
             queues: BTreeMap::new(),
             interop: Vec::new(),
             schedule: serde_json::Map::new(),
@@ -182,6 +190,10 @@ impl Settings {
                     "msgpack" => Serializer::Msgpack,
                     _ => return None,
                 }
+            }
+            "claim_lease" => {
+                let lease = humantime::parse_duration(value).ok()?;
+                self.claim_lease = Some(lease).filter(|lease| *lease >= CLAIM_LEASE_MIN)?;
             }
             "unknown_task_grace" => self.unknown_task_grace = humantime::parse_duration(value).ok()?,
             "consumer_timeout" => {
@@ -267,6 +279,7 @@ impl Settings {
                     "get_timeout" => time(self.get_timeout),
                     "serializer" => format!("{:?}", self.serializer).to_lowercase(),
                     "consumer_timeout" => self.consumer_timeout.map_or_else(|| "none".to_owned(), time),
+                    "claim_lease" => time(self.claim_lease),
                     _ => time(self.unknown_task_grace),
                 };
                 (*key, value, self.origins.get(key).cloned().unwrap_or(Origin::Default))
@@ -376,6 +389,7 @@ mod tests {
             ("broker_url = [1]", "`broker_url` takes a URL"),
             ("publish_timeout = \"soon\"", "`publish_timeout` takes a length of time such as \"30s\", not \"soon\""),
             ("strict = \"perhaps\"", "`strict` takes true or false"),
+            ("claim_lease = \"10ms\"", "`claim_lease` takes a length of time such as \"30s\", of at least a second"),
             ("queues = 3", "write [queues]"),
             ("[queues.mail]\nkind = \"lazy\"", "takes \"quorum\" or \"classic\""),
             ("[queues.mail]\nmax_priority = 9", "needs a classic queue"),
