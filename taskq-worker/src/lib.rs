@@ -36,14 +36,24 @@
 //! # }
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// Recording what runs is for a supervisor: without one, nothing reads it, and its parts are not used.
+#![cfg_attr(not(all(unix, feature = "supervise")), allow(dead_code, unused_imports))]
+
+#[cfg(feature = "cli")]
 mod cli;
 mod engine;
+#[doc(hidden)]
+pub mod internal;
 mod recorder;
+#[cfg(all(unix, feature = "supervise"))]
 mod supervise;
+#[cfg(feature = "cli")]
 mod telemetry;
-mod torture;
 
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub use cli::understands;
+#[cfg(feature = "cli")]
 pub use cli::{main, main_with};
 pub use engine::{Worker, WorkerBuilder, WorkerControl, WorkerError, WorkerSummary};

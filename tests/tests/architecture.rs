@@ -27,14 +27,15 @@ const LAYERS_OF_BEAT: [&[&str]; 5] = [&["schedule"], &["entry"], &["agenda", "du
 const EXCEPTIONS: [(&str, &str, &str); 1] =
     [("error", "crate::client::ConfigError", "the client's error names every cause there is")];
 
-/// Which crates of the workspace each of them may import.
-const CRATES: [(&str, &[&str]); 6] = [
-    ("taskq-macros", &[]),
-    ("taskq", &["taskq_macros"]),
-    ("taskq-beat", &["taskq"]),
-    ("taskq-worker", &["taskq", "taskq_beat"]),
-    ("examples", &["taskq", "taskq_beat", "taskq_worker"]),
-    ("tests", &["taskq", "taskq_beat", "taskq_worker"]),
+/// A crate of the workspace: its folder, its name in paths, and the crates of the workspace that it may import.
+const CRATES: [(&str, &str, &[&str]); 7] = [
+    ("taskq-macros", "taskq_macros", &[]),
+    ("taskq", "taskq", &["taskq_macros"]),
+    ("taskq-beat", "taskq_beat", &["taskq"]),
+    ("taskq-worker/cli-bin", "taskq_cli", &["taskq", "taskq_worker"]),
+    ("taskq-worker", "taskq_worker", &["taskq", "taskq_beat"]),
+    ("examples", "taskq_examples", &["taskq", "taskq_beat", "taskq_worker"]),
+    ("tests", "taskq_tests", &["taskq", "taskq_beat", "taskq_worker", "taskq_cli"]),
 ];
 
 /// The home of each outside library that has one, as beginnings of paths.
@@ -45,14 +46,15 @@ const HOMES: [(&str, &[&str]); 10] = [
     ("inventory", &["taskq/src/task/registry.rs"]),
     ("cron", &["taskq-beat/src/schedule/cron.rs"]),
     ("chrono_tz", &["taskq-beat/src/schedule/"]),
-    ("clap", &["taskq-worker/src/cli/"]),
+    ("clap", &["taskq-worker/src/cli/", "taskq-worker/cli-bin/src/commands/"]),
     ("libc", &["taskq-worker/src/recorder/"]),
     ("tracing_subscriber", &["taskq-worker/src/telemetry"]),
     ("rustix", &["taskq-worker/src/supervise/unix.rs"]),
 ];
 
-/// Whose things only these files may name: torture does to taskq what strangers do, and nothing depends on it.
-const TORTURE: (&str, &[&str]) = ("crate::torture", &["taskq-worker/src/torture", "taskq-worker/src/cli/"]);
+/// Torture, and the files of its crate that may name it: it does to taskq what strangers do, and nothing depends on it.
+const TORTURE: (&str, &[&str]) =
+    ("crate::torture", &["taskq-worker/cli-bin/src/torture", "taskq-worker/cli-bin/src/commands/"]);
 
 /// The supervisor must not be able to do what could hang or crash it: it connects to nothing and runs no tasks. So it may
 /// import nothing of ours but itself and the recorder that it reads.
@@ -78,13 +80,13 @@ fn violations(file: &str, source: &str) -> Vec<Violation> {
     let violation =
         |imports: &str, rule: String| Violation { file: file.to_owned(), imports: imports.to_owned(), rule };
     let mut violations = Vec::new();
-    let package = file.split('/').next().unwrap_or_default();
-    let (_, allowed) =
-        CRATES.iter().find(|(name, _)| *name == package).expect("every folder of sources is in the table");
+    let is_in = |folder: &str| file.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+    let (package, own_name, allowed) =
+        CRATES.iter().find(|(folder, ..)| is_in(folder)).expect("every folder of sources is in the table");
     for path in &found {
         let first = path.split("::").next().unwrap_or_default();
-        let is_ours = CRATES.iter().any(|(name, _)| name.replace('-', "_") == first);
-        if is_ours && first != package.replace('-', "_") && !allowed.contains(&first) {
+        let is_ours = CRATES.iter().any(|(_, name, _)| *name == first);
+        if is_ours && first != *own_name && !allowed.contains(&first) {
             violations.push(violation(path, format!("{package} may import {allowed:?} only")));
         }
         // Tests and examples may talk to servers as strangers do.
@@ -100,7 +102,7 @@ fn violations(file: &str, source: &str) -> Vec<Violation> {
     if file.starts_with(supervisor) {
         for path in &found {
             let first = path.split("::").next().unwrap_or_default();
-            let is_ours = CRATES.iter().any(|(name, _)| name.replace('-', "_") == first);
+            let is_ours = CRATES.iter().any(|(_, name, _)| *name == first);
             if is_ours || (first == "crate" && !allowed.iter().any(|room| path.starts_with(room))) {
                 violations.push(violation(path, "the supervisor imports nothing of ours".to_owned()));
             }
@@ -276,10 +278,10 @@ fn sources(folder: &str) -> Vec<String> {
 #[test]
 fn imports_go_downward_and_libraries_stay_at_home() {
     // The fixtures of the macro's tests are crates of their own.
-    let folders = CRATES.iter().map(|(name, _)| match *name {
+    let folders = CRATES.iter().map(|(folder, ..)| match *folder {
         "examples" => "examples".to_owned(),
         "tests" => "tests/tests".to_owned(),
-        name => format!("{name}/src"),
+        folder => format!("{folder}/src"),
     });
     let files: Vec<String> = folders.flat_map(|folder| sources(&folder)).collect();
     assert!(files.len() > 80, "only {} sources were found", files.len());
@@ -312,7 +314,9 @@ fn every_home_is_lived_in() {
             homes.iter().any(|home| file.starts_with(home))
                 && paths(&without_comments(&source)).iter().any(|path| path.split("::").next() == Some(library))
         };
-        let all = ["taskq/src", "taskq-beat/src", "taskq-worker/src"].into_iter().flat_map(sources);
+        let all = ["taskq/src", "taskq-beat/src", "taskq-worker/src", "taskq-worker/cli-bin/src"]
+            .into_iter()
+            .flat_map(sources);
         assert!(all.into_iter().any(|file| lives(&file)), "{library} is not used in {homes:?}");
     }
 }
@@ -344,6 +348,9 @@ fn planted_violations_are_found() {
         ("taskq-worker/src/supervise/group.rs", "use crate::engine::Worker;", &["crate::engine::Worker"]),
         ("taskq-worker/src/supervise/group.rs", "taskq::internal::io::spawn(x)", &["taskq::internal::io::spawn"]),
         ("taskq-worker/src/engine/worker.rs", "rustix::process::getpid()", &["rustix::process::getpid"]),
+        ("taskq-worker/src/cli/worker.rs", "use taskq_cli::torture;", &["taskq_cli::torture"]),
+        ("taskq-worker/cli-bin/src/bench.rs", "use crate::torture::run;", &["crate::torture::run"]),
+        ("taskq-worker/cli-bin/src/torture/tasks.rs", "use clap::Args;", &["clap::Args"]),
         ("taskq/src/task/mod.rs", "taskq_worker::main()", &["taskq_worker::main"]),
         ("taskq-macros/src/lib.rs", "use taskq::Call;", &["taskq::Call"]),
         // None of these is one.
@@ -361,6 +368,7 @@ fn planted_violations_are_found() {
         ("taskq/src/broker/amqp/link.rs", "use lapin::{Channel, options::{BasicGetOptions, BasicAckOptions}};", &[]),
         ("taskq-beat/src/due/mod.rs", "use crate::schedule::Schedule;", &[]),
         ("taskq-worker/src/supervise/group/look.rs", "use crate::supervise::policy;", &[]),
+        ("taskq-worker/cli-bin/src/commands/bench.rs", "use clap::Args; use taskq_worker::Worker;", &[]),
         ("tests/tests/process.rs", "use lapin::Channel; use taskq_worker::Worker;", &[]),
     ] {
         assert_eq!(rules(file, source), expected, "{file}: {source}");

@@ -172,10 +172,11 @@ fn commands_are_there_and_take_what_they_are_given() {
 fn check_command(command: &[String]) -> Result<(), String> {
     let words: Vec<&str> = command.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["taskq" | "my_app", ..] => taskq_worker::understands(&words),
+        ["taskq", ..] => taskq_cli::understands(&words),
+        ["my_app", ..] => taskq_worker::understands(&words),
         ["cargo", "run", kind @ ("--bin" | "--example"), name, ..] => has_program(kind.trim_start_matches('-'), name),
         // The first is in a crate of the reader's.
-        ["cargo", "run" | "build"] | ["cargo", "install", "taskq-worker"] => Ok(()),
+        ["cargo", "run" | "build"] | ["cargo", "install", "taskq-cli"] => Ok(()),
         ["cargo", "test", "-p", "taskq-tests", "--test", name] => {
             let is_there = repository().join(format!("tests/tests/{name}.rs")).is_file();
             is_there.then_some(()).ok_or_else(|| format!("there are no tests {name}"))

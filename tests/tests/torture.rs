@@ -1,15 +1,12 @@
 //! `torture`, a short selection of it: the promise holds, the verdict says so, and it says so only where it does.
 
 use serde_json::{Value, json};
-use taskq_tests::harness::{App, Bench, Finished, Folder};
+use taskq_tests::harness::{Finished, Folder, Servers, Vhost, taskq};
 
-/// The worker's program.
-const SHOP: &str = env!("CARGO_BIN_EXE_shop");
-
-async fn torture(arguments: &[&str]) -> Option<Finished> {
-    let bench = Bench::start(SHOP).await?;
+fn torture(arguments: &[&str]) -> Option<Finished> {
+    let vhost = Vhost::create(&Servers::from_env()?)?;
     let all: Vec<&str> = ["torture", "--json", "--seed", "1"].iter().chain(arguments).copied().collect();
-    Some(bench.app().run(&all))
+    Some(taskq().servers(&vhost.servers).run(&all))
 }
 
 fn counts(verdict: &Value) -> Value {
@@ -27,10 +24,9 @@ fn held(ended: Finished, strikes: u64) -> Value {
     verdict
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn workers_are_killed_and_replaced() {
-    let Some(ended) = torture(&["--fault", "kill", "--fault", "replace", "--times", "1", "--tasks", "400"]).await
-    else {
+#[test]
+fn workers_are_killed_and_replaced() {
+    let Some(ended) = torture(&["--fault", "kill", "--fault", "replace", "--times", "1", "--tasks", "400"]) else {
         return;
     };
     let verdict = held(ended, 2);
@@ -39,21 +35,21 @@ async fn workers_are_killed_and_replaced() {
     println!("{verdict}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn confirms_are_lost_and_messages_are_broken() {
+#[test]
+fn confirms_are_lost_and_messages_are_broken() {
     let faults = ["--fault", "lost-confirms", "--fault", "unroutable", "--fault", "malformed", "--fault", "panic"];
     let all: Vec<&str> = faults.into_iter().chain(["--times", "1", "--tasks", "400"]).collect();
-    let Some(ended) = torture(&all).await else { return };
+    let Some(ended) = torture(&all) else { return };
     let verdict = held(ended, 3);
     assert_eq!(verdict["figures"]["unroutable_refused"], 20, "{verdict:#}");
     assert!(verdict["attempted"].as_u64() > Some(1400), "{verdict:#}");
     println!("{verdict}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_fault_that_could_not_strike_is_no_good_verdict() {
+#[test]
+fn a_fault_that_could_not_strike_is_no_good_verdict() {
     let hook = ["--fault", "restart-results", "--restart-results", "exit 3", "--times", "1", "--tasks", "50"];
-    let Some(ended) = torture(&hook).await else { return };
+    let Some(ended) = torture(&hook) else { return };
     let verdict = ended.expect_exit(10).json();
     assert_eq!((&verdict["held"], &verdict["lost"]), (&json!(false), &json!(0)), "{verdict:#}");
     assert!(verdict["hindered"][0].as_str().is_some_and(|why| why.contains("exit 3")), "{verdict:#}");
@@ -65,7 +61,7 @@ async fn a_fault_that_could_not_strike_is_no_good_verdict() {
 #[test]
 fn the_embedded_file_is_tortured_too() {
     let folder = Folder::new("torture");
-    let app = App::new(SHOP).folder(&folder);
+    let app = taskq().folder(&folder);
     let app = app.env("TASKQ_BROKER_URL", "sqlite:taskq.db").env("TASKQ_RESULT_URL", "sqlite:taskq.db");
     let all = ["torture", "--json", "--seed", "1", "--fault", "replace", "--times", "1", "--tasks", "300"];
     held(app.run(&all), 1);

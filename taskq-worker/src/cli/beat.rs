@@ -1,15 +1,14 @@
-//! `beat`: send tasks when they are due.
+//! `beat`: sends tasks when they are due.
 
 use clap::Args;
-use serde::Serialize;
 use taskq::definition::Registry;
-use taskq_beat::{Beat as Scheduler, BeatSummary, entry};
+use taskq_beat::{Beat, entry};
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::lifecycle_lines;
 use super::session::Session;
 use super::signals::Stops;
-use super::worker::cannot_start;
 use crate::telemetry::{self, Format, Level};
 
 /// Send tasks when they are due, until it is told to stop
@@ -22,7 +21,7 @@ use crate::telemetry::{self, Format, Level};
 Examples:
   my-app beat
   taskq -A path/to/my-app beat -n night --log-format json")]
-pub(super) struct Beat {
+pub(super) struct BeatCommand {
     /// Its node name, NAME or NAME@HOST, for the log and the history [default: beat@HOST]
     #[arg(short = 'n', long, value_name = "NAME")]
     hostname: Option<String>,
@@ -34,40 +33,23 @@ pub(super) struct Beat {
     log_format: Format,
 }
 
-#[derive(Serialize)]
-struct Ready<'a> {
-    event: &'static str,
-    node: &'a str,
-    entries: usize,
-    pid: u32,
-}
-
-#[derive(Serialize)]
-struct Ended<'a> {
-    event: &'static str,
-    node: &'a str,
-    #[serde(flatten)]
-    summary: BeatSummary,
-}
-
-impl Beat {
+impl BeatCommand {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         telemetry::init(self.loglevel, self.log_format, telemetry::has_terminal())
             .map_err(|why| Failure::new(Exit::Config, why))?;
-        // Before anything is connected: what is wrong with an entry is wrong without servers.
+        // Before anything is connected: a wrong entry is wrong without servers, too.
         let registry = Registry::collect()?;
         let entries = entry::collect(&registry, &session.settings()?)?;
         session.say_where()?;
-        let mut stops = Stops::listen().map_err(|error| cannot_start(&error))?;
+        let mut stops = Stops::listen().map_err(|error| Failure::cannot_start(&error))?;
         let client = session.client().await?;
-        let mut builder = Scheduler::builder(client.clone()).registry(registry).entries(entries);
+        let mut builder = Beat::builder(client.clone()).registry(registry).entries(entries);
         if let Some(name) = &self.hostname {
             builder = builder.node(super::values::node(name, taskq::client::host_name));
         }
         let beat = builder.build().await?;
         let node = beat.node().to_owned();
-        let ready = Ready { event: "ready", node: &node, entries: beat.entries().count(), pid: std::process::id() };
-        session.output().announce(&ready, |ready| format!("{} is ready: {} entries", ready.node, ready.entries));
+        lifecycle_lines::beat_ready(session.output(), &node, beat.entries().count());
         let control = beat.control();
         let stopping = taskq::internal::io::spawn(async move {
             stops.asked(1).await;
@@ -76,10 +58,7 @@ impl Beat {
         let summary = beat.run().await;
         stopping.abort();
         client.close().await;
-        let ended = Ended { event: "ended", node: &node, summary };
-        session.output().announce(&ended, |ended| {
-            format!("{} ended: {} slots fired, {} found missed", ended.node, ended.summary.fired, ended.summary.missed)
-        });
+        lifecycle_lines::beat_ended(session.output(), &node, summary);
         Ok(Exit::Ok)
     }
 }

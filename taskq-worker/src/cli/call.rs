@@ -26,7 +26,7 @@ Examples:
   taskq call shop.greet Ada --kwargs '{\"greeting\": \"Good morning\"}' --countdown 10s
   taskq call shop.greet '\"42\"'              a text that would be a number otherwise
   id=$(taskq call shop.add 2 3 | jq -r .id)")]
-pub(super) struct Call {
+pub(super) struct CallCommand {
     /// The task's name, for example shop.add
     name: String,
     /// Its arguments by position: JSON, or plain text where it is not JSON
@@ -66,7 +66,7 @@ struct Sent<'a> {
     task: &'a str,
 }
 
-impl Call {
+impl CallCommand {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let call = self.call()?;
         let client = session.client().await?;

@@ -26,7 +26,7 @@ use super::session::Session;
 Examples:
   taskq check
   taskq check --broker amqp://guest:guest@localhost:5672/%2f --results redis://localhost:6379/0")]
-pub(super) struct Check {}
+pub(super) struct CheckCommand {}
 
 /// All that was found.
 #[derive(Serialize)]
@@ -68,7 +68,7 @@ struct Server {
     exit: Option<Exit>,
 }
 
-impl Check {
+impl CheckCommand {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let settings = session.settings()?;
         let rows = settings.report().into_iter().map(|(key, value, origin)| {

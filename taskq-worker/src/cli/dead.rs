@@ -26,7 +26,7 @@ Examples:
   taskq dead show 0199c0a8-7d6e-7000-8000-2f1d3c4b5a69
   taskq dead retry --error 8f2d0c5b7a913e64
   taskq dead drop 0199c0a8-7d6e-7000-8000-2f1d3c4b5a69 --yes")]
-pub(super) struct Dead {
+pub(super) struct DeadCommand {
     #[command(subcommand)]
     verb: Verb,
 }
@@ -110,7 +110,7 @@ struct Done {
     count: usize,
 }
 
-impl Dead {
+impl DeadCommand {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         match &self.verb {
             Verb::List(list) => list.run(session).await,

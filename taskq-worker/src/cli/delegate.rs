@@ -10,7 +10,7 @@ use super::failure::Failure;
 
 /// The program that `-A` names, and the arguments that are for it, if the command line begins with `-A`. It has to
 /// come first: everything behind it is the other program's.
-pub(super) fn asked_for(arguments: &[OsString]) -> Option<Result<(OsString, &[OsString]), Failure>> {
+pub(super) fn named_program(arguments: &[OsString]) -> Option<Result<(OsString, &[OsString]), Failure>> {
     let [_, first, rest @ ..] = arguments else { return None };
     let joined = ["--app=", "-A"].into_iter().find_map(|flag| first.to_str()?.strip_prefix(flag));
     match joined {
@@ -73,11 +73,11 @@ mod tests {
             ("taskq --app app tasks", Some(("app", 1))),
         ] {
             let arguments = words(line);
-            let found = asked_for(&arguments).map(|asked| asked.expect("a program is named"));
+            let found = named_program(&arguments).map(|asked| asked.expect("a program is named"));
             let found = found.as_ref().map(|(program, rest)| (program.to_str().expect("it is text"), rest.len()));
             assert_eq!(found, expected, "{line}");
         }
-        assert!(asked_for(&words("taskq -A")).expect("it is asked for").is_err());
+        assert!(named_program(&words("taskq -A")).expect("it is asked for").is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `dev`: what a developer needs, in one terminal.
+//! `dev`: everything that a developer needs, in one terminal.
 
 use clap::Args;
 use taskq::definition::Registry;
@@ -7,7 +7,7 @@ use taskq_beat::entry;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::session::Session;
-use super::worker::Worker;
+use super::worker::WorkerCommand;
 
 /// Run this program's tasks while you write them: a worker that starts anew with each build
 ///
@@ -19,16 +19,14 @@ use super::worker::Worker;
 Examples:
   my-app dev
   taskq -A target/debug/my-app dev -l debug")]
-pub(super) struct Dev {
+pub(super) struct DevCommand {
     #[command(flatten)]
-    worker: Worker,
+    worker: WorkerCommand,
 }
 
-impl Dev {
+impl DevCommand {
     pub(super) fn run(self, session: &Session) -> Result<Exit, Failure> {
         let entries = entry::collect(&Registry::collect()?, &session.settings()?)?;
-        let mut worker = self.worker.watching();
-        worker.beat |= !entries.is_empty();
-        worker.run(session)
+        self.worker.for_development(!entries.is_empty()).run(session)
     }
 }

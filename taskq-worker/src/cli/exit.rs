@@ -5,7 +5,7 @@ use std::process::ExitCode;
 /// What a command ends with. The numbers are a promise to scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Exit {
+pub enum Exit {
     /// Done.
     Ok = 0,
     /// The task that was waited for failed or was revoked.

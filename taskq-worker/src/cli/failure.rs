@@ -1,4 +1,4 @@
-//! A command that could not do what it was asked to: what it says, and how it ends.
+//! The failure of a command: its message and its exit code.
 
 use std::error::Error;
 use std::io;
@@ -15,49 +15,55 @@ use taskq_beat::entry::Mistakes;
 use super::exit::Exit;
 use crate::engine::WorkerError;
 
-/// Why a command failed, in one line, and its exit code.
+/// The reason why a command failed, in one line, and its exit code.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Failure {
+pub struct Failure {
     /// The exit code.
-    pub(super) exit: Exit,
-    /// What is said on stderr; nothing where the reader has gone away.
+    pub exit: Exit,
+    /// The message for stderr; `None` where the reader has gone away.
     message: Option<String>,
 }
 
 impl Failure {
-    /// A failure that says `message`.
-    pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
+    /// Creates a failure with this message.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: Some(one_line(&message.into())) }
     }
 
-    /// A failure that says what `error` says, its causes included.
-    pub(super) fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
+    /// Creates a failure from an error, its causes included.
+    pub fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
         Self::new(exit, full_message(error))
     }
 
-    /// The same with a further word at its end.
-    pub(super) fn and(mut self, mend: &str) -> Self {
+    /// Creates the failure of a worker or a beat that the system does not give what it needs.
+    pub(super) fn cannot_start(error: &io::Error) -> Self {
+        Self::new(Exit::CannotStart, format!("the worker cannot start: {error}"))
+    }
+
+    /// Appends a remedy to the message.
+    #[must_use]
+    pub fn and(mut self, remedy: &str) -> Self {
         if let Some(message) = &mut self.message {
             message.push_str("; ");
-            message.push_str(mend);
+            message.push_str(remedy);
         }
         self
     }
 
-    /// A failure that says each of these, one a line.
+    /// Creates a failure with several messages, one a line.
     pub(super) fn lines<'a>(exit: Exit, lines: impl IntoIterator<Item = &'a str>) -> Self {
         let lines: Vec<String> = lines.into_iter().map(one_line).collect();
         Self { exit, message: Some(lines.join("\nerror: ")) }
     }
 
-    /// What is said on stderr.
-    pub(super) fn message(&self) -> Option<&str> {
+    /// Returns the message for stderr.
+    pub fn message(&self) -> Option<&str> {
         self.message.as_deref()
     }
 }
 
-/// Parsers draw the line that they stumbled over, which may hold a password, and an arrow below it. Both are left
-/// out; what remains goes on one line.
+/// Puts a text on one line. Parsers quote the line that they could not read, which may hold a password, and draw an arrow below
+/// it; both are left out.
 fn one_line(text: &str) -> String {
     let drawing = |line: &str| {
         line.trim_start().trim_start_matches(|sign: char| sign.is_ascii_digit()).trim_start().starts_with('|')
@@ -200,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_program_is_told_both_mends() {
+    fn an_empty_program_is_told_both_remedies() {
         let failure = Failure::from(RegistryError::Empty);
         let message = failure.message().expect("it says something");
         assert!(message.contains("as _;") && message.contains("taskq -A path/to/app worker"), "{message}");

@@ -8,7 +8,7 @@ use super::failure::Failure;
 
 /// For whom a command answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Output {
+pub enum Output {
     /// Somebody looks at a terminal.
     Person,
     /// A program reads, or `--json` was said.
@@ -22,7 +22,7 @@ impl Output {
     }
 
     /// Writes `value` as one line of JSON for a program, or what `text` makes of it for a person.
-    pub(super) fn say<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+    pub fn say<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
         match self {
             Self::Program => json(value),
             Self::Person => line(&text(value)),
@@ -30,7 +30,7 @@ impl Output {
     }
 
     /// Writes each of `rows` as one line of JSON for a program, or a table of them for a person.
-    pub(super) fn table<T: Serialize, const N: usize>(
+    pub fn table<T: Serialize, const N: usize>(
         self,
         rows: &[T],
         header: [&'static str; N],
@@ -50,7 +50,7 @@ impl Output {
     }
 
     /// Writes a line for a person; a program has no use for it.
-    pub(super) fn note(self, text: &str) -> Result<(), Failure> {
+    pub fn note(self, text: &str) -> Result<(), Failure> {
         match self {
             Self::Program => Ok(()),
             Self::Person => line(text),

@@ -20,7 +20,7 @@ use super::session::Session;
 Examples:
   taskq queues list -Q mail,reports
   taskq queues purge mail")]
-pub(super) struct Queues {
+pub(super) struct QueuesCommand {
     #[command(subcommand)]
     verb: Verb,
 }
@@ -70,7 +70,7 @@ struct Purged<'a> {
     removed: u64,
 }
 
-impl Queues {
+impl QueuesCommand {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         match &self.verb {
             Verb::List(list) => list.run(session).await,

@@ -18,7 +18,7 @@ use super::{outcome, values};
 Examples:
   taskq result 0199c0a8-7d6e-7000-8000-2f1d3c4b5a69
   taskq result 0199c0a8-7d6e-7000-8000-2f1d3c4b5a69 --wait 30s | jq .value")]
-pub(super) struct Result {
+pub(super) struct ResultCommand {
     /// The task's id
     #[arg(value_parser = values::task_id)]
     id: TaskId,
@@ -28,8 +28,8 @@ pub(super) struct Result {
     wait: Option<Option<Duration>>,
 }
 
-impl Result {
-    pub(super) async fn run(&self, session: &Session) -> std::result::Result<Exit, Failure> {
+impl ResultCommand {
+    pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let client = session.client().await?;
         let ended = match self.wait {
             Some(timeout) => outcome::wait(&client, &self.id, timeout.unwrap_or(client.settings().get_timeout)).await,

@@ -23,7 +23,7 @@ Examples:
   my-app schedule list
   my-app schedule add good-morning shop.greet Ada --cron '0 9 * * MON-FRI' --tz Europe/Berlin
   my-app schedule history good-morning")]
-pub(super) struct Schedule {
+pub(super) struct ScheduleCommand {
     #[command(subcommand)]
     verb: Verb,
 }
@@ -40,7 +40,7 @@ enum Verb {
     Run(run::Run),
 }
 
-impl Schedule {
+impl ScheduleCommand {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         match &self.verb {
             Verb::List(list) => list.run(session).await,

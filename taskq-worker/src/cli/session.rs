@@ -16,7 +16,7 @@ use super::setup::Setup;
 /// The flags of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
-pub(super) struct Session {
+pub struct Session {
     /// The broker, for example `amqp://user:password@host:5672/vhost`
     #[arg(long, global = true, value_name = "URL")]
     broker: Option<String>,
@@ -39,7 +39,7 @@ pub(super) struct Session {
 
 impl Session {
     /// For whom the command answers.
-    pub(super) fn output(&self) -> Output {
+    pub fn output(&self) -> Output {
         Output::new(self.json)
     }
 
@@ -50,12 +50,12 @@ impl Session {
 
     /// What programs that this command starts are to be given, so that they find the same settings. URLs are not among
     /// it: they may hold passwords, and everybody can read command lines.
-    pub(super) fn passed_on(&self) -> Vec<OsString> {
+    pub fn passed_on(&self) -> Vec<OsString> {
         self.config.iter().flat_map(|file| ["--config".into(), file.clone().into_os_string()]).collect()
     }
 
     /// The settings: of the file, overridden by the environment, overridden by flags.
-    pub(super) fn settings(&self) -> Result<Settings, Failure> {
+    pub fn settings(&self) -> Result<Settings, Failure> {
         if let Some(settings) = self.settings.get() {
             return Ok(settings.clone());
         }
@@ -71,12 +71,12 @@ impl Session {
     /// A client that reaches other processes. An error where it could not, since a broker inside of this process is
     /// of no use to a command. Where nobody named a broker and the embedded file is not there yet, a line on stderr says
     /// that it is made, and where: a worker elsewhere does not see it.
-    pub(super) async fn client(&self) -> Result<Client, Failure> {
-        self.client_that_says(true).await
+    pub async fn client(&self) -> Result<Client, Failure> {
+        self.client_announced(true).await
     }
 
     /// The same; says nothing on stderr where somebody else has said it already.
-    pub(super) async fn client_that_says(&self, says: bool) -> Result<Client, Failure> {
+    pub(super) async fn client_announced(&self, says: bool) -> Result<Client, Failure> {
         let settings = self.settings()?;
         if settings.is_in_process() {
             return Err(Failure::new(

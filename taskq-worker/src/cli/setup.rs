@@ -1,10 +1,11 @@
-//! What a program does to its workers before they run tasks: [`main_with`](super::main_with).
+//! The tasks of a worker process, and what its program does to a worker before it runs them: [`main_with`](super::main_with).
 
 use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
 use taskq::BoxError;
+use taskq::definition::{Registry, RegistryError};
 use taskq::internal::fault::full_message;
 
 use super::exit::Exit;
@@ -13,25 +14,45 @@ use crate::engine::WorkerBuilder;
 
 type Prepare = dyn Fn(WorkerBuilder) -> LocalBoxFuture<'static, Result<WorkerBuilder, BoxError>> + Send + Sync;
 
-/// What is done to each worker; by default nothing.
+/// The tasks of a worker process, and the function that prepares its worker. By default the tasks are those linked into the
+/// program, and nothing is prepared.
 #[derive(Clone, Default)]
-pub(super) struct Setup(Option<Arc<Prepare>>);
+pub struct Setup {
+    registry: Option<Registry>,
+    prepare: Option<Arc<Prepare>>,
+}
 
 impl Setup {
-    pub(super) fn new<Prepared, E>(prepare: impl Fn(WorkerBuilder) -> Prepared + Send + Sync + 'static) -> Self
+    /// Prepares each worker with `prepare`.
+    pub fn new<Prepared, E>(prepare: impl Fn(WorkerBuilder) -> Prepared + Send + Sync + 'static) -> Self
     where
         Prepared: Future<Output = Result<WorkerBuilder, E>> + 'static,
         E: Into<BoxError>,
     {
-        Self(Some(Arc::new(move |worker| {
+        let prepare: Arc<Prepare> = Arc::new(move |worker| {
             let prepared = prepare(worker);
             Box::pin(async move { prepared.await.map_err(Into::into) })
-        })))
+        });
+        Self { registry: None, prepare: Some(prepare) }
     }
 
-    /// The worker with what the program gives it.
+    /// Runs these tasks in place of those linked into the program.
+    #[must_use]
+    pub fn with_registry(self, registry: Registry) -> Self {
+        Self { registry: Some(registry), ..self }
+    }
+
+    /// Returns the tasks. Fails if there are none.
+    pub(super) fn registry(&self) -> Result<Registry, RegistryError> {
+        match &self.registry {
+            Some(registry) => Ok(registry.clone()),
+            None => Registry::collect()?.not_empty(),
+        }
+    }
+
+    /// Prepares a worker.
     pub(super) async fn apply(&self, worker: WorkerBuilder) -> Result<WorkerBuilder, Failure> {
-        let Some(prepare) = &self.0 else { return Ok(worker) };
+        let Some(prepare) = &self.prepare else { return Ok(worker) };
         prepare(worker).await.map_err(|error| {
             let why = format!("the program's own setup failed: {}", full_message(&*error));
             // Most likely a server of the program's own: a later start may come through.
@@ -42,6 +63,6 @@ impl Setup {
 
 impl fmt::Debug for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Setup(of the program)" } else { "Setup(none)" })
+        f.write_str(if self.prepare.is_some() { "Setup(of the program)" } else { "Setup(none)" })
     }
 }

@@ -16,13 +16,13 @@ use super::values;
 /// A task of which nothing is known is PENDING: it waits in its queue, its result has expired, or it was never sent.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  taskq status 0199c0a8-7d6e-7000-8000-2f1d3c4b5a69")]
-pub(super) struct Status {
+pub(super) struct StatusCommand {
     /// The task's id
     #[arg(value_parser = values::task_id)]
     id: TaskId,
 }
 
-impl Status {
+impl StatusCommand {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let client = session.client().await?;
         let status = client.handle::<serde_json::Value>(self.id.clone()).status().await;

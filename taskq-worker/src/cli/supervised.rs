@@ -1,18 +1,18 @@
-//! A worker in several processes: one that supervises ([`parent`]), and those that run tasks ([`child`]).
+//! A worker of several processes: one that supervises ([`parent`]), and others that run tasks ([`child`]).
 
-#[cfg(unix)]
+#[cfg(all(unix, feature = "supervise"))]
 mod child;
-#[cfg(not(unix))]
-mod nowhere;
-#[cfg(unix)]
+#[cfg(all(unix, feature = "supervise"))]
 mod parent;
+#[cfg(not(all(unix, feature = "supervise")))]
+mod unsupported;
 
-#[cfg(unix)]
-pub(super) use child::Child;
-#[cfg(not(unix))]
-pub(super) use nowhere::{Child, run};
-#[cfg(unix)]
+#[cfg(all(unix, feature = "supervise"))]
+pub(super) use child::with_child;
+#[cfg(all(unix, feature = "supervise"))]
 pub(super) use parent::run;
+#[cfg(not(all(unix, feature = "supervise")))]
+pub(super) use unsupported::{run, with_child};
 
-/// Whether this system has what a supervisor needs. Where it has not, a worker is one process.
-pub(super) const IS_POSSIBLE: bool = cfg!(unix);
+/// Whether this build has a supervisor. Without one, a worker is a single process.
+pub const CAN_SUPERVISE: bool = cfg!(all(unix, feature = "supervise"));

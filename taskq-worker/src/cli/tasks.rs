@@ -11,7 +11,7 @@ use super::session::Session;
 /// The tasks that are linked into this program, with their parameters
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  taskq -A target/release/app tasks")]
-pub(super) struct Tasks {}
+pub(super) struct TasksCommand {}
 
 /// A task, for programs.
 #[derive(Serialize)]
@@ -32,7 +32,7 @@ struct Parameter {
     type_name: &'static str,
 }
 
-impl Tasks {
+impl TasksCommand {
     #[expect(clippy::unused_self, reason = "all commands are run alike")]
     pub(super) fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let registry = Registry::collect()?.not_empty()?;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use taskq::TaskId;
 
 /// A length of time as people write it.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write for example 30s, 5m or \"1h 30m\""))
 }
 

@@ -24,7 +24,7 @@ const TICK: Duration = Duration::from_millis(100);
 Examples:
   taskq watch 0199c0a8-7d6e-7000-8000-2f1d3c4b5a69
   taskq watch 0199c0a8-7d6e-7000-8000-2f1d3c4b5a69 --json --timeout 5m")]
-pub(super) struct Watch {
+pub(super) struct WatchCommand {
     /// The task's id
     #[arg(value_parser = values::task_id)]
     id: TaskId,
@@ -33,7 +33,7 @@ pub(super) struct Watch {
     timeout: Option<Duration>,
 }
 
-impl Watch {
+impl WatchCommand {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let client = session.client().await?;
         let mut updates = client.handle::<serde_json::Value>(self.id.clone()).watch().await?;

@@ -198,10 +198,10 @@ impl Holding {
 /// Copies the messages of these runs. `rests`: every slot is theirs, so no message that comes could be run; once their
 /// deliveries are acknowledged, the broker would send some.
 pub(super) async fn hold(services: Arc<Services>, runs: Vec<Arc<Run>>, rests: Option<Arc<dyn ConsumptionControl>>) {
-    if let Some(control) = rests {
-        if let Some(fetching) = control.fetch_control() {
-            fetching.suspend_fetching().await;
-        }
+    if let Some(control) = rests
+        && let Some(fetching) = control.fetch_control()
+    {
+        fetching.suspend_fetching().await;
     }
     join_all(runs.iter().map(|run| hold_one(&services, run))).await;
 }

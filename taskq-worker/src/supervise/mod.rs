@@ -19,34 +19,19 @@
 //!
 //! It has one thread. Nothing in it may wait for anything that a child could withhold.
 
-#[cfg(unix)]
 mod child;
-#[cfg(unix)]
 mod group;
-#[cfg(unix)]
 pub(crate) mod health;
-#[cfg(unix)]
 pub(crate) mod link;
-#[cfg(unix)]
 mod losses;
-#[cfg(unix)]
 mod notify;
-#[cfg(unix)]
 pub(crate) mod policy;
-#[cfg(unix)]
 mod process;
-#[cfg(unix)]
 mod signals;
-#[cfg(unix)]
 pub(crate) mod state_dir;
-#[cfg(unix)]
 mod supervisor;
-#[cfg(unix)]
 pub(crate) mod unix;
 
-#[cfg(unix)]
 pub(crate) use group::{Outcome, Plan};
-#[cfg(unix)]
 pub(crate) use process::Program;
-#[cfg(unix)]
 pub(crate) use supervisor::{Setup, run};

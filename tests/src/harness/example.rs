@@ -34,7 +34,7 @@ pub fn taskq() -> App {
     App::new(PROGRAM.get_or_init(|| {
         let folder = profile();
         // Both packages are named so that features, and with them what is built already, are the same as here.
-        let packages = ["--package", "taskq-tests", "--package", "taskq-worker", "--bin", "taskq"];
+        let packages = ["--package", "taskq-tests", "--package", "taskq-cli", "--bin", "taskq"];
         build_into(&folder, &packages);
         folder.join("taskq")
     }))

@@ -1,59 +1,59 @@
-//! The parent's side: what the command line says, for the supervisor, and what comes of it, for the caller.
+//! The parent's side of a supervised worker: runs the supervisor with the options of the command line.
 
 use std::path::Path;
 
 use taskq::client::host_name;
 use tokio::sync::mpsc;
 
-use super::super::announce::{self, Facts};
 use super::super::exit::Exit;
 use super::super::failure::Failure;
+use super::super::lifecycle_lines::{self, WorkerFacts};
 use super::super::reload::Executable;
 use super::super::session::Session;
-use super::super::worker::{Worker, cannot_start};
+use super::super::worker_options::WorkerOptions;
 use crate::supervise::health::Target;
 use crate::supervise::policy::Limits;
 use crate::supervise::{self, Outcome, Plan, Program, Setup, unix};
 
-/// The exit codes of a child that say why no start will come through. Unreachable servers are among them for as long as
-/// nothing has ever worked: whoever has mistyped a URL wants to know now.
+/// The exit codes by which a child says that no start will succeed. Unreachable servers are among them as long as no child
+/// was ever ready: a mistyped URL must be reported now.
 const REFUSALS: [Exit; 6] =
     [Exit::Usage, Exit::Config, Exit::Unreachable, Exit::NotFound, Exit::TimedOut, Exit::CannotStart];
 
-/// Supervises processes that run tasks, as the command line says.
-pub(in super::super) fn run(worker: &Worker, session: &Session) -> Result<Exit, Failure> {
-    if worker.max_memory_per_child.is_some() && unix::memory_of(std::process::id()).is_none() {
+/// Supervises processes that run tasks, until the worker is told to stop.
+pub(in super::super) fn run(options: &WorkerOptions, session: &Session) -> Result<Exit, Failure> {
+    if options.max_memory_per_child.is_some() && unix::memory_of(std::process::id()).is_none() {
         return Err(Failure::new(
             Exit::Usage,
             "--max-memory-per-child: this system does not say how much memory a process has",
         ));
     }
-    let program = Program::of_this_process("--supervised-by").map_err(|error| cannot_start(&error))?;
-    let (host, processes) = (host_name(), usize::from(worker.processes));
-    let node = node_name(worker.hostname.as_deref(), &host);
+    let program = Program::of_this_process("--supervised-by").map_err(|error| Failure::cannot_start(&error))?;
+    let (host, processes) = (host_name(), options.processes);
+    let node = node_name(options.node.as_deref(), &host);
     // One thread, which this process has already.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| cannot_start(&error))?;
+    let runtime = runtime.map_err(|error| Failure::cannot_start(&error))?;
     let finished = runtime.block_on(async {
         let setup = Setup {
             plan: Plan {
                 processes,
-                grace: worker.grace,
-                limits: Limits { tasks_max: worker.max_tasks_per_child, memory_max: worker.max_memory_per_child },
+                grace: options.grace,
+                limits: Limits { tasks_max: options.max_tasks_per_child, memory_max: options.max_memory_per_child },
                 refusals: REFUSALS.map(|exit| i32::from(exit.code())),
             },
             nodes: (processes > 1).then(|| (1..=processes).map(|number| numbered(&node, number)).collect()),
             node: node.clone(),
             host,
-            state_dir: worker.state_dir.clone(),
-            health: worker.health.as_deref().map(Target::of),
-            new_builds: if worker.watch { new_builds(program.path()) } else { mpsc::channel(1).1 },
+            state_dir: options.state_dir.clone(),
+            health: options.health.as_deref().map(Target::of),
+            new_builds: if options.watch { new_builds(program.path()) } else { mpsc::channel(1).1 },
             program,
         };
         let say_ready = |ready: &serde_json::Value| {
-            // A child of another build may say other things; what matters is that it is ready.
-            let facts = Facts { node: node.clone(), ..serde_json::from_value(ready.clone()).unwrap_or_default() };
-            announce::ready(session.output(), &facts, processes);
+            // A child of another build may report other facts; that it is ready is what matters.
+            let facts = WorkerFacts { node: node.clone(), ..serde_json::from_value(ready.clone()).unwrap_or_default() };
+            lifecycle_lines::worker_ready(session.output(), &facts, processes);
         };
         supervise::run(setup, say_ready).await
     });
@@ -69,13 +69,13 @@ pub(in super::super) fn run(worker: &Worker, session: &Session) -> Result<Exit, 
         Outcome::Drained { interrupted } => {
             let mut counts = finished.summary;
             counts.insert("deaths".to_owned(), finished.deaths);
-            announce::ended(session.output(), &node, &counts);
+            lifecycle_lines::worker_ended(session.output(), &node, &counts);
             Ok(if interrupted { Exit::Interrupted } else { Exit::Ok })
         }
     }
 }
 
-/// Says each time that there is another build.
+/// Reports each new build of the program.
 fn new_builds(path: &Path) -> mpsc::Receiver<()> {
     let (say, told) = mpsc::channel(1);
     let mut executable = Executable::at(path.to_owned());
@@ -91,7 +91,7 @@ fn new_builds(path: &Path) -> mpsc::Receiver<()> {
     told
 }
 
-/// `name@host`, Celery's form.
+/// Returns the node name in Celery's form, `name@host`.
 fn node_name(name: Option<&str>, host: &str) -> String {
     match name {
         Some(name) if name.contains('@') => name.to_owned(),
@@ -99,7 +99,7 @@ fn node_name(name: Option<&str>, host: &str) -> String {
     }
 }
 
-/// The name of one of several: `name.2@host`.
+/// Returns the node name of one of several processes: `name.2@host`.
 fn numbered(node: &str, number: usize) -> String {
     match node.split_once('@') {
         Some((name, host)) => format!("{name}.{number}@{host}"),

@@ -1,0 +1,67 @@
+//! Faults of the servers, caused by the user's commands, and of the queues.
+
+use taskq::BoxError;
+use taskq::broker::amqp::bare;
+use tokio::process::Command;
+
+use super::StrikeContext;
+use super::context::MOMENT_BOUND;
+use crate::torture::catalog::Fault;
+use crate::torture::ledger::{Affected, Fact};
+use crate::torture::timeline::Timeline;
+
+/// Restarts the broker. The workers and the sender lose their connections.
+pub(super) async fn restart_broker(context: &mut StrikeContext<'_>) -> Result<(), BoxError> {
+    context.struck(Fault::RestartBroker, Affected::Everybody(context.fleet.processes()))?;
+    run_hook("--restart-broker", context.options.restart_broker.as_deref()).await?;
+    context.over(Fault::RestartBroker)?;
+    flows_again(context).await
+}
+
+/// Restarts the result backend, which comes back empty. The broker's connections stay, so nothing may be repeated.
+pub(super) async fn restart_results(context: &mut StrikeContext<'_>) -> Result<(), BoxError> {
+    context.struck(Fault::RestartResults, Affected::Nobody)?;
+    run_hook("--restart-results", context.options.restart_results.as_deref()).await?;
+    context.ledger.note(Fact::ResultsLost)?;
+    context.over(Fault::RestartResults)?;
+    flows_again(context).await
+}
+
+async fn run_hook(flag: &str, command: Option<&str>) -> Result<(), BoxError> {
+    let command = command.ok_or_else(|| format!("{flag} names no command"))?;
+    let output = Command::new("sh").args(["-c", command]).kill_on_drop(true).output().await?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{flag} {command:?} ended with {}: {}", output.status, said.trim()).into())
+}
+
+/// Waits until tasks begin again, and notes how long that took.
+async fn flows_again(context: &StrikeContext<'_>) -> Result<(), BoxError> {
+    let begun = std::time::Instant::now();
+    let before = context.look(Timeline::runs);
+    let flows = context
+        .until(MOMENT_BOUND * 2, |context| context.look(|timeline| (timeline.runs() > before).then_some(())))
+        .await;
+    match flows {
+        Some(()) => context.figure("flows_again_after_ms", begun.elapsed().as_millis() as u64),
+        // Perhaps everything had been done.
+        None if context.look(|timeline| timeline.open().is_empty()) => Ok(()),
+        None => context.wrong("a minute after a restart nothing had begun to run"),
+    }
+}
+
+/// Deletes the queues while they are empty. The next sends declare them again, and their messages must be consumed.
+pub(super) async fn delete_queues(context: &mut StrikeContext<'_>) -> Result<(), BoxError> {
+    let _at_rest = context.producer.at_rest().await;
+    let over = context
+        .until(context.options.patience, |context| context.look(|timeline| timeline.open().is_empty()).then_some(()))
+        .await;
+    if over.is_none() {
+        return Err("the queues did not become empty, so they were not deleted".into());
+    }
+    context.struck(Fault::DeleteQueue, Affected::Nobody)?;
+    bare::delete_queues(context.client.settings().broker_url(), context.queues).await?;
+    context.over(Fault::DeleteQueue)
+}

@@ -1,5 +1,0 @@
-//! `taskq`: the command line without tasks of its own.
-
-fn main() -> std::process::ExitCode {
-    taskq_worker::main()
-}

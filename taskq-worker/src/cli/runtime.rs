@@ -1,0 +1,29 @@
+//! The runtimes of commands.
+
+use std::future::Future;
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::exit::Exit;
+use super::failure::Failure;
+
+/// Creates the runtime of tasks: a thread for each processor, and others for tasks that are plain functions.
+pub fn task_runtime(blocking_threads: Option<u16>) -> Result<Runtime, Failure> {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(processors()).thread_name("taskq-task").enable_all();
+    if let Some(threads) = blocking_threads {
+        builder.max_blocking_threads(usize::from(threads));
+    }
+    builder.build().map_err(|error| Failure::cannot_start(&error))
+}
+
+/// Runs a command on a runtime of one thread. Connections have a thread of their own, so this one only waits.
+pub(super) fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(Exit::Usage, format!("no runtime can be started: {error}")))?.block_on(command)
+}
+
+/// Returns the number of processors.
+pub(super) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
