@@ -1,20 +1,22 @@
 //! The worker of [taskq] and its command line.
 //!
-//! The program that holds the tasks is the worker. Its `main` is one line, and it *is* the command line:
+//! A program that holds tasks is also their worker and their command line. Its `main` is one line:
 //!
 //! ```no_run
 //! # mod my_app {}
 //! use my_app as _; // links the crate whose tasks this worker runs
 //!
+//! # #[cfg(feature = "cli")]
 //! fn main() -> std::process::ExitCode {
 //!     taskq_worker::main()
 //! }
+//! # #[cfg(not(feature = "cli"))]
+//! # fn main() {}
 //! ```
 //!
-//! What tasks share, such as a pool of connections, is given to them by [`main_with`] in place of `main`.
-//!
-//! Without that `use` the linker drops a crate that is mentioned nowhere, and its tasks with it; a worker without
-//! tasks therefore refuses to start, and says so. Tasks that are written in the program itself need no `use`.
+//! Without that `use` the linker drops a crate that is mentioned nowhere, and its tasks with it; a worker without tasks
+//! therefore refuses to start, and says so. Tasks that are written in the program itself need no `use`. State that tasks
+//! share, such as a pool of connections, is passed to `main_with` in place of `main`.
 //!
 //! ```sh
 //! export TASKQ_BROKER_URL=amqp://guest:guest@localhost:5672/%2f TASKQ_RESULT_URL=redis://localhost:6379/0
@@ -22,10 +24,10 @@
 //! my-app call my_app.add 2 3 --wait
 //! ```
 //!
-//! The program `taskq`, which this crate installs, is the same command line without tasks: it sends, looks and tidies
+//! The program `taskq`, in the crate `taskq-cli`, is the same command line without tasks: it enqueues, inspects and tidies
 //! up, and `taskq -A path/to/my-app worker` hands over to a program that has tasks.
 //!
-//! A worker inside a program that does other things too is a [`Worker`]:
+//! A [`Worker`] can also be embedded in a program that does other things:
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -35,6 +37,22 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//!
+//! All are on by default, except for `failpoints`. With `default-features = false, features = ["amqp", "redis"]` a program
+//! that embeds a worker compiles no command line, no log subscriber and no SQLite.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `cli` | the command line: `main`, `main_with`, and the log |
+//! | `supervise` | workers of several processes under a supervisor, on Unix; implies `cli` |
+//! | `amqp` | RabbitMQ as broker |
+//! | `redis` | Redis as result backend and Kv store |
+//! | `sqlite` | a file as broker, result backend and Kv store; needs a C compiler |
+//! | `toml` | settings from `taskq.toml` |
+//! | `gzip`, `msgpack` | compressed messages, and arguments as MessagePack |
+//! | `failpoints` | named points at which tests may crash the worker |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Recording what runs is for a supervisor: without one, nothing reads it, and its parts are not used.

@@ -34,6 +34,8 @@
 //! Workers and the command line are in the crate `taskq-worker`. Rooms for adapters and the curious:
 //! [`broker`] and [`backend`] are the ports, [`message`] the data, [`definition`] what a task is.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod attempt;
 pub mod backend;
 pub mod broker;
