@@ -262,7 +262,7 @@ fn a_build_that_does_not_start_replaces_nobody() {
     std::fs::remove_file(group.path("app")).expect("it is there");
     std::fs::write(group.path("app"), "no program").expect("the folder can be written");
     worker.signal("HUP");
-    wait_for_log(&mut worker, "the rolling restart is off");
+    wait_for_log(&mut worker, "the rolling restart is aborted");
     assert_eq!(worker.children(), old);
     group.build();
     let sum = group.send(&["shop.add", "2", "3"]);
@@ -333,9 +333,9 @@ fn a_process_that_says_nothing_is_ended_and_replaced() {
     let note = group.path("frozen");
     let id = group.send(&["shop.freeze", note.to_str().expect("it is text")]);
     let reason = health.wait_until_red();
-    assert!(reason.contains(&format!("the process {} has said nothing for", old[0])), "{reason}");
+    assert!(reason.contains(&format!("the process {} has sent nothing for", old[0])), "{reason}");
     wait_within("it is ended", PATIENCE, || is_gone(old[0]).then_some(()));
-    assert!(worker.stderr().contains("it is ended, and replaced"), "{}", worker.stderr());
+    assert!(worker.stderr().contains("it is killed and replaced"), "{}", worker.stderr());
     let new = others(&mut worker, &old);
     assert_eq!(result(&group, &id), json!(true), "what it had in hand runs again");
     health.wait_until_green();

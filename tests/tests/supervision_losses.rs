@@ -27,7 +27,7 @@ fn the_log_says_what_a_dead_process_was_running_and_who_did_it() {
     });
     assert!(line.contains(&format!("shop.slow[{neighbour}] (for ")), "{line}");
     let (_, rest) = line.split_once(&format!("shop.abort[{culprit}] (")).expect("the other one is told, too");
-    assert!(rest.split(')').next().is_some_and(|words| words.contains("which did it")), "{line}");
+    assert!(rest.split(')').next().is_some_and(|words| words.contains("which crashed")), "{line}");
     worker.wait_for("the loss is written down", |_| (waiting(&group) == 0).then_some(()));
     worker.signal("QUIT");
     worker.finish().expect_exit(8);
@@ -44,7 +44,7 @@ fn what_a_dead_group_was_running_is_written_down_by_the_next() {
     wait_until("all are gone", || children.iter().all(|pid| is_gone(*pid)).then_some(()));
     let left = group.states();
     let mut next = group.worker(&["-c", "1"]);
-    let told = format!("a process whose end nobody saw was running shop.slow[{id}]");
+    let told = format!("a process whose end no supervisor saw was running shop.slow[{id}]");
     next.wait_for("it is told", |next| next.stderr().contains(&told).then_some(()));
     next.wait_for("it is written down", |_| (waiting(&group) == 0).then_some(()));
     assert!(!group.states().contains(&left[0]), "and what was left is gone");

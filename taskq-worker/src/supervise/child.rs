@@ -1,42 +1,42 @@
-//! One child as the supervisor knows it.
+//! A child as the supervisor knows it.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What a child is for.
+/// The purpose of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// To run tasks, as one of the processes that were asked for, 0 first.
-    Of(usize),
-    /// To run suspects one by one.
-    Alone,
+pub(super) enum ChildRole {
+    /// To run tasks, as the process with this number, 0 first.
+    Worker(usize),
+    /// To run the tasks of a quarantine queue one at a time.
+    Quarantine,
 }
 
-/// How far a child has come.
+/// The phase of a child's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// It connects.
+pub(super) enum ChildPhase {
+    /// Connecting.
     Starting,
-    /// It takes work.
+    /// Taking work.
     Working,
-    /// It was told to finish what it has begun; ended by force at this time.
+    /// Finishing what it has begun; killed at this time.
     Leaving(Instant),
-    /// It was ended by force.
-    Killed(Why),
+    /// Killed, for this reason.
+    Killed(KillReason),
 }
 
-/// Why a child was ended by force.
+/// The reason why a child was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
-    /// Somebody asked for an end at once, or there is no point in going on.
+pub(super) enum KillReason {
+    /// An end at once was requested, or there is no point in going on.
     AtOnce,
-    /// It did not end in time. Whatever it could give back it has given back; what is left are tasks that cannot be
-    /// stopped, whose ends are recorded.
+    /// The child did not end in time. It has given back all that it could; the tasks that are left cannot be stopped, and their ends
+    /// are recorded.
     Late,
-    /// It said nothing for too long.
+    /// The child sent nothing for too long.
     Silent,
-    /// It did not become ready in time.
+    /// The child did not become ready in time.
     NotReady,
 }
 
@@ -44,50 +44,50 @@ pub(super) enum Why {
 #[derive(Debug)]
 pub(super) struct Child {
     pub(super) pid: u32,
-    pub(super) place: Place,
-    pub(super) phase: Phase,
+    pub(super) role: ChildRole,
+    pub(super) phase: ChildPhase,
     started: Instant,
     ready_at: Option<Instant>,
-    /// When it last said anything, or was last seen stopped.
+    /// When it last sent anything, or was last seen stopped.
     heard_at: Instant,
     was_warned_of: bool,
-    /// It was stopped when it was last looked at, and has said nothing since.
+    /// Whether it was stopped at the last check, and has sent nothing since.
     stopped: bool,
-    /// What keeps it from its work, in its words, and since when anything does.
-    trouble: Option<(String, Instant)>,
-    /// It said that it has ended in good order.
+    /// The problem that keeps it from its work, in its words, and the time since when it has had any.
+    problem: Option<(String, Instant)>,
+    /// Whether it reported that it has ended in good order.
     pub(super) ended: bool,
 }
 
 impl Child {
-    pub(super) fn new(place: Place, now: Instant) -> Self {
+    pub(super) fn new(role: ChildRole, now: Instant) -> Self {
         Self {
             pid: 0,
-            place,
-            phase: Phase::Starting,
+            role,
+            phase: ChildPhase::Starting,
             started: now,
             ready_at: None,
             heard_at: now,
             was_warned_of: false,
             stopped: false,
-            trouble: None,
+            problem: None,
             ended: false,
         }
     }
 
-    /// It said something.
+    /// Notes that it sent something.
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard_at = now;
         self.stopped = false;
         self.was_warned_of = false;
     }
 
-    /// Its silence begins anew, since whoever listens was away.
-    pub(super) fn excuse(&mut self, now: Instant) {
+    /// Restarts the measurement of its silence, since the supervisor itself was not running.
+    pub(super) fn restart_silence(&mut self, now: Instant) {
         self.heard_at = now;
     }
 
-    /// It is stopped, and its silence no fault.
+    /// Notes that it is stopped, so that its silence is no fault.
     pub(super) fn is_stopped(&mut self, now: Instant) {
         self.heard_at = now;
         self.stopped = true;
@@ -95,13 +95,13 @@ impl Child {
 
     pub(super) fn ready(&mut self, now: Instant) {
         self.ready_at = Some(now);
-        self.phase = Phase::Working;
+        self.phase = ChildPhase::Working;
     }
 
-    /// What keeps it from its work, if anything does: words that go on after its name.
-    pub(super) fn meets(&mut self, trouble: Option<String>, now: Instant) {
-        let since = self.trouble.take().map_or(now, |(_, since)| since);
-        self.trouble = trouble.map(|trouble| (trouble, since));
+    /// Notes the problem that keeps it from its work, if any: a phrase that follows its name.
+    pub(super) fn set_problem(&mut self, problem: Option<String>, now: Instant) {
+        let since = self.problem.take().map_or(now, |(_, since)| since);
+        self.problem = problem.map(|problem| (problem, since));
     }
 
     pub(super) fn was_ready(&self) -> bool {
@@ -116,33 +116,33 @@ impl Child {
         now - self.heard_at
     }
 
-    /// True the first time that its silence is noticed.
-    pub(super) fn is_news_that_it_is_silent(&mut self) -> bool {
+    /// Notes that its silence was noticed. Returns `true` the first time.
+    pub(super) fn notice_silence(&mut self) -> bool {
         !std::mem::replace(&mut self.was_warned_of, true)
     }
 
     pub(super) fn starting_for(&self, now: Instant) -> Option<Duration> {
-        (self.phase == Phase::Starting).then(|| now - self.started)
+        (self.phase == ChildPhase::Starting).then(|| now - self.started)
     }
 
-    /// Whether its end is what the supervisor wanted, or what it said before. What it was running then is not lost by
-    /// a fault of its own.
+    /// Returns whether its end is what the supervisor wanted, or what it announced. Tasks that it was running then are not
+    /// lost by a fault of their own.
     pub(super) fn end_is_planned(&self) -> bool {
-        self.ended || matches!(self.phase, Phase::Killed(Why::AtOnce | Why::Late))
+        self.ended || matches!(self.phase, ChildPhase::Killed(KillReason::AtOnce | KillReason::Late))
     }
 
-    /// What is wrong with it, in words.
-    pub(super) fn complaint(&self, now: Instant) -> Option<String> {
+    /// Describes what is wrong with it, if anything is.
+    pub(super) fn describe_problem(&self, now: Instant) -> Option<String> {
         let pid = self.pid;
         if self.stopped {
             return Some(format!("the process {pid} is stopped; `kill -CONT {pid}` lets it go on"));
         }
         let silent = self.silent_for(now);
         if silent >= super::policy::SILENT_WARN {
-            return Some(format!("the process {pid} has said nothing for {} s", silent.as_secs()));
+            return Some(format!("the process {pid} has sent nothing for {} s", silent.as_secs()));
         }
-        let (trouble, since) = self.trouble.as_ref()?;
+        let (problem, since) = self.problem.as_ref()?;
         let lasts = now - *since;
-        (lasts >= super::policy::IDLE_RED).then(|| format!("the process {pid} {trouble}, since {} s", lasts.as_secs()))
+        (lasts >= super::policy::IDLE_RED).then(|| format!("the process {pid} {problem}, since {} s", lasts.as_secs()))
     }
 }

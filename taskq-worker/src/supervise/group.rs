@@ -1,9 +1,9 @@
-//! What becomes of the children: told what has happened, it says what to do. It waits for nothing and touches nothing,
-//! so that tables can test it.
+//! The decisions of the supervisor: told what has happened to the children, the group says what to do. It neither waits nor touches
+//! the system, so that tables can test it.
 
-mod alone;
 mod gone;
 mod look;
+mod quarantine;
 mod roll;
 #[cfg(test)]
 mod tests;
@@ -13,96 +13,96 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::child::{Child, Phase, Place, Why};
-use super::link::Order;
+use super::child::{Child, ChildPhase, ChildRole, KillReason};
+use super::link::SupervisorMessage;
 use super::policy::{self, Limits};
-use super::unix::End;
-use alone::Alone;
+use super::unix::ProcessEnd;
+use quarantine::QuarantineTurns;
 use roll::Roll;
 
-/// A child's number: the first is 1, and none comes twice.
+/// The number of a child: the first is 1, and no number is used twice.
 pub(super) type Id = u32;
 
-/// What was asked for.
+/// The options of the supervisor that concern its children.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
-    /// How many processes run tasks.
+    /// The number of processes that run tasks.
     pub(crate) processes: usize,
-    /// How long a child goes on with what it has begun, once it drains.
+    /// How long a child may go on with its tasks once it drains.
     pub(crate) grace: Duration,
-    /// When a child is relieved by another.
+    /// The limits at which a child is replaced by another.
     pub(crate) limits: Limits,
-    /// The exit codes that mean: as things are, no start will come through. They count until a child was ready.
+    /// The exit codes that mean that no start can succeed. They count until a child was ready.
     pub(crate) refusals: [i32; 6],
 }
 
-/// What is to be done.
+/// An action that the supervisor is to carry out.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Action {
     /// Start a child.
-    Start(Id, Place),
-    /// Tell a child something.
-    Tell(Id, Order),
-    /// End a child, by its process id.
+    Start(Id, ChildRole),
+    /// Send a message to a child.
+    Tell(Id, SupervisorMessage),
+    /// Kill a child, by its process id.
     Kill(u32),
-    /// All that were asked for are ready, for the first time.
+    /// Announce that all children are ready, for the first time.
     AllReady,
-    /// A rolling restart begins.
+    /// Announce that a rolling restart begins.
     Rolling,
-    /// It is over, one way or the other.
+    /// Announce that the rolling restart is over, completed or not.
     Rolled,
-    /// The last child is gone.
+    /// End: the last child is gone.
     Over(Outcome),
 }
 
-/// How the supervisor's work ended.
+/// The outcome of the supervisor's work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It was asked to, and all children ended; `interrupted` says whether tasks were given back or left behind.
+    /// A drain was requested, and all children ended.
     Drained {
-        /// Whether some tasks had not ended.
+        /// Whether tasks were given back or left behind.
         interrupted: bool,
     },
-    /// It was asked to, at once.
+    /// An end at once was requested.
     AtOnce,
-    /// No child ever became ready, and this one said with its exit code why none will.
+    /// No child ever became ready, and one said with this exit code why none will.
     Refused(i32),
-    /// No child ever became ready, and too many starts in a row have failed; with what was last heard.
+    /// No child ever became ready, and too many starts in a row have failed; with how the last one ended.
     GaveUp(String),
 }
 
-/// How far the supervisor has come.
+/// The phase of the group's life.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Stage {
+enum GroupStage {
     Running,
     Draining { interrupted: bool },
     Ending(Outcome),
 }
 
-/// The place of one of the processes that were asked for.
+/// One of the processes that run tasks, over all children that take its place.
 #[derive(Debug, Default)]
-struct Slot {
+struct ProcessSlot {
     current: Option<Id>,
-    /// Who takes the place when it is ready.
+    /// The child that takes over when it is ready.
     successor: Option<Id>,
     failures: u32,
-    /// When the next one starts, where there is none.
+    /// When the next child starts, while there is none.
     start_at: Option<Instant>,
-    /// How many successors have failed in a row, and when the next may be started.
+    /// The number of successors that have failed in a row, and when the next may be started.
     failed_successors: u32,
     successor_at: Option<Instant>,
-    /// How the last one failed.
+    /// How the last child failed.
     failed: String,
 }
 
-/// The children, and what is to become of them.
+/// The children of the supervisor, and the decisions about them.
 #[derive(Debug)]
 pub(super) struct Group {
     plan: Plan,
     children: BTreeMap<Id, Child>,
-    slots: Vec<Slot>,
-    alone: Alone,
-    stage: Stage,
+    slots: Vec<ProcessSlot>,
+    quarantine: QuarantineTurns,
+    stage: GroupStage,
     roll: Option<Roll>,
     last_id: Id,
     has_been_ready: bool,
@@ -113,15 +113,16 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// A group whose children are to be started. `chance` gives numbers from 0 to 1.
+    /// Creates a group whose children are to be started. `chance` returns random numbers from 0 to 1.
     pub(super) fn new(plan: Plan, now: Instant, chance: fn() -> f64) -> Self {
-        let slots = (0..plan.processes).map(|_| Slot { start_at: Some(now), ..Slot::default() }).collect();
+        let slots =
+            (0..plan.processes).map(|_| ProcessSlot { start_at: Some(now), ..ProcessSlot::default() }).collect();
         let mut group = Self {
             plan,
             children: BTreeMap::new(),
             slots,
-            alone: Alone::default(),
-            stage: Stage::Running,
+            quarantine: QuarantineTurns::default(),
+            stage: GroupStage::Running,
             roll: None,
             last_id: 0,
             has_been_ready: false,
@@ -134,59 +135,59 @@ impl Group {
         group
     }
 
-    /// The next thing to do.
+    /// Returns the next action.
     pub(super) fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    /// Who can be asked to write down a loss.
+    /// Lists the children that can store a loss.
     pub(super) fn ready_children(&self) -> impl Iterator<Item = Id> {
-        self.children.iter().filter(|(_, child)| child.phase == Phase::Working).map(|(id, _)| *id)
+        self.children.iter().filter(|(_, child)| child.phase == ChildPhase::Working).map(|(id, _)| *id)
     }
 
-    /// The queue that the process for suspects is to serve.
-    pub(super) fn alone_queue(&self) -> Option<String> {
-        self.alone.queue()
+    /// Returns the queue that the quarantine process is to serve.
+    pub(super) fn quarantine_queue(&self) -> Option<String> {
+        self.quarantine.queue()
     }
 
-    /// Whether this child has taken work.
+    /// Returns whether this child was ever ready.
     pub(super) fn was_ready(&self, id: Id) -> bool {
         self.children.get(&id).is_some_and(Child::was_ready)
     }
 
-    /// Whether the end of this child, if it came now, would be as planned.
+    /// Returns whether the end of this child, if it came now, would be planned.
     pub(super) fn end_is_planned(&self, id: Id) -> bool {
         self.children.get(&id).is_none_or(Child::end_is_planned)
     }
 
-    /// Whether this end says that no start will come through.
-    pub(super) fn is_refusal(&self, end: Option<End>) -> bool {
-        !self.has_been_ready && matches!(end, Some(End::Code(code)) if self.plan.refusals.contains(&code))
+    /// Returns whether this end means that no start can succeed.
+    pub(super) fn is_refusal(&self, end: Option<ProcessEnd>) -> bool {
+        !self.has_been_ready && matches!(end, Some(ProcessEnd::Code(code)) if self.plan.refusals.contains(&code))
     }
 
-    /// When to look again, at the latest.
+    /// Returns the latest time for the next [`look`](Self::look).
     pub(super) fn look_at(&self, now: Instant) -> Instant {
-        let alone = if self.stage == Stage::Running { self.alone.due(now) } else { None };
-        let starts = self.slots.iter().filter_map(|slot| slot.start_at).chain(alone);
+        let quarantine = if self.stage == GroupStage::Running { self.quarantine.due(now) } else { None };
+        let starts = self.slots.iter().filter_map(|slot| slot.start_at).chain(quarantine);
         starts.fold(now + Duration::from_millis(500), Instant::min).max(now)
     }
 
-    /// A child was started.
+    /// Notes that a child was started.
     pub(super) fn started(&mut self, id: Id, pid: u32) {
         if let Some(child) = self.children.get_mut(&id) {
             child.pid = pid;
         }
     }
 
-    /// A child takes work.
+    /// Notes that a child takes work.
     pub(super) fn ready(&mut self, id: Id, now: Instant) {
         let Some(child) = self.children.get_mut(&id) else { return };
         child.heard(now);
-        if child.phase != Phase::Starting {
+        if child.phase != ChildPhase::Starting {
             return;
         }
         child.ready(now);
-        let Place::Of(at) = child.place else { return self.make_room() };
+        let ChildRole::Worker(at) = child.role else { return self.yield_turn() };
         self.has_been_ready = true;
         let slot = &mut self.slots[at];
         if slot.successor == Some(id) {
@@ -201,82 +202,85 @@ impl Group {
             tracing::info!(pid = self.children[&id].pid, "process {} of {} is new", at + 1, self.slots.len());
             self.roll_on(at + 1, now);
         }
-        let is_ready = |slot: &Slot| slot.current.is_some_and(|id| self.children[&id].phase == Phase::Working);
+        let is_ready =
+            |slot: &ProcessSlot| slot.current.is_some_and(|id| self.children[&id].phase == ChildPhase::Working);
         if !self.is_all_ready && self.slots.iter().all(is_ready) {
             self.is_all_ready = true;
             self.actions.push_back(Action::AllReady);
         }
     }
 
-    /// A child is alive, says what keeps it from its work, and has so many bytes in memory.
-    pub(super) fn beat(&mut self, id: Id, done: u64, trouble: Option<String>, memory: Option<u64>, now: Instant) {
+    /// Notes that a child is alive, with the problem that keeps it from its work and its memory in bytes.
+    pub(super) fn heartbeat(&mut self, id: Id, done: u64, problem: Option<String>, memory: Option<u64>, now: Instant) {
         let Some(child) = self.children.get_mut(&id) else { return };
         child.heard(now);
-        if child.phase != Phase::Working {
+        if child.phase != ChildPhase::Working {
             return;
         }
-        child.meets(trouble, now);
-        let (Place::Of(at), Some(ready_for)) = (child.place, child.ready_for(now)) else { return };
+        child.set_problem(problem, now);
+        let (ChildRole::Worker(at), Some(ready_for)) = (child.role, child.ready_for(now)) else { return };
         let slot = &self.slots[at];
-        let may_be_relieved = self.stage == Stage::Running
+        let may_be_replaced = self.stage == GroupStage::Running
             && slot.current == Some(id)
             && slot.successor.is_none()
             && slot.successor_at.is_none_or(|at| at <= now);
-        if may_be_relieved && let Some(why) = self.plan.limits.passed(done, memory, ready_for) {
+        if may_be_replaced && let Some(why) = self.plan.limits.passed(done, memory, ready_for) {
             tracing::info!(pid = child.pid, "{why}: another process takes its place");
             self.start_successor(at, now);
         }
     }
 
-    /// A child cannot stop a task; it ends when its neighbours are done.
+    /// Replaces a child that cannot stop a task; it ends when its other tasks are done.
     pub(super) fn stuck(&mut self, id: Id, now: Instant) {
         let Some(child) = self.children.get_mut(&id) else { return };
         child.heard(now);
-        if child.phase != Phase::Working {
+        if child.phase != ChildPhase::Working {
             return;
         }
-        let place = child.place;
+        let role = child.role;
         let ready_for = child.ready_for(now);
         self.leave(id, now);
-        match place {
-            Place::Of(at) if self.slots[at].current == Some(id) => self.vacate(at, ready_for, "a task was stuck", now),
-            Place::Of(_) => {}
-            Place::Alone => self.alone.leaves(id),
+        match role {
+            ChildRole::Worker(at) if self.slots[at].current == Some(id) => {
+                self.vacate(at, ready_for, "a task was stuck", now);
+            }
+            ChildRole::Worker(_) => {}
+            ChildRole::Quarantine => self.quarantine.leaves(id),
         }
         self.start_what_is_due(now);
     }
 
-    /// Suspects wait in these queues.
-    pub(super) fn alone_wanted(&mut self, queues: Vec<String>, now: Instant) {
-        if self.stage == Stage::Running {
+    /// Notes that tasks wait in these quarantine queues.
+    pub(super) fn quarantine_wanted(&mut self, queues: Vec<String>, now: Instant) {
+        if self.stage == GroupStage::Running {
             for queue in queues {
-                self.alone.want(queue);
+                self.quarantine.want(queue);
             }
             self.start_what_is_due(now);
-            self.make_room();
+            self.yield_turn();
         }
     }
 
-    /// A child said that it has ended in good order, having given back so many tasks.
+    /// Notes that a child reported its end in good order, and how many tasks it gave back.
     pub(super) fn ended(&mut self, id: Id, given_back: u64) {
         if let Some(child) = self.children.get_mut(&id) {
             child.ended = true;
         }
-        if let Stage::Draining { interrupted } = &mut self.stage {
+        if let GroupStage::Draining { interrupted } = &mut self.stage {
             *interrupted |= given_back > 0;
         }
     }
 
-    /// Takes no new work, and ends when what has begun is finished.
+    /// Drains every child: no new work, and an end when what has begun is finished.
     pub(super) fn drain(&mut self, now: Instant) {
-        if self.stage != Stage::Running {
+        if self.stage != GroupStage::Running {
             return;
         }
-        self.stage = Stage::Draining { interrupted: false };
+        self.stage = GroupStage::Draining { interrupted: false };
         for slot in &mut self.slots {
             slot.start_at = None;
         }
-        self.alone.forget();
+        self.quarantine.forget();
         self.roll = None;
         for id in self.ids() {
             self.leave(id, now);
@@ -284,94 +288,94 @@ impl Group {
         self.end_if_empty();
     }
 
-    /// Does not wait any longer: what runs is given back.
+    /// Cancels every child: what still runs is given back.
     pub(super) fn cancel(&mut self, now: Instant) {
         self.drain(now);
         for id in self.ids() {
-            self.actions.push_back(Action::Tell(id, Order::Cancel));
-            if let Some(Child { phase: Phase::Leaving(until), .. }) = self.children.get_mut(&id) {
+            self.actions.push_back(Action::Tell(id, SupervisorMessage::Cancel));
+            if let Some(Child { phase: ChildPhase::Leaving(until), .. }) = self.children.get_mut(&id) {
                 *until = (*until).min(now + policy::CANCEL_WITHIN);
             }
         }
     }
 
-    /// Ends at once.
+    /// Kills every child.
     pub(super) fn end_now(&mut self) {
         self.finish(Outcome::AtOnce);
     }
 
-    /// Whether it is on its way to its end.
+    /// Returns whether the group is on its way to its end.
     pub(super) fn is_stopping(&self) -> bool {
-        self.stage != Stage::Running
+        self.stage != GroupStage::Running
     }
 
     fn ids(&self) -> Vec<Id> {
         self.children.keys().copied().collect()
     }
 
-    fn start(&mut self, place: Place, now: Instant) -> Id {
+    fn start(&mut self, role: ChildRole, now: Instant) -> Id {
         self.last_id += 1;
-        self.children.insert(self.last_id, Child::new(place, now));
-        self.actions.push_back(Action::Start(self.last_id, place));
+        self.children.insert(self.last_id, Child::new(role, now));
+        self.actions.push_back(Action::Start(self.last_id, role));
         self.last_id
     }
 
     fn start_successor(&mut self, at: usize, now: Instant) -> Id {
-        let id = self.start(Place::Of(at), now);
+        let id = self.start(ChildRole::Worker(at), now);
         self.slots[at].successor = Some(id);
         id
     }
 
     fn start_what_is_due(&mut self, now: Instant) {
-        if self.stage != Stage::Running {
+        if self.stage != GroupStage::Running {
             return;
         }
         for at in 0..self.slots.len() {
             if self.slots[at].start_at.is_some_and(|due| due <= now) {
                 self.slots[at].start_at = None;
-                self.slots[at].current = Some(self.start(Place::Of(at), now));
+                self.slots[at].current = Some(self.start(ChildRole::Worker(at), now));
             }
         }
-        if self.alone.due(now).is_some_and(|due| due <= now) {
-            let id = self.start(Place::Alone, now);
-            self.alone.begins(id);
+        if self.quarantine.due(now).is_some_and(|due| due <= now) {
+            let id = self.start(ChildRole::Quarantine, now);
+            self.quarantine.begins(id);
         }
     }
 
-    /// Suspects of another queue wait: whoever runs those of this one ends when it has finished what it is running.
-    fn make_room(&mut self) {
-        let working = |id: &Id| self.children.get(id).is_some_and(|child| child.phase == Phase::Working);
-        if let Some(id) = self.alone.serving().filter(working)
-            && self.alone.makes_room()
+    /// Asks the quarantine process to end after its present task if another queue is waiting.
+    fn yield_turn(&mut self) {
+        let working = |id: &Id| self.children.get(id).is_some_and(|child| child.phase == ChildPhase::Working);
+        if let Some(id) = self.quarantine.serving().filter(working)
+            && self.quarantine.yields_turn()
         {
-            self.actions.push_back(Action::Tell(id, Order::MakeRoom));
+            self.actions.push_back(Action::Tell(id, SupervisorMessage::YieldTurn));
         }
     }
 
     fn leave(&mut self, id: Id, now: Instant) {
         let Some(child) = self.children.get_mut(&id) else { return };
-        if matches!(child.phase, Phase::Starting | Phase::Working) {
-            child.phase = Phase::Leaving(now + self.plan.grace + policy::LATE_AFTER);
-            self.actions.push_back(Action::Tell(id, Order::Drain));
+        if matches!(child.phase, ChildPhase::Starting | ChildPhase::Working) {
+            child.phase = ChildPhase::Leaving(now + self.plan.grace + policy::LATE_AFTER);
+            self.actions.push_back(Action::Tell(id, SupervisorMessage::Drain));
         }
     }
 
-    fn kill(&mut self, id: Id, why: Why) {
+    fn kill(&mut self, id: Id, why: KillReason) {
         let Some(child) = self.children.get_mut(&id) else { return };
         if child.pid == 0 {
-            // It has not been started yet.
+            // The child has not been started yet.
             self.children.remove(&id);
             self.actions.retain(|action| !matches!(action, Action::Start(other, _) if *other == id));
-        } else if !matches!(child.phase, Phase::Killed(_)) {
-            child.phase = Phase::Killed(why);
+        } else if !matches!(child.phase, ChildPhase::Killed(_)) {
+            child.phase = ChildPhase::Killed(why);
             self.actions.push_back(Action::Kill(child.pid));
         }
     }
 
     fn finish(&mut self, outcome: Outcome) {
-        self.stage = Stage::Ending(outcome);
+        self.stage = GroupStage::Ending(outcome);
         for id in self.ids() {
-            self.kill(id, Why::AtOnce);
+            self.kill(id, KillReason::AtOnce);
         }
         self.end_if_empty();
     }
@@ -381,9 +385,11 @@ impl Group {
             return;
         }
         match self.stage.clone() {
-            Stage::Running => {}
-            Stage::Draining { interrupted } => self.actions.push_back(Action::Over(Outcome::Drained { interrupted })),
-            Stage::Ending(outcome) => self.actions.push_back(Action::Over(outcome)),
+            GroupStage::Running => {}
+            GroupStage::Draining { interrupted } => {
+                self.actions.push_back(Action::Over(Outcome::Drained { interrupted }));
+            }
+            GroupStage::Ending(outcome) => self.actions.push_back(Action::Over(outcome)),
         }
     }
 }

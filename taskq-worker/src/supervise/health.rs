@@ -1,4 +1,4 @@
-//! Whether work is being done, for whoever asks: a file that is there while all is well, or an answer over HTTP.
+//! The health of the worker, published as a file that exists while all is well, or as an answer over HTTP.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,37 +9,37 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-/// How often the file is written anew, so that its age tells whether somebody still writes it.
+/// The pause between two writes of the file, whose age shows whether it is still being written.
 const WRITE_EVERY: Duration = Duration::from_secs(2);
 
-/// How long whoever asks over HTTP may take, for the question and for the answer.
-const ASK_WITHIN: Duration = Duration::from_secs(2);
+/// The time that an HTTP client may take for its request and for reading the answer.
+const REQUEST_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long a question may be, in bytes; what follows its first line is not read.
-const QUESTION_MAX: u64 = 8192;
+/// The longest request in bytes; only its first line matters.
+const REQUEST_MAX: u64 = 8192;
 
-/// Where health is told.
+/// The place where health is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// In this file.
+pub(crate) enum HealthTarget {
+    /// This file.
     File(PathBuf),
-    /// At this `host:port`.
+    /// This `host:port`, over HTTP.
     Address(String),
 }
 
-/// What is told: that all is well, or what is not.
-type Verdict = Result<(), String>;
+/// The published state: all is well, or the reason why not.
+type HealthVerdict = Result<(), String>;
 
-/// Tells it.
+/// The publisher of health.
 #[derive(Debug)]
 pub(super) struct Health {
-    verdict: watch::Sender<Verdict>,
+    verdict: watch::Sender<HealthVerdict>,
     file: Option<PathBuf>,
     written_at: Option<Instant>,
 }
 
-impl Target {
-    /// As people write it: `HOST:PORT`, `:PORT`, or else a path.
+impl HealthTarget {
+    /// Reads a target as people write it: `HOST:PORT`, `:PORT`, or else a path.
     pub(crate) fn of(text: &str) -> Self {
         let port = text.rsplit_once(':').and_then(|(host, port)| port.parse::<u16>().ok().map(|port| (host, port)));
         match port {
@@ -51,18 +51,18 @@ impl Target {
 }
 
 impl Health {
-    /// Begins to tell that nothing is ready yet. An error where the address cannot be listened at.
-    pub(super) async fn at(target: Option<Target>) -> io::Result<Self> {
-        let (verdict, told) = watch::channel(Err("no process is ready".to_owned()));
+    /// Starts to publish that no process is ready yet. Fails if the address cannot be listened on.
+    pub(super) async fn at(target: Option<HealthTarget>) -> io::Result<Self> {
+        let (verdict, published) = watch::channel(Err("no process is ready".to_owned()));
         let mut file = None;
         match target {
-            Some(Target::Address(address)) => {
+            Some(HealthTarget::Address(address)) => {
                 let listener = TcpListener::bind(&address).await.map_err(|error| {
-                    io::Error::new(error.kind(), format!("--health cannot listen at {address}: {error}"))
+                    io::Error::new(error.kind(), format!("--health cannot listen on {address}: {error}"))
                 })?;
-                tokio::spawn(answer(listener, told));
+                tokio::spawn(answer(listener, published));
             }
-            Some(Target::File(path)) => file = Some(path),
+            Some(HealthTarget::File(path)) => file = Some(path),
             None => {}
         }
         let mut health = Self { verdict, file, written_at: None };
@@ -70,11 +70,11 @@ impl Health {
         Ok(health)
     }
 
-    /// Tells it anew.
-    pub(super) fn tell(&mut self, verdict: Verdict, now: Instant) {
-        let changed = self.verdict.send_if_modified(|told| {
-            let changed = *told != verdict;
-            *told = verdict;
+    /// Publishes the state.
+    pub(super) fn publish(&mut self, verdict: HealthVerdict, now: Instant) {
+        let changed = self.verdict.send_if_modified(|published| {
+            let changed = *published != verdict;
+            *published = verdict;
             changed
         });
         if self.file.is_none() || !(changed || self.written_at.is_none_or(|at| now - at >= WRITE_EVERY)) {
@@ -86,16 +86,16 @@ impl Health {
             self.remove_file();
         } else if let Err(error) = self.write_file() {
             let file = self.file.as_deref().map(|path| path.display().to_string());
-            tracing::warn!(%error, file, "health cannot be written");
+            tracing::warn!(%error, file, "the health file cannot be written");
         }
     }
 
-    /// What was told last.
-    pub(super) fn verdict(&self) -> Verdict {
+    /// Returns the state that was published last.
+    pub(super) fn verdict(&self) -> HealthVerdict {
         self.verdict.borrow().clone()
     }
 
-    /// Under another name first: whoever reads sees all of it or nothing.
+    /// Writes the file, under another name first: a reader sees all of it or nothing.
     fn write_file(&self) -> io::Result<()> {
         let Some(path) = &self.file else { return Ok(()) };
         let mut beside = path.clone().into_os_string();
@@ -109,7 +109,7 @@ impl Health {
             && let Err(error) = std::fs::remove_file(path)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(%error, file = %path.display(), "the sign of health cannot be removed, though not all is well");
+            tracing::warn!(%error, file = %path.display(), "the health file cannot be removed although not all is well");
         }
     }
 }
@@ -120,32 +120,31 @@ impl Drop for Health {
     }
 }
 
-/// Answers whoever asks, one after the other: this is for a probe every few seconds.
-async fn answer(listener: TcpListener, told: watch::Receiver<Verdict>) {
+/// Answers requests one after the other: this is for a probe every few seconds.
+async fn answer(listener: TcpListener, published: watch::Receiver<HealthVerdict>) {
     loop {
-        let asked = listener.accept().await;
-        let Ok((mut stream, _)) = asked else {
-            // No more open files, for example; that passes, and until then nobody is answered.
-            tokio::time::sleep(ASK_WITHIN).await;
+        let Ok((mut stream, _)) = listener.accept().await else {
+            // Out of file descriptors, for example; that passes, and until then no request is answered.
+            tokio::time::sleep(REQUEST_WITHIN).await;
             continue;
         };
-        let verdict = told.borrow().clone();
-        // Whoever asks and goes away, or takes too long, gets no answer, and that is all.
-        drop(timeout(ASK_WITHIN, reply(&mut stream, &verdict)).await);
+        let verdict = published.borrow().clone();
+        // A client that goes away or takes too long gets no answer.
+        drop(timeout(REQUEST_WITHIN, reply(&mut stream, &verdict)).await);
     }
 }
 
-async fn reply(stream: &mut TcpStream, verdict: &Verdict) -> io::Result<()> {
-    // A question ends with an empty line. Closing before it is read would make the answer get lost.
-    let mut question = Vec::new();
-    let mut limited = (&mut *stream).take(QUESTION_MAX);
-    while !question.windows(4).any(|end| end == b"\r\n\r\n") && limited.read_buf(&mut question).await? > 0 {}
-    let is_head = question.starts_with(b"HEAD ");
+async fn reply(stream: &mut TcpStream, verdict: &HealthVerdict) -> io::Result<()> {
+    // A request ends with an empty line. Closing before it is read would lose the answer.
+    let mut request = Vec::new();
+    let mut limited = (&mut *stream).take(REQUEST_MAX);
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") && limited.read_buf(&mut request).await? > 0 {}
+    let is_head = request.starts_with(b"HEAD ");
     stream.write_all(response(verdict, is_head).as_bytes()).await?;
     stream.shutdown().await
 }
 
-fn response(verdict: &Verdict, is_head: bool) -> String {
+fn response(verdict: &HealthVerdict, is_head: bool) -> String {
     let status = if verdict.is_ok() { "200 OK" } else { "503 Service Unavailable" };
     let body = body(verdict);
     let head = format!(
@@ -155,7 +154,7 @@ fn response(verdict: &Verdict, is_head: bool) -> String {
     if is_head { head } else { head + &body }
 }
 
-fn body(verdict: &Verdict) -> String {
+fn body(verdict: &HealthVerdict) -> String {
     let pid = std::process::id();
     match verdict {
         Ok(()) => serde_json::json!({"status": "ok", "pid": pid}),
@@ -169,9 +168,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_told_from_addresses() {
-        let file = |path: &str| Target::File(path.into());
-        let address = |text: &str| Target::Address(text.to_owned());
+    fn files_and_addresses_are_told_apart() {
+        let file = |path: &str| HealthTarget::File(path.into());
+        let address = |text: &str| HealthTarget::Address(text.to_owned());
         for (text, expected) in [
             ("/run/app/health", file("/run/app/health")),
             ("health", file("health")),
@@ -182,7 +181,7 @@ mod tests {
             ("[::]:8080", address("[::]:8080")),
             ("health:99999", file("health:99999")),
         ] {
-            assert_eq!(Target::of(text), expected, "{text}");
+            assert_eq!(HealthTarget::of(text), expected, "{text}");
         }
     }
 
@@ -204,14 +203,14 @@ mod tests {
     async fn the_file_is_there_while_all_is_well() {
         let path = std::env::temp_dir().join(format!("taskq-health-{}", std::process::id()));
         std::fs::write(&path, "of an earlier one").expect("the temporary folder can be written");
-        let mut health = Health::at(Some(Target::File(path.clone()))).await.expect("nothing to listen at");
+        let mut health = Health::at(Some(HealthTarget::File(path.clone()))).await.expect("nothing to listen at");
         assert!(!path.exists());
         let now = Instant::now();
-        health.tell(Ok(()), now);
+        health.publish(Ok(()), now);
         assert!(std::fs::read_to_string(&path).expect("it is there").contains("\"ok\""));
-        health.tell(Err("it is tired".into()), now);
+        health.publish(Err("it is tired".into()), now);
         assert!(!path.exists());
-        health.tell(Ok(()), now);
+        health.publish(Ok(()), now);
         assert!(path.exists());
         drop(health);
         assert!(!path.exists());

@@ -1,7 +1,7 @@
 //! The link between supervisor and child: a pair of sockets, and JSON, one document a line.
 //!
-//! After a new build has been rolled out, the supervisor is of an older build than its children. So whatever one side does
-//! not understand it passes over, and new fields need a default.
+//! After a rolling restart with a new build, the supervisor is of an older build than its children. Each side therefore ignores
+//! messages that it does not know, and new fields need a default.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,98 +15,98 @@ use tokio::sync::mpsc;
 
 use crate::recorder::flight::Loss;
 
-/// What the supervisor tells a child.
+/// A message from the supervisor to a child.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "order", rename_all = "snake_case")]
-pub(crate) enum Order {
-    /// What the child is; the first line.
-    Begin(Begin),
+#[serde(tag = "message", rename_all = "snake_case")]
+pub(crate) enum SupervisorMessage {
+    /// The identity of the child; the first line.
+    Hello(Hello),
     /// Take no new work, finish what has begun, and end.
     Drain,
-    /// Take no new work, finish what has begun however long that takes, and end: somebody else waits for the place.
-    MakeRoom,
-    /// Do not wait any longer: give back what still runs.
+    /// Take no new work, finish what has begun however long that takes, and end: another quarantine queue is waiting.
+    YieldTurn,
+    /// Stop waiting: give back what still runs.
     Cancel,
-    /// Write down that this was lost, then say so.
-    Report {
-        /// By what the answer names it.
+    /// Store this loss, then answer with [`ChildMessage::LossStored`].
+    StoreLoss {
+        /// The name by which the answer refers to the loss.
         file: String,
-        /// What was lost.
+        /// The loss.
         loss: Loss,
     },
 }
 
-/// What a child is.
+/// The identity of a child.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Begin {
-    /// Its node name, where it is not what the command line says.
+pub(crate) struct Hello {
+    /// The node name, where it differs from that of the command line.
     pub(crate) node: Option<String>,
-    /// Where it records what it is running. Next to it is the file `lock`, which a child keeps locked, shared, as long as
-    /// it lives.
+    /// The file in which the child records what it is running. Beside it is the file `lock`, which the child keeps locked,
+    /// shared, as long as it lives.
     pub(crate) flight: PathBuf,
-    /// Whether nobody was started before it.
+    /// Whether this is the first child of the supervisor.
     #[serde(default)]
     pub(crate) is_first: bool,
-    /// The queue of suspects that it runs one by one, if it is for that.
-    pub(crate) alone: Option<String>,
+    /// The quarantine queue whose tasks the child runs one at a time, if it is for that.
+    pub(crate) quarantine: Option<String>,
 }
 
-/// What a child tells the supervisor.
+/// A message from a child to the supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "news", rename_all = "snake_case")]
-pub(crate) enum News {
-    /// It takes work.
+#[serde(tag = "message", rename_all = "snake_case")]
+pub(crate) enum ChildMessage {
+    /// The child takes work.
     Ready {
-        /// What the worker says of itself when it is ready.
+        /// The properties of the worker, as it announces them when it is ready.
         ready: Value,
-        /// Where losses are kept: who keeps them elsewhere does not report them for us.
+        /// The store of losses. Children with another store do not store our losses.
         kept_in: String,
     },
-    /// It is alive; once a second.
-    Beat {
-        /// How many attempts have ended.
+    /// The child is alive; sent once a second.
+    Heartbeat {
+        /// The number of attempts that have ended.
         done: u64,
-        /// How many are running.
+        /// The number of attempts that are running.
         running: u32,
-        /// Whether it takes messages from every queue, and its servers can be reached.
+        /// Whether the child takes messages from every queue and reaches its servers.
         live: bool,
-        /// If it does not, what it meets.
+        /// The problem that it has, if it is not live.
         #[serde(default)]
-        trouble: Option<String>,
+        problem: Option<String>,
     },
-    /// A task is past its hard limit and cannot be stopped; somebody has to take this child's place.
+    /// A task is past its hard limit and cannot be stopped: the child has to be replaced.
     Stuck {
-        /// The task's name.
+        /// The name of the task.
         task: String,
-        /// Its id.
+        /// The id of the task.
         id: String,
     },
-    /// Suspects wait in these queues for a process that runs one at a time.
-    AloneWanted {
+    /// Tasks wait in these quarantine queues for a process that runs one at a time.
+    QuarantineWanted {
         /// The queues.
         queues: Vec<String>,
     },
-    /// A loss is written down.
-    Reported {
-        /// Which.
+    /// A loss is stored.
+    LossStored {
+        /// The name of the loss in [`SupervisorMessage::StoreLoss`].
         file: String,
     },
-    /// It has ended in good order and will exit.
+    /// The child has ended in good order and is about to exit.
     Ended {
-        /// What it did: numbers by name.
+        /// The numbers of its attempts by outcome.
         summary: Value,
-        /// How many tasks were interrupted and given back.
+        /// The number of tasks that were interrupted and given back.
         interrupted: u64,
     },
 }
 
-/// The longest line. What is longer is cut, and passed over as no JSON.
+/// The longest line. A longer one is cut, and ignored since its parts are no JSON.
 const LINE_MAX: usize = 4 << 20;
 
-/// How many orders may wait for a child that does not read.
-pub(super) const ORDERS_MAX: usize = 64;
+/// The number of messages that may wait for a child that does not read.
+pub(super) const MESSAGES_MAX: usize = 64;
 
-/// Lines out of whatever pieces they come in.
+/// Splits a stream of bytes into lines, however it is cut into pieces.
 #[derive(Debug)]
 pub(crate) struct Lines {
     begun: Vec<u8>,
@@ -114,12 +114,12 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// None yet. A line that is longer than `max` bytes comes in pieces.
+    /// Starts at the beginning of a line. A line that is longer than `max` bytes is returned in pieces.
     pub(crate) fn new(max: usize) -> Self {
         Self { begun: Vec::new(), max }
     }
 
-    /// The lines that are whole with this piece, without their ends.
+    /// Returns the lines that this piece completes, without line ends.
     pub(crate) fn with(&mut self, mut piece: &[u8]) -> Vec<Vec<u8>> {
         let mut whole = Vec::new();
         while !piece.is_empty() {
@@ -135,13 +135,13 @@ impl Lines {
         whole
     }
 
-    /// What was left without an end.
+    /// Returns the last line, if it has no end.
     pub(crate) fn rest(self) -> Option<Vec<u8>> {
         (!self.begun.is_empty()).then_some(self.begun)
     }
 }
 
-/// Reads what the other side says.
+/// Reads the messages of the other side.
 #[derive(Debug)]
 pub(crate) struct Listener<R> {
     socket: R,
@@ -155,13 +155,15 @@ impl<R: AsyncRead + Unpin> Listener<R> {
         Self { socket, lines: Lines::new(LINE_MAX), whole: VecDeque::new() }
     }
 
-    /// The next that is understood; nothing once the other side is gone. May be dropped while it waits.
+    /// Waits for the next known message; returns `None` once the other side is gone. Cancel safe.
     pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> Option<T> {
         loop {
             while let Some(line) = self.whole.pop_front() {
                 match serde_json::from_slice(&line) {
                     Ok(message) => return Some(message),
-                    Err(error) => tracing::debug!(%error, "the other side of the link is of another build"),
+                    Err(error) => {
+                        tracing::debug!(%error, "a message is ignored: the other side of the link is of another build");
+                    }
                 }
             }
             let mut piece = [0; 4096];
@@ -172,18 +174,18 @@ impl<R: AsyncRead + Unpin> Listener<R> {
     }
 }
 
-/// Writes what is to be said until nobody says anything any more, or nobody listens.
+/// Writes messages until there are no more senders, or the other side is gone.
 pub(crate) async fn speak<T: Serialize>(
     mut socket: impl AsyncWrite + Unpin,
-    mut said: mpsc::Receiver<T>,
+    mut messages: mpsc::Receiver<T>,
 ) -> io::Result<()> {
-    while let Some(message) = said.recv().await {
+    while let Some(message) = messages.recv().await {
         socket.write_all(&line(&message)?).await?;
     }
     Ok(())
 }
 
-/// A message as it goes over the link.
+/// Encodes a message as a line of the link.
 pub(crate) fn line<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
@@ -208,24 +210,27 @@ mod tests {
     #[test]
     fn a_message_is_read_as_it_was_written() {
         for news in [
-            News::Beat { done: 7, running: 1, live: false, trouble: Some("is tired".into()) },
-            News::Stuck { task: "a\nb".into(), id: "7".into() },
-            News::Ended { summary: serde_json::json!({"succeeded": 3}), interrupted: 0 },
+            ChildMessage::Heartbeat { done: 7, running: 1, live: false, problem: Some("is tired".into()) },
+            ChildMessage::Stuck { task: "a\nb".into(), id: "7".into() },
+            ChildMessage::Ended { summary: serde_json::json!({"succeeded": 3}), interrupted: 0 },
         ] {
             let line = line(&news).expect("it can be written");
             assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
-            assert_eq!(serde_json::from_slice::<News>(&line).expect("it can be read"), news);
+            assert_eq!(serde_json::from_slice::<ChildMessage>(&line).expect("it can be read"), news);
         }
-        let begin = Begin { node: None, flight: "/tmp/1.flight".into(), is_first: true, alone: Some("q".into()) };
-        let line = line(&Order::Begin(begin.clone())).expect("it can be written");
-        assert_eq!(serde_json::from_slice::<Order>(&line).expect("it can be read"), Order::Begin(begin));
+        let hello = Hello { node: None, flight: "/tmp/1.flight".into(), is_first: true, quarantine: Some("q".into()) };
+        let line = line(&SupervisorMessage::Hello(hello.clone())).expect("it can be written");
+        assert_eq!(
+            serde_json::from_slice::<SupervisorMessage>(&line).expect("it can be read"),
+            SupervisorMessage::Hello(hello)
+        );
     }
 
     #[tokio::test]
     async fn what_is_not_understood_is_passed_over() {
-        let text = b"{\"news\":\"later\"}\nnonsense\n{\"news\":\"reported\",\"file\":\"1\",\"more\":2}\n";
+        let text = b"{\"message\":\"later\"}\nnonsense\n{\"message\":\"loss_stored\",\"file\":\"1\",\"more\":2}\n";
         let mut listener = Listener::new(&text[..]);
-        assert_eq!(listener.next().await, Some(News::Reported { file: "1".into() }));
-        assert_eq!(listener.next::<News>().await, None);
+        assert_eq!(listener.next().await, Some(ChildMessage::LossStored { file: "1".into() }));
+        assert_eq!(listener.next::<ChildMessage>().await, None);
     }
 }

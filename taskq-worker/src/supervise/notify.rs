@@ -1,4 +1,4 @@
-//! What systemd is told, over the socket that it names: that the worker is up, that it changes, that it is alive.
+//! Notifications to systemd, over the socket that it names: ready, reloading, stopping, alive.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -9,20 +9,20 @@ use tokio::time::Instant;
 
 use super::unix;
 
-/// The variables that are for this process only; children do not get them.
+/// The environment variables that are for this process only; children do not inherit them.
 pub(super) const VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-/// Tells systemd, if that is who started this process.
+/// The connection to systemd, if systemd started this process.
 #[derive(Debug)]
 pub(super) struct Notify {
     socket: Option<UnixDatagram>,
-    /// How often it wants to hear that all is well.
+    /// The interval within which systemd expects to hear that the worker is alive.
     watchdog: Option<Duration>,
     fed_at: Option<Instant>,
 }
 
 impl Notify {
-    /// From the environment. What cannot be reached is said once, and is no reason to run no tasks.
+    /// Connects as the environment says. If that fails, it is logged once, and the worker runs without.
     pub(super) fn from_env() -> Self {
         let variable = |name: &str| std::env::var(name).ok();
         let socket = std::env::var_os(VARIABLES[0]).filter(|name| !name.is_empty()).and_then(|name| {
@@ -33,48 +33,48 @@ impl Notify {
         Self { watchdog: socket.as_ref().and(watchdog), socket, fed_at: None }
     }
 
-    /// It is up, or has changed.
+    /// Reports that the worker is up, or that a reload is over.
     pub(super) fn ready(&self) {
-        self.say("READY=1");
+        self.send("READY=1");
     }
 
-    /// It is changing.
+    /// Reports that a reload begins.
     pub(super) fn reloading(&self) {
-        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={}", unix::monotonic_us()));
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", unix::monotonic_us()));
     }
 
-    /// It is on its way to its end.
+    /// Reports that the worker is stopping.
     pub(super) fn stopping(&self) {
-        self.say("STOPPING=1");
+        self.send("STOPPING=1");
     }
 
-    /// In a word, for `systemctl status`.
+    /// Reports a status line for `systemctl status`.
     pub(super) fn status(&self, status: &str) {
-        self.say(&format!("STATUS={status}"));
+        self.send(&format!("STATUS={status}"));
     }
 
-    /// All is well; said twice in the time after which systemd would think otherwise.
+    /// Reports that the worker is alive, twice in each interval of the watchdog.
     pub(super) fn alive(&mut self, now: Instant) {
         let Some(every) = self.watchdog else { return };
         if self.fed_at.is_none_or(|at| now - at >= every / 2) {
             self.fed_at = Some(now);
-            self.say("WATCHDOG=1");
+            self.send("WATCHDOG=1");
         }
     }
 
-    fn say(&self, words: &str) {
+    fn send(&self, text: &str) {
         if let Some(socket) = &self.socket
-            && let Err(error) = socket.send(words.as_bytes())
+            && let Err(error) = socket.send(text.as_bytes())
         {
-            tracing::debug!(%error, words, "NOTIFY_SOCKET did not take it");
+            tracing::debug!(%error, text, "a notification could not be sent to NOTIFY_SOCKET");
         }
     }
 }
 
-/// A path, or a name that is no file and begins with `@`.
+/// Connects to a socket by its path, or by an abstract name that begins with `@`.
 fn connect(name: &[u8]) -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
-    // Whoever does not read must not stop the worker.
+    // A reader that does not read must not stop the worker.
     socket.set_nonblocking(true)?;
     socket.connect_addr(&address(name)?)?;
     Ok(socket)
@@ -94,7 +94,7 @@ fn address(name: &[u8]) -> io::Result<SocketAddr> {
     SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(name))
 }
 
-/// The time of `WATCHDOG_USEC`, if `WATCHDOG_PID` does not name another process.
+/// Returns the interval of `WATCHDOG_USEC`, unless `WATCHDOG_PID` names another process.
 fn watchdog(us: Option<&str>, pid: Option<&str>) -> Option<Duration> {
     let is_ours = pid.is_none_or(|pid| pid.parse() == Ok(std::process::id()));
     let us = us?.parse().ok().filter(|us| is_ours && *us > 0)?;

@@ -1,72 +1,72 @@
-//! What the supervisor does when a child ends, is silent, or has had enough: decisions over plain values.
+//! The policy of the supervisor for children that end, are silent, or reach a limit: decisions over plain values.
 
 use std::time::Duration;
 
-/// After so many failed starts in a row, with no start that ever came through, the supervisor gives up. Where some
-/// child has been ready before it never does; then this many turn health red.
+/// The number of failed starts in a row after which the supervisor gives up, if no start ever succeeded. If some child has been
+/// ready before, the supervisor never gives up; then this many failures turn health red.
 pub(super) const FAILED_STARTS_MAX: u32 = 5;
 
-/// A child that was ready for so long was healthy: when it dies, its place starts to count anew.
+/// The time after which a child that is ready counts as healthy: when it dies later, failures are counted from the beginning.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 
-/// The first pause before a start, and the longest.
+/// The shortest and the longest pause before a start.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// How long the child of a new build, or one that is to relieve another, may take until it is ready. The old one goes on
-/// meanwhile, and for good if it takes longer.
+/// The time within which a child that is to replace another must be ready. The old one goes on meanwhile, and for good if it
+/// takes longer.
 pub(super) const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// How much longer than its grace a child may take to end.
+/// How much longer than the grace a child may take to end.
 pub(super) const LATE_AFTER: Duration = Duration::from_secs(10);
 
-/// How long a child may take to end once it was told not to wait any longer: it has half a second for what is told to
-/// stop, and five for giving back.
+/// How long a child may take to end once it was cancelled: tasks that are told to stop have half a second, giving back has
+/// five.
 pub(super) const CANCEL_WITHIN: Duration = Duration::from_secs(15);
 
-/// How long a child may say nothing before somebody is told.
+/// How long a child may be silent before a warning is logged.
 pub(super) const SILENT_WARN: Duration = Duration::from_secs(10);
 
-/// How long a child may say nothing before it is ended and replaced.
+/// How long a child may be silent before it is killed and replaced.
 const SILENT_KILL: Duration = Duration::from_secs(30);
 
 /// How long a child may take no messages, or not reach its servers, before health is red.
 pub(super) const IDLE_RED: Duration = Duration::from_secs(10);
 
-/// How old a child has to be before it is relieved: a limit that is lower than what a new child needs must not keep the
-/// machine busy with starting.
-const RELIEVED_AFTER: Duration = Duration::from_secs(2);
+/// How long a child has to be ready before it is replaced at a limit: a limit below what a new child needs must not keep the
+/// machine busy with starting processes.
+const REPLACED_AFTER: Duration = Duration::from_secs(2);
 
-/// How often a place has failed now, after a child in it has failed that had been ready for `ready_for`.
+/// Returns the number of failures in a row after a child that had been ready for `ready_for` has failed.
 pub(super) fn failures(before: u32, ready_for: Option<Duration>) -> u32 {
     if was_healthy(ready_for) { 1 } else { before.saturating_add(1) }
 }
 
-/// Whether a child that was ready for so long was healthy.
+/// Returns whether a child that was ready for this long was healthy.
 pub(super) fn was_healthy(ready_for: Option<Duration>) -> bool {
     ready_for.is_some_and(|ready_for| ready_for >= HEALTHY_AFTER)
 }
 
-/// The pause before the next start after so many failures: doubling, and up to a half shorter by `chance` (0 to 1), so
-/// that many who failed for one reason do not come back at one time.
+/// Returns the pause before the next start after this many failures: doubling, and up to a half shorter by `chance` (0 to 1),
+/// so that many processes that failed for the same reason do not come back at the same time.
 pub(super) fn pause(failures: u32, chance: f64) -> Duration {
     let doubled = PAUSE_MIN.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
     doubled.min(PAUSE_MAX).mul_f64(1.0 - chance / 2.0)
 }
 
-/// What to do about a child that has said nothing for a while.
+/// The decision about a silent child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Silence {
-    /// Nothing.
+    /// Do nothing.
     Fine,
-    /// Tell somebody.
+    /// Log a warning.
     Warn,
-    /// End it.
+    /// Kill the child.
     Kill,
 }
 
-/// What to do about a child that has said nothing for so long. One that is stopped, by a signal or a debugger, cannot
-/// say anything, and somebody wants it so.
+/// Decides what to do about a child that has been silent for this long. A child that is stopped, by a signal or a debugger,
+/// cannot send anything, and somebody wants it so.
 pub(super) fn silence(silent_for: Duration, is_stopped: impl FnOnce() -> bool) -> Silence {
     if silent_for < SILENT_WARN || is_stopped() {
         Silence::Fine
@@ -77,19 +77,19 @@ pub(super) fn silence(silent_for: Duration, is_stopped: impl FnOnce() -> bool) -
     }
 }
 
-/// When a child is relieved by another.
+/// The limits at which a child is replaced by another.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// When so many attempts have ended.
+    /// The number of attempts that have ended.
     pub(crate) tasks_max: Option<u64>,
-    /// When it has more bytes in RAM.
+    /// The resident memory in bytes.
     pub(crate) memory_max: Option<u64>,
 }
 
 impl Limits {
-    /// Why a child that has been ready for `ready_for` is to be relieved, if it is.
+    /// Returns the reason why a child that has been ready for `ready_for` is to be replaced, if it is.
     pub(super) fn passed(self, done: u64, memory: Option<u64>, ready_for: Duration) -> Option<String> {
-        if ready_for < RELIEVED_AFTER {
+        if ready_for < REPLACED_AFTER {
             return None;
         }
         let tasks = self.tasks_max.filter(|max| done >= *max).map(|_| format!("it has done {done} tasks"));
@@ -139,10 +139,10 @@ mod tests {
     }
 
     #[test]
-    fn a_child_is_relieved_when_it_has_had_enough() {
+    fn a_child_is_replaced_at_its_limits() {
         const MIB: u64 = 1 << 20;
         let limits = |tasks_max, memory_max| Limits { tasks_max, memory_max };
-        for (limits, done, memory, seconds, relieved) in [
+        for (limits, done, memory, seconds, replaced) in [
             (limits(None, None), u64::MAX, Some(u64::MAX), 100, false),
             (limits(Some(10), None), 9, None, 100, false),
             (limits(Some(10), None), 10, None, 100, true),
@@ -153,7 +153,7 @@ mod tests {
         ] {
             assert_eq!(
                 limits.passed(done, memory, seconds * SECOND).is_some(),
-                relieved,
+                replaced,
                 "{limits:?} {done} {memory:?}"
             );
         }

@@ -1,4 +1,4 @@
-//! One child as a process: starting it, reading its link and its first words.
+//! A child as a process: starts it, and reads its link and the first lines of its stderr.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -14,55 +14,57 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::group::Id;
-use super::link::{self, Begin, Lines, Listener, News, Order};
+use super::link::{self, ChildMessage, Hello, Lines, Listener, SupervisorMessage};
 use super::notify;
-use super::unix::{self, End};
+use super::unix::{self, ProcessEnd};
 
-/// How many lines of what a child said at its start are kept.
-const WORDS_MAX: usize = 20;
+/// The number of lines from the start of a child that are kept.
+const START_LINES_MAX: usize = 20;
 
-/// The longest line of them, in bytes; longer ones are told in pieces.
-const WORD_MAX: usize = 4096;
+/// The longest of these lines, in bytes; longer ones are split.
+const START_LINE_BYTES_MAX: usize = 4096;
 
-/// The program of which the children are.
+/// The program that children run, with its arguments.
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
     path: PathBuf,
     arguments: Vec<OsString>,
-    /// The flag that tells a child which descriptors are its link and its stderr.
+    /// The flag that names the descriptors of the link and of stderr to a child.
     flag: &'static str,
 }
 
-/// What comes from a child.
+/// An event of a child, other than its end.
 #[derive(Debug)]
-pub(super) enum Heard {
-    /// Over the link.
-    News(News),
-    /// The link is closed.
-    Silence,
-    /// A line on stderr, before it was ready.
-    Word(Vec<u8>),
-    /// There will be no more lines.
-    NoMoreWords,
+pub(super) enum ChildEvent {
+    /// A message over the link.
+    Message(ChildMessage),
+    /// The end of the link.
+    LinkClosed,
+    /// A line on stderr, before the child was ready.
+    StderrLine(Vec<u8>),
+    /// The end of the lines on stderr.
+    StderrClosed,
 }
 
-/// A child as a process.
+/// A process that was started as a child, with its link and its stderr.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(super) struct ChildProcess {
     pub(super) pid: u32,
-    orders: mpsc::Sender<Order>,
-    words: VecDeque<String>,
-    /// How it ended, and when that was noticed.
-    pub(super) end: Option<(End, Instant)>,
-    /// Whether its link and its stderr are still open; what it said last may not have been read.
+    messages: mpsc::Sender<SupervisorMessage>,
+    start_lines: VecDeque<String>,
+    /// How the process ended, and when that was noticed.
+    pub(super) end: Option<(ProcessEnd, Instant)>,
+    /// Whether the link and stderr are still open: the last messages may not have been read.
     link_is_open: bool,
     stderr_is_open: bool,
 }
 
 impl Program {
-    /// This program, with the arguments it has, and this flag in addition. Resolved now, since a file that is replaced later
-    /// is no longer known to the system by its name: by the name it was started with if that is this file, so that a
-    /// symbolic link that is set anew leads to the new build.
+    /// Returns the program of this process with its arguments, and `flag` for the descriptors.
+    ///
+    /// The path is resolved now, since the system does not know the name of a file any more once it was replaced. If the name
+    /// by which the process was started leads to that file, it is used, so that a symbolic link that is changed later leads to
+    /// the new build.
     pub(crate) fn of_this_process(flag: &'static str) -> io::Result<Self> {
         let file = std::env::current_exe()?;
         let mut arguments = std::env::args_os();
@@ -71,7 +73,7 @@ impl Program {
         Ok(Self { path: named.unwrap_or(file), arguments: arguments.collect(), flag })
     }
 
-    /// The file.
+    /// Returns the path of the program.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -82,48 +84,48 @@ fn is_same(one: &Path, other: &Path) -> bool {
     matches!((file(one), file(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-impl Process {
-    /// Starts a child. What it says goes to `heard`.
+impl ChildProcess {
+    /// Starts a child. Its events go to `events`.
     pub(super) fn start(
         program: &Program,
         id: Id,
-        begin: Begin,
-        heard: &mpsc::Sender<(Id, Heard)>,
+        hello: Hello,
+        events: &mpsc::Sender<(Id, ChildEvent)>,
     ) -> io::Result<Self> {
         let (mut ours, theirs) = UnixStream::pair()?;
-        // It fits into the socket's buffer, so the child finds it there, and nobody waits.
-        ours.write_all(&link::line(&Order::Begin(begin))?)?;
+        // The line fits into the socket's buffer: the child finds it there, and this write does not wait.
+        ours.write_all(&link::line(&SupervisorMessage::Hello(hello))?)?;
         ours.set_nonblocking(true)?;
         let stderr = io::stderr().as_fd().try_clone_to_owned()?;
         let descriptors = format!("{}={},{}", program.flag, theirs.as_raw_fd(), stderr.as_raw_fd());
         let arguments = program.arguments.iter().cloned().chain([OsString::from(descriptors)]);
         let inherited = [theirs.as_fd(), stderr.as_fd()];
-        let started = unix::start(&program.path, arguments, &notify::VARIABLES, inherited)?;
+        let spawned = unix::start(&program.path, arguments, &notify::VARIABLES, inherited)?;
         let (reading, writing) = tokio::net::UnixStream::from_std(ours)?.into_split();
-        let (orders, told) = mpsc::channel(link::ORDERS_MAX);
-        // When the child is gone nobody listens, which its end tells, too.
+        let (messages, told) = mpsc::channel(link::MESSAGES_MAX);
+        // Fails when the child is gone, which its end tells as well.
         tokio::spawn(async move { drop(link::speak(writing, told).await) });
-        tokio::spawn(read_link(Listener::new(reading), id, heard.clone()));
-        let words = pipe::Receiver::from_owned_fd(started.stderr.into())?;
-        tokio::spawn(read_words(words, id, heard.clone()));
-        let words = VecDeque::new();
-        Ok(Self { pid: started.pid, orders, words, end: None, link_is_open: true, stderr_is_open: true })
+        tokio::spawn(read_link(Listener::new(reading), id, events.clone()));
+        let stderr_pipe = pipe::Receiver::from_owned_fd(spawned.stderr.into())?;
+        tokio::spawn(read_start_lines(stderr_pipe, id, events.clone()));
+        let start_lines = VecDeque::new();
+        Ok(Self { pid: spawned.pid, messages, start_lines, end: None, link_is_open: true, stderr_is_open: true })
     }
 
-    /// Tells it something. False if it has not read what it was told before.
-    pub(super) fn tell(&self, order: Order) -> bool {
-        !matches!(self.orders.try_send(order), Err(mpsc::error::TrySendError::Full(_)))
+    /// Sends a message to the child. Returns `false` if too many earlier ones have not been read.
+    pub(super) fn tell(&self, message: SupervisorMessage) -> bool {
+        !matches!(self.messages.try_send(message), Err(mpsc::error::TrySendError::Full(_)))
     }
 
-    /// A line that it said at its start: passed on, and kept.
-    pub(super) fn word(&mut self, line: &[u8]) {
+    /// Writes a line of the child's start to stderr, and keeps it.
+    pub(super) fn keep_start_line(&mut self, line: &[u8]) {
         let mut stderr = io::stderr().lock();
-        // Nobody is left to tell where this cannot be written.
+        // If this cannot be written, an error message cannot be either.
         drop(stderr.write_all(line).and_then(|()| stderr.write_all(b"\n")));
-        if self.words.len() == WORDS_MAX {
-            self.words.pop_front();
+        if self.start_lines.len() == START_LINES_MAX {
+            self.start_lines.pop_front();
         }
-        self.words.push_back(String::from_utf8_lossy(line).into_owned());
+        self.start_lines.push_back(String::from_utf8_lossy(line).into_owned());
     }
 
     pub(super) fn link_is_closed(&mut self) {
@@ -134,40 +136,44 @@ impl Process {
         self.stderr_is_open = false;
     }
 
-    /// Whether it may still be heard.
-    pub(super) fn may_be_heard(&self) -> bool {
+    /// Returns whether further events may come.
+    pub(super) fn has_open_pipes(&self) -> bool {
         self.link_is_open || self.stderr_is_open
     }
 
-    /// What it said last before it was ready.
-    pub(super) fn last_words(self) -> Vec<String> {
-        self.words.into()
+    /// Returns the last lines that the child wrote before it was ready.
+    pub(super) fn into_start_lines(self) -> Vec<String> {
+        self.start_lines.into()
     }
 }
 
-async fn read_link(mut link: Listener<impl tokio::io::AsyncRead + Unpin>, id: Id, heard: mpsc::Sender<(Id, Heard)>) {
-    while let Some(news) = link.next().await {
-        if heard.send((id, Heard::News(news))).await.is_err() {
+async fn read_link(
+    mut link: Listener<impl tokio::io::AsyncRead + Unpin>,
+    id: Id,
+    events: mpsc::Sender<(Id, ChildEvent)>,
+) {
+    while let Some(message) = link.next().await {
+        if events.send((id, ChildEvent::Message(message))).await.is_err() {
             return;
         }
     }
-    // Nobody listens any more once the supervisor ends.
-    drop(heard.send((id, Heard::Silence)).await);
+    // Fails once the supervisor ends.
+    drop(events.send((id, ChildEvent::LinkClosed)).await);
 }
 
-async fn read_words(mut words: pipe::Receiver, id: Id, heard: mpsc::Sender<(Id, Heard)>) {
-    let mut lines = Lines::new(WORD_MAX);
+async fn read_start_lines(mut stderr: pipe::Receiver, id: Id, events: mpsc::Sender<(Id, ChildEvent)>) {
+    let mut lines = Lines::new(START_LINE_BYTES_MAX);
     let mut piece = [0; 4096];
-    // An error is an end, too.
-    while let Ok(length @ 1..) = words.read(&mut piece).await {
+    // An error is an end as well.
+    while let Ok(length @ 1..) = stderr.read(&mut piece).await {
         for line in lines.with(&piece[..length]) {
-            if heard.send((id, Heard::Word(line))).await.is_err() {
+            if events.send((id, ChildEvent::StderrLine(line))).await.is_err() {
                 return;
             }
         }
     }
     if let Some(rest) = lines.rest() {
-        drop(heard.send((id, Heard::Word(rest))).await);
+        drop(events.send((id, ChildEvent::StderrLine(rest))).await);
     }
-    drop(heard.send((id, Heard::NoMoreWords)).await);
+    drop(events.send((id, ChildEvent::StderrClosed)).await);
 }

@@ -1,19 +1,19 @@
-//! What signals ask of the supervisor.
+//! The signals of the supervisor, as requests.
 
 use std::io::{self, IsTerminal};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What somebody asks for.
+/// A request to the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// To stop: drain, then cancel, then at once.
+pub(super) enum Request {
+    /// Stop: drain at the first request, cancel at the second, end at once at the third.
     Stop,
-    /// To stop at once.
+    /// Stop at once.
     StopNow,
-    /// To replace the children by new ones, of the newest build.
-    Renew,
-    /// Nothing; some process has ended.
+    /// Replace the children by new ones, of the newest build.
+    Roll,
+    /// No request: a process has ended.
     Reap,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Starts to listen.
     pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -40,15 +40,15 @@ impl Signals {
         })
     }
 
-    /// Waits for the next.
-    pub(super) async fn next(&mut self) -> Asked {
+    /// Waits for the next signal.
+    pub(super) async fn next(&mut self) -> Request {
         tokio::select! {
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.quit.recv() => Asked::StopNow,
-            // A worker in a terminal gets it when the window is closed, and is not wanted any more.
-            _ = self.hang_up.recv() => if self.has_terminal { Asked::Stop } else { Asked::Renew },
-            _ = self.child.recv() => Asked::Reap,
+            _ = self.interrupt.recv() => Request::Stop,
+            _ = self.terminate.recv() => Request::Stop,
+            _ = self.quit.recv() => Request::StopNow,
+            // A worker in a terminal gets HUP when the window is closed, which means that it has to end.
+            _ = self.hang_up.recv() => if self.has_terminal { Request::Stop } else { Request::Roll },
+            _ = self.child.recv() => Request::Reap,
         }
     }
 }

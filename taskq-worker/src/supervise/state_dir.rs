@@ -1,4 +1,4 @@
-//! The state folder: where supervisors keep what their children run, each in a folder of its own.
+//! The state folder, in which each supervisor has a folder for what its children run.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
@@ -7,21 +7,21 @@ use std::path::{Path, PathBuf};
 
 use super::unix;
 
-/// The file in a supervisor's folder that is locked, shared, as long as it or a child of it lives.
+/// The file in a supervisor's folder that is locked, shared, as long as the supervisor or a child of it lives.
 pub(super) const LOCK: &str = "lock";
 
-/// A folder that is still being made begins like this, and is left alone.
+/// The prefix of folders that are still being created; they are left alone.
 const UNFINISHED: &str = ".new-";
 
-/// Locks the folder of a child's `flight` for as long as the file is open. Fails where the supervisor is dead and somebody
-/// takes over already.
+/// Locks the folder of a child's `flight` for as long as the returned file is open. Fails if the supervisor is dead and another
+/// one is taking over.
 pub(crate) fn hold(flight: &Path) -> io::Result<File> {
     let lock = File::open(flight.with_file_name(LOCK))?;
     lock.try_lock_shared()?;
     Ok(lock)
 }
 
-/// The state folder that was named, or one for this user that nobody else can write.
+/// Returns the state folder: the named one, or one that only this user can write.
 pub(super) fn find(named: Option<&Path>) -> io::Result<PathBuf> {
     match named {
         Some(named) => {
@@ -32,12 +32,12 @@ pub(super) fn find(named: Option<&Path>) -> io::Result<PathBuf> {
     }
 }
 
-/// Whether a supervisor's folder is one, and not still being made.
+/// Returns whether a supervisor's folder is complete, and not still being created.
 pub(super) fn is_finished(folder: &Path) -> bool {
     folder.file_name().is_some_and(|name| !name.to_string_lossy().starts_with(UNFINISHED))
 }
 
-/// The folder of this user, which nobody else may write: others would tell us which tasks were lost.
+/// Returns the folder of this user. Nobody else may write it, or they could say which tasks were lost.
 fn of_this_user() -> Result<PathBuf, (PathBuf, io::Error)> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
     let path = match runtime {
@@ -67,7 +67,7 @@ fn unusable(path: &Path, error: &io::Error) -> io::Error {
     )
 }
 
-/// Makes a supervisor's folder, and locks it. Under another name first, so that nobody finds it without its lock.
+/// Creates a supervisor's folder, and locks it. Under another name first, so that it is never seen without its lock.
 pub(super) fn make_folder(state_dir: &Path, name: &str) -> io::Result<(PathBuf, File)> {
     make_locked(state_dir, name).map_err(|error| unusable(state_dir, &error))
 }
@@ -82,13 +82,13 @@ fn make_locked(state_dir: &Path, name: &str) -> io::Result<(PathBuf, File)> {
     Ok((folder, lock))
 }
 
-/// What is in a folder; nothing if it cannot be read.
+/// Lists a folder; returns nothing if it cannot be read.
 pub(super) fn entries(folder: &Path) -> Vec<PathBuf> {
     let found = std::fs::read_dir(folder).into_iter().flatten().flatten();
     found.map(|entry| entry.path()).collect()
 }
 
-/// Writes a file so that it is there, whole, even after a power cut.
+/// Writes a file so that it exists, complete, even after a power cut.
 pub(super) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut file = File::create(&beside)?;
@@ -101,7 +101,7 @@ pub(super) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Removes a file, if it is there.
+/// Removes a file, if it exists.
 pub(super) fn remove(file: &Path) {
     if let Err(error) = std::fs::remove_file(file)
         && error.kind() != io::ErrorKind::NotFound

@@ -1,4 +1,4 @@
-//! The supervisor at work: it waits for the next thing that happens, lets [`Group`] decide, and does what that says.
+//! The loop of the supervisor: waits for the next event, lets [`Group`] decide, and carries out its actions.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -10,83 +10,83 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::child::Place;
+use super::child::ChildRole;
 use super::group::{Action, Group, Id};
-use super::health::{Health, Target};
-use super::link::{Begin, News};
-use super::losses::{self, Losses};
+use super::health::{Health, HealthTarget};
+use super::link::{ChildMessage, Hello};
+use super::losses::{self, LossStore};
 use super::notify::Notify;
-use super::process::{Heard, Process};
-use super::signals::{Asked, Signals};
+use super::process::{ChildEvent, ChildProcess};
+use super::signals::{Request, Signals};
 use super::unix;
 use super::{Outcome, Plan, Program};
 
-/// How much of what children say may wait to be read.
-const HEARD_MAX: usize = 256;
+/// The number of events of children that may wait.
+const EVENTS_MAX: usize = 256;
 
-/// How long a dead child's last words are waited for. Something else may hold its link and its stderr open.
-const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
+/// How long the supervisor waits for the last messages of a dead child. Another process may hold its link and its stderr open.
+const LAST_EVENTS_WITHIN: Duration = Duration::from_secs(1);
 
-/// How many of a child's last words are told when the supervisor gives up.
-const LAST_WORDS_TOLD: usize = 5;
+/// The number of a child's last lines that are shown when the supervisor gives up.
+const LAST_LINES_SHOWN: usize = 5;
 
-/// What the supervisor has to know.
+/// The options of a supervisor.
 #[derive(Debug)]
-pub(crate) struct Setup {
-    /// What the children are.
+pub(crate) struct SupervisorSetup {
+    /// The program that the children run.
     pub(crate) program: Program,
-    /// How many, and what becomes of them.
+    /// The number of children, and how they are treated.
     pub(crate) plan: Plan,
-    /// The worker's name.
+    /// The node name of the worker.
     pub(crate) node: String,
-    /// The children's names, where they have others than the command line says.
+    /// The node names of the children, if there are several.
     pub(crate) nodes: Option<Vec<String>>,
     /// The machine's name.
     pub(crate) host: String,
-    /// Where to keep what dead children were running; somewhere for this user, if not said.
+    /// The state folder; by default one of this user.
     pub(crate) state_dir: Option<PathBuf>,
-    /// Where to tell whether all is well.
-    pub(crate) health: Option<Target>,
-    /// Says when there is a new build. It may end.
+    /// The place where health is published.
+    pub(crate) health: Option<HealthTarget>,
+    /// Receives a message for each new build. May be closed.
     pub(crate) new_builds: mpsc::Receiver<()>,
 }
 
-/// What has come of it.
+/// The result of a supervisor's work.
 #[derive(Debug)]
 pub(crate) struct Finished {
-    /// How it ended.
+    /// The outcome.
     pub(crate) outcome: Outcome,
-    /// What the children did, summed: numbers by name.
+    /// The numbers of attempts of all children, by outcome.
     pub(crate) summary: BTreeMap<String, u64>,
-    /// How many of them died.
+    /// The number of children that died.
     pub(crate) deaths: u64,
 }
 
-/// Everything that is going on.
+/// A supervisor with its children.
 struct Supervisor {
-    setup: Setup,
+    setup: SupervisorSetup,
     group: Group,
-    processes: BTreeMap<Id, Process>,
-    sender: mpsc::Sender<(Id, Heard)>,
-    losses: Losses,
+    processes: BTreeMap<Id, ChildProcess>,
+    sender: mpsc::Sender<(Id, ChildEvent)>,
+    losses: LossStore,
     health: Health,
     notify: Notify,
     stops: u32,
-    /// All children have just become ready: what was needed for that is not needed any more.
+    /// Whether all children have just become ready, so that the code of the start is not needed any more.
     has_begun: bool,
     ready: Option<Value>,
-    last_words: Vec<String>,
+    last_lines: Vec<String>,
     finished: Finished,
 }
 
-/// Supervises until it is asked to end, or there is no point in going on. When all children are ready, `say_ready` is given
-/// what one of them says of itself.
-pub(crate) async fn run(setup: Setup, mut say_ready: impl FnMut(&Value)) -> io::Result<Finished> {
+/// Supervises until an end is requested, or there is no point in going on. When all children are ready, `announce_ready` is
+/// called with the properties of one of them.
+pub(crate) async fn run(setup: SupervisorSetup, mut announce_ready: impl FnMut(&Value)) -> io::Result<Finished> {
     let mut signals = Signals::listen()?;
     unix::adopt_orphans()?;
     let health = Health::at(setup.health.clone()).await?;
-    let losses = Losses::open(setup.state_dir.as_deref(), &setup.node, &setup.host)?;
-    let (sender, mut heard) = mpsc::channel(HEARD_MAX);
+    let losses = LossStore::open(setup.state_dir.as_deref(), &setup.node, &setup.host)?;
+    let (sender, mut events) = mpsc::channel(EVENTS_MAX);
     let outcome = Outcome::AtOnce;
     let mut supervisor = Supervisor {
         group: Group::new(setup.plan, Instant::now(), chance),
@@ -98,7 +98,7 @@ pub(crate) async fn run(setup: Setup, mut say_ready: impl FnMut(&Value)) -> io::
         stops: 0,
         has_begun: false,
         ready: None,
-        last_words: Vec::new(),
+        last_lines: Vec::new(),
         finished: Finished { outcome, summary: BTreeMap::new(), deaths: 0 },
         setup,
     };
@@ -108,17 +108,17 @@ pub(crate) async fn run(setup: Setup, mut say_ready: impl FnMut(&Value)) -> io::
             if let Action::Over(outcome) = action {
                 return Ok(supervisor.end(outcome));
             }
-            supervisor.act(action, &mut say_ready);
+            supervisor.act(action, &mut announce_ready);
         }
-        supervisor.tell_others();
+        supervisor.report();
         // Wait.
         let look_at = supervisor.group.look_at(Instant::now());
         tokio::select! {
-            // And decide. What was said comes before the time that has passed, so that nobody counts as silent for
-            // words that are there and were not read.
+            // And decide. Messages come before the passing of time, so that no child counts as silent whose messages are
+            // there and were not read.
             biased;
-            asked = signals.next() => supervisor.asked(asked),
-            Some((id, heard)) = heard.recv() => supervisor.heard(id, heard),
+            request = signals.next() => supervisor.obey(request),
+            Some((id, event)) = events.recv() => supervisor.handle(id, event),
             Some(()) = supervisor.setup.new_builds.recv() => {
                 tracing::info!("there is a new build: every process is replaced by a new one");
                 supervisor.group.roll(Instant::now());
@@ -135,22 +135,22 @@ pub(crate) async fn run(setup: Setup, mut say_ready: impl FnMut(&Value)) -> io::
     }
 }
 
-/// A number from 0 to 1, another one each time.
+/// Returns a random number from 0 to 1.
 fn chance() -> f64 {
     let number = RandomState::new().build_hasher().finish();
     (number >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 impl Supervisor {
-    fn act(&mut self, action: Action, say_ready: &mut impl FnMut(&Value)) {
+    fn act(&mut self, action: Action, announce_ready: &mut impl FnMut(&Value)) {
         match action {
-            Action::Start(id, place) => self.start(id, place),
-            Action::Tell(id, order) => self.tell(id, order),
+            Action::Start(id, role) => self.start(id, role),
+            Action::Tell(id, message) => self.tell(id, message),
             Action::Kill(pid) => unix::kill(pid),
             Action::AllReady => {
                 self.notify.ready();
                 self.has_begun = true;
-                say_ready(self.ready.as_ref().unwrap_or(&Value::Null));
+                announce_ready(self.ready.as_ref().unwrap_or(&Value::Null));
             }
             Action::Rolling => self.notify.reloading(),
             Action::Rolled => self.notify.ready(),
@@ -158,17 +158,20 @@ impl Supervisor {
         }
     }
 
-    fn start(&mut self, id: Id, place: Place) {
-        let node = match (place, &self.setup.nodes) {
-            (Place::Of(at), Some(nodes)) => nodes.get(at).cloned(),
+    fn start(&mut self, id: Id, role: ChildRole) {
+        let node = match (role, &self.setup.nodes) {
+            (ChildRole::Worker(at), Some(nodes)) => nodes.get(at).cloned(),
             _ => None,
         };
-        let alone = if place == Place::Alone { self.group.alone_queue() } else { None };
-        if let Some(queue) = &alone {
-            tracing::info!(queue, "a process is started that runs, one at a time, tasks that processes have died of");
+        let quarantine = if role == ChildRole::Quarantine { self.group.quarantine_queue() } else { None };
+        if let Some(queue) = &quarantine {
+            tracing::info!(
+                queue,
+                "a quarantine process is started: it runs, one at a time, tasks of which processes may have died"
+            );
         }
-        let begin = Begin { node, flight: self.losses.flight(id), is_first: id == 1, alone };
-        match Process::start(&self.setup.program, id, begin, &self.sender) {
+        let hello = Hello { node, flight: self.losses.flight(id), is_first: id == 1, quarantine };
+        match ChildProcess::start(&self.setup.program, id, hello, &self.sender) {
             Ok(process) => {
                 tracing::debug!(pid = process.pid, "a process is started");
                 self.group.started(id, process.pid);
@@ -182,25 +185,25 @@ impl Supervisor {
         }
     }
 
-    fn tell(&mut self, id: Id, order: super::link::Order) {
+    fn tell(&mut self, id: Id, message: super::link::SupervisorMessage) {
         if let Some(process) = self.processes.get(&id)
-            && !process.tell(order)
+            && !process.tell(message)
         {
-            // It is ended by force when it is late, as one that cannot obey.
-            tracing::warn!(pid = process.pid, "the process does not read what it is told");
+            // A child that cannot obey is killed when it is late.
+            tracing::warn!(pid = process.pid, "the process does not read its messages");
         }
     }
 
-    fn asked(&mut self, asked: Asked) {
+    fn obey(&mut self, request: Request) {
         let now = Instant::now();
-        match asked {
-            Asked::Reap => return self.reap(),
-            Asked::Renew => {
-                tracing::info!("asked to begin anew: every process is replaced by a new one");
+        match request {
+            Request::Reap => return self.reap(),
+            Request::Roll => {
+                tracing::info!("a rolling restart was requested: every process is replaced by a new one");
                 return self.group.roll(now);
             }
-            Asked::Stop => self.stops += 1,
-            Asked::StopNow => self.stops = 3,
+            Request::Stop => self.stops += 1,
+            Request::StopNow => self.stops = 3,
         }
         self.notify.stopping();
         match self.stops {
@@ -216,34 +219,34 @@ impl Supervisor {
         }
     }
 
-    fn heard(&mut self, id: Id, heard: Heard) {
+    fn handle(&mut self, id: Id, event: ChildEvent) {
         let now = Instant::now();
         let Some(process) = self.processes.get_mut(&id) else { return };
-        match heard {
-            Heard::Word(line) => process.word(&line),
-            Heard::NoMoreWords => process.stderr_is_closed(),
-            Heard::Silence => process.link_is_closed(),
-            Heard::News(News::Ready { ready, kept_in }) => {
+        match event {
+            ChildEvent::StderrLine(line) => process.keep_start_line(&line),
+            ChildEvent::StderrClosed => process.stderr_is_closed(),
+            ChildEvent::LinkClosed => process.link_is_closed(),
+            ChildEvent::Message(ChildMessage::Ready { ready, kept_in }) => {
                 self.losses.adopt(&kept_in);
                 self.ready.get_or_insert(ready);
                 self.group.ready(id, now);
             }
-            Heard::News(News::Beat { done, running: _, live, trouble }) => {
+            ChildEvent::Message(ChildMessage::Heartbeat { done, running: _, live, problem }) => {
                 let limit = self.setup.plan.limits.memory_max;
                 let memory = limit.and_then(|_| unix::memory_of(process.pid));
-                // A child of an earlier build does not say what it meets.
-                let unsaid = || "takes no messages, or cannot reach its servers".to_owned();
-                let trouble = (!live).then(|| trouble.unwrap_or_else(unsaid));
-                self.group.beat(id, done, trouble, memory, now);
+                // A child of an earlier build does not name its problem.
+                let unnamed = || "takes no messages, or cannot reach its servers".to_owned();
+                let problem = (!live).then(|| problem.unwrap_or_else(unnamed));
+                self.group.heartbeat(id, done, problem, memory, now);
             }
-            Heard::News(News::Stuck { task, id: task_id }) => {
+            ChildEvent::Message(ChildMessage::Stuck { task, id: task_id }) => {
                 let pid = process.pid;
                 tracing::error!(pid, task, id = task_id, "the task cannot be stopped: another process takes its place");
                 self.group.stuck(id, now);
             }
-            Heard::News(News::AloneWanted { queues }) => self.group.alone_wanted(queues, now),
-            Heard::News(News::Reported { file }) => self.losses.reported(&file),
-            Heard::News(News::Ended { summary, interrupted }) => {
+            ChildEvent::Message(ChildMessage::QuarantineWanted { queues }) => self.group.quarantine_wanted(queues, now),
+            ChildEvent::Message(ChildMessage::LossStored { file }) => self.losses.stored(&file),
+            ChildEvent::Message(ChildMessage::Ended { summary, interrupted }) => {
                 self.group.ended(id, interrupted);
                 let counted = summary.as_object().into_iter().flatten();
                 for (name, count) in counted.filter_map(|(name, count)| Some((name, count.as_u64()?))) {
@@ -253,63 +256,63 @@ impl Supervisor {
         }
     }
 
-    /// Notices who has ended.
+    /// Notes which children have ended.
     fn reap(&mut self) {
         while let Some((pid, end)) = unix::reap() {
-            // Anybody else is an orphan.
+            // Any other process is an orphan.
             if let Some(process) = self.processes.values_mut().find(|process| process.pid == pid) {
                 process.end = Some((end, Instant::now()));
             }
         }
     }
 
-    /// Those who have ended, and from whom nothing more is to be heard.
+    /// Removes the children that have ended and whose last messages were read, and notes their losses.
     fn bury(&mut self) {
         let now = Instant::now();
-        let is_over = |process: &Process| {
-            process.end.is_some_and(|(_, at)| !process.may_be_heard() || now - at >= LAST_WORDS_WITHIN)
+        let is_over = |process: &ChildProcess| {
+            process.end.is_some_and(|(_, at)| !process.has_open_pipes() || now - at >= LAST_EVENTS_WITHIN)
         };
         let over: Vec<Id> = self.processes.iter().filter(|(_, process)| is_over(process)).map(|(id, _)| *id).collect();
         for id in over {
             let Some(process) = self.processes.remove(&id) else { continue };
             let (pid, end) = (process.pid, process.end.map(|(end, _)| end));
             let how = end.map_or_else(String::new, |end| match end {
-                unix::End::Code(_) => format!("ended with {end}"),
-                unix::End::Signal(_) => format!("was ended by {end}"),
+                unix::ProcessEnd::Code(_) => format!("ended with {end}"),
+                unix::ProcessEnd::Signal(_) => format!("was ended by {end}"),
             });
             self.losses.take_back(id);
             if self.group.end_is_planned(id) {
                 tracing::debug!(pid, "the process {how}");
                 self.losses.forget(id);
             } else {
-                // Whatever it had started works for a task that will run again.
+                // Programs that it had started work for a task that will run again.
                 unix::kill(pid);
                 self.finished.deaths += 1;
                 match self.losses.note(id, end, self.group.was_ready(id)) {
                     Some(recording) => {
                         tracing::error!(pid, "the process {how}; it was running {}", losses::describe(&recording));
                     }
-                    // It has said itself why it does not start.
+                    // The child itself has logged why it does not start.
                     None if self.group.is_refusal(end) => tracing::debug!(pid, "the process {how}"),
                     None => tracing::error!(pid, "the process {how}; no task was running"),
                 }
             }
-            self.last_words = process.last_words();
+            self.last_lines = process.into_start_lines();
             self.group.gone(id, end, &how, now);
         }
     }
 
-    /// Lets everybody know how things are, and children what there is to write down.
-    fn tell_others(&mut self) {
+    /// Publishes the state of the worker, and gives losses to children.
+    fn report(&mut self) {
         let now = Instant::now();
         let ready: Vec<Id> = self.group.ready_children().collect();
         for id in ready {
-            for order in self.losses.give(id) {
-                self.tell(id, order);
+            for message in self.losses.give(id) {
+                self.tell(id, message);
             }
         }
         let before = self.health.verdict();
-        self.health.tell(self.group.health(now), now);
+        self.health.publish(self.group.health(now), now);
         let verdict = self.health.verdict();
         if verdict != before {
             match &verdict {
@@ -317,7 +320,7 @@ impl Supervisor {
                 Err(why) => self.notify.status(why),
             }
         }
-        // A worker that finishes what it has begun is alive, though it takes nothing new.
+        // A worker that finishes what it has begun is alive, although it takes nothing new.
         if verdict.is_ok() || self.group.is_stopping() {
             self.notify.alive(now);
         }
@@ -326,10 +329,10 @@ impl Supervisor {
     fn end(self, outcome: Outcome) -> Finished {
         self.losses.close();
         let outcome = match outcome {
-            Outcome::GaveUp(how) if self.last_words.is_empty() => Outcome::GaveUp(how),
+            Outcome::GaveUp(how) if self.last_lines.is_empty() => Outcome::GaveUp(how),
             Outcome::GaveUp(how) => {
-                let from = self.last_words.len().saturating_sub(LAST_WORDS_TOLD);
-                Outcome::GaveUp(format!("{how}; its last words: {}", self.last_words[from..].join("\n")))
+                let from = self.last_lines.len().saturating_sub(LAST_LINES_SHOWN);
+                Outcome::GaveUp(format!("{how}; its last lines: {}", self.last_lines[from..].join("\n")))
             }
             other => other,
         };

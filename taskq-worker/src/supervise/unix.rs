@@ -1,5 +1,5 @@
-//! What is asked of the system: starting, ending and looking at processes. With the recorder, the only place that knows
-//! how Unix does these things, and that has `unsafe` in it.
+//! Processes as the system sees them: starting, ending and observing them. Together with the recorder this is the only place that
+//! uses Unix directly, and that contains `unsafe`.
 
 #![allow(unsafe_code, reason = "inheriting descriptors and preparing a child have no safe form")]
 
@@ -14,33 +14,33 @@ use std::process::{ChildStderr, Command, Stdio};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::process::{Pid, Signal, WaitOptions};
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    /// By itself, with this exit code.
+pub(crate) enum ProcessEnd {
+    /// An exit with this code.
     Code(i32),
-    /// By this signal.
+    /// The end by this signal.
     Signal(i32),
 }
 
-/// A child that was started.
+/// A process that was started as a child.
 #[derive(Debug)]
-pub(super) struct Started {
-    /// Its process id.
+pub(super) struct SpawnedProcess {
+    /// The process id.
     pub(super) pid: u32,
-    /// What it writes to stderr, until it puts the real one back.
+    /// The child's stderr, until the child replaces it by the worker's.
     pub(super) stderr: ChildStderr,
 }
 
-/// Starts `program` as a child that dies when this process does, in a process group of its own, so that a Ctrl-C reaches
-/// only this process. It inherits the two descriptors under their numbers, this process's stdout, and no stdin: a process
-/// in the background that reads a terminal is stopped.
+/// Starts `program` as a child that dies with this process, in a process group of its own, so that a Ctrl-C reaches only this
+/// process. The child inherits the two descriptors under their numbers and the stdout of this process, but no stdin: a
+/// background process that reads a terminal is stopped.
 pub(super) fn start(
     program: &Path,
     arguments: impl IntoIterator<Item = OsString>,
     hidden: &[&str],
     inherited: [BorrowedFd<'_>; 2],
-) -> io::Result<Started> {
+) -> io::Result<SpawnedProcess> {
     let parent = rustix::process::getpid();
     let inherited = inherited.map(|descriptor| std::os::fd::AsRawFd::as_raw_fd(&descriptor));
     let mut command = Command::new(program);
@@ -51,7 +51,7 @@ pub(super) fn start(
     let prepare = move || {
         die_with_parent()?;
         if rustix::process::getppid() != Some(parent) {
-            // It died between the fork and the line above, and nobody would ever end this child.
+            // The parent died between the fork and the line above: nothing would ever end this child.
             return Err(rustix::io::Errno::SRCH.into());
         }
         for descriptor in inherited {
@@ -65,8 +65,8 @@ pub(super) fn start(
     unsafe { command.pre_exec(prepare) };
     let mut child = command.spawn()?;
     let stderr = child.stderr.take().expect("a pipe was asked for");
-    // Its end is noticed by `reap`, together with the ends of orphans.
-    Ok(Started { pid: child.id(), stderr })
+    // The end of the child is noticed by `reap`, together with the ends of orphans.
+    Ok(SpawnedProcess { pid: child.id(), stderr })
 }
 
 #[cfg(target_os = "linux")]
@@ -74,13 +74,13 @@ fn die_with_parent() -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
-/// Elsewhere the link tells: it closes when the parent dies.
+/// Does nothing: on other systems the child notices the parent's death by the end of the link.
 #[cfg(not(target_os = "linux"))]
 fn die_with_parent() -> io::Result<()> {
     Ok(())
 }
 
-/// Takes a descriptor that the parent left open under this number. Programs that tasks start do not get it.
+/// Takes ownership of a descriptor that the parent left open under this number. Programs that tasks start do not inherit it.
 pub(crate) fn inherited(descriptor: RawFd) -> io::Result<OwnedFd> {
     if descriptor <= 2 {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -100,7 +100,7 @@ pub(crate) fn put_stderr(stderr: &OwnedFd) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stderr(stderr)?)
 }
 
-/// From now on, what the children's children leave behind when they die comes to this process, which [`reap`]s it.
+/// Makes this process the parent of orphans among its descendants, so that [`reap`] can collect them.
 #[cfg(target_os = "linux")]
 pub(super) fn adopt_orphans() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
@@ -111,45 +111,45 @@ pub(super) fn adopt_orphans() -> io::Result<()> {
     Ok(())
 }
 
-/// The next process that has ended, if there is one: a child, or an orphan that came to this process.
-pub(super) fn reap() -> Option<(u32, End)> {
-    // The error says that there are no children at all.
+/// Returns the next process that has ended, if there is one: a child, or an orphan that came to this process.
+pub(super) fn reap() -> Option<(u32, ProcessEnd)> {
+    // An error means that there are no children at all.
     let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok()??;
     let end = match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => End::Code(code),
-        (None, signal) => End::Signal(signal.unwrap_or_default()),
+        (Some(code), _) => ProcessEnd::Code(code),
+        (None, signal) => ProcessEnd::Signal(signal.unwrap_or_default()),
     };
     Some((pid.as_raw_nonzero().get().unsigned_abs(), end))
 }
 
-/// Ends a child at once, and whatever it has started that stayed in its process group.
+/// Kills a child, and every process that it started and that stayed in its process group.
 pub(super) fn kill(pid: u32) {
     let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
     if let Some(group) = group {
-        // The error says that nobody is left.
+        // An error means that no process is left.
         let _ = rustix::process::kill_process_group(group, Signal::KILL);
     }
 }
 
-/// Whether a process is stopped, by a signal or by a debugger. No where the system does not say.
+/// Returns whether a process is stopped, by a signal or by a debugger; `false` where the system does not tell.
 pub(super) fn is_stopped(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| matches!(state_of(&stat), Some('T' | 't')))
 }
 
-/// The state in `/proc/PID/stat`. The name before it is in parentheses, and may hold some itself.
+/// Returns the state in `/proc/PID/stat`. The name before it is in parentheses, and may contain parentheses itself.
 fn state_of(stat: &str) -> Option<char> {
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
-/// How much memory a process has, in bytes: what of it is in RAM. Nothing where the system does not say.
+/// Returns the resident memory of a process in bytes; `None` where the system does not tell.
 pub(crate) fn memory_of(pid: u32) -> Option<u64> {
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
 }
 
-/// Lets go of the code, and of what belongs to it, that this process needed for its start, which is most of what it has in
-/// memory. Whatever is needed again is read again, from the file or from what children have of it.
+/// Frees the memory of the code and constants that this process needed for its start, which is most of what it occupies. Pages
+/// that are needed again are read again, from the file or from the memory that children share.
 #[cfg(target_os = "linux")]
 pub(super) fn forget_code() {
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
@@ -169,8 +169,9 @@ pub(super) fn forget_code() {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn forget_code() {}
 
-/// Where the code of a file is, or its constants, by a line of `/proc/PID/maps`; nothing if that is about something else. The
-/// constants are at the beginning of the file. Further down there may be what was written to before it was made read-only.
+/// Returns the address range of a file's code or constants, from a line of `/proc/PID/maps`; `None` if the line is about
+/// something else. The constants are at the beginning of the file. Further down there may be data that was written to before
+/// it was made read-only.
 #[cfg(target_os = "linux")]
 fn code_of(line: &str) -> Option<(usize, usize)> {
     let mut fields = line.split_ascii_whitespace();
@@ -182,18 +183,18 @@ fn code_of(line: &str) -> Option<(usize, usize)> {
     Some((number(start)?, number(end)?)).filter(|_| was_never_written && is_of_a_file)
 }
 
-/// The user that this process acts for.
+/// Returns the effective user of this process.
 pub(super) fn user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// The time that service managers compare, in microseconds.
+/// Returns the monotonic time, which service managers compare, in microseconds.
 pub(super) fn monotonic_us() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
 }
 
-impl fmt::Display for End {
+impl fmt::Display for ProcessEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Code(code) => write!(f, "exit code {code}"),
@@ -205,7 +206,7 @@ impl fmt::Display for End {
     }
 }
 
-/// The names of those that end processes.
+/// Returns the name of a signal that ends processes.
 fn signal_name(signal: i32) -> Option<&'static str> {
     let names = [
         (Signal::ABORT, "SIGABRT"),
@@ -238,9 +239,9 @@ mod tests {
 
     #[test]
     fn ends_are_named() {
-        assert_eq!(End::Code(101).to_string(), "exit code 101");
-        assert_eq!(End::Signal(6).to_string(), "signal 6 (SIGABRT)");
-        assert_eq!(End::Signal(40).to_string(), "signal 40");
+        assert_eq!(ProcessEnd::Code(101).to_string(), "exit code 101");
+        assert_eq!(ProcessEnd::Signal(6).to_string(), "signal 6 (SIGABRT)");
+        assert_eq!(ProcessEnd::Signal(40).to_string(), "signal 40");
     }
 
     #[test]
@@ -265,7 +266,7 @@ mod tests {
         ] {
             assert_eq!(code_of(other), None, "{other}");
         }
-        // And this program goes on without.
+        // This program goes on without.
         forget_code();
         assert_eq!(state_of("12 (app) T 1 12"), Some('T'));
     }

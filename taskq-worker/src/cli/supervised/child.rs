@@ -23,21 +23,21 @@ use super::super::signals::Stops;
 use crate::engine::{Pulse, Supervision, WorkerBuilder, WorkerControl, WorkerEvent, WorkerSummary, losses};
 use crate::recorder::Recorder;
 use crate::recorder::flight::Loss;
-use crate::supervise::link::{self, Begin, Listener, News, Order};
+use crate::supervise::link::{self, ChildMessage, Hello, Listener, SupervisorMessage};
 use crate::supervise::{state_dir, unix};
 
-/// How often the supervisor is told that this process is alive.
-const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// The pause between two heartbeats.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 
-/// How long to wait before a loss that could not be written down is tried again.
-const REPORT_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// The pause before another attempt to store a loss.
+const STORE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// The longest first line, in bytes.
-const BEGIN_MAX: u64 = 1 << 20;
+const HELLO_MAX: u64 = 1 << 20;
 
 /// This process as a child of its supervisor.
 pub(in super::super) struct SupervisedProcess {
-    begin: Begin,
+    hello: Hello,
     stderr: OwnedFd,
     link: Arc<SupervisorLink>,
     reading: std::sync::Mutex<Option<UnixStream>>,
@@ -69,10 +69,10 @@ impl SupervisedProcess {
         };
         let open = |number| unix::inherited(number).map_err(|error| Failure::cannot_start(&error));
         let (link, stderr) = (UnixStream::from(open(link)?), open(stderr)?);
-        let begin = read_begin(&link).map_err(|error| Failure::cannot_start(&error))?;
-        let lock = state_dir::hold(&begin.flight).map_err(|error| Failure::cannot_start(&error))?;
+        let hello = read_hello(&link).map_err(|error| Failure::cannot_start(&error))?;
+        let lock = state_dir::hold(&hello.flight).map_err(|error| Failure::cannot_start(&error))?;
         let reading = std::sync::Mutex::new(Some(link));
-        Ok(Self { begin, stderr, link: Arc::default(), reading, _lock: lock })
+        Ok(Self { hello, stderr, link: Arc::default(), reading, _lock: lock })
     }
 }
 
@@ -83,7 +83,7 @@ impl WorkerHost for SupervisedProcess {
     }
 
     fn is_first(&self) -> bool {
-        self.begin.is_first
+        self.hello.is_first
     }
 
     /// Returns `false`: the supervisor replaces its children.
@@ -102,23 +102,23 @@ impl WorkerHost for SupervisedProcess {
             Err(error) => unreachable!("an open socket can be waited for: {error}"),
         };
         drop(link.writing.set(Mutex::new(writing)));
-        taskq::internal::io::spawn(obey(reading, Arc::clone(&link), stops.clone(), self.begin.alone.clone()));
-        taskq::internal::io::spawn(beat(link));
+        taskq::internal::io::spawn(obey(reading, Arc::clone(&link), stops.clone(), self.hello.quarantine.clone()));
+        taskq::internal::io::spawn(send_heartbeats(link));
     }
 
     /// Adds the node name, the quarantine queue and the recorder that the supervisor gave this process.
     fn build(&self, mut builder: WorkerBuilder, concurrency: usize) -> Result<WorkerBuilder, Failure> {
-        if let Some(node) = &self.begin.node {
+        if let Some(node) = &self.hello.node {
             builder = builder.name(node);
         }
-        let alone = self.begin.alone.is_some();
-        if let Some(queue) = &self.begin.alone {
+        let alone = self.hello.quarantine.is_some();
+        if let Some(queue) = &self.hello.quarantine {
             builder = builder.queues([queue]);
         }
         let slots = if alone { 1 } else { concurrency };
-        let recorder = Recorder::create(&self.begin.flight, slots).map_err(|error| Failure::cannot_start(&error))?;
-        let (events, told) = mpsc::unbounded_channel();
-        taskq::internal::io::spawn(pass_on(told, Arc::clone(&self.link)));
+        let recorder = Recorder::create(&self.hello.flight, slots).map_err(|error| Failure::cannot_start(&error))?;
+        let (events, received) = mpsc::unbounded_channel();
+        taskq::internal::io::spawn(forward(received, Arc::clone(&self.link)));
         Ok(builder.supervised(Supervision { recorder, alone, events }))
     }
 
@@ -133,16 +133,16 @@ impl WorkerHost for SupervisedProcess {
         unix::put_stderr(&self.stderr).map_err(|error| Failure::cannot_start(&error))?;
         drop(self.link.work.set((client.clone(), control)));
         let ready = serde_json::to_value(facts).map_err(io::Error::from)?;
-        self.link.say(&News::Ready { ready, kept_in: kept_in(session)? }).await;
+        self.link.send(&ChildMessage::Ready { ready, kept_in: kept_in(session)? }).await;
         Ok(())
     }
 
     async fn stopped_before_ready(&self) {
-        self.link.say_ended(&WorkerSummary::default()).await;
+        self.link.send_ended(&WorkerSummary::default()).await;
     }
 
     async fn ended(&self, _session: &Session, _node: &str, summary: &WorkerSummary) -> Result<(), Failure> {
-        self.link.say_ended(summary).await;
+        self.link.send_ended(summary).await;
         Ok(())
     }
 }
@@ -159,95 +159,99 @@ fn kept_in(session: &Session) -> Result<String, Failure> {
     })
 }
 
-/// The first line. It is there before this process is.
-fn read_begin(link: &UnixStream) -> io::Result<Begin> {
+/// Reads the first line. The supervisor wrote it before this process was started.
+fn read_hello(link: &UnixStream) -> io::Result<Hello> {
     let mut line = Vec::new();
-    // Nothing is read beyond the line: the buffer is of one byte, since what follows is somebody else's.
-    BufReader::with_capacity(1, link.take(BEGIN_MAX)).read_until(b'\n', &mut line)?;
+    // Nothing is read beyond the line, since the rest is for another reader: hence the buffer of one byte.
+    BufReader::with_capacity(1, link.take(HELLO_MAX)).read_until(b'\n', &mut line)?;
     match serde_json::from_slice(&line)? {
-        Order::Begin(begin) => Ok(begin),
-        other => Err(io::Error::other(format!("the supervisor began with {other:?}"))),
+        SupervisorMessage::Hello(hello) => Ok(hello),
+        other => Err(io::Error::other(format!("the first message of the supervisor is {other:?}"))),
     }
 }
 
 impl SupervisorLink {
-    async fn say_ended(&self, summary: &WorkerSummary) {
+    async fn send_ended(&self, summary: &WorkerSummary) {
         let interrupted = summary.interrupted;
         let summary = serde_json::to_value(summary).unwrap_or_default();
-        self.say(&News::Ended { summary, interrupted }).await;
+        self.send(&ChildMessage::Ended { summary, interrupted }).await;
     }
 
     /// Sends a message to the supervisor. If the supervisor is gone, this process ends anyway.
-    async fn say(&self, news: &News) {
-        let (Some(writing), Ok(line)) = (self.writing.get(), link::line(news)) else { return };
+    async fn send(&self, message: &ChildMessage) {
+        let (Some(writing), Ok(line)) = (self.writing.get(), link::line(message)) else { return };
         if let Err(error) = writing.lock().await.write_all(&line).await {
-            tracing::debug!(%error, "the supervisor does not listen");
+            tracing::debug!(%error, "a message could not be sent to the supervisor");
         }
     }
 }
 
-async fn obey(reading: OwnedReadHalf, link: Arc<SupervisorLink>, stops: Stops, alone: Option<String>) {
+async fn obey(reading: OwnedReadHalf, link: Arc<SupervisorLink>, stops: Stops, quarantine: Option<String>) {
     let mut listener = Listener::new(reading);
-    while let Some(order) = listener.next().await {
-        match order {
-            Order::Begin(_) => {}
-            Order::Drain => stops.ask(1),
-            Order::MakeRoom => drop(taskq::internal::io::spawn(make_room(alone.clone(), Arc::clone(&link)))),
-            Order::Cancel => stops.ask(2),
-            Order::Report { file, loss } => {
-                taskq::internal::io::spawn(report(file, loss, Arc::clone(&link)));
+    while let Some(message) = listener.next().await {
+        match message {
+            SupervisorMessage::Hello(_) => {}
+            SupervisorMessage::Drain => stops.ask(1),
+            SupervisorMessage::YieldTurn => {
+                drop(taskq::internal::io::spawn(yield_turn(quarantine.clone(), Arc::clone(&link))));
+            }
+            SupervisorMessage::Cancel => stops.ask(2),
+            SupervisorMessage::StoreLoss { file, loss } => {
+                taskq::internal::io::spawn(store(file, loss, Arc::clone(&link)));
             }
         }
     }
-    // Nobody would start this process again, or stop it.
+    // Nothing would restart this process any more, or stop it.
     tracing::error!("the supervisor is gone; ending now, and what was running comes back to its queue");
     std::process::exit(i32::from(Exit::Interrupted.code()));
 }
 
-/// Ends when the task that runs has ended. If others wait behind it, somebody has to come back for them.
-async fn make_room(alone: Option<String>, link: Arc<SupervisorLink>) {
-    // Only who has said that it is ready, and is for suspects, is asked.
-    let (Some(queue), Some((client, control))) = (alone, link.work.get()) else { return };
+/// Ends the worker when its task has ended, and reports whether further tasks wait in its quarantine queue.
+async fn yield_turn(quarantine: Option<String>, link: Arc<SupervisorLink>) {
+    // Only a quarantine process that has reported that it is ready is asked.
+    let (Some(queue), Some((client, control))) = (quarantine, link.work.get()) else { return };
     let has_more = match client.broker().stats(&queue).await {
         Ok(stats) => stats.ready > 0,
         Err(error) => {
-            tracing::debug!(%error, queue, "whether more tasks wait to be run alone is not known");
+            tracing::debug!(%error, queue, "it is not known whether more tasks wait in this queue");
             true
         }
     };
     if has_more {
-        link.say(&News::AloneWanted { queues: vec![queue] }).await;
+        link.send(&ChildMessage::QuarantineWanted { queues: vec![queue] }).await;
     }
     control.finish();
 }
 
-/// Writes a loss down, however often that takes. If this process ends before, another one is asked.
-async fn report(file: String, loss: Loss, link: Arc<SupervisorLink>) {
-    // Only who has said that it is ready is asked.
+/// Stores a loss, however many attempts that takes. If this process ends before, another one is asked.
+async fn store(file: String, loss: Loss, link: Arc<SupervisorLink>) {
+    // Only a process that has reported that it is ready is asked.
     let Some((client, _)) = link.work.get() else { return };
     while let Err(error) = losses::report(client, &loss).await {
-        tracing::warn!(%error, "a loss cannot be written down yet");
-        tokio::time::sleep(REPORT_AGAIN_AFTER).await;
+        tracing::warn!(%error, "a loss cannot be stored yet; trying again");
+        tokio::time::sleep(STORE_AGAIN_AFTER).await;
     }
-    link.say(&News::Reported { file }).await;
+    link.send(&ChildMessage::LossStored { file }).await;
 }
 
-async fn beat(link: Arc<SupervisorLink>) {
+async fn send_heartbeats(link: Arc<SupervisorLink>) {
     loop {
-        let beat = match link.work.get().map(|(_, control)| control.pulse()) {
-            Some(Pulse { done, running, trouble }) => News::Beat { done, running, live: trouble.is_none(), trouble },
-            None => News::Beat { done: 0, running: 0, live: false, trouble: None },
+        let heartbeat = match link.work.get().map(|(_, control)| control.pulse()) {
+            Some(Pulse { done, running, trouble: problem }) => {
+                ChildMessage::Heartbeat { done, running, live: problem.is_none(), problem }
+            }
+            None => ChildMessage::Heartbeat { done: 0, running: 0, live: false, problem: None },
         };
-        link.say(&beat).await;
-        tokio::time::sleep(BEAT_EVERY).await;
+        link.send(&heartbeat).await;
+        tokio::time::sleep(HEARTBEAT_EVERY).await;
     }
 }
 
-async fn pass_on(mut events: mpsc::UnboundedReceiver<WorkerEvent>, link: Arc<SupervisorLink>) {
+async fn forward(mut events: mpsc::UnboundedReceiver<WorkerEvent>, link: Arc<SupervisorLink>) {
     while let Some(event) = events.recv().await {
-        link.say(&match event {
-            WorkerEvent::Stuck { task, id } => News::Stuck { task, id },
-            WorkerEvent::AloneWanted { queues } => News::AloneWanted { queues },
+        link.send(&match event {
+            WorkerEvent::Stuck { task, id } => ChildMessage::Stuck { task, id },
+            WorkerEvent::AloneWanted { queues } => ChildMessage::QuarantineWanted { queues },
         })
         .await;
     }

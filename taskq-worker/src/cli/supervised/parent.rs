@@ -11,9 +11,9 @@ use super::super::lifecycle_lines::{self, WorkerFacts};
 use super::super::reload::Executable;
 use super::super::session::Session;
 use super::super::worker_options::WorkerOptions;
-use crate::supervise::health::Target;
+use crate::supervise::health::HealthTarget;
 use crate::supervise::policy::Limits;
-use crate::supervise::{self, Outcome, Plan, Program, Setup, unix};
+use crate::supervise::{self, Outcome, Plan, Program, SupervisorSetup, unix};
 
 /// The exit codes by which a child says that no start will succeed. Unreachable servers are among them as long as no child
 /// was ever ready: a mistyped URL must be reported now.
@@ -35,7 +35,7 @@ pub(in super::super) fn run(options: &WorkerOptions, session: &Session) -> Resul
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::cannot_start(&error))?;
     let finished = runtime.block_on(async {
-        let setup = Setup {
+        let setup = SupervisorSetup {
             plan: Plan {
                 processes,
                 grace: options.grace,
@@ -46,16 +46,16 @@ pub(in super::super) fn run(options: &WorkerOptions, session: &Session) -> Resul
             node: node.clone(),
             host,
             state_dir: options.state_dir.clone(),
-            health: options.health.as_deref().map(Target::of),
+            health: options.health.as_deref().map(HealthTarget::of),
             new_builds: if options.watch { new_builds(program.path()) } else { mpsc::channel(1).1 },
             program,
         };
-        let say_ready = |ready: &serde_json::Value| {
+        let announce_ready = |ready: &serde_json::Value| {
             // A child of another build may report other facts; that it is ready is what matters.
             let facts = WorkerFacts { node: node.clone(), ..serde_json::from_value(ready.clone()).unwrap_or_default() };
             lifecycle_lines::worker_ready(session.output(), &facts, processes);
         };
-        supervise::run(setup, say_ready).await
+        supervise::run(setup, announce_ready).await
     });
     let finished = finished.map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     match finished.outcome {

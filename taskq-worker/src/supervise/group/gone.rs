@@ -1,34 +1,34 @@
-//! What becomes of a place whose child is gone, or cannot be counted on.
+//! The replacement of children that are gone, or that cannot be counted on.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Action, Group, Id, Outcome, Stage};
-use crate::supervise::child::{Child, Place};
+use super::{Action, Group, GroupStage, Id, Outcome};
+use crate::supervise::child::{Child, ChildRole};
 use crate::supervise::policy;
-use crate::supervise::unix::End;
+use crate::supervise::unix::ProcessEnd;
 
 impl Group {
-    /// A child is gone, or could not be started. `how` says so in words.
-    pub(in super::super) fn gone(&mut self, id: Id, end: Option<End>, how: &str, now: Instant) {
+    /// Notes that a child is gone, or could not be started. `how` says so in words.
+    pub(in super::super) fn gone(&mut self, id: Id, end: Option<ProcessEnd>, how: &str, now: Instant) {
         let Some(child) = self.children.remove(&id) else { return };
-        if let (Stage::Draining { interrupted }, false) = (&mut self.stage, child.ended) {
+        if let (GroupStage::Draining { interrupted }, false) = (&mut self.stage, child.ended) {
             *interrupted = true;
         }
-        match child.place {
-            Place::Of(at) => self.gone_from(at, id, &child, end, how, now),
-            Place::Alone if child.end_is_planned() => self.alone.ended(id),
-            Place::Alone => self.alone.died(id, child.ready_for(now), now, self.chance),
+        match child.role {
+            ChildRole::Worker(at) => self.gone_from(at, id, &child, end, how, now),
+            ChildRole::Quarantine if child.end_is_planned() => self.quarantine.ended(id),
+            ChildRole::Quarantine => self.quarantine.died(id, child.ready_for(now), now, self.chance),
         }
         self.start_what_is_due(now);
         self.end_if_empty();
     }
 
-    fn gone_from(&mut self, at: usize, id: Id, child: &Child, end: Option<End>, how: &str, now: Instant) {
-        if let Some(End::Code(code)) = end
+    fn gone_from(&mut self, at: usize, id: Id, child: &Child, end: Option<ProcessEnd>, how: &str, now: Instant) {
+        if let Some(ProcessEnd::Code(code)) = end
             && self.is_refusal(end)
-            && self.stage == Stage::Running
+            && self.stage == GroupStage::Running
         {
             return self.finish(Outcome::Refused(code));
         }
@@ -38,23 +38,23 @@ impl Group {
             slot.successor = None;
             slot.failed_successors = slot.failed_successors.saturating_add(1);
             slot.successor_at = Some(now + policy::pause(slot.failed_successors, (self.chance)()));
-            let left = "the one that was to be relieved goes on";
+            let left = "the process that it was to replace goes on";
             tracing::error!(pid = child.pid, "the new process {how} before it was ready; {left}");
         } else if slot.current == Some(id) {
             self.vacate(at, child.ready_for(now), how, now);
         }
         if is_of_the_roll {
-            tracing::error!("the rolling restart is off: what has not been replaced stays as it is");
+            tracing::error!("the rolling restart is aborted: processes that have not been replaced stay as they are");
             self.roll = None;
             self.actions.push_back(Action::Rolled);
         }
     }
 
-    /// Nobody is in this place any more, or nobody who counts: the successor has it, or somebody is started soon.
+    /// Gives the slot to its successor; without one, schedules the next start.
     pub(super) fn vacate(&mut self, at: usize, ready_for: Option<Duration>, how: &str, now: Instant) {
         let slot = &mut self.slots[at];
         slot.current = slot.successor.take();
-        if self.stage != Stage::Running || slot.current.is_some() {
+        if self.stage != GroupStage::Running || slot.current.is_some() {
             return;
         }
         slot.failures = policy::failures(slot.failures, ready_for);

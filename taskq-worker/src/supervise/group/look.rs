@@ -1,25 +1,25 @@
-//! What time brings: children that are silent, late or well again; and whether all is well.
+//! The periodic check of the children: silent, late or healthy again; and the health of the whole.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::roll::Roll;
-use super::{Group, Id, Stage};
-use crate::supervise::child::{Child, Phase, Place, Why};
+use super::{Group, GroupStage, Id};
+use crate::supervise::child::{Child, ChildPhase, ChildRole, KillReason};
 use crate::supervise::policy::{self, Silence};
 
-/// A gap between two looks that is longer than this means that this process was stopped, and not its children silent.
+/// The gap between two checks from which on this process itself was stopped, so that its children were not silent.
 const AWAY_AFTER: Duration = Duration::from_secs(5);
 
 impl Group {
-    /// Looks at what time has brought. `is_stopped` says whether a process, by its id, is stopped.
+    /// Checks every child. `is_stopped` says whether a process, by its id, is stopped.
     pub(in super::super) fn look(&mut self, now: Instant, is_stopped: impl Fn(u32) -> bool) {
         let was_away = now - self.looked_at > AWAY_AFTER;
         self.looked_at = now;
         for id in self.ids() {
             if was_away && let Some(child) = self.children.get_mut(&id) {
-                child.excuse(now);
+                child.restart_silence(now);
             }
             self.look_at_child(id, now, &is_stopped);
         }
@@ -33,15 +33,15 @@ impl Group {
     fn look_at_child(&mut self, id: Id, now: Instant, is_stopped: impl Fn(u32) -> bool) {
         let Some(child) = self.children.get_mut(&id) else { return };
         let pid = child.pid;
-        if let Place::Of(at) = child.place {
+        if let ChildRole::Worker(at) = child.role {
             let slot = &mut self.slots[at];
             if policy::was_healthy(child.ready_for(now)) && slot.current == Some(id) {
                 slot.failures = 0;
             }
             let is_late = child.starting_for(now).is_some_and(|waited| waited >= policy::READY_WITHIN);
             if slot.successor == Some(id) && is_late {
-                tracing::error!(pid, "the new process is still not ready, and is ended");
-                return self.kill(id, Why::NotReady);
+                tracing::error!(pid, "the new process is still not ready: it is killed");
+                return self.kill(id, KillReason::NotReady);
             }
         }
         let mut stopped = false;
@@ -52,31 +52,31 @@ impl Group {
             Silence::Fine if stopped => child.is_stopped(now),
             Silence::Fine => {}
             Silence::Warn => {
-                if child.is_news_that_it_is_silent() {
-                    tracing::warn!(pid, "the process has said nothing for {} s", child.silent_for(now).as_secs());
+                if child.notice_silence() {
+                    tracing::warn!(pid, "the process has sent nothing for {} s", child.silent_for(now).as_secs());
                 }
             }
             Silence::Kill => {
                 let silent = child.silent_for(now).as_secs();
-                tracing::error!(pid, "the process has said nothing for {silent} s: it is ended, and replaced");
-                return self.kill(id, Why::Silent);
+                tracing::error!(pid, "the process has sent nothing for {silent} s: it is killed and replaced");
+                return self.kill(id, KillReason::Silent);
             }
         }
         self.look_at_end(id, now);
     }
 
     fn look_at_end(&mut self, id: Id, now: Instant) {
-        if let Some(Child { phase: Phase::Leaving(until), pid, .. }) = self.children.get(&id)
+        if let Some(Child { phase: ChildPhase::Leaving(until), pid, .. }) = self.children.get(&id)
             && *until <= now
         {
-            tracing::warn!(pid, "the grace is over, and the process has not ended: it is ended by force");
-            self.kill(id, Why::Late);
+            tracing::warn!(pid, "the grace is over, and the process has not ended: it is killed");
+            self.kill(id, KillReason::Late);
         }
     }
 
-    /// Whether work is being done as it should, and if not, why not.
+    /// Returns whether work is being done as it should, and if not, why not.
     pub(in super::super) fn health(&self, now: Instant) -> Result<(), String> {
-        if self.stage != Stage::Running {
+        if self.stage != GroupStage::Running {
             return Err("it is stopping, and takes no new work".to_owned());
         }
         for (at, slot) in self.slots.iter().enumerate() {
@@ -86,10 +86,10 @@ impl Group {
             }
         }
         let working: Vec<&Child> = self.slots.iter().filter_map(|slot| self.children.get(&slot.current?)).collect();
-        let working = working.into_iter().filter(|child| child.phase == Phase::Working).collect::<Vec<_>>();
+        let working = working.into_iter().filter(|child| child.phase == ChildPhase::Working).collect::<Vec<_>>();
         if working.is_empty() {
             return Err("no process is ready".to_owned());
         }
-        working.into_iter().find_map(|child| child.complaint(now)).map_or(Ok(()), Err)
+        working.into_iter().find_map(|child| child.describe_problem(now)).map_or(Ok(()), Err)
     }
 }

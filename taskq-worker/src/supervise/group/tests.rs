@@ -1,4 +1,4 @@
-//! What the group decides, step by step, with a clock that the test moves.
+//! The decisions of the group, step by step, with a clock that the test moves.
 
 use super::*;
 
@@ -23,7 +23,7 @@ impl Play {
         Self { group: Group::new(plan, now, || 0.0), now }
     }
 
-    /// One whose processes, 1 and so on, are all ready.
+    /// Returns a group whose processes, 1 and so on, are all ready.
     fn ready(processes: usize) -> Self {
         Self::ready_with(processes, Limits::default())
     }
@@ -37,7 +37,7 @@ impl Play {
         play
     }
 
-    /// What is to be done; whatever is to be started is. The process id of a child is its number and 100.
+    /// Returns the actions, and starts the children that are to be started. The process id of a child is its number plus 100.
     fn actions(&mut self) -> Vec<Action> {
         let actions: Vec<_> = std::iter::from_fn(|| self.group.next_action()).collect();
         for action in &actions {
@@ -48,7 +48,7 @@ impl Play {
         actions
     }
 
-    /// The same, if nothing is to be done but to start children: their numbers.
+    /// Returns the numbers of the children to be started, if nothing else is to be done.
     fn starts(&mut self) -> Vec<Id> {
         let started = |action: &Action| match action {
             Action::Start(id, _) => *id,
@@ -57,13 +57,13 @@ impl Play {
         self.actions().iter().map(started).collect()
     }
 
-    /// Time passes in small steps, in which the children say that they are well; then what is to be done.
+    /// Lets time pass in small steps, with heartbeats of all children, then returns the actions.
     fn after(&mut self, passed: Duration) -> Vec<Action> {
         let until = self.now + passed;
         while self.now < until {
             self.now = (self.now + SECOND).min(until);
             for id in self.group.ids() {
-                self.group.beat(id, 0, None, None, self.now);
+                self.group.heartbeat(id, 0, None, None, self.now);
             }
             self.group.look(self.now, |_| false);
         }
@@ -71,21 +71,21 @@ impl Play {
     }
 
     fn dies(&mut self, id: Id) {
-        self.group.gone(id, Some(End::Signal(6)), "was ended by signal 6", self.now);
+        self.group.gone(id, Some(ProcessEnd::Signal(6)), "was ended by signal 6", self.now);
     }
 
     fn ends(&mut self, id: Id) {
         self.group.ended(id, 0);
-        self.group.gone(id, Some(End::Code(0)), "ended", self.now);
+        self.group.gone(id, Some(ProcessEnd::Code(0)), "ended", self.now);
     }
 }
 
 fn start(id: Id, at: usize) -> Action {
-    Action::Start(id, Place::Of(at))
+    Action::Start(id, ChildRole::Worker(at))
 }
 
 fn drain(id: Id) -> Action {
-    Action::Tell(id, Order::Drain)
+    Action::Tell(id, SupervisorMessage::Drain)
 }
 
 fn over(interrupted: bool) -> Action {
@@ -142,7 +142,7 @@ fn one_that_came_up_once_is_never_given_up_but_is_not_healthy() {
 
 #[test]
 fn what_no_start_can_mend_ends_it_unless_some_start_came_through() {
-    let refuses = |play: &mut Play, id| play.group.gone(id, Some(End::Code(REFUSED)), "ended", play.now);
+    let refuses = |play: &mut Play, id| play.group.gone(id, Some(ProcessEnd::Code(REFUSED)), "ended", play.now);
     let mut play = Play::of(2);
     play.starts();
     refuses(&mut play, 2);
@@ -162,7 +162,7 @@ fn a_drain_ends_when_the_last_child_has() {
     let mut play = Play::ready(2);
     play.dies(1);
     play.group.drain(play.now);
-    assert_eq!(play.actions(), [drain(2)], "nobody is started any more");
+    assert_eq!(play.actions(), [drain(2)], "no process is started any more");
     assert_eq!(play.after(SECOND), []);
     assert!(play.group.health(play.now).is_err());
     play.ends(2);
@@ -179,7 +179,7 @@ fn what_is_left_behind_makes_a_drain_an_interruption() {
             play.dies(1);
         } else {
             play.group.ended(1, given_back);
-            play.group.gone(1, Some(End::Code(8)), "ended", play.now);
+            play.group.gone(1, Some(ProcessEnd::Code(8)), "ended", play.now);
         }
         assert_eq!(play.actions(), [over(interrupted)], "{given_back} {dies}");
     }
@@ -198,7 +198,7 @@ fn who_does_not_end_in_time_is_ended() {
     let mut play = Play::ready(1);
     play.group.drain(play.now);
     play.group.cancel(play.now);
-    assert_eq!(play.actions(), [drain(1), Action::Tell(1, Order::Cancel)]);
+    assert_eq!(play.actions(), [drain(1), Action::Tell(1, SupervisorMessage::Cancel)]);
     assert_eq!(play.after(15 * SECOND), [Action::Kill(101)]);
 
     let mut play = Play::ready(2);
@@ -216,7 +216,7 @@ fn a_rolling_restart_has_the_new_one_ready_before_the_old_one_goes() {
     assert_eq!(play.actions(), [Action::Rolling, start(3, 0)]);
     play.group.ready(3, play.now);
     assert_eq!(play.actions(), [drain(1), start(4, 1)]);
-    // Whoever asks again meanwhile gets another round.
+    // A request in the meantime starts another round.
     play.group.roll(play.now);
     play.group.ready(4, play.now);
     assert_eq!(play.actions(), [drain(2), start(5, 0)]);
@@ -232,7 +232,7 @@ fn a_rolling_restart_has_the_new_one_ready_before_the_old_one_goes() {
 }
 
 #[test]
-fn a_build_that_does_not_come_up_replaces_nobody() {
+fn a_build_that_does_not_come_up_replaces_no_process() {
     for is_slow in [false, true] {
         let mut play = Play::ready(2);
         play.group.roll(play.now);
@@ -271,7 +271,7 @@ fn who_has_had_enough_is_relieved() {
     let mut play = Play::ready_with(1, Limits { tasks_max: Some(10), memory_max: None });
     play.after(5 * SECOND);
     let beat = |play: &mut Play, done| {
-        play.group.beat(1, done, None, None, play.now);
+        play.group.heartbeat(1, done, None, None, play.now);
         play.actions()
     };
     assert_eq!(beat(&mut play, 9), []);
@@ -316,7 +316,7 @@ fn silence_is_looked_into() {
     };
     let mut play = Play::ready(1);
     assert_eq!(silent(&mut play, 11, false), []);
-    assert!(play.group.health(play.now).expect_err("it is silent").contains("said nothing"));
+    assert!(play.group.health(play.now).expect_err("it is silent").contains("sent nothing"));
     assert_eq!(silent(&mut play, 18, false), []);
     assert_eq!(silent(&mut play, 1, false), [Action::Kill(101)]);
     assert!(!play.group.end_is_planned(1));
@@ -324,10 +324,10 @@ fn silence_is_looked_into() {
     let mut play = Play::ready(1);
     assert_eq!(silent(&mut play, 1000, true), [], "somebody has stopped it");
     assert!(play.group.health(play.now).expect_err("it is stopped").contains("kill -CONT 101"));
-    play.group.beat(1, 0, None, None, play.now);
+    play.group.heartbeat(1, 0, None, None, play.now);
     assert_eq!(play.group.health(play.now), Ok(()));
 
-    // The supervisor itself was away, and could not hear.
+    // The supervisor itself was stopped, and could not read.
     let mut play = Play::ready(1);
     play.now += 120 * SECOND;
     play.group.look(play.now, |_| false);
@@ -339,7 +339,7 @@ fn silence_is_looked_into() {
 fn a_child_that_takes_nothing_turns_health_red() {
     let mut play = Play::ready(1);
     let red = Err("the process 101 is tired, since 10 s".to_owned());
-    for (trouble, seconds, health) in [
+    for (problem, seconds, health) in [
         (None, 1, Ok(())),
         (Some("is asleep"), 0, Ok(())),
         (Some("is asleep"), 9, Ok(())),
@@ -347,42 +347,42 @@ fn a_child_that_takes_nothing_turns_health_red() {
         (None, 0, Ok(())),
     ] {
         play.now += seconds * SECOND;
-        play.group.beat(1, 0, trouble.map(str::to_owned), None, play.now);
-        assert_eq!(play.group.health(play.now), health, "{trouble:?} {seconds}");
+        play.group.heartbeat(1, 0, problem.map(str::to_owned), None, play.now);
+        assert_eq!(play.group.health(play.now), health, "{problem:?} {seconds}");
     }
 }
 
 #[test]
-fn suspects_have_one_process_at_a_time() {
-    let alone = |id| Action::Start(id, Place::Alone);
+fn quarantine_queues_have_one_process_at_a_time() {
+    let quarantine = |id| Action::Start(id, ChildRole::Quarantine);
     let mut play = Play::ready(1);
-    play.group.alone_wanted(vec!["a".into()], play.now);
-    play.group.alone_wanted(vec!["b".into()], play.now);
-    assert_eq!(play.actions(), [alone(2)]);
-    assert_eq!(play.group.alone_queue().as_deref(), Some("a"));
+    play.group.quarantine_wanted(vec!["a".into()], play.now);
+    play.group.quarantine_wanted(vec!["b".into()], play.now);
+    assert_eq!(play.actions(), [quarantine(2)]);
+    assert_eq!(play.group.quarantine_queue().as_deref(), Some("a"));
     play.group.ready(2, play.now);
-    assert_eq!(play.actions(), [Action::Tell(2, Order::MakeRoom)], "b waits");
-    play.group.alone_wanted(vec!["b".into()], play.now);
+    assert_eq!(play.actions(), [Action::Tell(2, SupervisorMessage::YieldTurn)], "b waits");
+    play.group.quarantine_wanted(vec!["b".into()], play.now);
     assert_eq!(play.actions(), [], "it knows");
-    play.group.alone_wanted(vec!["a".into()], play.now);
+    play.group.quarantine_wanted(vec!["a".into()], play.now);
     play.ends(2);
-    assert_eq!(play.actions(), [alone(3)], "a has more, and waits");
-    assert_eq!(play.group.alone_queue().as_deref(), Some("b"));
+    assert_eq!(play.actions(), [quarantine(3)], "a has more, and waits");
+    assert_eq!(play.group.quarantine_queue().as_deref(), Some("b"));
     play.group.ready(3, play.now);
-    assert_eq!(play.actions(), [Action::Tell(3, Order::MakeRoom)], "a waits");
+    assert_eq!(play.actions(), [Action::Tell(3, SupervisorMessage::YieldTurn)], "a waits");
     play.dies(3);
-    assert_eq!(play.after(SECOND), [alone(4)]);
-    assert_eq!(play.group.alone_queue().as_deref(), Some("a"), "what died has its turn again after the others");
+    assert_eq!(play.after(SECOND), [quarantine(4)]);
+    assert_eq!(play.group.quarantine_queue().as_deref(), Some("a"), "what died has its turn again after the others");
     play.group.ready(4, play.now);
-    assert_eq!(play.actions(), [Action::Tell(4, Order::MakeRoom)]);
+    assert_eq!(play.actions(), [Action::Tell(4, SupervisorMessage::YieldTurn)]);
     play.ends(4);
-    assert_eq!(play.actions(), [alone(5)]);
-    assert_eq!(play.group.alone_queue().as_deref(), Some("b"), "what killed it is not all there is");
+    assert_eq!(play.actions(), [quarantine(5)]);
+    assert_eq!(play.group.quarantine_queue().as_deref(), Some("b"), "what killed it is not all there is");
     play.group.ready(5, play.now);
     play.ends(5);
     assert_eq!(play.after(60 * SECOND), []);
-    play.group.alone_wanted(vec!["a".into()], play.now);
-    assert_eq!(play.actions(), [alone(6)]);
+    play.group.quarantine_wanted(vec!["a".into()], play.now);
+    assert_eq!(play.actions(), [quarantine(6)]);
     play.group.drain(play.now);
     assert_eq!(play.actions(), [drain(1), drain(6)]);
 }

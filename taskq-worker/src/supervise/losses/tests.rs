@@ -1,24 +1,24 @@
-//! Losses on their way, and what is inherited.
+//! Losses on their way into the store, and losses that are taken over.
 
 use super::*;
 use crate::recorder::flight::Flight;
 
 /// A state folder of a test's own.
-struct Here(PathBuf);
+struct StateFolder(PathBuf);
 
-impl Here {
+impl StateFolder {
     fn new(what: &str) -> Self {
         let path = std::env::temp_dir().join(format!("taskq-losses-{what}-{}", std::process::id()));
         std::fs::create_dir(&path).expect("the temporary folder can be written");
         Self(path)
     }
 
-    fn supervisor(&self, node: &str) -> Losses {
-        Losses::open(Some(&self.0), node, "here").expect("the folder can be used")
+    fn supervisor(&self, node: &str) -> LossStore {
+        LossStore::open(Some(&self.0), node, "here").expect("the folder can be used")
     }
 }
 
-impl Drop for Here {
+impl Drop for StateFolder {
     fn drop(&mut self) {
         drop(std::fs::remove_dir_all(&self.0));
     }
@@ -38,9 +38,9 @@ fn loss(id: &str) -> Loss {
     Loss { recording, death: Death { code: None, signal: Some(9), host: "here".to_owned(), at_ms: 2 } }
 }
 
-fn given(orders: &[Order]) -> Vec<String> {
-    let id = |order: &Order| match order {
-        Order::Report { loss, .. } => loss.recording.flights[0].id.clone(),
+fn given(orders: &[SupervisorMessage]) -> Vec<String> {
+    let id = |order: &SupervisorMessage| match order {
+        SupervisorMessage::StoreLoss { loss, .. } => loss.recording.flights[0].id.clone(),
         other => panic!("{other:?}"),
     };
     orders.iter().map(id).collect()
@@ -48,7 +48,7 @@ fn given(orders: &[Order]) -> Vec<String> {
 
 #[test]
 fn a_loss_waits_until_a_living_child_has_written_it_down() {
-    let here = Here::new("waits");
+    let here = StateFolder::new("waits");
     let mut losses = here.supervisor("taskq@here");
     losses.wait("1.loss".to_owned(), loss("a"));
     assert_eq!(given(&losses.give(2)), ["a"]);
@@ -57,8 +57,8 @@ fn a_loss_waits_until_a_living_child_has_written_it_down() {
     assert_eq!(given(&losses.give(3)), ["a"], "the first one died");
     let file = losses.folder.join("1.loss");
     assert!(file.exists());
-    losses.reported("../lock");
-    losses.reported("1.loss");
+    losses.stored("../lock");
+    losses.stored("1.loss");
     assert!(!file.exists());
     losses.take_back(3);
     assert_eq!(losses.give(4), []);
@@ -68,7 +68,7 @@ fn a_loss_waits_until_a_living_child_has_written_it_down() {
 
 #[test]
 fn the_dead_are_inherited_from_and_the_living_are_not() {
-    let here = Here::new("adopts");
+    let here = StateFolder::new("adopts");
     let [mut dead, mut elsewhere, mut living] = ["dead", "else/where", "living"].map(|node| here.supervisor(node));
     for (losses, kept_in, id) in
         [(&mut dead, "redis://one", "a"), (&mut elsewhere, "redis://two", "b"), (&mut living, "redis://one", "c")]
@@ -93,13 +93,13 @@ fn the_dead_are_inherited_from_and_the_living_are_not() {
 
 #[test]
 fn only_so_many_are_given_at_a_time() {
-    let here = Here::new("many");
+    let here = StateFolder::new("many");
     let mut losses = here.supervisor("taskq@here");
     for number in 0..=GIVEN_MAX {
         losses.wait(format!("{number}.loss"), loss("a"));
     }
     assert_eq!(losses.give(1).len(), GIVEN_MAX);
     assert_eq!(losses.give(1).len(), 0);
-    losses.reported("0.loss");
+    losses.stored("0.loss");
     assert_eq!(losses.give(1).len(), 1);
 }
