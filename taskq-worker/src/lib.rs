@@ -15,8 +15,8 @@
 //! ```
 //!
 //! Without that `use` the linker drops a crate that is mentioned nowhere, and its tasks with it; a worker without tasks
-//! therefore refuses to start, and says so. Tasks that are written in the program itself need no `use`. State that tasks
-//! share, such as a pool of connections, is passed to `main_with` in place of `main`.
+//! therefore refuses to start, and says so. Tasks that are written in the program itself need no `use`. State that
+//! tasks share, such as a pool of connections, is passed to `main_with` in place of `main`.
 //!
 //! ```sh
 //! export TASKQ_BROKER_URL=amqp://guest:guest@localhost:5672/%2f TASKQ_RESULT_URL=redis://localhost:6379/0
@@ -24,8 +24,8 @@
 //! my-app call my_app.add 2 3 --wait
 //! ```
 //!
-//! The program `taskq`, in the crate `taskq-cli`, is the same command line without tasks: it enqueues, inspects and tidies
-//! up, and `taskq -A path/to/my-app worker` hands over to a program that has tasks.
+//! The program `taskq`, in the crate `taskq-cli`, is the same command line without tasks: it enqueues, inspects and
+//! tidies up, and `taskq -A path/to/my-app worker` hands over to a program that has tasks.
 //!
 //! A [`Worker`] can also be embedded in a program that does other things:
 //!
@@ -40,8 +40,8 @@
 //!
 //! # Features
 //!
-//! All are on by default, except for `failpoints`. With `default-features = false, features = ["amqp", "redis"]` a program
-//! that embeds a worker compiles no command line, no log subscriber and no SQLite.
+//! All are on by default, except for `failpoints`. With `default-features = false, features = ["amqp", "redis"]` a
+//! program that embeds a worker compiles no command line, no log subscriber and no SQLite.
 //!
 //! | feature | adds |
 //! |---|---|

@@ -13,9 +13,9 @@ use crate::telemetry::{self, Format, Level};
 
 /// Send tasks when they are due, until it is told to stop
 ///
-/// Sends the entries of this program's tasks, of taskq.toml, and those added with `schedule add`. Any number may run, on any
-/// number of machines: one leads, and if it dies another takes over within eleven seconds. All must have the same entries.
-/// TERM and INT (Ctrl-C) finish what has been begun, and let another lead at once.
+/// Sends the entries of this program's tasks, of taskq.toml, and those added with `schedule add`. Any number may run,
+/// on any number of machines: one leads, and if it dies another takes over within eleven seconds. All must have the
+/// same entries. TERM and INT (Ctrl-C) finish what has been begun, and let another lead at once.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

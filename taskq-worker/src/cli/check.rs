@@ -19,8 +19,8 @@ use super::session::Session;
 
 /// Check the settings, the broker, the result backend and the schedule, with the mend for each fault
 ///
-/// Shows every setting and where it came from, connects to both servers, makes a round trip to each, and looks at every entry
-/// of beat. It sends no message, and declares and changes nothing.
+/// Shows every setting and where it came from, connects to both servers, makes a round trip to each, and looks at every
+/// entry of beat. It sends no message, and declares and changes nothing.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -71,12 +71,12 @@ pub fn main() -> ExitCode {
     run::<NoExtraCommands>(Setup::default())
 }
 
-/// [`main`] for tasks that share something: a pool, a cache, a configuration. `setup` is given each worker that is about to
-/// run tasks, in the process and on the runtime on which they will run, and gives it back with what `ctx.state::<T>()` is to
-/// find. Other commands, and the process that only supervises, do without it.
+/// [`main`] for tasks that share something: a pool, a cache, a configuration. `setup` is given each worker that is
+/// about to run tasks, in the process and on the runtime on which they will run, and gives it back with what
+/// `ctx.state::<T>()` is to find. Other commands, and the process that only supervises, do without it.
 ///
-/// What flags of `worker` say (concurrency, queues, name, grace) wins over what `setup` says. Where it fails, the worker does
-/// not start: exit code 4, as when a server cannot be reached.
+/// What flags of `worker` say (concurrency, queues, name, grace) wins over what `setup` says. Where it fails, the
+/// worker does not start: exit code 4, as when a server cannot be reached.
 ///
 /// ```no_run
 /// use taskq::{Context, task};
@@ -140,8 +140,8 @@ fn of_taskq_alone(usage: &clap::Error) -> Option<Failure> {
     })
 }
 
-/// Checks whether [`main`] accepts this command line, which begins with the program's name. Returns the reason if it does
-/// not. For tests that keep documents to the commands that exist.
+/// Checks whether [`main`] accepts this command line, which begins with the program's name. Returns the reason if it
+/// does not. For tests that keep documents to the commands that exist.
 #[doc(hidden)]
 pub fn understands<W: AsRef<str>>(line: &[W]) -> Result<(), String> {
     parses::<NoExtraCommands, W>(line)

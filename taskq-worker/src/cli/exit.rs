@@ -14,8 +14,8 @@ pub enum Exit {
     Usage = 2,
     /// A setting is missing or cannot be used.
     Config = 3,
-    /// The broker or the result backend cannot be reached, refuses, or did not do what was asked; or the program's own setup
-    /// failed.
+    /// The broker or the result backend cannot be reached, refuses, or did not do what was asked; or the program's own
+    /// setup failed.
     Unreachable = 4,
     /// There is no such queue, or no such dead task.
     NotFound = 5,

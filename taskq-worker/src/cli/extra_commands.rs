@@ -36,8 +36,8 @@ pub fn main_of<E: ExtraCommands>() -> ExitCode {
     command_line::run::<E>(Setup::default())
 }
 
-/// Checks whether [`main_of`] accepts this command line, which begins with the program's name. Returns the reason if it does
-/// not.
+/// Checks whether [`main_of`] accepts this command line, which begins with the program's name. Returns the reason if it
+/// does not.
 pub fn understands_of<E: ExtraCommands, W: AsRef<str>>(line: &[W]) -> Result<(), String> {
     command_line::parses::<E, W>(line)
 }

@@ -62,8 +62,8 @@ impl Failure {
     }
 }
 
-/// Puts a text on one line. Parsers quote the line that they could not read, which may hold a password, and draw an arrow below
-/// it; both are left out.
+/// Puts a text on one line. Parsers quote the line that they could not read, which may hold a password, and draw an
+/// arrow below it; both are left out.
 fn one_line(text: &str) -> String {
     let drawing = |line: &str| {
         line.trim_start().trim_start_matches(|sign: char| sign.is_ascii_digit()).trim_start().starts_with('|')

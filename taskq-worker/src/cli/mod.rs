@@ -1,8 +1,8 @@
 //! The command line: one command per file, and the only room of this crate that knows clap.
 //!
-//! Every command answers on stdout, in tables for people and in JSON for programs ([`output`]); errors are one line on stderr
-//! ([`failure`]) and an exit code ([`exit`]). The flags that say where to connect to are the same for all commands
-//! ([`session`]). [`command_line`] puts the commands together; a program of taskq itself can add its own
+//! Every command answers on stdout, in tables for people and in JSON for programs ([`output`]); errors are one line on
+//! stderr ([`failure`]) and an exit code ([`exit`]). The flags that say where to connect to are the same for all
+//! commands ([`session`]). [`command_line`] puts the commands together; a program of taskq itself can add its own
 //! ([`extra_commands`]).
 
 mod beat;

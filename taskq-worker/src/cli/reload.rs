@@ -68,7 +68,8 @@ impl Executable {
     }
 }
 
-/// Whether the file is another than the one this process `started_from`, and finished: there, and as in the look before.
+/// Whether the file is another than the one this process `started_from`, and finished: there, and as in the look
+/// before.
 fn is_new_build(started_from: Option<Stamp>, earlier: Option<Stamp>, now: Option<Stamp>) -> bool {
     now.is_some() && now != started_from && now == earlier
 }

@@ -15,8 +15,8 @@ use super::session::Session;
 
 /// The entries of beat: what is sent when, what became of it, and changing it
 ///
-/// Entries of tasks' attributes and of taskq.toml are this program's own; name it by -A. Changes reach the beat that leads
-/// within about a second, and are kept where results are (or where the setting `beat_store` says).
+/// Entries of tasks' attributes and of taskq.toml are this program's own; name it by -A. Changes reach the beat that
+/// leads within about a second, and are kept where results are (or where the setting `beat_store` says).
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

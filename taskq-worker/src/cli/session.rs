@@ -68,8 +68,8 @@ impl Session {
         Ok(self.settings.get_or_init(|| settings).clone())
     }
 
-    /// A client that reaches other processes. An error where it could not, since a broker inside of this process is
-    /// of no use to a command. Where nobody named a broker and the embedded file is not there yet, a line on stderr says
+    /// A client that reaches other processes. An error where it could not, since a broker inside of this process is of
+    /// no use to a command. Where nobody named a broker and the embedded file is not there yet, a line on stderr says
     /// that it is made, and where: a worker elsewhere does not see it.
     pub async fn client(&self) -> Result<Client, Failure> {
         self.client_announced(true).await

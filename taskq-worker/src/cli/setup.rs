@@ -1,4 +1,5 @@
-//! The tasks of a worker process, and what its program does to a worker before it runs them: [`main_with`](super::main_with).
+//! The tasks of a worker process, and what its program does to a worker before it runs them:
+//! [`main_with`](super::main_with).
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use crate::engine::WorkerBuilder;
 
 type Prepare = dyn Fn(WorkerBuilder) -> LocalBoxFuture<'static, Result<WorkerBuilder, BoxError>> + Send + Sync;
 
-/// The tasks of a worker process, and the function that prepares its worker. By default the tasks are those linked into the
-/// program, and nothing is prepared.
+/// The tasks of a worker process, and the function that prepares its worker. By default the tasks are those linked into
+/// the program, and nothing is prepared.
 #[derive(Clone, Default)]
 pub struct Setup {
     registry: Option<Registry>,

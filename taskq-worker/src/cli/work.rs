@@ -107,8 +107,8 @@ impl<H: WorkerHost> Work<'_, H> {
     }
 }
 
-/// The tasks that run beside a worker: its beat, and those that drain it when it is asked to stop or rebuilt. All of them
-/// run on the thread of the connections, which code in tasks cannot block.
+/// The tasks that run beside a worker: its beat, and those that drain it when it is asked to stop or rebuilt. All of
+/// them run on the thread of the connections, which code in tasks cannot block.
 struct Duties {
     beat: Option<(BeatControl, JoinHandle<Result<BeatSummary, JoinError>>)>,
     others: [JoinHandle<()>; 3],
@@ -141,8 +141,8 @@ impl Duties {
     }
 }
 
-/// Runs the beat of a worker. When it ends the worker drains: either that ends too, or the beat has ended by a fault, and a
-/// worker that should be a beat must not go on without one.
+/// Runs the beat of a worker. When it ends the worker drains: either that ends too, or the beat has ended by a fault,
+/// and a worker that should be a beat must not go on without one.
 async fn run_beat(beat: Beat, worker: WorkerControl) -> Result<BeatSummary, JoinError> {
     let ended = io::spawn(beat.run()).await;
     worker.drain();

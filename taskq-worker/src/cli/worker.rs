@@ -18,8 +18,8 @@ use crate::telemetry::{self, Format, Level};
 
 /// Run this program's tasks, until it is told to stop
 ///
-/// The process that is started runs no tasks. It starts others that do, replaces those that die, and finds out what they
-/// were running. Tasks get no stdin; what they write to stdout and stderr goes where this worker's goes.
+/// The process that is started runs no tasks. It starts others that do, replaces those that die, and finds out what
+/// they were running. Tasks get no stdin; what they write to stdout and stderr goes where this worker's goes.
 ///
 /// The first TERM or INT (Ctrl-C) drains: no new work, what has begun is finished, exit code 0. When --grace is over,
 /// or with a second signal, running tasks are told to stop and given back to their queues. The third, or QUIT, ends

@@ -1,5 +1,5 @@
-//! The handler for the signals of a crash: it marks the slot of the body that the crashing thread was running, then lets
-//! the signal do what it would have done.
+//! The handler for the signals of a crash: it marks the slot of the body that the crashing thread was running, then
+//! lets the signal do what it would have done.
 #![allow(unsafe_code)]
 
 use std::mem::{MaybeUninit, transmute};

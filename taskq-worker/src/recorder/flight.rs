@@ -39,8 +39,8 @@ pub(crate) struct Entry<'a> {
 /// How many bytes of an id are recorded. Ours are 36 long; Celery lets users choose.
 pub(crate) const ID_MAX: usize = 120;
 
-/// The id as it is recorded: itself, or if it is too long its beginning and a hash of all of it, so that two tasks whose
-/// ids begin alike are not taken for one.
+/// The id as it is recorded: itself, or if it is too long its beginning and a hash of all of it, so that two tasks
+/// whose ids begin alike are not taken for one.
 pub(crate) fn recorded_id(id: &str) -> Cow<'_, str> {
     if id.len() <= ID_MAX {
         return Cow::Borrowed(id);

@@ -5,7 +5,8 @@
 //! [reads](read) them afterwards. Settling cannot crash the process, so the slot is free before it begins.
 //!
 //! While a thread runs a body, it carries a [`Mark`]: a thread-local pointer to the body's slot. A handler for the
-//! signals of a crash follows it and notes that this very body crashed, then lets the signal do what it would have done.
+//! signals of a crash follows it and notes that this very body crashed, then lets the signal do what it would have
+//! done.
 //!
 //! * [`flight`]: plain data about running tasks and about the death of the process that ran them
 //! * [`layout`]: the file's bytes; pure

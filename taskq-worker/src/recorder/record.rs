@@ -36,8 +36,8 @@ unsafe impl Sync for Record {}
 const _: () = assert!(size_of::<Record>() == SLOT_BYTES, "a slot is as long as its place in the file");
 
 thread_local! {
-    /// The culprit mark of the body that this thread is running; null between bodies. Without a destructor and const, so
-    /// that a signal handler may read it.
+    /// The culprit mark of the body that this thread is running; null between bodies. Without a destructor and const,
+    /// so that a signal handler may read it.
     pub(super) static CURRENT: Cell<*const AtomicU32> = const { Cell::new(ptr::null()) };
     /// The slot that this thread had last: most likely free, and in its cache.
     static LAST: Cell<usize> = const { Cell::new(0) };
@@ -74,8 +74,8 @@ impl Recorder {
             return Slot { taken };
         };
         record.culprit.store(0, Ordering::Relaxed);
-        // SAFETY: this thread has just taken the slot, so until it is left nobody else writes here; the memory is mapped
-        // for as long as the process lives.
+        // SAFETY: this thread has just taken the slot, so until it is left nobody else writes here; the memory is
+        // mapped for as long as the process lives.
         unsafe { (*record.details.get()).fill(entry) };
         record.state.store(RUNNING, Ordering::Release);
         LAST.set(at);

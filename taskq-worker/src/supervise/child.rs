@@ -31,8 +31,8 @@ pub(super) enum ChildPhase {
 pub(super) enum KillReason {
     /// An end at once was requested, or there is no point in going on.
     AtOnce,
-    /// The child did not end in time. It has given back all that it could; the tasks that are left cannot be stopped, and their ends
-    /// are recorded.
+    /// The child did not end in time. It has given back all that it could; the tasks that are left cannot be stopped,
+    /// and their ends are recorded.
     Late,
     /// The child sent nothing for too long.
     Silent,
@@ -125,8 +125,8 @@ impl Child {
         (self.phase == ChildPhase::Starting).then(|| now - self.started)
     }
 
-    /// Returns whether its end is what the supervisor wanted, or what it announced. Tasks that it was running then are not
-    /// lost by a fault of their own.
+    /// Returns whether its end is what the supervisor wanted, or what it announced. Tasks that it was running then are
+    /// not lost by a fault of their own.
     pub(super) fn end_is_planned(&self) -> bool {
         self.ended || matches!(self.phase, ChildPhase::Killed(KillReason::AtOnce | KillReason::Late))
     }

@@ -1,5 +1,5 @@
-//! The decisions of the supervisor: told what has happened to the children, the group says what to do. It neither waits nor touches
-//! the system, so that tables can test it.
+//! The decisions of the supervisor: told what has happened to the children, the group says what to do. It neither waits
+//! nor touches the system, so that tables can test it.
 
 mod gone;
 mod look;

@@ -1,7 +1,7 @@
 //! The link between supervisor and child: a pair of sockets, and JSON, one document a line.
 //!
-//! After a rolling restart with a new build, the supervisor is of an older build than its children. Each side therefore ignores
-//! messages that it does not know, and new fields need a default.
+//! After a rolling restart with a new build, the supervisor is of an older build than its children. Each side therefore
+//! ignores messages that it does not know, and new fields need a default.
 
 use std::collections::VecDeque;
 use std::io;
@@ -41,8 +41,8 @@ pub(crate) enum SupervisorMessage {
 pub(crate) struct Hello {
     /// The node name, where it differs from that of the command line.
     pub(crate) node: Option<String>,
-    /// The file in which the child records what it is running. Beside it is the file `lock`, which the child keeps locked,
-    /// shared, as long as it lives.
+    /// The file in which the child records what it is running. Beside it is the file `lock`, which the child keeps
+    /// locked, shared, as long as it lives.
     pub(crate) flight: PathBuf,
     /// Whether this is the first child of the supervisor.
     #[serde(default)]

@@ -1,8 +1,9 @@
 //! The losses of dead children: what they were running, kept in files until a living child has stored it.
 //!
-//! Each supervisor has a folder of its own in the state folder, with a file `lock` that it and its children keep locked, shared,
-//! as long as they live. A supervisor that gets that lock exclusively knows that all of them are dead, and takes over what they
-//! left: the `.flight` files of children whose end no supervisor saw, and the `.loss` files that are not stored yet.
+//! Each supervisor has a folder of its own in the state folder, with a file `lock` that it and its children keep
+//! locked, shared, as long as they live. A supervisor that gets that lock exclusively knows that all of them are dead,
+//! and takes over what they left: the `.flight` files of children whose end no supervisor saw, and the `.loss` files
+//! that are not stored yet.
 
 #[cfg(test)]
 mod tests;
@@ -80,8 +81,8 @@ impl LossStore {
         remove(&self.flight(id));
     }
 
-    /// Returns what a dead child was running, and keeps it to be stored. If it was running nothing and `was_ready`, other
-    /// workers may still wait for tasks that it had claimed and not begun; then its death alone is kept.
+    /// Returns what a dead child was running, and keeps it to be stored. If it was running nothing and `was_ready`,
+    /// other workers may still wait for tasks that it had claimed and not begun; then its death alone is kept.
     pub(super) fn note(&mut self, id: Id, end: Option<ProcessEnd>, was_ready: bool) -> Option<Recording> {
         let flight = self.flight(id);
         let host = self.host.clone();

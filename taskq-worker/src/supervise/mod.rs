@@ -1,8 +1,8 @@
 //! The supervisor: a process that runs no tasks, holds no connections, and keeps alive the processes that do.
 //!
-//! The supervisor starts children (this same executable), watches each over a socket and by its heartbeats, replaces those
-//! that end, and reads after every death which tasks were running ([`recorder`](crate::recorder)). It knows nothing of taskq:
-//! what a loss means for a task is decided in `engine`, by the children, which have the connections.
+//! The supervisor starts children (this same executable), watches each over a socket and by its heartbeats, replaces
+//! those that end, and reads after every death which tasks were running ([`recorder`](crate::recorder)). It knows
+//! nothing of taskq: what a loss means for a task is decided in `engine`, by the children, which have the connections.
 //!
 //! ```text
 //!  signals  ─┐                ┌─ start, tell, kill ─→ process ─ link ─→ a child

@@ -2,26 +2,27 @@
 
 use std::time::Duration;
 
-/// The number of failed starts in a row after which the supervisor gives up, if no start ever succeeded. If some child has been
-/// ready before, the supervisor never gives up; then this many failures turn health red.
+/// The number of failed starts in a row after which the supervisor gives up, if no start ever succeeded. If some child
+/// has been ready before, the supervisor never gives up; then this many failures turn health red.
 pub(super) const FAILED_STARTS_MAX: u32 = 5;
 
-/// The time after which a child that is ready counts as healthy: when it dies later, failures are counted from the beginning.
+/// The time after which a child that is ready counts as healthy: when it dies later, failures are counted from the
+/// beginning.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 
 /// The shortest and the longest pause before a start.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// The time within which a child that is to replace another must be ready. The old one goes on meanwhile, and for good if it
-/// takes longer.
+/// The time within which a child that is to replace another must be ready. The old one goes on meanwhile, and for good
+/// if it takes longer.
 pub(super) const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// How much longer than the grace a child may take to end.
 pub(super) const LATE_AFTER: Duration = Duration::from_secs(10);
 
-/// How long a child may take to end once it was cancelled: tasks that are told to stop have half a second, giving back has
-/// five.
+/// How long a child may take to end once it was cancelled: tasks that are told to stop have half a second, giving back
+/// has five.
 pub(super) const CANCEL_WITHIN: Duration = Duration::from_secs(15);
 
 /// How long a child may be silent before a warning is logged.
@@ -33,8 +34,8 @@ const SILENT_KILL: Duration = Duration::from_secs(30);
 /// How long a child may take no messages, or not reach its servers, before health is red.
 pub(super) const IDLE_RED: Duration = Duration::from_secs(10);
 
-/// How long a child has to be ready before it is replaced at a limit: a limit below what a new child needs must not keep the
-/// machine busy with starting processes.
+/// How long a child has to be ready before it is replaced at a limit: a limit below what a new child needs must not
+/// keep the machine busy with starting processes.
 const REPLACED_AFTER: Duration = Duration::from_secs(2);
 
 /// Returns the number of failures in a row after a child that had been ready for `ready_for` has failed.
@@ -47,8 +48,8 @@ pub(super) fn was_healthy(ready_for: Option<Duration>) -> bool {
     ready_for.is_some_and(|ready_for| ready_for >= HEALTHY_AFTER)
 }
 
-/// Returns the pause before the next start after this many failures: doubling, and up to a half shorter by `chance` (0 to 1),
-/// so that many processes that failed for the same reason do not come back at the same time.
+/// Returns the pause before the next start after this many failures: doubling, and up to a half shorter by `chance` (0
+/// to 1), so that many processes that failed for the same reason do not come back at the same time.
 pub(super) fn pause(failures: u32, chance: f64) -> Duration {
     let doubled = PAUSE_MIN.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
     doubled.min(PAUSE_MAX).mul_f64(1.0 - chance / 2.0)
@@ -65,8 +66,8 @@ pub(super) enum Silence {
     Kill,
 }
 
-/// Decides what to do about a child that has been silent for this long. A child that is stopped, by a signal or a debugger,
-/// cannot send anything, and somebody wants it so.
+/// Decides what to do about a child that has been silent for this long. A child that is stopped, by a signal or a
+/// debugger, cannot send anything, and somebody wants it so.
 pub(super) fn silence(silent_for: Duration, is_stopped: impl FnOnce() -> bool) -> Silence {
     if silent_for < SILENT_WARN || is_stopped() {
         Silence::Fine

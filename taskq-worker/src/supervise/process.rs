@@ -62,9 +62,9 @@ pub(super) struct ChildProcess {
 impl Program {
     /// Returns the program of this process with its arguments, and `flag` for the descriptors.
     ///
-    /// The path is resolved now, since the system does not know the name of a file any more once it was replaced. If the name
-    /// by which the process was started leads to that file, it is used, so that a symbolic link that is changed later leads to
-    /// the new build.
+    /// The path is resolved now, since the system does not know the name of a file any more once it was replaced. If
+    /// the name by which the process was started leads to that file, it is used, so that a symbolic link that is
+    /// changed later leads to the new build.
     pub(crate) fn of_this_process(flag: &'static str) -> io::Result<Self> {
         let file = std::env::current_exe()?;
         let mut arguments = std::env::args_os();

@@ -13,8 +13,8 @@ pub(super) const LOCK: &str = "lock";
 /// The prefix of folders that are still being created; they are left alone.
 const UNFINISHED: &str = ".new-";
 
-/// Locks the folder of a child's `flight` for as long as the returned file is open. Fails if the supervisor is dead and another
-/// one is taking over.
+/// Locks the folder of a child's `flight` for as long as the returned file is open. Fails if the supervisor is dead and
+/// another one is taking over.
 pub(crate) fn hold(flight: &Path) -> io::Result<File> {
     let lock = File::open(flight.with_file_name(LOCK))?;
     lock.try_lock_shared()?;

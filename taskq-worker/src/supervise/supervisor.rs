@@ -24,7 +24,8 @@ use super::{Outcome, Plan, Program};
 /// The number of events of children that may wait.
 const EVENTS_MAX: usize = 256;
 
-/// How long the supervisor waits for the last messages of a dead child. Another process may hold its link and its stderr open.
+/// How long the supervisor waits for the last messages of a dead child. Another process may hold its link and its
+/// stderr open.
 const LAST_EVENTS_WITHIN: Duration = Duration::from_secs(1);
 
 /// The number of a child's last lines that are shown when the supervisor gives up.
@@ -79,8 +80,8 @@ struct Supervisor {
     finished: Finished,
 }
 
-/// Supervises until an end is requested, or there is no point in going on. When all children are ready, `announce_ready` is
-/// called with the properties of one of them.
+/// Supervises until an end is requested, or there is no point in going on. When all children are ready,
+/// `announce_ready` is called with the properties of one of them.
 pub(crate) async fn run(setup: SupervisorSetup, mut announce_ready: impl FnMut(&Value)) -> io::Result<Finished> {
     let mut signals = Signals::listen()?;
     unix::adopt_orphans()?;
@@ -114,8 +115,8 @@ pub(crate) async fn run(setup: SupervisorSetup, mut announce_ready: impl FnMut(&
         // Wait.
         let look_at = supervisor.group.look_at(Instant::now());
         tokio::select! {
-            // And decide. Messages come before the passing of time, so that no child counts as silent whose messages are
-            // there and were not read.
+            // And decide. Messages come before the passing of time, so that no child counts as silent whose messages
+            // are there and were not read.
             biased;
             request = signals.next() => supervisor.obey(request),
             Some((id, event)) = events.recv() => supervisor.handle(id, event),

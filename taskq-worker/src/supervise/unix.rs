@@ -1,5 +1,5 @@
-//! Processes as the system sees them: starting, ending and observing them. Together with the recorder this is the only place that
-//! uses Unix directly, and that contains `unsafe`.
+//! Processes as the system sees them: starting, ending and observing them. Together with the recorder this is the only
+//! place that uses Unix directly, and that contains `unsafe`.
 
 #![allow(unsafe_code, reason = "inheriting descriptors and preparing a child have no safe form")]
 
@@ -32,9 +32,9 @@ pub(super) struct SpawnedProcess {
     pub(super) stderr: ChildStderr,
 }
 
-/// Starts `program` as a child that dies with this process, in a process group of its own, so that a Ctrl-C reaches only this
-/// process. The child inherits the two descriptors under their numbers and the stdout of this process, but no stdin: a
-/// background process that reads a terminal is stopped.
+/// Starts `program` as a child that dies with this process, in a process group of its own, so that a Ctrl-C reaches
+/// only this process. The child inherits the two descriptors under their numbers and the stdout of this process, but no
+/// stdin: a background process that reads a terminal is stopped.
 pub(super) fn start(
     program: &Path,
     arguments: impl IntoIterator<Item = OsString>,
@@ -80,7 +80,8 @@ fn die_with_parent() -> io::Result<()> {
     Ok(())
 }
 
-/// Takes ownership of a descriptor that the parent left open under this number. Programs that tasks start do not inherit it.
+/// Takes ownership of a descriptor that the parent left open under this number. Programs that tasks start do not
+/// inherit it.
 pub(crate) fn inherited(descriptor: RawFd) -> io::Result<OwnedFd> {
     if descriptor <= 2 {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -148,8 +149,8 @@ pub(crate) fn memory_of(pid: u32) -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
-/// Frees the memory of the code and constants that this process needed for its start, which is most of what it occupies. Pages
-/// that are needed again are read again, from the file or from the memory that children share.
+/// Frees the memory of the code and constants that this process needed for its start, which is most of what it
+/// occupies. Pages that are needed again are read again, from the file or from the memory that children share.
 #[cfg(target_os = "linux")]
 pub(super) fn forget_code() {
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
@@ -169,9 +170,9 @@ pub(super) fn forget_code() {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn forget_code() {}
 
-/// Returns the address range of a file's code or constants, from a line of `/proc/PID/maps`; `None` if the line is about
-/// something else. The constants are at the beginning of the file. Further down there may be data that was written to before
-/// it was made read-only.
+/// Returns the address range of a file's code or constants, from a line of `/proc/PID/maps`; `None` if the line is
+/// about something else. The constants are at the beginning of the file. Further down there may be data that was
+/// written to before it was made read-only.
 #[cfg(target_os = "linux")]
 fn code_of(line: &str) -> Option<(usize, usize)> {
     let mut fields = line.split_ascii_whitespace();

@@ -61,8 +61,8 @@ impl FromStr for Format {
 /// How many lines could not be written since one could.
 static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
 
-/// stderr, for whoever must go on where it takes no more (the disk under it is full, its reader is gone): what cannot be
-/// written is counted, and said as soon as that can be written.
+/// stderr, for whoever must go on where it takes no more (the disk under it is full, its reader is gone): what cannot
+/// be written is counted, and said as soon as that can be written.
 struct Log {
     stderr: io::Stderr,
     format: Format,
@@ -97,8 +97,8 @@ pub(crate) fn has_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Begins to write the log to stderr, in colours if somebody sees them. `RUST_LOG` wins over `level`; a `RUST_LOG` that cannot be read is an error that
-/// says so. Does nothing if the program has a subscriber of its own.
+/// Begins to write the log to stderr, in colours if somebody sees them. `RUST_LOG` wins over `level`; a `RUST_LOG` that
+/// cannot be read is an error that says so. Does nothing if the program has a subscriber of its own.
 pub(crate) fn init(level: Level, format: Format, colours: bool) -> Result<(), String> {
     if tracing::dispatcher::has_been_set() {
         return Ok(());

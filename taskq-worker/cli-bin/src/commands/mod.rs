@@ -37,8 +37,8 @@ pub fn main() -> ExitCode {
     cli::main_of::<Command>()
 }
 
-/// Checks whether [`main`] accepts this command line, which begins with the program's name. Returns the reason if it does
-/// not. Keeps the documents of this repository to the commands that exist.
+/// Checks whether [`main`] accepts this command line, which begins with the program's name. Returns the reason if it
+/// does not. Keeps the documents of this repository to the commands that exist.
 #[doc(hidden)]
 pub fn understands<W: AsRef<str>>(line: &[W]) -> Result<(), String> {
     cli::understands_of::<Command, W>(line)

@@ -13,10 +13,10 @@ use crate::torture::{self, Fault, Need, TortureOptions, Verdict};
 
 /// Expose a run of tasks to faults, and say whether the promise to them was kept
 ///
-/// Starts workers of its own on queues of its own, sends tasks that are fast, slow, failing, panicking or delayed, and lets
-/// the named faults strike. Everything that was sent, done and observed is noted in a file outside of taskq, from which the
-/// verdict is derived. Other queues are left alone, but use faults of connections and servers only on servers on which
-/// nobody depends. Exit code 0 means that the promise was kept.
+/// Starts workers of its own on queues of its own, sends tasks that are fast, slow, failing, panicking or delayed, and
+/// lets the named faults strike. Everything that was sent, done and observed is noted in a file outside of taskq, from
+/// which the verdict is derived. Other queues are left alone, but use faults of connections and servers only on servers
+/// on which nobody depends. Exit code 0 means that the promise was kept.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -1,5 +1,5 @@
-//! The catalog of faults: the name of each, what it needs, how often it strikes and which tasks it adds. How a fault strikes
-//! is in [`strikes`](super::strikes).
+//! The catalog of faults: the name of each, what it needs, how often it strikes and which tasks it adds. How a fault
+//! strikes is in [`strikes`](super::strikes).
 
 use std::fmt;
 use std::str::FromStr;

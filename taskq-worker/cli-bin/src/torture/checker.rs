@@ -1,7 +1,8 @@
 //! The verdict: a pure function of the ledger.
 //!
-//! The terms are those of Jepsen's queue checker. Effects that a strike explains are no failure: a run that was cut off is
-//! run again, and tasks that a process had taken when it died may run twice. Everything that no strike explains is a failure.
+//! The terms are those of Jepsen's queue checker. Effects that a strike explains are no failure: a run that was cut off
+//! is run again, and tasks that a process had taken when it died may run twice. Everything that no strike explains is a
+//! failure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,12 +12,12 @@ use taskq::TaskState;
 use super::ledger::Affected;
 use super::timeline::{BodyRun, Strike, TaskHistory, Timeline};
 
-/// The number of attempts that a worker may have finished and not acknowledged: 64 ends that wait for the settler, 128 that
-/// it is settling, 64 acknowledgements on their way (`ARCHITECTURE.md`, "How many runs may repeat").
+/// The number of attempts that a worker may have finished and not acknowledged: 64 ends that wait for the settler, 128
+/// that it is settling, 64 acknowledgements on their way (`ARCHITECTURE.md`, "How many runs may repeat").
 pub const WINDOW: u64 = 64 + 128 + 64;
 
-/// How long after a strike a process may still begin tasks that were in its buffer when it was struck: it does not know yet
-/// that these messages have been given to another worker.
+/// How long after a strike a process may still begin tasks that were in its buffer when it was struck: it does not know
+/// yet that these messages have been given to another worker.
 const STALE_FOR_MS: u64 = 10_000;
 
 /// The number of process deaths after which it must be known which task is to blame.
@@ -310,8 +311,8 @@ impl Checker<'_> {
         self.figure("last_end_after_last_strike_ms", Some(after));
     }
 
-    /// Returns the times that tasks waited for a worker, in ascending order: of those that were sent before anything had
-    /// struck, and of those that were sent during a strike.
+    /// Returns the times that tasks waited for a worker, in ascending order: of those that were sent before anything
+    /// had struck, and of those that were sent during a strike.
     fn calm_and_struck(&self) -> (Vec<u64>, Vec<u64>) {
         let strikes = &self.timeline.strikes;
         let first = strikes.iter().map(|strike| strike.from).min().unwrap_or(u64::MAX);

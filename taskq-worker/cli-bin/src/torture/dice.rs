@@ -1,6 +1,7 @@
 //! Random numbers that a seed determines, so that a run can be repeated.
 
-/// A random number generator (`SplitMix64`) with the same numbers for the same seed, on every machine and in every version.
+/// A random number generator (`SplitMix64`) with the same numbers for the same seed, on every machine and in every
+/// version.
 #[derive(Debug, Clone)]
 pub struct Dice(u64);
 

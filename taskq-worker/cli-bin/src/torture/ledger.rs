@@ -1,7 +1,7 @@
 //! The ledger: everything that was sent, done and observed, recorded outside of the system under test.
 //!
-//! The ledger is a file to which several processes append lines, each with a single `write`: lines do not mix, and a line
-//! that was written stays, whatever becomes of the process that wrote it.
+//! The ledger is a file to which several processes append lines, each with a single `write`: lines do not mix, and a
+//! line that was written stays, whatever becomes of the process that wrote it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -124,7 +124,8 @@ impl LedgerTail {
         Ok(Self { file: File::open(path)?, half: Vec::new() })
     }
 
-    /// Reads the lines that were added. A line that cannot be read is an error: the ledger is the witness, and must be whole.
+    /// Reads the lines that were added. A line that cannot be read is an error: the ledger is the witness, and must be
+    /// whole.
     pub fn read(&mut self) -> io::Result<Vec<LedgerLine>> {
         self.file.read_to_end(&mut self.half)?;
         let whole = self.half.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);

@@ -1,5 +1,5 @@
-//! The plan of a run: which tasks are sent, and when which fault strikes. It depends on a seed and nothing else, so a run
-//! can be repeated.
+//! The plan of a run: which tasks are sent, and when which fault strikes. It depends on a seed and nothing else, so a
+//! run can be repeated.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Draws the plan of this load and these faults. Each fault strikes `times` times, by default as often as its entry in
-    /// the catalog says.
+    /// Draws the plan of this load and these faults. Each fault strikes `times` times, by default as often as its entry
+    /// in the catalog says.
     pub fn make(seed: u64, load: Load, faults: &[Fault], times: Option<u32>) -> Self {
         let mut dice = Dice::new(seed);
         let mix: Mix = faults.iter().map(|fault| fault.mix()).max().unwrap_or_default();

@@ -4,7 +4,8 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 
-/// Sends the process a signal by name: `TERM`, `KILL`, `STOP`. Fails if the process is gone or the system has no signals.
+/// Sends the process a signal by name: `TERM`, `KILL`, `STOP`. Fails if the process is gone or the system has no
+/// signals.
 pub(super) fn signal(pid: u32, name: &str) -> io::Result<()> {
     let output = Command::new("sh").args(["-c", &format!("kill -s {name} {pid}")]).output()?;
     if output.status.success() {

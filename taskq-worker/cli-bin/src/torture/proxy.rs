@@ -1,7 +1,7 @@
 //! A TCP proxy that simulates a bad network: slow, silent, cut off.
 //!
-//! The proxy knows nothing of the protocols that it carries. Each connection consists of two pumps; all of them watch a single
-//! value that says how the network is.
+//! The proxy knows nothing of the protocols that it carries. Each connection consists of two pumps; all of them watch a
+//! single value that says how the network is.
 
 use std::io;
 use std::time::Duration;
@@ -43,7 +43,8 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy before the server of `url`. Fails if the URL does not name a host and a port as AMQP's and Redis's do.
+    /// Starts a proxy before the server of `url`. Fails if the URL does not name a host and a port as AMQP's and
+    /// Redis's do.
     pub(super) async fn before(url: &str) -> io::Result<Self> {
         let place = ServerUrl::of(url).ok_or_else(|| {
             io::Error::other("only amqp://host:port/… and redis://host:port/… can be reached by way of a bad network")

@@ -42,8 +42,8 @@ fn lock(timeline: &Mutex<Timeline>) -> std::sync::MutexGuard<'_, Timeline> {
     timeline.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Notes every terminal record as soon as it can be read, for ever. While the backend is away nothing can be read, which
-/// is no failure.
+/// Notes every terminal record as soon as it can be read, for ever. While the backend is away nothing can be read,
+/// which is no failure.
 pub(super) async fn note_ends(
     results: &SharedResults,
     timeline: &Mutex<Timeline>,

@@ -31,7 +31,8 @@ const UNKNOWN_TASK_GRACE: &str = "4s";
 /// How long a run waits for copies that are on their way, once everything has ended. They come back within ten seconds.
 const COPIES_BOUND: Duration = Duration::from_secs(25);
 
-/// The number of looks in a row at which the queues must be empty: a copy that a worker holds for the moment is not visible.
+/// The number of looks in a row at which the queues must be empty: a copy that a worker holds for the moment is not
+/// visible.
 const EMPTY_LOOKS: u32 = 10;
 
 /// The number of levels of the delay ladder on which copies of this run may be.
@@ -240,8 +241,8 @@ impl<'a> Scenario<'a> {
         self.queues.iter().cloned().chain(quarantine).collect()
     }
 
-    /// Waits until nothing is left in the queues or on the delay ladder. On servers that are also used otherwise the ladder
-    /// may never be empty, so the wait is bounded.
+    /// Waits until nothing is left in the queues or on the delay ladder. On servers that are also used otherwise the
+    /// ladder may never be empty, so the wait is bounded.
     async fn copies_are_gone(&self) {
         let begun = Instant::now();
         let ladder = (0..LADDER).map(|level| format!("taskq.delay.{level}")).chain(["taskq.delay.late".to_owned()]);

@@ -1,4 +1,5 @@
-//! The tasks of a run. They are written out as `#[task]` would generate them, so that they get into no program's registry.
+//! The tasks of a run. They are written out as `#[task]` would generate them, so that they get into no program's
+//! registry.
 
 use std::fs::OpenOptions;
 use std::hint::black_box;

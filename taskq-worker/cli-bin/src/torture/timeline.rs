@@ -1,4 +1,5 @@
-//! The timeline: the history of each task as the ledger tells it, read line by line during a run and as a whole in the end.
+//! The timeline: the history of each task as the ledger tells it, read line by line during a run and as a whole in the
+//! end.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -229,8 +230,8 @@ impl Timeline {
         open.map(|(id, _)| id.as_str()).collect()
     }
 
-    /// Lists the tasks whose terminal record may be there to be read: those that did their work or have a limit, and were
-    /// not seen to end; with `all`, every task that was not seen to end.
+    /// Lists the tasks whose terminal record may be there to be read: those that did their work or have a limit, and
+    /// were not seen to end; with `all`, every task that was not seen to end.
     pub fn unended(&self, all: bool) -> impl Iterator<Item = &str> {
         let may_have_ended = move |task: &TaskHistory| {
             task.ends.is_empty() && (all || task.last_effect_at().is_some() || task.limit_from().is_some())

@@ -11,7 +11,8 @@ use super::book::Book;
 
 /// Remove an entry that was added with `schedule add`, and its history
 ///
-/// What has been sent already runs. Entries of tasks' attributes and of taskq.toml are removed there; here they can be paused.
+/// What has been sent already runs. Entries of tasks' attributes and of taskq.toml are removed there; here they can be
+/// paused.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  my-app schedule remove good-morning --yes")]
 pub(super) struct Remove {

@@ -13,8 +13,8 @@ use super::book::Book;
 
 /// Send an entry now, beside its slots
 ///
-/// The run has an id of its own, which is printed; the entry's slots, and whether it is paused, make no difference to it, nor
-/// it to them. The history says that it was asked for.
+/// The run has an id of its own, which is printed; the entry's slots, and whether it is paused, make no difference to
+/// it, nor it to them. The history says that it was asked for.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  my-app schedule run nightly")]
 pub(super) struct Run {

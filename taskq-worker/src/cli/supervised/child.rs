@@ -1,4 +1,5 @@
-//! The child's side of a supervised worker: takes messages of the supervisor (to stop, to store a loss) and reports to it.
+//! The child's side of a supervised worker: takes messages of the supervisor (to stop, to store a loss) and reports to
+//! it.
 //!
 //! All of this runs on the thread of the connections, which tasks cannot block.
 

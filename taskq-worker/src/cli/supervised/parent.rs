@@ -15,8 +15,8 @@ use crate::supervise::health::HealthTarget;
 use crate::supervise::policy::Limits;
 use crate::supervise::{self, Outcome, Plan, Program, SupervisorSetup, unix};
 
-/// The exit codes by which a child says that no start will succeed. Unreachable servers are among them as long as no child
-/// was ever ready: a mistyped URL must be reported now.
+/// The exit codes by which a child says that no start will succeed. Unreachable servers are among them as long as no
+/// child was ever ready: a mistyped URL must be reported now.
 const REFUSALS: [Exit; 6] =
     [Exit::Usage, Exit::Config, Exit::Unreachable, Exit::NotFound, Exit::TimedOut, Exit::CannotStart];
 

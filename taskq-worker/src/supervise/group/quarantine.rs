@@ -71,15 +71,16 @@ impl QuarantineTurns {
         }
     }
 
-    /// Notes that this process has ended: it found nothing for a while, or yielded its turn and reported whether there is more.
+    /// Notes that this process has ended: it found nothing for a while, or yielded its turn and reported whether there
+    /// is more.
     pub(super) fn ended(&mut self, id: Id) {
         if self.serving.take_if(|serving| serving.id == id).is_some() {
             self.failures = 0;
         }
     }
 
-    /// Notes that this process has died. The task that killed it may not be the last in its queue; the other queues have
-    /// their turns first.
+    /// Notes that this process has died. The task that killed it may not be the last in its queue; the other queues
+    /// have their turns first.
     pub(super) fn died(&mut self, id: Id, ready_for: Option<Duration>, now: Instant, chance: fn() -> f64) {
         if self.serving() == Some(id) {
             self.leaves(id);

@@ -37,7 +37,8 @@ impl Play {
         play
     }
 
-    /// Returns the actions, and starts the children that are to be started. The process id of a child is its number plus 100.
+    /// Returns the actions, and starts the children that are to be started. The process id of a child is its number
+    /// plus 100.
     fn actions(&mut self) -> Vec<Action> {
         let actions: Vec<_> = std::iter::from_fn(|| self.group.next_action()).collect();
         for action in &actions {

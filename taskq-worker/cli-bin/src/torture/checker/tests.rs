@@ -273,7 +273,8 @@ fn what_is_ended_by_others_is_measured_from_its_limit() {
     let expect = Expect { limit_ms: Some(150), ..Behavior::Spinning.expect() };
     let sent = LedgerBook::default().note(SENDER, Fact::Attempted { id: "s".into(), expect }).acknowledged("s");
     let ended = sent.began(WORKER, "s", 0).ended("s", TaskState::Failure, 0);
-    // Begun at 1200, to be ended at 1350; the clock of the book strikes each hundred, and the last cannot be before 1300.
+    // Begun at 1200, to be ended at 1350; the clock of the book strikes each hundred, and the last cannot be before
+    // 1300.
     assert_eq!(ended.findings().figures["ended_after_limit_ms"], 0);
     let late = LedgerBook(ended.0.into_iter().map(|line| LedgerLine { at: 2 * line.at, ..line }).collect());
     assert_eq!(late.findings().figures["ended_after_limit_ms"], 50, "begun at 2400, ended at 2600");

@@ -56,7 +56,8 @@ async fn for_a_while(context: &mut StrikeContext<'_>, fault: Fault, mode: Networ
     context.over(fault)
 }
 
-/// Cuts the workers off from the result backend. The broker returns nothing because of that, so nothing may be repeated.
+/// Cuts the workers off from the result backend. The broker returns nothing because of that, so nothing may be
+/// repeated.
 pub(super) async fn cut_results(context: &mut StrikeContext<'_>) -> Result<(), BoxError> {
     let results = by_way_of(context.network.results())?;
     context.struck(Fault::CutResults, Affected::Nobody)?;

@@ -14,8 +14,8 @@ use crate::torture::processes::{is_alive, signal};
 use crate::torture::tasks::CRASH_AT_START;
 use crate::torture::timeline::Timeline;
 
-/// The time in milliseconds, after a worker was told to stop, from which on it must begin nothing. A signal takes its time,
-/// and two processes read the clock.
+/// The time in milliseconds, after a worker was told to stop, from which on it must begin nothing. A signal takes its
+/// time, and two processes read the clock.
 const STILL_MS: u64 = 100;
 
 /// How long the children of a killed supervisor may survive it.
@@ -174,7 +174,8 @@ fn nothing_began_late(context: &StrikeContext<'_>, family: &[u32], told: u64) ->
     Ok(())
 }
 
-/// Drains a worker whose tasks outlast the grace: they are told to stop, stopped, given back, and run by another worker.
+/// Drains a worker whose tasks outlast the grace: they are told to stop, stopped, given back, and run by another
+/// worker.
 pub(super) async fn grace(context: &mut StrikeContext<'_>) -> Result<(), BoxError> {
     let member = busy_member(context).await?;
     let family = member.family();
