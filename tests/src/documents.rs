@@ -10,6 +10,9 @@ pub struct Architecture;
 #[doc = include_str!("../../CONTRIBUTING.md")]
 pub struct Contributing;
 
+#[doc = include_str!("../../SECURITY.md")]
+pub struct Security;
+
 #[doc = include_str!("../../CHANGELOG.md")]
 pub struct Changelog;
 

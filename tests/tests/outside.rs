@@ -114,7 +114,7 @@ const FIRST_PROGRAM_LINES_MAX: usize = 15;
 /// The README's first program in an empty crate, with nothing configured and on servers.
 #[test]
 fn the_first_program_of_the_readme_does_what_is_shown() {
-    let section = "Fifteen lines";
+    let section = "Quick start";
     let dependencies = readme(section, "toml", "[dependencies]").text;
     let program = readme(section, "rust", "fn main").text;
     let session = readme(section, "console", "cargo run");

@@ -53,7 +53,6 @@ const COMMENT_WIDTH: usize = 120;
 const WORDS_LEFT: [&str; 37] = [
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
-    "README.md",
     "docs/",
     "examples/",
     "scripts/",
@@ -63,6 +62,7 @@ const WORDS_LEFT: [&str; 37] = [
     "taskq-worker/cli-bin/",
     "taskq-worker/src/cli/",
     "taskq-worker/src/engine/",
+    "taskq-worker/src/lib.rs",
     "taskq-worker/src/recorder/",
     "taskq-worker/src/supervise/",
     "taskq-worker/src/telemetry/",
@@ -182,7 +182,10 @@ fn files() -> Vec<String> {
         let names = names.map(|file| format!("{folder}/{}", file.file_name().to_string_lossy()));
         names.filter(|file| !file.contains('.') || file.starts_with(".ci")).collect::<Vec<_>>()
     }));
-    found.extend(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "Cargo.toml"].map(str::to_owned));
+    found.extend(
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "Cargo.toml"]
+            .map(str::to_owned),
+    );
     // Recorded from other programs.
     found.retain(|file| !file.starts_with("tests/golden/") && !file.ends_with(THIS_FILE));
     found
