@@ -5,13 +5,13 @@
 //! what comes of it has to be the same.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 
 use chrono::{DateTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use croner::parser::CronParser;
 use croner::{Cron, JobType};
 use taskq_beat::schedule::Schedule;
+use tokio::time::Instant;
 
 /// Times of day: with seconds first, for both.
 const TIMES: [&str; 26] = [

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use taskq::broker::amqp::bare;
 use taskq::broker::{QueueKind, QueueSpec};
@@ -12,6 +12,7 @@ use taskq::internal::codec;
 use taskq::message::{Envelope, WireMessage};
 use taskq::{BoxError, Call, Client, TaskId};
 use taskq_worker::Worker;
+use tokio::time::Instant;
 
 /// The number of publishes that the bare loop leaves unconfirmed at a time.
 const WINDOW: usize = 1000;

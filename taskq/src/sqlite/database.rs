@@ -1,5 +1,7 @@
 //! An open file: its two threads, and the way to them.
 
+#![expect(clippy::disallowed_types, reason = "waits on the caller's thread, which no clock of a runtime governs")]
+
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;

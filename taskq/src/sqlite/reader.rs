@@ -1,5 +1,7 @@
 //! The thread that reads, and looks whether other processes have changed anything.
 
+#![expect(clippy::disallowed_types, reason = "sleeps on a thread of its own, which no clock of a runtime governs")]
+
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError, Weak};

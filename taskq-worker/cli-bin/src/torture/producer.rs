@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use taskq::BoxError;
 use taskq::canvas::ArgumentList;
 use taskq::{Call, Client, TaskId};
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock, Semaphore};
+use tokio::time::Instant;
 
 use super::ledger::{Fact, Ledger, now_ms};
 use super::workload::Planned;
@@ -60,7 +61,7 @@ impl Producer {
         for (number, task) in tasks.into_iter().enumerate() {
             // After a pause the sends that fell behind are not caught up with.
             next = (next + pause).max(Instant::now());
-            tokio::time::sleep_until(next.into()).await;
+            tokio::time::sleep_until(next).await;
             let permit = Arc::clone(&unanswered).acquire_owned().await?;
             let moving = Arc::clone(&self.rest).read_owned().await;
             let producer = Arc::clone(&self);

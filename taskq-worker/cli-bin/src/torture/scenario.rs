@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use taskq::BoxError;
 use taskq::broker::amqp::bare;
 use taskq::broker::{BrokerError, QUARANTINE_SUFFIX, QueueSpec};
 use taskq::{Client, TaskId};
+use tokio::time::Instant;
 
 use super::catalog::Fault;
 use super::checker::check;
@@ -208,7 +209,7 @@ impl<'a> Scenario<'a> {
         let mut due = Instant::now();
         for (pause, fault) in strikes {
             due += *pause;
-            tokio::time::sleep_until(due.into()).await;
+            tokio::time::sleep_until(due).await;
             due += fault.takes(self.options.hold);
             if let Err(why) = strike(*fault, &mut context).await {
                 hindered.push(format!("{fault}: {why}"));

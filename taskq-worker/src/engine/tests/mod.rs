@@ -1,6 +1,8 @@
 //! The engine in a supervised process, on the memory broker: what the recorder shows, which limits bind, and what becomes
 //! of suspects. What real processes show is in the package `tests`.
 
+#![expect(clippy::disallowed_types, reason = "deadlines of tests are real time")]
+
 mod blame;
 #[cfg(unix)]
 mod crash;

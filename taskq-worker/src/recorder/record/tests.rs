@@ -1,10 +1,10 @@
 //! The recorder: what is in the air is in the file, whatever became of file and process.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 pub(crate) use libc::{SIGABRT, SIGILL, SIGKILL, SIGSEGV};
 use proptest::prelude::*;
+use tokio::time::Instant;
 
 use super::super::flight::{Flight, ID_MAX, TASK_MAX};
 use super::super::read;

@@ -1,7 +1,6 @@
 //! Faults of messages: broken ones, unknown ones, unroutable ones.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use serde_json::json;
@@ -11,6 +10,7 @@ use taskq::canvas::ArgumentList;
 use taskq::internal::codec;
 use taskq::message::{Envelope, Payload, TaskState, WireMessage};
 use taskq::{Call, TaskId};
+use tokio::time::Instant;
 
 use super::StrikeContext;
 use crate::torture::catalog::Fault;

@@ -1,9 +1,10 @@
 //! Faults of processes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use taskq::BoxError;
+use tokio::time::Instant;
 
 use super::StrikeContext;
 use super::context::MOMENT_BOUND;

@@ -3,6 +3,7 @@
 use taskq::BoxError;
 use taskq::broker::amqp::bare;
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use super::StrikeContext;
 use super::context::MOMENT_BOUND;
@@ -39,7 +40,7 @@ async fn run_hook(flag: &str, command: Option<&str>) -> Result<(), BoxError> {
 
 /// Waits until tasks begin again, and notes how long that took.
 async fn flows_again(context: &StrikeContext<'_>) -> Result<(), BoxError> {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let before = context.look(Timeline::runs);
     let flows = context
         .until(MOMENT_BOUND * 2, |context| context.look(|timeline| (timeline.runs() > before).then_some(())))
