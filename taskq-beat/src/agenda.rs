@@ -1,29 +1,28 @@
-//! Which entry is next: an ordered list of when to look at each. While nothing is due, it costs nothing, however many entries
-//! there are.
+//! The order of entries: when to look at each. While nothing is due, it costs nothing, however many entries there are.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-/// When to look at each entry, by name.
+/// The times at which to look at entries, by name.
 ///
-/// Setting, removing and taking cost the logarithm of the number of entries. An entry that was taken is in it again once its
-/// next time is set.
+/// Setting, removing and taking cost the logarithm of the number of entries. An entry that was taken is absent until its next
+/// time is set.
 #[derive(Debug, Clone, Default)]
-pub struct Agenda {
+pub(crate) struct Agenda {
     order: BTreeSet<(DateTime<Utc>, Arc<str>)>,
     times: HashMap<Arc<str>, DateTime<Utc>>,
 }
 
 impl Agenda {
-    /// Nothing to look at.
-    pub fn new() -> Self {
+    /// Returns an empty agenda.
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// Looks at `name` at `wake`, and at no other time; not at all if it is `None`.
-    pub fn set(&mut self, name: &str, wake: Option<DateTime<Utc>>) {
+    /// Sets the time at which to look at `name`, in place of any other; `None` for not at all.
+    pub(crate) fn set(&mut self, name: &str, wake: Option<DateTime<Utc>>) {
         let name = self.remove(name).unwrap_or_else(|| name.into());
         if let Some(wake) = wake {
             self.order.insert((wake, Arc::clone(&name)));
@@ -31,7 +30,7 @@ impl Agenda {
         }
     }
 
-    /// Takes `name` out, and gives its name if it was in.
+    /// Removes `name`, and returns the key that was shared if it was present.
     fn remove(&mut self, name: &str) -> Option<Arc<str>> {
         let (name, wake) = self.times.remove_entry(name)?;
         let place = (wake, name);
@@ -39,34 +38,19 @@ impl Agenda {
         Some(place.1)
     }
 
-    /// When to look at the first entry; until then there is nothing to do.
-    pub fn next(&self) -> Option<DateTime<Utc>> {
+    /// Returns when to look at the first entry; until then there is nothing to do.
+    pub(crate) fn next(&self) -> Option<DateTime<Utc>> {
         self.order.first().map(|(wake, _)| *wake)
     }
 
-    /// When to look at this entry.
-    pub fn wake_of(&self, name: &str) -> Option<DateTime<Utc>> {
-        self.times.get(name).copied()
-    }
-
-    /// Takes out an entry whose time has come, the earliest first.
-    pub fn take_due(&mut self, now: DateTime<Utc>) -> Option<Arc<str>> {
+    /// Removes and returns an entry whose time has come, the earliest first.
+    pub(crate) fn take_due(&mut self, now: DateTime<Utc>) -> Option<Arc<str>> {
         if self.next()? > now {
             return None;
         }
         let (_, name) = self.order.pop_first()?;
         self.times.remove(&name);
         Some(name)
-    }
-
-    /// How many entries there are to look at.
-    pub fn len(&self) -> usize {
-        self.times.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.times.is_empty()
     }
 }
 
@@ -89,14 +73,14 @@ mod tests {
         for (name, wake) in [("a", 30), ("b", 10), ("c", 20), ("b", 40)] {
             agenda.set(name, Some(at(wake)));
         }
-        assert_eq!((agenda.next(), agenda.len()), (Some(at(20)), 3));
+        assert_eq!((agenda.next(), agenda.times.len()), (Some(at(20)), 3));
         assert_eq!(agenda.take_due(at(19)), None);
         assert_eq!(agenda.take_due(at(35)).as_deref(), Some("c"));
         assert_eq!(agenda.take_due(at(35)).as_deref(), Some("a"));
         assert_eq!(agenda.take_due(at(35)), None);
-        assert_eq!((agenda.wake_of("b"), agenda.wake_of("c")), (Some(at(40)), None));
+        assert_eq!((agenda.times.get("b"), agenda.times.get("c")), (Some(&at(40)), None));
         agenda.set("b", None);
-        assert!(agenda.is_empty() && agenda.next().is_none());
+        assert!(agenda.times.is_empty() && agenda.next().is_none());
     }
 
     proptest! {
@@ -112,7 +96,7 @@ mod tests {
                     None => drop(expected.remove(&name)),
                 }
                 prop_assert_eq!(agenda.next(), expected.values().min().copied().map(at));
-                prop_assert_eq!(agenda.len(), expected.len());
+                prop_assert_eq!(agenda.times.len(), expected.len());
             }
             let mut all: Vec<(i64, String)> = expected.into_iter().map(|(name, wake)| (wake, name)).collect();
             all.sort();

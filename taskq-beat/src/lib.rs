@@ -1,44 +1,74 @@
-//! The scheduler of taskq: what is to be sent, when, and what becomes of what was missed.
+//! The scheduler of taskq: sends periodic tasks at the slots of their schedules, and accounts for every slot that was missed.
 //!
-//! Most of it decides, and does nothing: it takes values and gives values, and knows neither a broker nor a store nor a clock.
+//! A [`Beat`] runs in any number of processes. One of them is elected as the leader and sends the tasks; when it dies, another
+//! takes over within eleven seconds. Programs usually run it by the command line of `taskq-worker` (`my-app beat`), and embed
+//! it where they need to:
 //!
-//! * [`entry`]: what is to be sent, from the attributes of tasks, `taskq.toml` and run time, with every mistake and its mend
-//! * [`schedule`]: when, as a function of time: cron lines in time zones, equal distances, single moments
-//! * [`due`]: which slots of an entry are fired now, which were missed and why, and when to look again
-//! * [`agenda`]: which of many entries is next
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = taskq::Client::from_env().await?;
+//! let beat = taskq_beat::Beat::builder(client).build().await?;
+//! let control = beat.control();
+//! let running = tokio::spawn(beat.run());
+//! // … and when the program ends:
+//! control.stop();
+//! println!("{} slots fired", running.await?.fired);
+//! # Ok(())
+//! # }
+//! ```
 //!
-//! The rest acts:
+//! * [`entry`]: which task is sent, from the attributes of tasks, `taskq.toml` and run time, with every mistake and its remedy
+//! * [`schedule`]: the slots, as a function of time: cron lines in time zones, equal distances, single moments
+//! * [`store`]: the state that beats share: facts, history, and entries added or paused at run time
 //!
-//! * [`Beat`]: waits, fires, and stops
-//! * [`leader`]: which of several beats it is that fires
-//! * [`store`]: what they keep between them: facts, history, and what is added or paused at run time
+//! An entry can be made from JSON while the program runs, and handed to the beats by [`Store::add`](store::Store::add):
 //!
 //! ```
-//! use chrono::{DateTime, TimeDelta, Utc};
-//! use taskq_beat::due::{Handled, due};
 //! use taskq_beat::entry::{Entry, Origin};
 //!
 //! # fn main() -> Result<(), taskq_beat::entry::Mistakes> {
 //! let description = serde_json::json!({ "task": "reports.nightly", "cron": "0 2 * * *", "tz": "Europe/Berlin" });
 //! let entry = Entry::read("nightly", &description, Origin::RunTime)?;
+//! assert_eq!(entry.schedule.describe(), "at 02:00 every day, Europe/Berlin");
 //!
-//! let start: DateTime<Utc> = "2026-03-28T12:00:00Z".parse().expect("a moment");
-//! let decision = due(&entry, &Handled::since(start), start, false);
-//! let wake = decision.wake.expect("there is a next night");
-//! assert_eq!(wake.to_string(), "2026-03-29 01:00:00 UTC"); // 02:00 is skipped in this night; 03:00 is the next there is
-//!
-//! let decision = due(&entry, &decision.handled, wake + TimeDelta::seconds(1), false);
-//! assert_eq!(decision.fire[0].id.as_str(), "nightly@2026-03-29T01:00:00Z");
+//! let noon = "2026-03-28T12:00:00Z".parse().expect("a moment");
+//! let slot = entry.schedule.next_after(noon).expect("there is a next night");
+//! assert_eq!(slot.to_string(), "2026-03-29 01:00:00 UTC"); // 02:00 is skipped in this night; the first moment after is 03:00
+//! assert_eq!(entry.firing_id(slot).as_str(), "nightly@2026-03-29T01:00:00Z");
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Inside, deciding and acting are apart. `schedule`, `entry`, `due` (the decision about an entry at a moment) and `agenda`
+//! (the order of many entries) take values and return values; they know neither a broker nor a store nor a clock. `leader`
+//! (the election), `store` and `beat` (claim, send, mark) act.
 
-pub mod agenda;
-pub mod beat;
-pub mod due;
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod agenda;
+mod beat;
+mod due;
 pub mod entry;
-pub mod leader;
+mod leader;
 pub mod schedule;
 pub mod store;
+mod versioned;
 
-pub use beat::{Beat, BeatBuilder, BeatControl, BeatError, BeatStatus, BeatSummary};
+pub use beat::{Beat, BeatBuilder, BeatControl, BeatError, BeatStatus, BeatSummary, RunNowError, open_store, run_now};
+
+/// Parts of beat that the command line of `taskq-worker` needs beyond the public face.
+///
+/// Not covered by semantic versioning: anything in here may change or go with any release. The crates of this workspace are
+/// released together, so they may use it; programs must not.
+#[doc(hidden)]
+pub mod internal {
+    /// The decision about an entry at a moment.
+    pub mod due {
+        pub use crate::due::{Decision, Firing, Handled, MissReason, Missed, due};
+    }
+
+    /// The election of the beat that fires.
+    pub mod leader {
+        pub use crate::leader::{Holder, LEASE, LOOK_EVERY, RENEW_EVERY, TRUSTED_FOR, holder};
+    }
+}

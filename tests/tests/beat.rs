@@ -182,7 +182,7 @@ fn an_hour_without_a_beat_is_treated_as_each_entry_says() {
     let start = 1_900_000_200 / 600 * 600 + 300;
     clock.put(until(start));
     let mut beat = stage.beat("first");
-    beat.wait_for("it leads", |beat| beat.stderr().contains("this one leads").then_some(()));
+    beat.wait_for("it leads", |beat| beat.stderr().contains("this beat leads").then_some(()));
     beat.drain();
     clock.put(until(start + 3600));
     let beat = stage.beat("second");
@@ -313,7 +313,7 @@ fn when_summer_time_begins_and_ends_a_nightly_job_runs_once() {
         stage.write("", &[(&name, &nightly)]);
         clock.put(until(moments[0] - 3600));
         let mut beat = stage.beat(night);
-        beat.wait_for("it leads", |beat| beat.stderr().contains("this one leads").then_some(()));
+        beat.wait_for("it leads", |beat| beat.stderr().contains("this beat leads").then_some(()));
         for moment in moments {
             clock.put(until(moment - 2));
             wait_until("the clock is past it", || (until(moment + 3) <= clock.seconds()).then_some(()));
@@ -339,7 +339,7 @@ fn processes_of_a_worker_are_beats_of_which_one_leads() {
     worker.wait_until_ready();
     wait_until("slots are fired", || (stage.effects("tick").len() >= 3).then_some(()));
     let ended = worker.drain();
-    assert_eq!(ended.stderr.matches("this one leads no more").count(), 1, "{ended}");
+    assert_eq!(ended.stderr.matches("this beat leads no more").count(), 1, "{ended}");
     assert_eq!(doubles(&stage.effects("tick")), 0);
     assert_eq!(stage.leader("tick"), None, "the lease was given back");
 }
@@ -361,7 +361,7 @@ fn ten_thousand_entries_cost_little() {
         let started = Instant::now();
         let mut beat = stage.beat("b");
         let ready = started.elapsed();
-        beat.wait_for("it leads", |beat| beat.stderr().contains("this one leads").then_some(()));
+        beat.wait_for("it leads", |beat| beat.stderr().contains("this beat leads").then_some(()));
         let leads = started.elapsed();
         let started_cpu = cpu_ms(beat.id());
         let mut before = started_cpu;

@@ -1,42 +1,35 @@
-//! From a slot that is due to a message that is confirmed: claim, send, mark.
+//! From a due slot to a confirmed message: claim, send, mark.
 //!
-//! A claim puts the slots into the entry's facts as pending, and a mark takes them out. Each replaces the facts only if they
-//! are as this beat knows them. Who dies in between leaves them pending; the next leader cannot know whether they were sent,
-//! and does what the entry's `on_doubt` says.
+//! A claim adds the slots to the facts of the entry as pending, and a mark removes them. Each replaces the facts only if their
+//! stored value is the one that this beat knows. A beat that dies in between leaves them pending; the next leader cannot know
+//! whether they were sent, and follows the `on_doubt` policy of the entry.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::Value;
+use taskq::TaskId;
 use taskq::backend::{BackendError, ResultBackendExt};
 use taskq::broker::PublishError;
-use taskq::canvas::ArgumentList;
 use taskq::client::Client;
-use taskq::definition::{Registry, TaskOptions};
-use taskq::{Call, TaskId};
+use taskq::definition::Registry;
+use taskq::internal::fault::full_message;
 
-use super::desk::{Done, Job, Standing};
-use crate::due::{Decision, Missed, Why, due};
+use super::call::call;
+use super::planner::{EntryState, FinishedJob, Job};
+use super::status::Counts;
+use crate::due::{Decision, MissReason, Missed, due};
 use crate::entry::{Entry, OnDoubt, Overlap};
-use crate::leader::{Lease, with_cause};
-use crate::store::{Event, Fired, Pending, Saved, Store, What, facts_from};
+use crate::leader::Lease;
+use crate::store::{Event, EventKind, Fired, Pending, Saved, Store, facts_from};
 
-/// What could not be done is tried again after this.
+/// The time after which a blocked job is tried again.
 const AGAIN_AFTER: TimeDelta = TimeDelta::seconds(1);
 
-/// A run of which nothing is known any more is taken to be over after this, or after the time for which results are kept.
+/// The time after which a run without a record counts as finished, if results are not kept for a shorter time.
 const UNSEEN_MAX: TimeDelta = TimeDelta::days(1);
 
-/// What was fired and missed in all.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) fired: AtomicU64,
-    pub(super) missed: AtomicU64,
-}
-
-/// Fires, as the holder of a lease.
+/// The part of a leader that carries out jobs.
 #[derive(Debug)]
 pub(super) struct Firer {
     pub(super) client: Client,
@@ -47,91 +40,92 @@ pub(super) struct Firer {
     pub(super) counts: Arc<Counts>,
 }
 
-/// Why a job is not over.
+/// The reason why a job cannot be finished now.
 #[derive(Debug)]
-enum Hindrance {
+enum Blocked {
+    /// The store does not answer, or holds a value that cannot be read.
     Store(BackendError),
+    /// The broker does not take the message.
     Broker(taskq::Error),
-    /// The lease may be another's by now.
+    /// The lease may belong to another beat by now.
     NotTrusted,
-    /// The entry was removed a moment ago; it will soon be heard of.
+    /// The entry was removed a moment ago, which the planner will learn soon.
     Removed,
 }
 
-impl From<BackendError> for Hindrance {
+impl From<BackendError> for Blocked {
     fn from(error: BackendError) -> Self {
         Self::Store(error)
     }
 }
 
 impl Firer {
-    /// Does what is to be done about an entry.
-    pub(super) async fn run(&self, job: Job) -> Done {
-        let Job { entry, is_added, mut standing } = job;
+    /// Carries out a job as far as possible.
+    pub(super) async fn run(&self, job: Job) -> FinishedJob {
+        let Job { entry, is_added, mut state } = job;
         let name = entry.name.clone();
-        let again_after = match self.carry_out(&entry, is_added, &mut standing).await {
+        let again_after = match self.carry_out(&entry, is_added, &mut state).await {
             Ok(()) => TimeDelta::zero(),
-            Err(hindrance) => {
-                match hindrance {
-                    Hindrance::Store(error) => {
+            Err(blocked) => {
+                match blocked {
+                    Blocked::Store(error) => {
+                        let error = full_message(&error);
                         tracing::warn!(
                             entry = name,
-                            error = with_cause(&error),
-                            "beat: nothing can be done about the entry; it is tried again"
+                            error,
+                            "beat: the state of an entry cannot be used; it is tried again"
                         );
                     }
-                    Hindrance::Broker(error) => {
-                        tracing::warn!(
-                            entry = name,
-                            error = with_cause(&error),
-                            "beat: a slot could not be sent; it is tried again"
-                        );
+                    Blocked::Broker(error) => {
+                        let error = full_message(&error);
+                        tracing::warn!(entry = name, error, "beat: a slot could not be sent; it is tried again");
                     }
-                    Hindrance::NotTrusted | Hindrance::Removed => {}
+                    Blocked::NotTrusted | Blocked::Removed => {}
                 }
                 AGAIN_AFTER
             }
         };
-        Done { name, standing, again_after }
+        FinishedJob { name, state, again_after }
     }
 
     fn now(&self) -> DateTime<Utc> {
         self.client.clock().now()
     }
 
-    async fn carry_out(&self, entry: &Entry, is_added: bool, standing: &mut Standing) -> Result<(), Hindrance> {
-        // Whoever removes an entry deletes what is known of it, and nothing should be written after that.
+    async fn carry_out(&self, entry: &Entry, is_added: bool, state: &mut EntryState) -> Result<(), Blocked> {
+        // The removal of an entry deletes its facts, and they should not be written again afterwards.
         if is_added && !self.store.has_added(&entry.name).await? {
-            return Err(Hindrance::Removed);
+            return Err(Blocked::Removed);
         }
-        if standing.is_unsaved {
-            self.save(entry, standing).await?;
+        if state.is_unsaved {
+            self.save(entry, state).await?;
         }
-        if standing.facts.pending.is_empty() {
-            let decision = self.decide(entry, standing).await?;
+        if state.facts.pending.is_empty() {
+            let decision = self.decide(entry, state).await?;
             if decision.fire.is_empty() && decision.missed.is_empty() {
-                standing.facts.handled = decision.handled;
+                state.facts.handled = decision.handled;
                 return Ok(());
             }
-            self.claim(entry, standing, decision).await?;
+            self.claim(entry, state, decision).await?;
         }
-        self.send_pending(entry, standing).await
+        self.send_pending(entry, state).await
     }
 
-    async fn decide(&self, entry: &Entry, standing: &Standing) -> Result<Decision, Hindrance> {
+    /// Decides which slots to fire, and asks for the previous run only if its end matters.
+    async fn decide(&self, entry: &Entry, state: &EntryState) -> Result<Decision, Blocked> {
         let now = self.now();
-        let decision = due(entry, &standing.facts.handled, now, false);
+        let decision = due(entry, &state.facts.handled, now, false);
         if entry.overlap == Overlap::Skip
             && !decision.fire.is_empty()
-            && self.is_running(standing.facts.last.as_ref()).await?
+            && self.is_running(state.facts.last.as_ref()).await?
         {
-            return Ok(due(entry, &standing.facts.handled, now, true));
+            return Ok(due(entry, &state.facts.handled, now, true));
         }
         Ok(decision)
     }
 
-    /// Whether the run before is not over. One that waits in its queue is not.
-    async fn is_running(&self, last: Option<&Fired>) -> Result<bool, Hindrance> {
+    /// Whether the previous run is unfinished. A run that waits in its queue is.
+    async fn is_running(&self, last: Option<&Fired>) -> Result<bool, Blocked> {
         let (Some(last), Ok(results)) = (last, self.client.results()) else { return Ok(false) };
         Ok(match results.read_one(&last.id).await? {
             Some(record) => !record.state.is_terminal(),
@@ -142,144 +136,148 @@ impl Firer {
         })
     }
 
-    /// Claims slots, and notes those that were missed. After this the standing is what the store has, whoever wrote it.
-    async fn claim(&self, entry: &Entry, standing: &mut Standing, decision: Decision) -> Result<(), Hindrance> {
+    /// Claims slots, and notes those that were missed. Afterwards the state is the stored one, whichever beat wrote it.
+    async fn claim(&self, entry: &Entry, state: &mut EntryState, decision: Decision) -> Result<(), Blocked> {
         if !self.lease.is_trusted() {
-            return Err(Hindrance::NotTrusted);
+            return Err(Blocked::NotTrusted);
         }
-        // Before the facts: who dies in between has listed them, and the next one does not list them again.
+        // Before the facts: a beat that dies in between has listed them, and the next one does not list them again.
         let events: Vec<Event> =
-            decision.missed.iter().map(|missed| self.event(What::Missed(missed.clone()))).collect();
+            decision.missed.iter().map(|missed| self.event(EventKind::Missed(missed.clone()))).collect();
         if !events.is_empty() {
             self.store.append(&entry.name, &events).await?;
         }
-        let mut facts = standing.facts.clone();
+        let mut facts = state.facts.clone();
         facts.handled = decision.handled;
         facts.pending = decision.fire.iter().map(Pending::of).collect();
         facts.note_missed(&decision.missed);
         facts.term = self.lease.term();
-        match self.store.save_facts(&entry.name, standing.stored.as_ref(), &facts).await? {
+        match self.store.save_facts(&entry.name, state.stored.as_ref(), &facts).await? {
             Saved::Done(stored) => {
                 self.count_missed(&entry.name, &decision.missed);
-                *standing = Standing::new(facts, Some(stored));
+                *state = EntryState::new(facts, Some(stored));
                 Ok(())
             }
-            Saved::Other(there) => self.adopt(entry, standing, there),
+            Saved::Other(there) => self.adopt(entry, state, there),
         }
     }
 
-    /// Somebody else has written the facts: an earlier leader that was slow, or a later one. Or they are gone.
-    fn adopt(&self, entry: &Entry, standing: &mut Standing, there: Option<bytes::Bytes>) -> Result<(), Hindrance> {
+    /// Adopts facts that another beat has written: an earlier leader that was slow, or a later one; or notes that there are
+    /// none.
+    fn adopt(&self, entry: &Entry, state: &mut EntryState, there: Option<Bytes>) -> Result<(), Blocked> {
         let Some(value) = there else {
-            // What this beat knows is better than nothing.
-            standing.stored = None;
+            // The facts of this beat are better than none.
+            state.stored = None;
             return Ok(());
         };
         let facts = facts_from(&entry.name, &value)?;
         let is_later = facts.term > self.lease.term();
-        *standing = Standing::new(facts, Some(value));
+        *state = EntryState::new(facts, Some(value));
         if is_later {
-            // What is pending there is being sent by its holder.
+            // The later leader is sending the slots that are pending there.
             self.lease.lose();
-            return Err(Hindrance::NotTrusted);
+            return Err(Blocked::NotTrusted);
         }
         Ok(())
     }
 
-    /// Sends what is pending, oldest first, and marks it.
-    async fn send_pending(&self, entry: &Entry, standing: &mut Standing) -> Result<(), Hindrance> {
-        // Another leader claimed them, and nobody knows whether it sent them.
-        let is_inherited = standing.facts.term != self.lease.term();
-        let mut hindrance = None;
+    /// Sends pending slots, oldest first, and marks them.
+    async fn send_pending(&self, entry: &Entry, state: &mut EntryState) -> Result<(), Blocked> {
+        // Slots that another leader claimed may have been sent or not.
+        let is_inherited = state.facts.term != self.lease.term();
+        let mut blocked = None;
         let mut missed = Vec::new();
-        while let Some(pending) = standing.facts.pending.first().cloned() {
+        while let Some(pending) = state.facts.pending.first().cloned() {
             if !self.lease.is_trusted() {
-                hindrance = Some(Hindrance::NotTrusted);
+                blocked = Some(Blocked::NotTrusted);
                 break;
             }
-            let why = if pending.expires.is_some_and(|expires| expires <= self.now()) {
-                Some(Why::Expired)
+            let reason = if pending.expires.is_some_and(|expires| expires <= self.now()) {
+                Some(MissReason::Expired)
             } else if is_inherited && entry.on_doubt == OnDoubt::Skip {
-                Some(Why::InDoubt)
+                Some(MissReason::InDoubt)
             } else {
                 match self.send(entry, &pending).await {
                     Ok(id) => {
                         let fired = self.fired(&pending, id);
-                        standing.facts.note_fired(&fired);
+                        state.facts.note_fired(&fired);
                         let Fired { slot, late_ms, .. } = fired;
-                        standing.unwritten.push(self.event(What::Fired { slot, late_ms, again: is_inherited }));
+                        state.unwritten.push(self.event(EventKind::Fired { slot, late_ms, again: is_inherited }));
                         None
                     }
-                    Err(error) => match judge(&error, entry.on_doubt) {
-                        Some(why) => {
-                            let error = with_cause(&error);
+                    Err(error) => match reason_to_give_up(&error, entry.on_doubt) {
+                        Some(reason) => {
+                            let error = full_message(&error);
                             tracing::error!(entry = entry.name, slot = %pending.slot, error, "beat: a slot is not sent");
-                            Some(why)
+                            Some(reason)
                         }
                         None => {
-                            hindrance = Some(Hindrance::Broker(error));
+                            blocked = Some(Blocked::Broker(error));
                             break;
                         }
                     },
                 }
             };
-            if let Some(why) = why {
+            if let Some(reason) = reason {
                 let slot = pending.slot;
-                let one = Missed { first: slot, last: slot, count: 1, is_more: false, why };
-                standing.unwritten.push(self.event(What::Missed(one.clone())));
+                let one = Missed { first: slot, last: slot, count: 1, is_more: false, reason };
+                state.unwritten.push(self.event(EventKind::Missed(one.clone())));
                 missed.push(one);
             }
-            standing.facts.pending.remove(0);
-            standing.is_unsaved = true;
+            state.facts.pending.remove(0);
+            state.is_unsaved = true;
         }
-        standing.facts.note_missed(&missed);
+        state.facts.note_missed(&missed);
         self.count_missed(&entry.name, &missed);
-        if standing.is_unsaved {
-            self.save(entry, standing).await?;
+        if state.is_unsaved {
+            self.save(entry, state).await?;
         }
-        hindrance.map_or(Ok(()), Err)
+        blocked.map_or(Ok(()), Err)
     }
 
+    /// Counts and logs a slot that was sent.
     fn fired(&self, pending: &Pending, id: TaskId) -> Fired {
         let now = self.now();
         let late = pending.late(now);
-        self.counts.fired.fetch_add(1, Ordering::Relaxed);
+        self.counts.count_fired();
         tracing::debug!(%id, late_ms = late.num_milliseconds(), "beat: fired");
         Fired { slot: pending.slot, at: now, late_ms: late.num_milliseconds(), id }
     }
 
+    /// Counts and logs slots that were missed.
     fn count_missed(&self, name: &str, missed: &[Missed]) {
-        for Missed { first, last, count, why, .. } in missed {
-            self.counts.missed.fetch_add(*count, Ordering::Relaxed);
-            tracing::warn!(entry = name, %first, %last, count, "beat: slots were missed: {why}");
+        for Missed { first, last, count, reason, .. } in missed {
+            self.counts.count_missed(*count);
+            tracing::warn!(entry = name, %first, %last, count, "beat: slots were missed: {reason}");
         }
     }
 
-    fn event(&self, what: What) -> Event {
-        Event { at: self.now(), by: self.node.clone(), what }
+    fn event(&self, kind: EventKind) -> Event {
+        Event { at: self.now(), by: self.node.clone(), kind }
     }
 
-    /// Puts what is known into the store. If somebody else has written the facts meanwhile, theirs hold: they have sent again
-    /// what this one sent.
-    async fn save(&self, entry: &Entry, standing: &mut Standing) -> Result<(), Hindrance> {
-        if !standing.unwritten.is_empty() {
-            self.store.append(&entry.name, &standing.unwritten).await?;
-            standing.unwritten.clear();
+    /// Stores the history and the facts. If another beat has written the facts meanwhile, its facts hold: it has sent again the
+    /// slots that this beat sent.
+    async fn save(&self, entry: &Entry, state: &mut EntryState) -> Result<(), Blocked> {
+        if !state.unwritten.is_empty() {
+            self.store.append(&entry.name, &state.unwritten).await?;
+            state.unwritten.clear();
         }
-        standing.facts.term = self.lease.term();
+        state.facts.term = self.lease.term();
         loop {
-            match self.store.save_facts(&entry.name, standing.stored.as_ref(), &standing.facts).await? {
+            match self.store.save_facts(&entry.name, state.stored.as_ref(), &state.facts).await? {
                 Saved::Done(stored) => {
-                    standing.stored = Some(stored);
-                    standing.is_unsaved = false;
+                    state.stored = Some(stored);
+                    state.is_unsaved = false;
                     return Ok(());
                 }
-                Saved::Other(None) if standing.stored.is_some() => standing.stored = None,
-                Saved::Other(there) => return self.adopt(entry, standing, there),
+                Saved::Other(None) if state.stored.is_some() => state.stored = None,
+                Saved::Other(there) => return self.adopt(entry, state, there),
             }
         }
     }
 
+    /// Sends the task of a slot, and waits until the broker has confirmed it.
     async fn send(&self, entry: &Entry, pending: &Pending) -> Result<TaskId, taskq::Error> {
         let id = self.store.id(entry.firing_id(pending.slot).as_str());
         let left = pending.expires.map(|expires| (expires - self.now()).to_std().unwrap_or_default());
@@ -288,36 +286,14 @@ impl Firer {
     }
 }
 
-/// The call of an entry, which expires so long after it is sent.
-pub(super) fn call(entry: &Entry, registry: &Registry, expires: Option<Duration>) -> Result<Call<Value>, taskq::Error> {
-    let options = registry.get(&entry.task).map_or(&TaskOptions::DEFAULT, |task| &task.options);
-    let arguments = ArgumentList::from_json(&entry.args, &entry.kwargs)
-        .map_err(|error| taskq::Error::Call { task: entry.task.clone(), mistake: error.to_string() })?;
-    let mut call = Call::named(&entry.task, arguments);
-    if let Some(queue) = entry.queue.clone().or(options.queue.map(str::to_owned)) {
-        call = call.queue(queue);
-    }
-    if let Some(priority) = entry.priority.or(options.priority) {
-        call = call.priority(priority);
-    }
-    if let Some(after) = expires.or(options.expires) {
-        call = call.expires(after);
-    }
-    if entry.overlap == Overlap::Skip {
-        // Whether the run is over is told by its record, also where nobody else wants one.
-        call = call.ignore_result(false);
-    }
-    Ok(call)
-}
-
-/// Why a slot that could not be sent is given up; `None`: it is tried again, under the same id.
-fn judge(error: &taskq::Error, on_doubt: OnDoubt) -> Option<Why> {
+/// Returns the reason to give up a slot that could not be sent; `None` if it is tried again, under the same id.
+fn reason_to_give_up(error: &taskq::Error, on_doubt: OnDoubt) -> Option<MissReason> {
     use taskq::Error as E;
     match error {
-        E::Call { .. } | E::Publish(PublishError::TooLarge { .. }) => Some(Why::Refused),
-        // It may have arrived.
+        E::Call { .. } | E::Publish(PublishError::TooLarge { .. }) => Some(MissReason::Refused),
+        // The message may have arrived.
         E::Publish(PublishError::TimedOut { .. } | PublishError::Broker(_)) if on_doubt == OnDoubt::Skip => {
-            Some(Why::InDoubt)
+            Some(MissReason::InDoubt)
         }
         _ => None,
     }
@@ -325,19 +301,22 @@ fn judge(error: &taskq::Error, on_doubt: OnDoubt) -> Option<Why> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn what_cannot_be_sent_is_given_up_and_what_may_work_is_tried_again() {
+    fn a_call_that_can_never_be_sent_is_given_up_and_another_is_tried_again() {
         let too_large = || taskq::Error::Publish(PublishError::TooLarge { size: 2, limit: 1 });
         let timed_out = || taskq::Error::Publish(PublishError::TimedOut { after: Duration::from_secs(1) });
         let full = || taskq::Error::Publish(PublishError::Nacked { queue: "q".to_owned() });
         for (error, again, skip) in [
-            (too_large(), Some(Why::Refused), Some(Why::Refused)),
-            (timed_out(), None, Some(Why::InDoubt)),
+            (too_large(), Some(MissReason::Refused), Some(MissReason::Refused)),
+            (timed_out(), None, Some(MissReason::InDoubt)),
             (full(), None, None),
         ] {
-            assert_eq!((judge(&error, OnDoubt::Again), judge(&error, OnDoubt::Skip)), (again, skip), "{error}");
+            let given_up = |on_doubt| reason_to_give_up(&error, on_doubt);
+            assert_eq!((given_up(OnDoubt::Again), given_up(OnDoubt::Skip)), (again, skip), "{error}");
         }
     }
 }

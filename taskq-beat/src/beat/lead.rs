@@ -1,192 +1,172 @@
 //! One term of a leader.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use taskq::backend::BackendError;
+use taskq::client::Client;
+use taskq::definition::Registry;
+use taskq::internal::fault::full_message;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::desk::Desk;
+use super::clock_watch::{ClockWatch, time_until};
+use super::expire;
 use super::fire::Firer;
-use super::news::{self, Update};
-use super::tidy;
-use super::{Beat, BeatStatus};
-use crate::leader::{Lease, with_cause};
-use crate::store::{Changes, Saved};
+use super::overrides::{self, OverrideUpdate};
+use super::planner::Planner;
+use super::status::{BeatStatus, Counts};
+use crate::entry::Entry;
+use crate::leader::Lease;
+use crate::store::{Changes, Saved, Store};
 
-/// So many entries are fired at once.
+/// The largest number of entries that are fired at the same time.
 const JOBS_MAX: usize = 64;
 
-/// The clock is looked at so often, even if nothing is due for long.
-const LOOK_AT_CLOCK_EVERY: Duration = Duration::from_secs(1);
-
-/// A clock that differs by more than this from what a monotonic one says was moved.
-const MOVED_BY: TimeDelta = TimeDelta::seconds(2);
-
-/// The two clocks, side by side.
-#[derive(Debug, Clone, Copy)]
-struct Clocks {
-    mono: Instant,
-    wall: DateTime<Utc>,
+/// Everything that a beat needs to lead, apart from the lease.
+#[derive(Debug)]
+pub(super) struct LeaderContext {
+    pub(super) client: Client,
+    pub(super) registry: Registry,
+    pub(super) entries: Arc<BTreeMap<String, Arc<Entry>>>,
+    pub(super) store: Store,
+    pub(super) node: String,
+    pub(super) counts: Arc<Counts>,
+    pub(super) status: Arc<watch::Sender<BeatStatus>>,
 }
 
-impl Clocks {
-    /// By how much the clock was moved since it was looked at last, if it was.
-    fn moved(&mut self, mono: Instant, wall: DateTime<Utc>) -> Option<TimeDelta> {
-        let passed = TimeDelta::from_std(mono.saturating_duration_since(self.mono)).unwrap_or(TimeDelta::MAX);
-        let by = (wall - self.wall) - passed;
-        *self = Self { mono, wall };
-        (by.abs() > MOVED_BY).then_some(by)
+/// The end of a term.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TermEnd {
+    /// The lease was lost, or the beat was stopped.
+    Over,
+    /// The state of the entries could not be read.
+    NotBegun,
+}
+
+impl LeaderContext {
+    /// Iterates over the entries of the program.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values().map(|entry| &**entry)
     }
-}
 
-/// How long to wait for something at `next`.
-fn wait(next: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Duration {
-    let until = next.map_or(LOOK_AT_CLOCK_EVERY, |next| (next - now).to_std().unwrap_or_default());
-    until.min(LOOK_AT_CLOCK_EVERY)
-}
-
-/// Fires what is due, until the lease is lost or the beat is stopped. What has been begun is finished.
-pub(super) async fn lead(beat: &Beat, lease: &Arc<Lease>, mut stop: watch::Receiver<bool>) {
-    // Whatever is in here ends with this term.
-    let mut beside = JoinSet::new();
-    let keeper = Arc::clone(lease);
-    beside.spawn(async move { keeper.keep().await });
-    match load(beat).await {
-        Ok((desk, seen)) => {
-            tracing::info!(node = beat.node, entries = desk.len(), term = lease.term(), "beat: this one leads");
-            let (tell, told) = mpsc::channel(1);
-            beside.spawn(news::listen(beat.store.clone(), seen, tell));
-            beside.spawn(tidy::tidy(beat.store.clone(), Arc::clone(lease), beat.client.clock().clone()));
-            fire(beat, lease, desk, told, &mut stop).await;
-        }
-        Err(error) => {
-            tracing::warn!(error = with_cause(&error), "beat: the entries cannot be read; another beat may lead");
-        }
-    }
-    if let Err(error) = lease.release().await {
-        tracing::warn!(error = with_cause(&error), "beat: the lease could not be given back; it ends by itself");
-    }
-}
-
-/// What the store knows. Changes are read first: what comes after is heard of later, perhaps twice.
-async fn load(beat: &Beat) -> Result<(Desk, Changes), BackendError> {
-    let seen = beat.store.changes().await?;
-    let at_run_time = beat.store.at_run_time().await?;
-    let facts = beat.store.all_facts().await?;
-    let now = beat.client.clock().now();
-    let known = loop {
-        let (known, there) = beat.store.known().await?;
-        let next = known.with(beat.entries(), now);
-        if next == known && there.is_some() {
-            break next;
-        }
-        let gone = known.missing_in(&beat.entries);
-        if let Saved::Done(_) = beat.store.save_known(there.as_ref(), &next).await? {
-            if !gone.is_empty() {
-                let entries = gone.join(", ");
-                tracing::warn!(
-                    entries,
-                    "beat: the beat that led before had entries that this one has not; it does not send them. All beats that share a store need the same"
-                );
+    /// Fires the slots that are due, until the lease is lost or the beat is stopped. Jobs in progress are finished.
+    pub(super) async fn lead(&self, lease: &Arc<Lease>, mut stop: watch::Receiver<bool>) -> TermEnd {
+        // Everything in here ends with this term.
+        let mut companions = JoinSet::new();
+        let keeper = Arc::clone(lease);
+        companions.spawn(async move { keeper.keep().await });
+        let end = match self.load().await {
+            Ok((planner, seen)) => {
+                tracing::info!(node = self.node, entries = planner.len(), term = lease.term(), "beat: this beat leads");
+                let (sender, updates) = mpsc::channel(1);
+                companions.spawn(overrides::watch(self.store.clone(), seen, sender));
+                let clock = self.client.clock().clone();
+                companions.spawn(expire::keep_removing(self.store.clone(), Arc::clone(lease), clock));
+                self.fire(lease, planner, updates, &mut stop).await;
+                TermEnd::Over
             }
-            break next;
+            Err(error) => {
+                let error = full_message(&error);
+                tracing::warn!(error, "beat: the state of the entries cannot be read; another beat may lead");
+                TermEnd::NotBegun
+            }
+        };
+        if let Err(error) = lease.release().await {
+            let error = full_message(&error);
+            tracing::warn!(error, "beat: the lease could not be given back; it expires by itself");
         }
-    };
-    Ok((Desk::new(Arc::clone(&beat.entries), at_run_time, facts, &known, now), seen))
-}
+        end
+    }
 
-async fn fire(
-    beat: &Beat,
-    lease: &Arc<Lease>,
-    mut desk: Desk,
-    mut told: mpsc::Receiver<Update>,
-    stop: &mut watch::Receiver<bool>,
-) {
-    let clock = beat.client.clock();
-    let firer = Firer {
-        client: beat.client.clone(),
-        registry: beat.registry.clone(),
-        store: beat.store.clone(),
-        lease: Arc::clone(lease),
-        node: beat.node.clone(),
-        counts: Arc::clone(&beat.counts),
-    };
-    let mut jobs = FuturesUnordered::new();
-    let mut clocks = Clocks { mono: Instant::now(), wall: clock.now() };
-    loop {
-        let now = clock.now();
-        if let Some(by) = clocks.moved(Instant::now(), now) {
-            tracing::warn!(seconds = by.num_seconds(), "beat: the clock was moved, or this process stood still");
-            desk.look_at_all(now);
-        }
-        let ends = *stop.borrow() || lease.is_lost();
-        if ends && jobs.is_empty() {
-            return;
-        }
-        let is_trusted = !ends && lease.is_trusted();
-        while is_trusted
-            && jobs.len() < JOBS_MAX
-            && let Some(job) = desk.begin(now)
-        {
-            jobs.push(firer.run(job));
-        }
-        beat.status.send_if_modified(|status| {
-            let new = BeatStatus { leads: true, entries: desk.len() };
-            std::mem::replace(status, new) != new
-        });
-        // Without trust, or with all hands full, time alone is no reason to go on at once.
-        let may_begin = is_trusted && jobs.len() < JOBS_MAX;
-        let wait = if may_begin { wait(desk.next(), now) } else { Duration::from_millis(100) };
-        tokio::select! {
-            Some(done) = jobs.next(), if !jobs.is_empty() => desk.end(done, clock.now()),
-            Some(update) = told.recv() => match update {
-                Update::Of(said) => {
-                    for (name, at_run_time) in said {
-                        desk.change(&name, &at_run_time, clock.now());
-                    }
+    /// Loads the state of all entries. Changes are read first: a later one is reported afterwards, perhaps twice.
+    async fn load(&self) -> Result<(Planner, Changes), BackendError> {
+        let seen = self.store.changes().await?;
+        let overrides = self.store.overrides().await?;
+        let facts = self.store.stored_facts().await?;
+        let now = self.client.clock().now();
+        let known = loop {
+            let (known, there) = self.store.known().await?;
+            let next = known.with(self.entries(), now);
+            if next == known && there.is_some() {
+                break next;
+            }
+            let missing = known.missing_in(&self.entries);
+            if let Saved::Done(_) = self.store.save_known(there.as_ref(), &next).await? {
+                if !missing.is_empty() {
+                    let entries = missing.join(", ");
+                    tracing::warn!(
+                        entries,
+                        "beat: the previous leader had entries that this beat does not have, and that are no longer sent; every beat \
+                         that shares this store needs the same entries"
+                    );
                 }
-                Update::All(said) => desk.change_all(said, clock.now()),
-            },
-            () = tokio::time::sleep(wait) => {}
-            _ = stop.wait_for(|is_asked| *is_asked), if !ends => {}
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_that_was_moved_is_noticed_and_one_that_goes_is_not() {
-        let (mono, wall) = (Instant::now(), DateTime::from_timestamp(1000, 0).expect("a moment"));
-        let mut clocks = Clocks { mono, wall };
-        for (mono_ms, wall_ms, expected) in [
-            (1000, 1000, None),
-            (2000, 1500, None),
-            // Adjusted slowly.
-            (3000, 4000, None),
-            (4000, 3_605_000, Some(3600)),
-            (5000, 6000, Some(-3600)),
-        ] {
-            let moved = clocks.moved(mono + Duration::from_millis(mono_ms), wall + TimeDelta::milliseconds(wall_ms));
-            assert_eq!(moved.map(|by| by.num_seconds()), expected, "{wall_ms}");
-        }
+                break next;
+            }
+        };
+        Ok((Planner::new(Arc::clone(&self.entries), overrides, facts, &known, now), seen))
     }
 
-    #[test]
-    fn waits_are_bounded() {
-        let now = DateTime::from_timestamp(1000, 0).expect("a moment");
-        let second = Duration::from_secs(1);
-        assert_eq!(wait(None, now), second);
-        assert_eq!(wait(Some(now + TimeDelta::days(9)), now), second);
-        assert_eq!(wait(Some(now + TimeDelta::milliseconds(5)), now), Duration::from_millis(5));
-        assert_eq!(wait(Some(now - TimeDelta::days(9)), now), Duration::ZERO);
+    /// The loop of a leader: wait, decide, act.
+    async fn fire(
+        &self,
+        lease: &Arc<Lease>,
+        mut planner: Planner,
+        mut updates: mpsc::Receiver<OverrideUpdate>,
+        stop: &mut watch::Receiver<bool>,
+    ) {
+        let clock = self.client.clock();
+        let firer = Firer {
+            client: self.client.clone(),
+            registry: self.registry.clone(),
+            store: self.store.clone(),
+            lease: Arc::clone(lease),
+            node: self.node.clone(),
+            counts: Arc::clone(&self.counts),
+        };
+        let mut jobs = FuturesUnordered::new();
+        let mut clock_watch = ClockWatch::new(Instant::now(), clock.now());
+        loop {
+            let now = clock.now();
+            if let Some(by) = clock_watch.moved(Instant::now(), now) {
+                tracing::warn!(seconds = by.num_seconds(), "beat: the clock was moved, or this process stood still");
+                planner.look_at_all(now);
+            }
+            let ends = *stop.borrow() || lease.is_lost();
+            if ends && jobs.is_empty() {
+                return;
+            }
+            let is_trusted = !ends && lease.is_trusted();
+            while is_trusted
+                && jobs.len() < JOBS_MAX
+                && let Some(job) = planner.begin(now)
+            {
+                jobs.push(firer.run(job));
+            }
+            self.status.send_if_modified(|status| {
+                let new = BeatStatus { leads: true, entries: planner.len() };
+                std::mem::replace(status, new) != new
+            });
+            // Without trust, or with as many jobs as there may be, an entry that is due is no reason to go on at once.
+            let may_begin = is_trusted && jobs.len() < JOBS_MAX;
+            let wait = if may_begin { time_until(planner.next(), now) } else { Duration::from_millis(100) };
+            tokio::select! {
+                Some(finished) = jobs.next(), if !jobs.is_empty() => planner.end(finished, clock.now()),
+                Some(update) = updates.recv() => match update {
+                    OverrideUpdate::Named(overrides) => {
+                        for (name, entry_override) in overrides {
+                            planner.change(&name, &entry_override, clock.now());
+                        }
+                    }
+                    OverrideUpdate::All(overrides) => planner.change_all(overrides, clock.now()),
+                },
+                () = tokio::time::sleep(wait) => {}
+                _ = stop.wait_for(|is_asked| *is_asked), if !ends => {}
+            }
+        }
     }
 }

@@ -1,21 +1,21 @@
-//! Which slots of an entry have been dealt with.
+//! The slots of an entry that have been handled.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-/// So many stretches are told apart. More than a few only come of a clock that is moved again and again.
+/// The largest number of stretches that are kept. More than a few only arise from a clock that is moved again and again.
 const STRETCHES_MAX: usize = 4;
 
-/// Which slots of an entry have been dealt with, fired or not: stretches of time, in order.
+/// The slots of an entry that have been handled, fired or not, as stretches of time in order.
 ///
-/// One moment would do if clocks only went forward. When a clock is put forward by mistake, an hour of slots is missed; when
-/// it is put right again, those slots come once more, and this time they can be fired. Slots that were fired must not be. So
-/// the stretches that were missed are left open between those that were not, and while the clock shows a time in one of them,
-/// beat goes on from there.
+/// A single moment would do if clocks only went forward. When a clock is put forward by mistake, an hour of slots is missed;
+/// when it is corrected, those slots come once more, and this time they can be fired. Slots that were fired must not be fired
+/// again. Therefore missed stretches are left open between the handled ones, and while the clock shows a time in an open
+/// stretch, beat continues from there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handled {
     stretches: Vec<Stretch>,
-    /// By how many of its periods an entry with slots at equal distances is ahead of a clock that was put back.
+    /// The number of periods by which an entry with slots at equal distances is ahead of a clock that was put back.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) periods_ahead: u64,
 }
@@ -27,45 +27,45 @@ struct Stretch {
     until: DateTime<Utc>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
 impl Handled {
-    /// Of an entry that is known since this moment: earlier slots are not its own.
+    /// Returns the handled slots of an entry that is known since this moment: earlier slots are not its own.
     pub fn since(at: DateTime<Utc>) -> Self {
         Self { stretches: vec![Stretch { after: at, until: at }], periods_ahead: 0 }
     }
 
-    /// The newest moment that has been dealt with.
+    /// Returns the newest moment that has been handled.
     pub fn until(&self) -> Option<DateTime<Utc>> {
         self.stretches.last().map(|stretch| stretch.until)
     }
 
-    /// The same, from `now` on: for an entry that was paused and goes on, or has got another schedule. What was left out is
-    /// open only for a clock that shows that time once more.
+    /// Returns the handled slots with a new beginning at `now`, for an entry that is resumed after a pause or whose schedule
+    /// has changed. The slots in between stay open only for a clock that shows their time once more.
     #[must_use]
     pub fn resumed(mut self, now: DateTime<Utc>) -> Self {
         self.close_after(now, now, now);
         self
     }
 
-    /// Until when slots have been dealt with, from where beat stands at `now`; that may be still to come. `None`: it is
-    /// earlier than anything that is known.
+    /// Returns the end of the stretch in which beat stands at `now`, which may be still to come; `None` if `now` is earlier
+    /// than everything that has been handled.
     pub(super) fn until_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.at(now).map(|index| self.stretches[index].until)
     }
 
-    /// The stretch after the one where beat stands at `now`: its slots are later than the first moment and no later than the
-    /// second.
+    /// Returns the stretch after the one in which beat stands at `now`: its slots are later than the first moment and no later
+    /// than the second.
     pub(super) fn next_stretch(&self, now: DateTime<Utc>) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
         let next = self.at(now).map_or(0, |index| index + 1);
         self.stretches.get(next).map(|stretch| (stretch.after, stretch.until))
     }
 
-    /// Slots until `until` have been dealt with, from where beat stood at `now`: from `now` on, if that is earlier than
-    /// anything that was known.
+    /// Notes that all slots until `until` have been handled, continuing from where beat stood at `now`, or from `now` on if
+    /// that is earlier than everything handled before.
     pub(super) fn close(&mut self, now: DateTime<Utc>, until: DateTime<Utc>) {
         match self.at(now) {
             Some(index) => self.stretches[index].until = self.stretches[index].until.max(until),
@@ -74,22 +74,22 @@ impl Handled {
         self.join();
     }
 
-    /// Slots after `after` and no later than `until` have been dealt with; those before them, from where beat stood at
-    /// `now`, stay open in case that time comes again.
+    /// Notes that slots after `after` and no later than `until` have been handled. The slots before them, from where beat
+    /// stood at `now`, stay open in case their time comes again.
     pub(super) fn close_after(&mut self, now: DateTime<Utc>, after: DateTime<Utc>, until: DateTime<Utc>) {
         let index = self.at(now).map_or(0, |index| index + 1);
         self.stretches.insert(index, Stretch { after, until });
         self.join();
     }
 
-    /// The newest stretch that has begun before `now`. A slot at the very beginning of a stretch is not in it, and is open
-    /// as long as the clock shows no more.
+    /// Returns the index of the newest stretch that begins before `now`. A slot at the very beginning of a stretch is outside
+    /// of it, and open until the clock has passed it.
     fn at(&self, now: DateTime<Utc>) -> Option<usize> {
         self.stretches.iter().rposition(|stretch| stretch.after < now)
     }
 
-    /// Makes one of stretches that touch, and of the oldest where there are too many: an open slot is lost then, which is
-    /// better than a second firing.
+    /// Joins stretches that touch, and the oldest ones if there are too many: an open slot is lost then, which is better than
+    /// a second firing.
     fn join(&mut self) {
         let mut joined: Vec<Stretch> = Vec::with_capacity(self.stretches.len());
         for stretch in self.stretches.drain(..) {
@@ -125,14 +125,14 @@ mod tests {
         assert_eq!(handled.until_at(at(100)), None);
         handled.close(at(120), at(110));
         assert_eq!((handled.until_at(at(105)), handled.until()), (Some(at(110)), Some(at(110))));
-        // A hole, from 110 to 200.
+        // A gap, from 110 to 200.
         handled.close_after(at(220), at(200), at(210));
         assert_eq!(stretches(&handled), [(100, 110), (200, 210)]);
         for (now, until, next) in [(150, 110, Some((200, 210))), (200, 110, Some((200, 210))), (201, 210, None)] {
             let next = next.map(|(after, until)| (at(after), at(until)));
             assert_eq!((handled.until_at(at(now)), handled.next_stretch(at(now))), (Some(at(until)), next), "{now}");
         }
-        // The time in the hole comes again.
+        // The time in the gap comes again.
         handled.close(at(150), at(145));
         assert_eq!(stretches(&handled), [(100, 145), (200, 210)]);
         handled.close(at(199), at(200));

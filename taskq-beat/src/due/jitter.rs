@@ -1,4 +1,4 @@
-//! When a slot is due: at its time, or a little later, so that not everything happens at once.
+//! Jitter: slots that are due a little after their time, so that not all tasks are sent at once.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use taskq::internal::hash::unit_interval;
 
 use crate::entry::Entry;
 
-/// When the slot of an entry is due: up to `jitter` after its time, and before the next slot.
+/// Returns the moment at which a slot of an entry is due: up to `jitter` after its time, and before the next slot.
 ///
-/// The moment is drawn from the entry's name and the slot, not from a generator: every beat finds the same.
+/// The moment is derived from the name of the entry and the slot, not from a random generator: every beat computes the same.
 pub(super) fn due_at(entry: &Entry, slot: DateTime<Utc>) -> DateTime<Utc> {
     if entry.jitter == Duration::ZERO {
         return slot;
     }
     let jitter = TimeDelta::from_std(entry.jitter).unwrap_or(TimeDelta::MAX);
-    // So slots are due in their order, whatever is drawn.
+    // Bounded by the next slot, so that slots are due in order.
     let room = entry.schedule.next_after(slot).map_or(jitter, |next| jitter.min(next - slot));
     let drawn =
         room.num_milliseconds() as f64 * unit_interval(entry.name.bytes().chain(slot.timestamp_millis().to_le_bytes()));
@@ -37,7 +37,7 @@ mod tests {
             due_at(&Entry { jitter, ..Entry::new(name, "t", schedule.clone(), Origin::RunTime) }, slot)
         };
         assert_eq!(due("nightly".to_owned(), 0), slot);
-        // Beats of all versions have to agree: this value is for ever.
+        // Beats of all versions have to agree: this value must never change.
         assert_eq!(due("nightly".to_owned(), 600).to_string(), "2026-01-01 09:06:05.365 UTC");
         let mut late: Vec<f64> =
             (0..1000).map(|n| (due(format!("entry-{n}"), 1000) - slot).num_milliseconds() as f64 / 1e6).collect();

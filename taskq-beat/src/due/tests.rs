@@ -1,4 +1,4 @@
-//! What is fired, what is missed and why, and that no slot is ever fired twice, whatever the clock does.
+//! Slots fired, slots missed and why, and the promise that no slot is ever fired twice, whatever the clock does.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 
-use super::{Decision, Handled, Why, due};
+use super::{Decision, Handled, MissReason, due};
 use crate::entry::{Entry, Misfire, Origin, Overlap};
 use crate::schedule::Schedule;
 
@@ -14,7 +14,7 @@ fn at(text: &str) -> DateTime<Utc> {
     text.parse().expect(text)
 }
 
-/// Midnight, from when on all entries here are known.
+/// Midnight, since when all entries here are known.
 fn start() -> DateTime<Utc> {
     at("2026-01-01T00:00:00Z")
 }
@@ -28,15 +28,19 @@ fn every(seconds: u64) -> Entry {
     Entry::new("e", "t", schedule, Origin::RunTime)
 }
 
-/// The slots that are fired, in minutes from the start.
+/// Returns the slots to fire, in minutes from the start.
 fn fired(decision: &Decision) -> Vec<i64> {
     decision.fire.iter().map(|firing| (firing.slot - start()).num_minutes()).collect()
 }
 
-/// The stretches that are missed, first and last in minutes from the start, with count and reason.
-fn missed(decision: &Decision) -> Vec<(i64, i64, u64, Why)> {
+/// Returns the missed slots: first and last in minutes from the start, count and reason.
+fn missed(decision: &Decision) -> Vec<(i64, i64, u64, MissReason)> {
     let minute = |slot: DateTime<Utc>| (slot - start()).num_minutes();
-    decision.missed.iter().map(|missed| (minute(missed.first), minute(missed.last), missed.count, missed.why)).collect()
+    decision
+        .missed
+        .iter()
+        .map(|missed| (minute(missed.first), minute(missed.last), missed.count, missed.reason))
+        .collect()
 }
 
 #[test]
@@ -67,26 +71,32 @@ fn ten_slots_that_were_missed() {
     let all = Entry { misfire: Misfire::All, ..every(600) };
     let expires = Some(Duration::from_secs(1500));
     let cases = [
-        ("skip", skip.clone(), 105, vec![], vec![(10, 100, 10, Why::Late)]),
-        ("skip, but on time for the last", skip, 101, vec![100], vec![(10, 90, 9, Why::Passed)]),
-        ("one", every(600), 105, vec![100], vec![(10, 90, 9, Why::Passed)]),
+        ("skip", skip.clone(), 105, vec![], vec![(10, 100, 10, MissReason::Late)]),
+        ("skip, but on time for the last", skip, 101, vec![100], vec![(10, 90, 9, MissReason::Passed)]),
+        ("one", every(600), 105, vec![100], vec![(10, 90, 9, MissReason::Passed)]),
         ("all", all.clone(), 105, (1..=10).map(|n| n * 10).collect(), vec![]),
         (
             "all, bounded",
             Entry { misfire_max: 3, ..all.clone() },
             105,
             vec![80, 90, 100],
-            vec![(10, 70, 7, Why::TooMany)],
+            vec![(10, 70, 7, MissReason::TooMany)],
         ),
-        ("all, with an end", Entry { expires, ..all.clone() }, 105, vec![90, 100], vec![(10, 80, 8, Why::Expired)]),
+        (
+            "all, with an end",
+            Entry { expires, ..all.clone() },
+            105,
+            vec![90, 100],
+            vec![(10, 80, 8, MissReason::Expired)],
+        ),
         (
             "all, bounded and with an end",
             Entry { expires, misfire_max: 4, ..all },
             105,
             vec![90, 100],
-            vec![(10, 60, 6, Why::TooMany), (70, 80, 2, Why::Expired)],
+            vec![(10, 60, 6, MissReason::TooMany), (70, 80, 2, MissReason::Expired)],
         ),
-        ("one, with an end", Entry { expires, ..every(3600) }, 100, vec![], vec![(60, 60, 1, Why::Expired)]),
+        ("one, with an end", Entry { expires, ..every(3600) }, 100, vec![], vec![(60, 60, 1, MissReason::Expired)]),
     ];
     for (what, entry, now, expected_fired, expected_missed) in cases {
         let decision = due(&entry, &Handled::since(start()), start() + minutes(now), false);
@@ -106,7 +116,7 @@ fn a_year_of_seconds_is_counted_so_far_and_not_fired() {
         let slots: Vec<_> = decision.fire.iter().map(|firing| firing.slot).collect();
         assert_eq!(slots, [now - TimeDelta::seconds(1), now]);
         let missed = &decision.missed[0];
-        assert_eq!((missed.count, missed.is_more, missed.why), (10_000, true, Why::TooMany));
+        assert_eq!((missed.count, missed.is_more, missed.reason), (10_000, true, MissReason::TooMany));
         assert_eq!((missed.first, missed.last), (start() + TimeDelta::seconds(1), now - TimeDelta::seconds(2)));
     }
 }
@@ -116,7 +126,7 @@ fn a_run_that_is_not_over() {
     let entry = Entry { overlap: Overlap::Skip, ..every(600) };
     let now = start() + minutes(10);
     let decision = due(&entry, &Handled::since(start()), now, true);
-    assert_eq!((fired(&decision), missed(&decision)), (vec![], vec![(10, 10, 1, Why::Running)]));
+    assert_eq!((fired(&decision), missed(&decision)), (vec![], vec![(10, 10, 1, MissReason::Running)]));
     // It is not made up for when the run is over.
     let next = due(&entry, &decision.handled, now + minutes(1), false);
     assert_eq!((fired(&next), next.wake), (vec![], Some(start() + minutes(20))));
@@ -143,7 +153,7 @@ fn once_is_once() {
     let late = due(&entry, &before.handled, start() + minutes(500), false);
     assert_eq!((fired(&late), late.wake), (vec![30], None));
     assert_eq!(fired(&due(&entry, &late.handled, slot, false)), Vec::<i64>::new());
-    // What was over before the entry was known is none of its slots.
+    // A moment before the entry was known is not a slot of the entry.
     let past = due(&entry, &Handled::since(slot), start() + minutes(500), false);
     assert_eq!((fired(&past), past.wake), (vec![], None));
 }
@@ -160,7 +170,7 @@ impl Beat {
         Self { entry, handled: Handled::since(start()), fired: BTreeSet::new() }
     }
 
-    /// Runs for so many seconds, with a clock that shows `from` first; says how many slots were fired.
+    /// Runs for so many seconds, with a clock that shows `from` first. Returns the number of slots fired.
     fn run(&mut self, from: DateTime<Utc>, seconds: i64) -> usize {
         let mut count = 0;
         for second in 0..seconds {
@@ -183,7 +193,7 @@ fn a_clock_that_is_moved_by_an_hour() {
         let mut beat = Beat::new(Entry { misfire, ..every(1) });
         let mut now = start() + TimeDelta::seconds(1);
         assert_eq!(beat.run(now, 100), 100);
-        // Forward: what was passed over is fired as after an outage, and then it goes on.
+        // Forward: the slots passed over are fired as after an outage, and then the entry goes on.
         now += TimeDelta::seconds(100) + hour;
         assert_eq!(beat.run(now, 100), 99 + bound, "{misfire}");
         // And back: the slots that were passed over come again, those that were late meanwhile as after an outage.
@@ -195,13 +205,14 @@ fn a_clock_that_is_moved_by_an_hour() {
         let decision = due(&beat.entry, &beat.handled, now, false);
         assert_eq!((decision.fire.len(), decision.wake), (0, Some(now + TimeDelta::seconds(1))));
         assert_eq!(beat.run(now, 50), 49, "{misfire}");
-        // For a minute only, within what was fired already: it goes on, with slots that nobody has fired.
+        // Back for a minute only, within slots that were fired already: the entry goes on with slots that were not fired.
         now = start() + TimeDelta::seconds(60);
         assert!((40..=41).contains(&beat.run(now, 41)), "{misfire}");
     }
 }
 
-/// A clock that only goes back: slots at equal distances go on, ahead of it; times on the clock wait until it is past them.
+/// A clock that only goes back: slots at equal distances go on, ahead of the clock; slots of a cron line wait until it has
+/// passed them.
 #[test]
 fn a_clock_that_is_put_back_for_good() {
     let hour = TimeDelta::hours(1);
@@ -212,7 +223,7 @@ fn a_clock_that_is_put_back_for_good() {
     assert_eq!(beat.run(start(), 101), 10);
     let decision = due(&beat.entry, &beat.handled, before - hour, false);
     assert_eq!(decision.wake, Some(before - hour + TimeDelta::seconds(10)));
-    // Whoever comes next goes on there, and not before it is due; what it sends is late by its own clock only.
+    // The next leader goes on there, and not before the slot is due; it is late by that leader's own clock only.
     let kept = serde_json::to_string(&decision.handled).expect("it is plain");
     beat.handled = serde_json::from_str(&kept).expect("it was written");
     let decision = due(&beat.entry, &beat.handled, before - hour + TimeDelta::seconds(12), false);
@@ -261,7 +272,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
     )
 }
 
-/// By how much the clock is further each time somebody looks, in milliseconds, and whether the run before is not over.
+/// A strategy for looks at the clock: the milliseconds since the previous look, and whether the previous run is unfinished.
 fn any_clock(step: impl Strategy<Value = i64>) -> impl Strategy<Value = Vec<(i64, bool)>> {
     prop::collection::vec((step, any::<bool>()), 1..40)
 }
@@ -327,7 +338,7 @@ proptest! {
         prop_assert_eq!(seen, entry.schedule.slots_between(start(), last, 100_000));
         // What is left is not due yet.
         if let Some(next) = entry.schedule.next_after(last) {
-            prop_assert!(due(&entry, &handled, now, false).fire.is_empty() && super::due_at(&entry, next) > now);
+            prop_assert!(due(&entry, &handled, now, false).fire.is_empty() && super::jitter::due_at(&entry, next) > now);
         }
     }
 }

@@ -1,28 +1,29 @@
-//! What is wrong with entries.
+//! Mistakes in entries.
 
 use std::fmt;
 
-/// Something that is wrong with an entry, with the mend.
+/// A mistake in an entry, with its remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {text}")]
+#[non_exhaustive]
 pub struct Mistake {
-    /// Where the entry is written.
+    /// The place where the entry is written.
     pub place: String,
-    /// What is wrong, and what to write instead.
+    /// The mistake, and what to write instead.
     pub text: String,
 }
 
-/// All that is wrong, one or more.
+/// All mistakes in one or several entries; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistakes(Vec<Mistake>);
 
 impl Mistakes {
-    /// Fails with these mistakes if there are any.
-    pub fn none(mistakes: Vec<Mistake>) -> Result<(), Self> {
+    /// Returns these mistakes as an error if there are any.
+    pub(crate) fn none(mistakes: Vec<Mistake>) -> Result<(), Self> {
         if mistakes.is_empty() { Ok(()) } else { Err(Self(mistakes)) }
     }
 
-    /// Each of them.
+    /// Iterates over the mistakes.
     pub fn iter(&self) -> impl Iterator<Item = &Mistake> {
         self.0.iter()
     }
@@ -37,7 +38,7 @@ impl IntoIterator for Mistakes {
     }
 }
 
-/// One per line.
+/// One mistake per line.
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();

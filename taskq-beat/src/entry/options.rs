@@ -1,59 +1,63 @@
-//! What an entry may say beside what and when.
+//! The policies of an entry, and its origin.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// What becomes of slots that nobody fired while they were due: beat was down, the store was away, the clock was moved.
+/// The policy for slots that were not fired while they were due: beat was down, the store was away, or the clock was moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Misfire {
-    /// Nothing: the next slot is the next one. Only a slot that is less than a minute late, and the newest, is still fired.
+    /// None of them is fired, except the newest if it is late by no more than a minute.
     Skip,
-    /// The newest of them is fired, however late, and stands for all. The default.
+    /// The newest of them is fired, however late, in place of all. The default.
     #[default]
     One,
     /// All of them are fired, oldest first, up to a bound.
     All,
 }
 
-/// Whether an entry is sent while its run before is not over.
+/// Whether an entry is sent while its previous run is unfinished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Overlap {
-    /// It is. The default.
+    /// The entry is sent all the same. The default.
     #[default]
     Allow,
-    /// It is not: the slot counts as missed.
+    /// The entry is not sent: the slot counts as missed.
     Skip,
 }
 
-/// What a beat does with a slot that another one has begun to send, and of which nobody knows whether it was sent.
+/// The policy for a slot that another beat has begun to send without recording whether it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OnDoubt {
-    /// Sends it again, under the same id, so that a worker knows the second copy. The default.
+    /// The slot is sent again, under the same id, by which a worker recognizes the second copy. The default.
     #[default]
     Again,
-    /// Leaves it: it counts as missed.
+    /// The slot is not sent again: it counts as missed.
     Skip,
 }
 
-/// Where an entry comes from.
+/// The place where an entry is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Origin {
-    /// The attribute of a task, written at this place.
+    /// The attribute of a task, at this place in the source.
     Task(String),
-    /// A file, by its path.
+    /// The settings file with this path.
     File(PathBuf),
-    /// Whoever added it while beat was running.
+    /// An addition while beat was running.
     RunTime,
 }
 
-/// The word for each value, as people write it.
+/// The word for each value, as it is written in `taskq.toml`.
 macro_rules! words {
     ($name:ident { $($value:ident = $word:literal),+ }) => {
         impl $name {
-            /// All values there are.
+            /// All values.
             pub const ALL: &[Self] = &[$(Self::$value),+];
 
-            /// The word for it.
+            /// Returns the word for the value, as it is written in `taskq.toml`.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$value => $word),+ }
             }
@@ -72,7 +76,7 @@ words!(Overlap { Allow = "allow", Skip = "skip" });
 words!(OnDoubt { Again = "again", Skip = "skip" });
 
 impl Origin {
-    /// Where the entry `name` is written, for people.
+    /// Returns the place where the entry `name` is written, as text for people.
     pub fn place(&self, name: &str) -> String {
         match self {
             Self::Task(place) => format!("{place}, #[task] of `{name}`"),
@@ -82,7 +86,7 @@ impl Origin {
     }
 }
 
-/// A name as TOML wants it in a header.
+/// Returns a name as it is written in a TOML header, in quotes where necessary.
 fn key(name: &str) -> String {
     let is_bare = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
     if !name.is_empty() && name.chars().all(is_bare) { name.to_owned() } else { format!("{name:?}") }

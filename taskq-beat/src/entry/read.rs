@@ -1,15 +1,18 @@
-//! An entry from its description, with all mistakes at once.
+//! Parsing of an entry from its description, with all mistakes at once.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
-use taskq::settings::nearest;
+use taskq::internal::nearest;
 
-use super::{Entry, MISFIRE_MAX_DEFAULT, Misfire, Mistake, Mistakes, OnDoubt, Origin, Overlap};
+use super::entry::{Entry, MISFIRE_MAX_DEFAULT};
+use super::mistake::{Mistake, Mistakes};
+use super::options::{Misfire, OnDoubt, Origin, Overlap};
+use super::time_span;
 use crate::schedule::{Schedule, ScheduleError};
 
-/// The keys there are.
+/// The known keys.
 const KEYS: [&str; 18] = [
     "task",
     "cron",
@@ -31,7 +34,7 @@ const KEYS: [&str; 18] = [
     "foreign",
 ];
 
-/// Words of other schedulers, with what is written here.
+/// Keys of other schedulers, each with the remedy.
 const SYNONYMS: [(&str, &str); 8] = [
     ("schedule", "write `cron`, `every` or `once`"),
     ("crontab", "write `cron = \"0 9 * * MON-FRI\"`"),
@@ -43,16 +46,25 @@ const SYNONYMS: [(&str, &str); 8] = [
     ("coalesce", "write `misfire = \"one\"`"),
 ];
 
-/// The longest name: with the name of a group before it, and `@` and a slot or an id after it, it has to fit into a task's id.
+/// The longest name of an entry: together with the name of a group before it, and `@` and a slot or an id after it, it has to
+/// fit into a task id.
 const NAME_BYTES_MAX: usize = 190;
 
-/// No limit and no jitter is longer.
+/// The longest `expires` and the longest `jitter`.
 const TIME_MAX: Duration = Duration::from_secs(366 * 86_400);
 
-/// The most slots that one entry may fire together.
+/// The largest `misfire_max`.
 const MISFIRE_MAX: u64 = 1000;
 
-pub(super) fn entry(name: &str, description: &Value, origin: Origin) -> Result<Entry, Mistakes> {
+impl Entry {
+    /// Parses an entry from a JSON object with the keys of `[schedule.NAME]` in `taskq.toml`, such as `{"task":
+    /// "reports.nightly", "cron": "0 2 * * *", "tz": "Europe/Berlin"}`. The error holds all mistakes.
+    pub fn read(name: &str, description: &Value, origin: Origin) -> Result<Self, Mistakes> {
+        entry(name, description, origin)
+    }
+}
+
+fn entry(name: &str, description: &Value, origin: Origin) -> Result<Entry, Mistakes> {
     let place = origin.place(name);
     let mut mistakes = Vec::new();
     check_name(name, &mut |text| mistakes.push(Mistake { place: place.clone(), text }));
@@ -100,13 +112,13 @@ pub(super) fn entry(name: &str, description: &Value, origin: Origin) -> Result<E
         on_doubt: reader.word("on_doubt", OnDoubt::ALL, OnDoubt::as_str),
         enabled: reader.value("enabled", "true or false", Value::as_bool).unwrap_or(true),
         foreign: reader.value("foreign", "true or false", Value::as_bool).unwrap_or(false),
-        // In place of what is missing something stands here that is never seen.
+        // The placeholders for missing values are never seen: each missing value is a mistake.
         ..Entry::new(name, task.unwrap_or_default(), schedule.unwrap_or(Schedule::once(DateTime::UNIX_EPOCH)), origin)
     };
     Mistakes::none(reader.mistakes).map(|()| read)
 }
 
-/// Whether an entry may be called this.
+/// Reports the mistakes in the name of an entry.
 pub(super) fn check_name(name: &str, mistake: &mut dyn FnMut(String)) {
     if name.is_empty() || name.len() > NAME_BYTES_MAX {
         mistake(format!("a name has 1 to {NAME_BYTES_MAX} bytes, this one has {}", name.len()));
@@ -116,28 +128,7 @@ pub(super) fn check_name(name: &str, mistake: &mut dyn FnMut(String)) {
     }
 }
 
-/// A length of time as people write it.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    // humantime knows months and years; here `1M` is far more often a minute than 30.44 days.
-    let units = || text.split(|letter: char| !letter.is_ascii_alphabetic()).filter(|unit| !unit.is_empty());
-    let is_calendar = |unit: &str| unit == "M" || unit.starts_with("month") || unit.starts_with('y');
-    if units().any(is_calendar) {
-        return Err("a month or a year has no fixed length; write days (\"30d\"), or \"1m\" for a minute".to_owned());
-    }
-    humantime::parse_duration(text).map_err(|error| format!("{error}; write for example \"30s\", \"5m\" or \"1h 30m\""))
-}
-
-/// The same length of time as [`duration`] takes it: days are the largest unit.
-pub(super) fn time_text(time: Duration) -> String {
-    let days = time.as_secs() / 86_400;
-    let rest = Duration::new(time.as_secs() % 86_400, time.subsec_nanos());
-    match (days, rest.is_zero()) {
-        (0, _) => humantime::format_duration(time).to_string(),
-        (_, true) => format!("{days}days"),
-        (_, false) => format!("{days}days {}", humantime::format_duration(rest)),
-    }
-}
-
+/// A description under examination, with the mistakes found so far.
 struct Reader<'a> {
     object: &'a Map<String, Value>,
     place: String,
@@ -151,15 +142,15 @@ impl<'a> Reader<'a> {
 
     fn unknown_keys(&mut self) {
         for key in self.object.keys().filter(|key| !KEYS.contains(&key.as_str())) {
-            let mend = match SYNONYMS.iter().find(|(word, _)| word == key) {
-                Some((_, mend)) => (*mend).to_owned(),
+            let remedy = match SYNONYMS.iter().find(|(word, _)| word == key) {
+                Some((_, remedy)) => (*remedy).to_owned(),
                 None => format!("did you mean `{}`?", nearest(key, KEYS).unwrap_or_default()),
             };
-            self.mistake(format!("there is no key `{key}`; {mend}"));
+            self.mistake(format!("there is no key `{key}`; {remedy}"));
         }
     }
 
-    /// The value of a key, if it is there and of the kind that `read` takes.
+    /// Returns the value of a key, if the key is present and `read` accepts the value.
     fn value<T>(&mut self, key: &str, takes: &str, read: impl FnOnce(&'a Value) -> Option<T>) -> Option<T> {
         let value = self.object.get(key)?;
         let found = read(value);
@@ -186,7 +177,7 @@ impl<'a> Reader<'a> {
 
     fn time(&mut self, key: &str, min: Duration) -> Option<Duration> {
         let text = self.text(key, "a length of time such as \"30s\"")?;
-        match duration(text) {
+        match time_span::parse(text) {
             Ok(time) if (min..=TIME_MAX).contains(&time) => Some(time),
             Ok(_) => {
                 self.mistake(format!("`{key}` takes {} to a year, not {text:?}", humantime::format_duration(min)));
@@ -199,7 +190,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The schedule, which exactly one of three keys gives.
+    /// Parses the schedule, which is given by exactly one of three keys.
     fn schedule(&mut self) -> Option<Schedule> {
         let given: Vec<&str> =
             ["cron", "every", "once"].into_iter().filter(|key| self.object.contains_key(*key)).collect();
@@ -219,7 +210,7 @@ impl<'a> Reader<'a> {
             ["every"] => {
                 let text = self.text("every", "a length of time such as \"30s\"")?;
                 let anchor = self.start(start)?;
-                match duration(text) {
+                match time_span::parse(text) {
                     Ok(period) => Schedule::every(period, anchor),
                     Err(error) => {
                         self.mistake(format!("`every = {text:?}`: {error}"));
@@ -251,7 +242,7 @@ impl<'a> Reader<'a> {
         self.good(schedule)
     }
 
-    /// The first slot of `every`; by default the epoch, which is the same for everybody.
+    /// Parses the first slot of `every`. The default is the epoch, so that all beats find the same slots.
     fn start(&mut self, start: Option<&str>) -> Option<DateTime<Utc>> {
         let Some(text) = start else { return Some(DateTime::UNIX_EPOCH) };
         match DateTime::parse_from_rfc3339(text) {

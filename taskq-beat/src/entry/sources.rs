@@ -6,13 +6,18 @@ use chrono::DateTime;
 use taskq::definition::{self, Definition, Registry};
 use taskq::settings::{Origin as SettingsOrigin, Settings};
 
+use super::check::{check, check_overlap};
+use super::entry::Entry;
+use super::mistake::{Mistake, Mistakes};
+use super::options::Origin;
 use super::read::check_name;
-use super::{Entry, Mistake, Mistakes, Origin};
 use crate::schedule::{Schedule, ScheduleError};
 
-/// All entries of a program, by name: those of the attributes of its tasks, named after them, and those of `[schedule.NAME]`
-/// in the settings. Each is checked against `registry`, unless that is empty: a program without tasks sends those of others.
-/// Fails with all mistakes of all entries.
+/// Returns all entries of a program by name: those from the attributes of its tasks, named after the tasks, and those of
+/// `[schedule.NAME]` in the settings.
+///
+/// Each is checked against `registry`, unless that is empty: a program without tasks sends the tasks of others. The error
+/// holds all mistakes of all entries.
 pub fn collect(registry: &Registry, settings: &Settings) -> Result<BTreeMap<String, Entry>, Mistakes> {
     let mut entries = BTreeMap::new();
     let mut mistakes = Vec::new();
@@ -27,9 +32,9 @@ pub fn collect(registry: &Registry, settings: &Settings) -> Result<BTreeMap<Stri
         match entry {
             Ok(entry) => {
                 if !registry.is_empty() {
-                    mistakes.extend(super::check(&entry, registry).err());
+                    mistakes.extend(check(&entry, registry).err());
                 }
-                mistakes.extend(super::check_overlap(&entry, settings.result_url().is_some()).err());
+                mistakes.extend(check_overlap(&entry, settings.result_url().is_some()).err());
                 mistakes.extend(add(&mut entries, entry).err());
             }
             Err(found) => mistakes.extend(found),
@@ -38,7 +43,7 @@ pub fn collect(registry: &Registry, settings: &Settings) -> Result<BTreeMap<Stri
     Mistakes::none(mistakes).map(|()| entries)
 }
 
-/// Puts an entry among the others. Fails if there is one of its name.
+/// Adds an entry to others. An entry of the same name is a mistake.
 pub fn add(entries: &mut BTreeMap<String, Entry>, entry: Entry) -> Result<(), Mistake> {
     if let Some(earlier) = entries.get(&entry.name) {
         let text = format!(
@@ -51,7 +56,7 @@ pub fn add(entries: &mut BTreeMap<String, Entry>, entry: Entry) -> Result<(), Mi
     Ok(())
 }
 
-/// The entry that the attribute of a task describes, if it has a schedule.
+/// Returns the entry that the attribute of a task describes, if it has a schedule.
 fn of_task(definition: &'static Definition) -> Option<Result<Entry, Mistakes>> {
     let schedule = definition.options.schedule.as_ref()?;
     let origin = Origin::Task(definition.place.to_string());

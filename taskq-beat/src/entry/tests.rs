@@ -1,4 +1,4 @@
-//! Entries from all places they come from, and every mistake with its place and the mend.
+//! Entries from all their sources, and every mistake with its place and its remedy.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ mod wrong {
     }
 }
 
-/// The tasks of this program whose names begin so.
+/// Returns the tasks of this program whose names begin with `beginning`.
 fn registry(beginning: &str) -> Registry {
     let all = Registry::collect().expect("no two tasks of one name here");
     let definitions: Vec<&'static Definition> = all.iter().filter(|task| task.name.starts_with(beginning)).collect();
@@ -53,7 +53,7 @@ fn read(description: &Value) -> Result<Entry, Mistakes> {
     Entry::read("nightly", description, Origin::File(PathBuf::from("taskq.toml")))
 }
 
-/// Settings from a file with this text.
+/// Loads settings from a file with this text.
 fn settings(text: &str) -> Settings {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -117,7 +117,7 @@ fn an_entry_is_read_as_it_was_described() {
 }
 
 #[test]
-fn mistakes_name_the_place_and_the_mend() {
+fn mistakes_name_the_place_and_the_remedy() {
     for (description, expected) in [
         (json!({"cron": "0 9 * * *"}), "names no task; write for example `task = \"reports.nightly\"`"),
         (json!({"task": "", "every": "1m"}), "`task` takes a task's name, not \"\""),
@@ -217,7 +217,7 @@ fn mistakes_of_all_places_come_together() {
         "[schedule.\"shop.report\"]: there is an entry of that name already, in taskq-beat/src/entry/tests.rs:",
         "[schedule.unknown]: there is no task `shop.mial` in this program; did you mean `shop.mail`? For a task of another \
          program write `foreign = true`",
-        "[schedule.few]: shop.mail() is missing the argument `subject: String`; mend `args` or `kwargs`",
+        "[schedule.few]: shop.mail() is missing the argument `subject: String`; correct `args` or `kwargs`",
         "[schedule.many]: shop.beat() takes 0 arguments but 1 were given",
         "[schedule.name]: shop.mail() has no parameter `topic`; it has `user`, `subject`",
         "[schedule.type]: shop.mail() takes `user: u64`, and got \"one\"",

@@ -1,28 +1,29 @@
-//! Cron lines: which times on the wall they name, and when those are.
+//! Cron lines: the local times that they name, and the moments at which those occur.
 //!
-//! The crate `cron` steps through the times on the wall. By itself it takes six fields and more, counts weekdays from
-//! Sunday as 1, wants the day and the weekday to fit both, leaves out what a clock skips, and repeats, out of order, what a
-//! clock shows twice. So it is given lines that were read and translated here, knows nothing of time zones, and what it
-//! finds is put on the line of time here:
+//! The crate `cron` steps through the local times. On its own it accepts six fields and more, counts weekdays from Sunday as
+//! 1, requires the day and the weekday to match both, omits times that a clock skips, and repeats, out of order, times that a
+//! clock shows twice. Therefore it receives lines that are parsed and translated here, and knows nothing of time zones; the
+//! local times that it finds are converted to UTC here:
 //!
-//! * A line with slots in every hour (`*/5 * * * *`, `30 * * * *`) counts time that passes: where the clock is put back it
-//!   goes on through both halves of the repeated hour, and where the clock is put forward nothing is made up for.
-//! * A line that names hours (`30 2 * * *`, `*/10 2-4 * * *`, `0 */2 * * *`) means times on the wall: one that is shown
-//!   twice counts once, the first time, and what is skipped counts once, at the first moment after the change.
+//! * A line with slots in every hour (`*/5 * * * *`, `30 * * * *`) means elapsed time: where the clock is put back, the slots
+//!   run through both halves of the repeated hour, and where the clock is put forward, nothing is made up for.
+//! * A line that names hours (`30 2 * * *`, `*/10 2-4 * * *`, `0 */2 * * *`) means local times: a time that is shown twice
+//!   counts once, the first time, and skipped times count once, at the first moment after the change.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc, Weekday};
 use chrono_tz::Tz;
-use cron::Schedule as Line;
+use cron::Schedule as CivilTimes;
 
+use super::error::ScheduleError;
 use super::field::{Set, range, values};
 use super::fields::{self, Days, Fields, Weekdays};
 use super::zone::{self, Moment};
-use super::{HORIZON, ScheduleError, words};
+use super::{HORIZON, words};
 
-/// The years from which on slots are looked for.
+/// The years in which a search for slots may begin.
 const YEARS: RangeInclusive<i32> = 1900..=2100;
 
 /// A cron line in a time zone.
@@ -31,40 +32,40 @@ pub struct Cron {
     line: Box<str>,
     tz: Tz,
     fields: Fields,
-    /// A day fits if it fits one of these.
+    /// The sets of days that the line names; a day matches if it matches one of them.
     alternatives: Box<[Alternative]>,
 }
 
-/// Some of the days that a line names, with its times of day.
+/// Some of the days that a line names, with the line's times of day.
 #[derive(Debug, Clone)]
 struct Alternative {
-    line: Line,
-    only: Only,
+    times: CivilTimes,
+    only: DayFilter,
 }
 
-/// What a list of days cannot say.
+/// A condition on a date that a list of days cannot express.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Only {
+enum DayFilter {
     All,
     /// The last day of its month.
     LastDay,
     /// The last of Monday to Friday of its month.
     LastWorkday,
-    /// A day in the last seven of its month.
+    /// One of the last seven days of its month.
     LastWeek,
 }
 
 impl Cron {
-    /// The line, in the zone of this IANA name.
+    /// Parses a line, for the time zone with the IANA name `tz`.
     pub(super) fn new(line: &str, tz: &str) -> Result<Self, ScheduleError> {
         let fields = Fields::read(line)?;
         let tz = tz.parse().map_err(|_| ScheduleError::zone(tz))?;
         let alternatives = days(&fields.days, &fields.weekdays)
             .into_iter()
-            .map(|(days, weekdays, only)| Alternative { line: translated(&fields, days, weekdays), only })
+            .map(|(days, weekdays, only)| Alternative { times: translated(&fields, days, weekdays), only })
             .collect();
         let cron = Self { line: fields::normal(line).into(), tz, fields, alternatives };
-        // Any start will do: the horizon is longer than the cycle of leap years and weekdays.
+        // Any start does: the horizon is longer than the cycle of leap years and weekdays.
         if cron.civil_after(NaiveDate::from_ymd_opt(2020, 1, 1).expect("a date").into()).is_none() {
             let why = "names a day that never comes; \"L\" in place of the day is the last day of the month".to_owned();
             return Err(ScheduleError::Line { line: line.trim().to_owned(), why });
@@ -72,30 +73,30 @@ impl Cron {
         Ok(cron)
     }
 
-    /// The line: one space between fields, names in capitals.
+    /// Returns the line in its normal form: one space between fields, names in capitals.
     pub fn line(&self) -> &str {
         &self.line
     }
 
-    /// The zone.
+    /// Returns the time zone.
     pub fn tz(&self) -> Tz {
         self.tz
     }
 
     pub(super) fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        // What the crate steps through ends in 2100, and far beyond, local times cannot be written any more.
+        // The crate `cron` ends with the year 2100, and far beyond that local times cannot be represented.
         if !YEARS.contains(&after.year()) {
             return None;
         }
-        let slot = if self.fields.is_hourly() { self.next_passing(after) } else { self.next_on_the_wall(after) };
+        let slot = if self.fields.is_hourly() { self.next_elapsed(after) } else { self.next_local(after) };
         slot.filter(|slot| *slot - after <= HORIZON)
     }
 
-    /// For lines that name hours. What the clock shows moves forward only, if the second half of a repeat is left out and
-    /// what is skipped counts as the moment after it.
-    fn next_on_the_wall(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    /// Returns the next slot of a line that names hours. Local time only moves forward here, since the second half of a
+    /// repeated stretch is left out and skipped times count as the moment after the change.
+    fn next_local(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let mut from = match zone::repeat_at(self.tz, after) {
-            // Or the loop would walk through the whole second half, perhaps in seconds.
+            // Otherwise the loop would walk through the whole second half, perhaps second by second.
             Some(repeat) if repeat.is_second => repeat.ends - TimeDelta::seconds(1),
             _ => zone::civil(self.tz, after),
         };
@@ -108,11 +109,12 @@ impl Cron {
         }
     }
 
-    /// For lines with slots in every hour: every moment at which the clock shows one of its times.
-    fn next_passing(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    /// Returns the next slot of a line with slots in every hour: every moment at which the clock shows one of its times is a
+    /// slot.
+    fn next_elapsed(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let mut from = zone::civil(self.tz, after);
         if let Some(repeat) = zone::repeat_at(self.tz, after).filter(|repeat| !repeat.is_second) {
-            // The rest of the first half, and then the second from its beginning.
+            // First the rest of the first half, then the second half from its beginning.
             let next = self.civil_after(from)?;
             if next < repeat.ends
                 && let Moment::Twice(first, _) = zone::moment(self.tz, next)
@@ -126,7 +128,7 @@ impl Cron {
             let (first, second) = match zone::moment(self.tz, from) {
                 Moment::Once(slot) => (slot, slot),
                 Moment::Twice(first, second) => (first, second),
-                // The first moment after what is skipped is one of the line's own, or none.
+                // The first moment after the change is a slot only if the line names it.
                 Moment::Skipped(end) => {
                     from = zone::civil(self.tz, end) - TimeDelta::seconds(1);
                     continue;
@@ -138,12 +140,12 @@ impl Cron {
         }
     }
 
-    /// The next time on the wall.
+    /// Returns the next local time that the line names.
     fn civil_after(&self, after: NaiveDateTime) -> Option<NaiveDateTime> {
         self.alternatives.iter().filter_map(|alternative| alternative.civil_after(after)).min()
     }
 
-    /// In words, with the zone.
+    /// Returns the line in English, with its zone.
     pub(super) fn describe(&self) -> String {
         format!("{}, {}", words::of(&self.fields), self.tz)
     }
@@ -153,8 +155,8 @@ impl Alternative {
     fn civil_after(&self, after: NaiveDateTime) -> Option<NaiveDateTime> {
         let mut from = after.and_utc();
         loop {
-            // To the crate all of this is UTC, where no clock is ever put forward or back.
-            let next = self.line.after(&from).next()?.naive_utc();
+            // To the crate, local times are UTC, where no clock is ever put forward or back.
+            let next = self.times.after(&from).next()?.naive_utc();
             if next - after > HORIZON {
                 return None;
             }
@@ -166,7 +168,7 @@ impl Alternative {
     }
 }
 
-impl Only {
+impl DayFilter {
     fn fits(self, date: NaiveDate) -> bool {
         let left = u32::from(date.num_days_in_month()) - date.day();
         match self {
@@ -182,22 +184,24 @@ impl Only {
     }
 }
 
-/// The days that both fields name together, as alternatives: days of the month, weekdays, and what they cannot say.
+/// Returns the days that both fields name together, as alternatives: days of the month, weekdays, and a filter.
 ///
-/// As in Vixie's cron, one of the two is enough if both choose, and a field that begins with a star chooses nothing: it only
-/// narrows what the other chose.
-fn days(days: &Days, weekdays: &Weekdays) -> Vec<(Set, Set, Only)> {
+/// As in Vixie's cron, matching one of the two fields is enough if both choose, and a field that begins with a star chooses
+/// nothing: it only narrows the choice of the other.
+fn days(days: &Days, weekdays: &Weekdays) -> Vec<(Set, Set, DayFilter)> {
     const EVERY_DAY: Set = range(1, 31);
     const EVERY_WEEKDAY: Set = range(0, 6);
-    let mut by_month = vec![(days.set, EVERY_WEEKDAY, Only::All)];
-    by_month.extend(days.last.then_some((range(28, 31), EVERY_WEEKDAY, Only::LastDay)));
-    by_month.extend(days.last_weekday.then_some((range(26, 31), EVERY_WEEKDAY, Only::LastWorkday)));
-    let mut by_week = vec![(EVERY_DAY, weekdays.set, Only::All), (range(22, 31), weekdays.last, Only::LastWeek)];
-    by_week
-        .extend((0..).zip(weekdays.nth).map(|(nth, set)| (range(nth * 7 + 1, (nth * 7 + 7).min(31)), set, Only::All)));
-    let mut all: Vec<(Set, Set, Only)> = if days.is_open || weekdays.is_open {
-        let both = |one: &(Set, Set, Only), other: &(Set, Set, Only)| {
-            (one.0 & other.0, one.1 & other.1, if one.2 == Only::All { other.2 } else { one.2 })
+    let mut by_month = vec![(days.set, EVERY_WEEKDAY, DayFilter::All)];
+    by_month.extend(days.last.then_some((range(28, 31), EVERY_WEEKDAY, DayFilter::LastDay)));
+    by_month.extend(days.last_weekday.then_some((range(26, 31), EVERY_WEEKDAY, DayFilter::LastWorkday)));
+    let mut by_week =
+        vec![(EVERY_DAY, weekdays.set, DayFilter::All), (range(22, 31), weekdays.last, DayFilter::LastWeek)];
+    by_week.extend(
+        (0..).zip(weekdays.nth).map(|(nth, set)| (range(nth * 7 + 1, (nth * 7 + 7).min(31)), set, DayFilter::All)),
+    );
+    let mut all: Vec<(Set, Set, DayFilter)> = if days.is_open || weekdays.is_open {
+        let both = |one: &(Set, Set, DayFilter), other: &(Set, Set, DayFilter)| {
+            (one.0 & other.0, one.1 & other.1, if one.2 == DayFilter::All { other.2 } else { one.2 })
         };
         by_month.iter().flat_map(|one| by_week.iter().map(move |other| both(one, other))).collect()
     } else {
@@ -207,8 +211,8 @@ fn days(days: &Days, weekdays: &Weekdays) -> Vec<(Set, Set, Only)> {
     all
 }
 
-/// A line as the crate reads it: six fields of plain numbers, Sunday as 1.
-fn translated(fields: &Fields, days: Set, weekdays: Set) -> Line {
+/// Translates a line for the crate `cron`: six fields of plain numbers, Sunday as 1.
+fn translated(fields: &Fields, days: Set, weekdays: Set) -> CivilTimes {
     let list = |set: Set, full: Set| {
         if set == full {
             return "*".to_owned();

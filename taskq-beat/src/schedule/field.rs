@@ -1,21 +1,21 @@
-//! One field of a cron line: its values, and what is wrong with what somebody wrote for them.
+//! One field of a cron line: parsing of its values, with an error text for every mistake.
 
 const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
-/// A set of small numbers: bit n is set if n is in it.
+/// A set of small numbers: bit n is set if the set contains n.
 pub(super) type Set = u64;
 
-/// What may stand in one field.
+/// The rules of one field.
 pub(super) struct Field {
     pub(super) name: &'static str,
-    /// What its values are called, for texts.
+    /// The plural noun for the values, for error texts.
     values: &'static str,
     min: u32,
     max: u32,
-    /// Names of values, from `min` on.
+    /// The names of the values, from `min` on.
     names: &'static [&'static str],
-    /// The length of time in a step, for those who want another cycle than the clock's.
+    /// The unit of `every` that corresponds to a step, for error texts that suggest `every`; empty if there is none.
     unit: &'static str,
 }
 
@@ -27,23 +27,23 @@ pub(super) const MONTH: Field = Field { name: "month", values: "months", min: 1,
 pub(super) const WEEKDAY: Field =
     Field { name: "weekday", values: "weekdays", min: 0, max: 6, names: &WEEKDAYS, unit: "" };
 
-/// All values from `min` to `max`.
+/// Returns the set of all values from `min` to `max`.
 pub(super) const fn range(min: u32, max: u32) -> Set {
     (1 << (max + 1)) - (1 << min)
 }
 
-/// The values of a set, smallest first.
+/// Iterates over the values of a set, smallest first.
 pub(super) fn values(set: Set) -> impl Iterator<Item = u32> {
     (0..64).filter(move |value| set & (1 << value) != 0)
 }
 
 impl Field {
-    /// The values of a field that is a list of values, ranges and steps.
+    /// Parses a field that is a list of values, ranges and steps.
     pub(super) fn plain(&self, text: &str) -> Result<Set, String> {
         text.split(',').try_fold(0, |set, part| Ok(set | self.part(part)?))
     }
 
-    /// The values of one part of a list: `*`, `5`, `1-5`, `*/5`, `10-50/20`.
+    /// Parses one part of a list: `*`, `5`, `1-5`, `*/5`, `10-50/20`.
     pub(super) fn part(&self, part: &str) -> Result<Set, String> {
         let (of, step) = match part.split_once('/') {
             Some((of, step)) => (of, Some(self.step(part, step)?)),
@@ -84,7 +84,7 @@ impl Field {
         match step.parse::<usize>() {
             Ok(0) => Err(format!("`{part}` has a step of 0, which never gets anywhere; write 1 or more")),
             Ok(step) if step < cycle as usize => Ok(step),
-            // Otherwise "*/90" would be every hour at minute 0, and nobody means that.
+            // Otherwise "*/90" would mean every hour at minute 0, which is never intended.
             Ok(step) => Err(match self.unit {
                 "" => format!("`{part}` has a step of {step}, and there are only {cycle} {}", self.values),
                 unit => format!(
@@ -97,13 +97,13 @@ impl Field {
         }
     }
 
-    /// The ends of a range; the last is beyond `max` where the range goes around the end, as `FRI-MON` does.
+    /// Parses the ends of a range. The last value lies beyond `max` where the range wraps around, as `FRI-MON` does.
     fn ends(&self, part: &str, first: &str, last: &str) -> Result<(u32, u32), String> {
         if first.is_empty() || last.is_empty() {
             return Err(self.unfinished(part));
         }
         let (mut first, mut last) = (self.value(first)?, self.value(last)?);
-        // Sunday has two numbers; at the beginning of a range it is the beginning of a week.
+        // Sunday has two numbers; at the start of a range it is the start of a week.
         if first > self.max {
             first -= 7;
             if last > self.max {
@@ -119,7 +119,7 @@ impl Field {
         Ok((first, last + self.max - self.min + 1))
     }
 
-    /// One value, as a number or by its name. Sunday may be 7.
+    /// Parses one value, a number or a name. Sunday may be 7.
     pub(super) fn value(&self, text: &str) -> Result<u32, String> {
         let most = if self.max == WEEKDAY.max { 7 } else { self.max };
         if text.bytes().all(|letter| letter.is_ascii_digit()) && !text.is_empty() {

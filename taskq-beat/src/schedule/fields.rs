@@ -1,12 +1,12 @@
-//! The fields of a cron line, read: which values each of them names. Pure text work; nothing here knows what time it is.
+//! Parsing of cron lines into the values that each field names. Pure text work; nothing here knows the time.
 
-use super::ScheduleError;
+use super::error::ScheduleError;
 use super::field::{DAY, Field, HOUR, MINUTE, MONTH, SECOND, Set, WEEKDAY, range};
 
-/// What to write, said wherever the number of fields is wrong.
+/// The remedy for a wrong number of fields.
 const FORM: &str = "write five fields, `minute hour day month weekday`, or six with seconds first";
 
-/// The nicknames of other cron programs, with the lines that they stand for.
+/// The nicknames of other cron programs, each with the equivalent line and that line in English.
 const NICKNAMES: [(&str, &str, &str); 7] = [
     ("@yearly", "0 0 1 1 *", "every January 1st"),
     ("@annually", "0 0 1 1 *", "every January 1st"),
@@ -17,7 +17,7 @@ const NICKNAMES: [(&str, &str, &str); 7] = [
     ("@hourly", "0 * * * *", "every full hour"),
 ];
 
-/// A cron line, read.
+/// A parsed cron line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fields {
     pub(super) seconds: Set,
@@ -28,33 +28,33 @@ pub(super) struct Fields {
     pub(super) weekdays: Weekdays,
 }
 
-/// Which days of a month the field for days names.
+/// The days of a month that the field for days names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Days {
-    /// 1 to 31.
+    /// The days listed by number, 1 to 31.
     pub(super) set: Set,
-    /// `L`: the last day, whichever that is.
+    /// `L`: the last day of the month.
     pub(super) last: bool,
     /// `LW`: the last of Monday to Friday.
     pub(super) last_weekday: bool,
-    /// It begins with a star, and so leaves the choice of days to the other field.
+    /// Whether the field begins with a star or is `?`, and so leaves the choice of days to the other field.
     pub(super) is_open: bool,
 }
 
-/// Which days of a week the field for weekdays names; 0 is Sunday.
+/// The days of a week that the field for weekdays names; 0 is Sunday.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Weekdays {
-    /// On each of these.
+    /// The weekdays that match every week.
     pub(super) set: Set,
-    /// `5L`: on the last of these in the month.
+    /// `5L`: the weekdays that match the last time in each month.
     pub(super) last: Set,
-    /// `5#2`: on the second of these in the month, and so on for first to fifth.
+    /// `5#2`: the weekdays that match the second time in each month, and likewise from first to fifth.
     pub(super) nth: [Set; 5],
-    /// It begins with a star, and so leaves the choice of days to the other field.
+    /// Whether the field begins with a star or is `?`, and so leaves the choice of days to the other field.
     pub(super) is_open: bool,
 }
 
-/// The line as it is kept and shown: one space between fields, names in capitals.
+/// Returns a line in the form in which it is kept and shown: one space between fields, names in capitals.
 pub(super) fn normal(line: &str) -> String {
     line.split_whitespace().map(str::to_ascii_uppercase).collect::<Vec<_>>().join(" ")
 }
@@ -93,13 +93,13 @@ impl Fields {
         })
     }
 
-    /// Whether the line has slots in every hour of the day. Such a line counts hours that pass, not hours on the clock.
+    /// Whether the line has slots in every hour of the day. A line like that means elapsed time, not local time.
     pub(super) fn is_hourly(&self) -> bool {
         self.hours == range(0, 23)
     }
 }
 
-/// A field for days that says nothing.
+/// Whether a field for days is `?`, which matches every day.
 fn is_any(text: &str) -> bool {
     text == "?"
 }
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_the_field_and_the_mend() {
+    fn mistakes_name_the_field_and_the_remedy() {
         for (line, expected) in [
             ("", "has 0 fields; write five fields"),
             ("* * * *", "has 4 fields; write five fields"),

@@ -1,13 +1,13 @@
-//! One slot, and no more.
+//! Schedules with a single slot.
 
 use std::fmt;
 
 use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
 
-use super::ScheduleError;
+use super::error::ScheduleError;
 use super::zone::{self, Moment};
 
-/// One slot, at a moment.
+/// A single slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Once(DateTime<Utc>);
 
@@ -16,8 +16,8 @@ impl Once {
         Self(at)
     }
 
-    /// A moment as text: with an offset from UTC, or what the clock shows in the zone `tz`. What the clock skips is the
-    /// first moment after that, and what it shows twice is the first of the two.
+    /// Parses a moment: with an offset from UTC, or as local time in the zone `tz`. A skipped local time is the first moment
+    /// after the change, and a repeated one is the first of the two.
     pub(super) fn read(text: &str, tz: Option<&str>) -> Result<Self, ScheduleError> {
         let wrong = |why: &'static str| ScheduleError::Moment { text: text.to_owned(), why };
         if let Ok(at) = DateTime::parse_from_rfc3339(&text.replacen(' ', "T", 1)) {
@@ -35,7 +35,7 @@ impl Once {
         Ok(Self(at))
     }
 
-    /// The moment.
+    /// Returns the moment of the slot.
     pub fn at(&self) -> DateTime<Utc> {
         self.0
     }

@@ -1,4 +1,4 @@
-//! What is promised of schedules: days, changes of the clock, and that slots are the same from wherever one looks.
+//! Promises of schedules: the choice of days, clock changes, and slots that do not depend on the moment of the question.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ fn at(text: &str) -> DateTime<Utc> {
     text.parse().expect(text)
 }
 
-/// The first slots after `from`, as text in the zone.
+/// Returns the first slots after `from`, as text in the zone.
 fn slots(line: &str, tz: &str, from: &str, count: usize) -> Vec<String> {
     let schedule = Schedule::cron(line, tz).expect(line);
     let zone: chrono_tz::Tz = tz.parse().expect(tz);
@@ -27,7 +27,7 @@ fn days_are_chosen_as_in_vixie_cron() {
         ("0 9 * * 7", ["2026-01-04", "2026-01-11", "2026-01-18"]),
         ("0 9 * * sat-mon", ["2026-01-03", "2026-01-04", "2026-01-05"]),
         ("0 9 * * FRI-MON", ["2026-01-02", "2026-01-03", "2026-01-04"]),
-        // Both fields choose: one of them is enough.
+        // If both fields choose, one of them is enough.
         ("0 9 13 * FRI", ["2026-01-02", "2026-01-09", "2026-01-13"]),
         ("0 9 L * 2#1", ["2026-01-06", "2026-01-31", "2026-02-03"]),
         // One of them begins with a star, and only narrows.
@@ -52,7 +52,7 @@ fn days_are_chosen_as_in_vixie_cron() {
 fn a_clock_that_is_put_forward() {
     let before = "2026-03-29T00:00:00Z"; // 01:00 in Berlin, an hour before the clock goes from 02:00 to 03:00
     for (line, expected) in [
-        // What names hours is made up for, once.
+        // Lines that name hours make up for skipped slots, once.
         ("30 2 * * *", ["03-29 03:00:00 +0200", "03-30 02:30:00 +0200"]),
         ("0,20,40 2 * * *", ["03-29 03:00:00 +0200", "03-30 02:00:00 +0200"]),
         ("0 2,3 * * *", ["03-29 03:00:00 +0200", "03-30 02:00:00 +0200"]),
@@ -60,7 +60,7 @@ fn a_clock_that_is_put_forward() {
         ("0 */2 * * *", ["03-29 03:00:00 +0200", "03-29 04:00:00 +0200"]),
         ("30 15 2 29,31 3 *", ["03-29 03:00:00 +0200", "03-31 02:15:30 +0200"]),
         ("0 3 * * *", ["03-29 03:00:00 +0200", "03-30 03:00:00 +0200"]),
-        // What has slots in every hour goes on counting.
+        // Lines with slots in every hour go on counting.
         ("30 * * * *", ["03-29 01:30:00 +0100", "03-29 03:30:00 +0200"]),
         ("*/40 * * * *", ["03-29 01:40:00 +0100", "03-29 03:00:00 +0200"]),
         ("59 59 * * * *", ["03-29 01:59:59 +0100", "03-29 03:59:59 +0200"]),
@@ -73,18 +73,18 @@ fn a_clock_that_is_put_forward() {
 fn a_clock_that_is_put_back() {
     let before = "2026-10-24T23:50:00Z"; // 01:50 in Berlin; the clock goes from 03:00 to 02:00
     for (line, expected) in [
-        // What names hours fires the first time.
+        // Lines that name hours fire the first time.
         ("30 2 * * *", ["10-25 02:30:00 +0200", "10-26 02:30:00 +0100", "10-27 02:30:00 +0100"]),
         ("0,30 2 * * *", ["10-25 02:00:00 +0200", "10-25 02:30:00 +0200", "10-26 02:00:00 +0100"]),
         ("30 2,3 * * *", ["10-25 02:30:00 +0200", "10-25 03:30:00 +0100", "10-26 02:30:00 +0100"]),
         ("0 */2 * * *", ["10-25 02:00:00 +0200", "10-25 04:00:00 +0100", "10-25 06:00:00 +0100"]),
-        // What has slots in every hour fires both times, in order.
+        // Lines with slots in every hour fire both times, in order.
         ("30 * * * *", ["10-25 02:30:00 +0200", "10-25 02:30:00 +0100", "10-25 03:30:00 +0100"]),
         ("*/40 * * * *", ["10-25 02:00:00 +0200", "10-25 02:40:00 +0200", "10-25 02:00:00 +0100"]),
         ("59 59 * * * *", ["10-25 01:59:59 +0200", "10-25 02:59:59 +0200", "10-25 02:59:59 +0100"]),
     ] {
         assert_eq!(slots(line, "Europe/Berlin", before, 3), expected.map(|slot| format!("2026-{slot}")), "{line}");
-        // From the second half of the repeated hour, what follows is the same.
+        // From the second half of the repeated hour, the same slots follow.
         let second_half = at("2026-10-25T01:10:00Z");
         let later = slots(line, "Europe/Berlin", "2026-10-25T01:10:00Z", 1);
         let all = slots(line, "Europe/Berlin", before, 8);
@@ -107,12 +107,12 @@ fn half_hours_and_midnights() {
     assert_eq!(slots("10 2 * * *", lord_howe, "2026-10-03T14:00:00Z", 1), ["2026-10-04 02:30:00 +1100"]);
     // The clock went from 00:00 to 01:00.
     assert_eq!(slots("0 0 * * *", "America/Sao_Paulo", "2018-11-04T02:00:00Z", 1), ["2018-11-04 01:00:00 -0200"]);
-    // A day that there was not: what it had fires once when it is over.
+    // A day that did not exist: its slots fire once, when it is over.
     assert_eq!(slots("0 9 30 12 *", "Pacific/Apia", "2011-12-29T00:00:00Z", 1), ["2011-12-31 00:00:00 +1400"]);
 }
 
 #[test]
-fn what_never_comes_is_an_error_and_what_is_rare_is_found() {
+fn a_line_that_never_comes_is_an_error_and_a_rare_slot_is_found() {
     for line in ["0 0 31 2 *", "0 0 30 2 *", "0 0 31 4,6,9,11 *", "0 0 30-31 2 ?"] {
         let error = Schedule::cron(line, "UTC").expect_err(line).to_string();
         assert!(error.contains("names a day that never comes; \"L\""), "{line}: {error}");
@@ -162,7 +162,7 @@ fn a_schedule_has_one_text() {
     );
 }
 
-/// Schedules of all kinds.
+/// A strategy for schedules of all kinds.
 fn any_schedule() -> impl Strategy<Value = Schedule> {
     let fields = (
         prop::sample::select(vec!["", "0 ", "30 ", "*/20 ", "* "]),
@@ -194,7 +194,7 @@ fn any_schedule() -> impl Strategy<Value = Schedule> {
     prop_oneof![4 => cron, 1 => every]
 }
 
-/// Moments from 2005 to 2036, every other one near a change of some clock.
+/// A strategy for moments from 2005 to 2036, every other one near a clock change.
 fn any_moment() -> impl Strategy<Value = DateTime<Utc>> {
     let changes = prop::sample::select(vec![
         "2026-03-29T01:00:00Z",

@@ -1,11 +1,11 @@
-//! A cron line in English words.
+//! Schedules in English.
 
 use std::time::Duration;
 
 use super::field::{Set, range, values};
 use super::fields::{Days, Fields, Weekdays};
 
-/// So many times of day are listed one by one.
+/// The largest number of times of day that are listed one by one.
 const TIMES_MAX: u32 = 6;
 
 const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
@@ -30,10 +30,10 @@ const ALL_HOURS: Set = range(0, 23);
 const ALL_WEEKDAYS: Set = range(0, 6);
 const WORKDAYS: Set = range(1, 5);
 const WEEKEND: Set = 1 << 6 | 1;
-/// Only the value 0.
+/// The set of the value 0 alone.
 const ZERO: Set = 1;
 
-/// What a line means: when in the day, on which days, in which months.
+/// Describes a cron line: the times of day, the days, and the months.
 pub(super) fn of(fields: &Fields) -> String {
     let few = fields.seconds.count_ones() * fields.minutes.count_ones() * fields.hours.count_ones() <= TIMES_MAX;
     let is_list = few && fields.hours != ALL_HOURS;
@@ -47,7 +47,7 @@ pub(super) fn of(fields: &Fields) -> String {
     format!("{time}{days}{}", months(fields.months))
 }
 
-/// `every 30 seconds`, `every hour`, `every 1 hour 30 minutes`.
+/// Describes a period: `every 30 seconds`, `every hour`, `every 1 hour 30 minutes`.
 pub(super) fn every(period: Duration) -> String {
     if period.subsec_nanos() > 0 {
         return format!("every {}", humantime::format_duration(period));
@@ -68,7 +68,7 @@ pub(super) fn every(period: Duration) -> String {
     }
 }
 
-/// `at 09:00 and 17:30`.
+/// Lists times of day: `at 09:00 and 17:30`.
 fn times(fields: &Fields) -> String {
     let mut times = Vec::new();
     for hour in values(fields.hours) {
@@ -79,7 +79,7 @@ fn times(fields: &Fields) -> String {
     format!("at {}", list(times))
 }
 
-/// `every 5 minutes, from 09:00 to 17:55`.
+/// Describes repeated times of day: `every 5 minutes, from 09:00 to 17:55`.
 fn rhythm(fields: &Fields) -> String {
     let Fields { seconds, minutes, hours, .. } = fields;
     if (*seconds, *minutes) == (ZERO, ZERO) {
@@ -103,7 +103,7 @@ fn rhythm(fields: &Fields) -> String {
     format!("{within}{during}")
 }
 
-/// Full hours.
+/// Describes slots at full hours.
 fn hourly(hours: Set) -> String {
     match (step(hours, 24), ends(hours)) {
         (Some(1), _) => "every hour".to_owned(),
@@ -113,7 +113,7 @@ fn hourly(hours: Set) -> String {
     }
 }
 
-/// `every 5 minutes`, `every minute`, or `at minutes 5 and 35 of every hour`.
+/// Describes the values of one unit: `every 5 minutes`, `every minute`, or `at minutes 5 and 35 of every hour`.
 fn cycle(set: Set, unit: &str, whole: &str) -> String {
     match step(set, 60) {
         Some(1) => format!("every {unit}"),
@@ -122,20 +122,20 @@ fn cycle(set: Set, unit: &str, whole: &str) -> String {
     }
 }
 
-/// `minute 5`, `minutes 5 and 35`.
+/// Lists values with their unit: `minute 5`, `minutes 5 and 35`.
 fn named(unit: &str, set: Set) -> String {
     let plural = if set.is_power_of_two() { "" } else { "s" };
     format!("{unit}{plural} {}", list(values(set).map(|value| value.to_string())))
 }
 
-/// The distance between the values of a set that begins at 0 and goes around a cycle at equal distances.
+/// Returns the distance between the values of a set, if it begins at 0 and covers the cycle at equal distances.
 fn step(set: Set, cycle: u32) -> Option<u32> {
     let step = values(set).nth(1)?;
     let is_even = cycle.is_multiple_of(step) && values(set).eq((0..cycle).step_by(step as usize));
     is_even.then_some(step)
 }
 
-/// The first and the last of more than one value without a hole between them.
+/// Returns the first and the last value of a set of several consecutive values.
 fn ends(set: Set) -> Option<(u32, u32)> {
     if set == 0 {
         return None;
@@ -159,7 +159,7 @@ fn clock(hour: u32, minute: u32, second: u32) -> String {
     }
 }
 
-/// `weekdays`, `the 1st and 15th`, or nothing for every day.
+/// Describes the days: `weekdays`, `the 1st and 15th`, or `None` for every day.
 fn days(days: &Days, weekdays: &Weekdays) -> Option<String> {
     match (of_the_month(days), of_the_week(weekdays)) {
         (days, None) => days,
@@ -202,12 +202,12 @@ fn of_the_week(weekdays: &Weekdays) -> Option<String> {
     Some(list(parts))
 }
 
-/// The days of a week that begins with Monday.
+/// Iterates over the days of a set in the order of a week that begins with Monday.
 fn monday_first(set: Set) -> impl Iterator<Item = u32> {
     (1..=7).map(|day| day % 7).filter(move |day| set & (1 << day) != 0)
 }
 
-/// ` in January and July`, or nothing for all of them.
+/// Describes the months: ` in January and July`, or an empty text for all of them.
 fn months(set: Set) -> String {
     let name = |month: u32| MONTHS[month as usize - 1];
     match ends(set) {
@@ -228,7 +228,7 @@ fn ordinal(number: u32) -> String {
     format!("{number}{ending}")
 }
 
-/// `a, b and c`.
+/// Joins parts to `a, b and c`.
 fn list(parts: impl IntoIterator<Item = String>) -> String {
     let parts: Vec<String> = parts.into_iter().collect();
     match parts.as_slice() {

@@ -1,41 +1,41 @@
-//! Between the clock on the wall of a time zone and time itself, across its changes.
+//! Conversion between the local time of a zone and UTC, across clock changes.
 
 use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
-/// No zone is further from UTC than this, and no change of a clock is larger.
+/// A bound on the offset of every zone from UTC, and on every clock change.
 const CHANGE_MAX: TimeDelta = TimeDelta::hours(26);
 
-/// When a time on the wall is.
+/// The moments at which a clock shows a local time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Moment {
-    /// On almost all days.
+    /// One moment, as on almost all days.
     Once(DateTime<Utc>),
-    /// The clock is put back, and shows it a second time.
+    /// Two moments: the clock is put back, and shows the time again.
     Twice(DateTime<Utc>, DateTime<Utc>),
-    /// The clock is put forward over it; this is the first moment after that.
+    /// No moment: the clock is put forward past the time. The value is the first moment after the change.
     Skipped(DateTime<Utc>),
 }
 
-/// A stretch of time that the clock on the wall shows twice, seen from one of its two halves.
+/// A stretch of local time that the clock shows twice, seen from one of its two halves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Repeat {
-    /// Whether it is seen from the second half.
+    /// Whether the stretch is seen from its second half.
     pub(super) is_second: bool,
-    /// When the clock is put back.
+    /// The moment at which the clock is put back.
     pub(super) change: DateTime<Utc>,
-    /// What it shows from then on: the beginning of what is repeated.
+    /// The local time after the change: the beginning of the repeated stretch.
     pub(super) begins: NaiveDateTime,
-    /// What it would have shown: the end of what is repeated, no more part of it.
+    /// The local time that the clock would have shown without the change: the end of the repeated stretch, exclusive.
     pub(super) ends: NaiveDateTime,
 }
 
-/// What the clock on the wall shows.
+/// Returns the local time at a moment.
 pub(super) fn civil(tz: Tz, moment: DateTime<Utc>) -> NaiveDateTime {
     moment.with_timezone(&tz).naive_local()
 }
 
-/// When the clock on the wall shows `civil`.
+/// Returns the moments at which the clock shows the local time `civil`.
 pub(super) fn moment(tz: Tz, civil: NaiveDateTime) -> Moment {
     match tz.from_local_datetime(&civil) {
         MappedLocalTime::Single(moment) => Moment::Once(moment.to_utc()),
@@ -48,7 +48,7 @@ pub(super) fn moment(tz: Tz, civil: NaiveDateTime) -> Moment {
     }
 }
 
-/// The stretch that the clock shows twice and that `at` lies in, if it does.
+/// Returns the repeated stretch that contains `at`, if there is one.
 pub(super) fn repeat_at(tz: Tz, at: DateTime<Utc>) -> Option<Repeat> {
     let shown = civil(tz, at);
     let Moment::Twice(first, second) = moment(tz, shown) else { return None };
@@ -59,11 +59,13 @@ pub(super) fn repeat_at(tz: Tz, at: DateTime<Utc>) -> Option<Repeat> {
     Some(Repeat { is_second: at >= change, change, begins, ends: begins + (second - first) })
 }
 
+/// Rounds a moment down to the second.
 fn whole(moment: DateTime<Utc>) -> DateTime<Utc> {
     moment - TimeDelta::nanoseconds(i64::from(moment.timestamp_subsec_nanos()))
 }
 
-/// The first whole second after `low` for which `holds`, which does not hold at `low`, holds at `high`, and changes once.
+/// Returns the first whole second after `low` at which `holds` is true. The predicate must be false at `low`, true at
+/// `high`, and change only once in between.
 fn first_where(low: DateTime<Utc>, high: DateTime<Utc>, holds: impl Fn(DateTime<Utc>) -> bool) -> DateTime<Utc> {
     let (mut low, mut high) = (low.timestamp(), high.timestamp());
     let at = |second| DateTime::from_timestamp(second, 0).expect("it lies between two moments");

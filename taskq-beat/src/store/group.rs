@@ -1,4 +1,5 @@
-//! A part of a Kv for the beats of one group, so that the programs that share a Kv do not take each other for themselves.
+//! The part of a Kv that belongs to one group of beats, so that programs that share a Kv do not take each other for one
+//! scheduler.
 
 use std::time::Duration;
 
@@ -6,13 +7,14 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use taskq::backend::{BackendError, Kv, Put, SharedKv};
 
-/// What all keys of beats begin with.
-const ALL: &str = "beat/";
+/// The prefix of all keys of beats.
+const PREFIX: &str = "beat/";
 
-/// Under other keys, what is under those of beats: `beat:GROUP/…` for `beat/…`.
+/// A view of a Kv in which the keys `beat/…` stand for `beat:GROUP/…`.
 #[derive(Debug)]
 pub(super) struct Group {
     kv: SharedKv,
+    /// The prefix of the group: `beat:GROUP/`.
     own: String,
 }
 
@@ -21,8 +23,9 @@ impl Group {
         Self { kv, own: format!("beat:{name}/") }
     }
 
+    /// Returns the key of the group for a key of beats.
     fn own(&self, key: &str) -> String {
-        let rest = key.strip_prefix(ALL).unwrap_or_else(|| panic!("{key:?} is a key of beats"));
+        let rest = key.strip_prefix(PREFIX).unwrap_or_else(|| panic!("{key:?} is a key of beats"));
         format!("{}{rest}", self.own)
     }
 }
@@ -53,7 +56,7 @@ impl Kv for Group {
     fn scan<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, BackendError>> {
         Box::pin(async move {
             let found = self.kv.scan(&self.own(prefix)).await?.into_iter();
-            Ok(found.map(|(key, value)| (format!("{ALL}{}", &key[self.own.len()..]), value)).collect())
+            Ok(found.map(|(key, value)| (format!("{PREFIX}{}", &key[self.own.len()..]), value)).collect())
         })
     }
 }

@@ -1,49 +1,70 @@
-//! Since when the program's entries have been known.
+//! Since when the entries of the program have been known.
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use taskq::backend::BackendError;
 
+use super::keys::KNOWN;
+use super::store::{Saved, Store};
 use crate::entry::Entry;
 
-/// The entries of the program whose beat led last. An entry has no slots from before it was known by this schedule, so one
-/// that is new, that was changed, or that was away for a while, begins anew.
+/// The entries of the program whose beat led last. An entry has no slots from before it was known with its schedule, so one
+/// that is new, that was changed, or that was absent for a while, begins anew.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Known(BTreeMap<String, Since>);
+pub(crate) struct Known {
+    entries: BTreeMap<String, KnownEntry>,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Since {
+struct KnownEntry {
+    /// The text of the schedule.
     schedule: String,
+    /// Since when the entry has been known with this schedule.
     at: DateTime<Utc>,
 }
 
 impl Known {
-    /// The same for these entries, of which the new ones are known since `now`. Who is not enabled is not known.
+    /// Returns what is known once these entries are the program's: new and changed ones are known since `now`, and disabled
+    /// ones are not known.
     pub(crate) fn with<'a>(&self, entries: impl Iterator<Item = &'a Entry>, now: DateTime<Utc>) -> Self {
         let since = entries.filter(|entry| entry.enabled).map(|entry| {
             let schedule = entry.schedule.to_string();
-            let same = self.0.get(&entry.name).filter(|since| since.schedule == schedule);
-            (entry.name.clone(), same.cloned().unwrap_or(Since { schedule, at: now }))
+            let same = self.entries.get(&entry.name).filter(|known| known.schedule == schedule);
+            (entry.name.clone(), same.cloned().unwrap_or(KnownEntry { schedule, at: now }))
         });
-        Self(since.collect())
+        Self { entries: since.collect() }
     }
 
-    /// The names of those that are not among these.
+    /// Returns the names of the known entries that are not among `entries`.
     pub(crate) fn missing_in<V>(&self, entries: &BTreeMap<String, V>) -> Vec<&str> {
-        self.0.keys().filter(|name| !entries.contains_key(*name)).map(String::as_str).collect()
+        self.entries.keys().filter(|name| !entries.contains_key(*name)).map(String::as_str).collect()
     }
 
-    /// The names of those of these entries that are not known.
+    /// Returns the names of those of `entries` that are enabled and not known.
     pub(crate) fn lacks<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> Vec<&'a str> {
         let enabled = entries.filter(|entry| entry.enabled).map(|entry| entry.name.as_str());
-        enabled.filter(|name| !self.0.contains_key(*name)).collect()
+        enabled.filter(|name| !self.entries.contains_key(*name)).collect()
     }
 
-    /// Since when the entry of this name has been known.
+    /// Returns since when the entry of this name has been known.
     pub(crate) fn since(&self, name: &str) -> Option<DateTime<Utc>> {
-        self.0.get(name).map(|since| since.at)
+        self.entries.get(name).map(|known| known.at)
+    }
+}
+
+impl Store {
+    /// Returns the known entries, with the bytes that stand for them in a later replacement.
+    pub(crate) async fn known(&self) -> Result<(Known, Option<Bytes>), BackendError> {
+        let read = self.read_with_bytes(KNOWN).await?;
+        Ok(read.map_or_else(Default::default, |(known, bytes)| (known, Some(bytes))))
+    }
+
+    /// Replaces the known entries, if `expected` is stored.
+    pub(crate) async fn save_known(&self, expected: Option<&Bytes>, known: &Known) -> Result<Saved, BackendError> {
+        self.replace(KNOWN, expected, known).await
     }
 }
 

@@ -9,7 +9,8 @@ use taskq::backend::{self, BackendOptions, KvExt, ResultBackendExt};
 use taskq::broker::{self, BrokerError, BrokerOptions};
 use taskq::definition::Registry;
 use taskq::settings::Settings;
-use taskq_beat::{BeatError, entry, leader};
+use taskq_beat::internal::leader;
+use taskq_beat::{BeatError, entry};
 use tokio::time::Instant;
 
 use super::exit::Exit;

@@ -8,9 +8,8 @@ use taskq::broker::{BrokerError, PublishError};
 use taskq::definition::RegistryError;
 use taskq::internal::fault::full_message;
 use taskq::settings::ConfigError;
-use taskq_beat::BeatError;
-use taskq_beat::beat::RunError;
 use taskq_beat::entry::Mistakes;
+use taskq_beat::{BeatError, RunNowError};
 
 use super::exit::Exit;
 use crate::engine::WorkerError;
@@ -156,10 +155,10 @@ impl From<Mistakes> for Failure {
     }
 }
 
-impl From<RunError> for Failure {
-    fn from(error: RunError) -> Self {
+impl From<RunNowError> for Failure {
+    fn from(error: RunNowError) -> Self {
         match error {
-            RunError::NotSent(error) => error.into(),
+            RunNowError::NotSent(error) => error.into(),
             error => Self::of(Exit::Unreachable, &error),
         }
     }

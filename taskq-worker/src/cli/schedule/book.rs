@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use taskq::Client;
 use taskq::definition::Registry;
 use taskq::settings::nearest;
-use taskq_beat::beat::store_of;
 use taskq_beat::entry::{self, Entry};
-use taskq_beat::store::{AtRunTime, Store};
+use taskq_beat::open_store;
+use taskq_beat::store::{Override, Store};
 
 use super::super::exit::Exit;
 use super::super::failure::Failure;
@@ -20,7 +20,7 @@ pub(super) struct Book {
     pub(super) store: Store,
     /// This program's own.
     pub(super) program: BTreeMap<String, Entry>,
-    pub(super) at_run_time: BTreeMap<String, AtRunTime>,
+    pub(super) overrides: BTreeMap<String, Override>,
 }
 
 impl Book {
@@ -28,16 +28,16 @@ impl Book {
         let registry = Registry::collect()?;
         let program = entry::collect(&registry, &session.settings()?)?;
         let client = session.client().await?;
-        let store = store_of(&client).await?;
-        let at_run_time = store.at_run_time().await?.into_iter().collect();
-        Ok(Self { client, registry, store, program, at_run_time })
+        let store = open_store(&client).await?;
+        let overrides = store.overrides().await?.into_iter().collect();
+        Ok(Self { client, registry, store, program, overrides })
     }
 
     /// All entries, by name. One that was added at run time and cannot be read any more is left out, and said.
     pub(super) fn entries(&self) -> BTreeMap<String, Entry> {
         let mut entries = self.program.clone();
-        for (name, at_run_time) in &self.at_run_time {
-            let Some(added) = at_run_time.added.as_ref().filter(|_| !entries.contains_key(name)) else { continue };
+        for (name, entry_override) in &self.overrides {
+            let Some(added) = entry_override.added.as_ref().filter(|_| !entries.contains_key(name)) else { continue };
             match added.read(name) {
                 Ok(entry) => drop(entries.insert(name.clone(), entry)),
                 Err(mistakes) => tracing::warn!(entry = name, %mistakes, "this entry cannot be used; remove it"),
@@ -62,11 +62,11 @@ impl Book {
 
     /// Whether there is an entry of this name that was added at run time.
     pub(super) fn was_added(&self, name: &str) -> bool {
-        self.at_run_time.get(name).is_some_and(|said| said.added.is_some())
+        self.overrides.get(name).is_some_and(|entry_override| entry_override.added.is_some())
     }
 
     /// Whether the entry is paused, or disabled where it is written.
     pub(super) fn is_off(&self, entry: &Entry) -> bool {
-        !entry.enabled || self.at_run_time.get(&entry.name).and_then(|said| said.pause).is_some_and(|pause| pause.is_on)
+        !entry.enabled || self.overrides.get(&entry.name).is_some_and(Override::is_paused)
     }
 }

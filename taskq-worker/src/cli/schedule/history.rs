@@ -1,7 +1,7 @@
 //! `schedule history`.
 
 use clap::Args;
-use taskq_beat::store::{Event, What};
+use taskq_beat::store::{Event, EventKind};
 
 use super::super::exit::Exit;
 use super::super::failure::Failure;
@@ -28,20 +28,23 @@ impl History {
             book.entry(&self.name)?;
         }
         book.client.close().await;
-        session.output().table(history.events(), ["SLOT", "WHAT", "AT", "BY"], |Event { at, by, what }| {
-            let (slot, words) = match what {
-                What::Fired { slot, late_ms, again } => {
+        session.output().table(history.events(), ["SLOT", "WHAT", "AT", "BY"], |Event { at, by, kind, .. }| {
+            let (slot, words) = match kind {
+                EventKind::Fired { slot, late_ms, again, .. } => {
                     let again = if *again { ", perhaps for the second time" } else { "" };
                     (time(*slot), format!("sent, {late_ms} ms late{again}"))
                 }
-                What::Asked { id } => (time(*at), format!("sent because somebody asked, as {}", plain(id.as_str()))),
-                What::Missed(missed) => {
+                EventKind::Asked { id, .. } => {
+                    (time(*at), format!("sent because somebody asked, as {}", plain(id.as_str())))
+                }
+                EventKind::Missed(missed) => {
                     let more = if missed.is_more { "more than " } else { "" };
                     (
                         time(missed.first),
-                        format!("missed {more}{}, until {}: {}", missed.count, time(missed.last), missed.why),
+                        format!("missed {more}{}, until {}: {}", missed.count, time(missed.last), missed.reason),
                     )
                 }
+                _ => (time(*at), "an event of a newer version; update this program to see it".to_owned()),
             };
             [slot, words, time(*at), plain(by)]
         })?;

@@ -6,10 +6,10 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
-use taskq_beat::due::{Handled, Missed, due};
 use taskq_beat::entry::Entry;
-use taskq_beat::leader::{self, Holder};
-use taskq_beat::store::{Facts, Fired};
+use taskq_beat::internal::due::due;
+use taskq_beat::internal::leader::{self, Holder};
+use taskq_beat::store::{Facts, Fired, Handled, Missed};
 
 use super::super::exit::Exit;
 use super::super::failure::Failure;
@@ -153,7 +153,7 @@ fn describe(whole: &Whole) -> String {
     }
     lines.push(format!("so far   {} sent, {} missed", row.fired_count, row.missed_count));
     if let Some(missed) = &whole.missed {
-        lines.push(format!("missed   {} until {}: {}", missed.count, time(missed.last), missed.why));
+        lines.push(format!("missed   {} until {}: {}", missed.count, time(missed.last), missed.reason));
     }
     for slot in &whole.pending {
         lines.push(format!("pending  {}, claimed and not known to have been sent", time(*slot)));

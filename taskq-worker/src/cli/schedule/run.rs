@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 use taskq::TaskId;
 use taskq::client::host_name;
-use taskq_beat::beat::run_now;
+use taskq_beat::run_now;
 
 use super::super::exit::Exit;
 use super::super::failure::Failure;

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
-use super::{HORIZON, ScheduleError, words};
+use super::error::ScheduleError;
+use super::{HORIZON, words};
 
-/// The shortest period. Beat is a scheduler, not a clock: what is wanted more often is a task that loops.
+/// The shortest period. Beat is a scheduler, not a clock: work that is needed more often belongs into a task that loops.
 const PERIOD_MIN: Duration = Duration::from_secs(1);
 
-/// Every so often: at `anchor + n × period` for n = 0, 1, 2, …, exactly. Nothing that is late, and no restart, moves a
-/// later slot.
+/// Slots at equal distances: at `anchor + n × period` for n = 0, 1, 2, …, exactly. Neither a late slot nor a restart moves
+/// a later slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Every {
     period: TimeDelta,
@@ -32,22 +33,22 @@ impl Every {
         }
     }
 
-    /// From one slot to the next.
+    /// Returns the distance from one slot to the next.
     pub fn period(&self) -> Duration {
         self.period.to_std().expect("it was made from one")
     }
 
-    /// The first slot.
+    /// Returns the first slot.
     pub fn anchor(&self) -> DateTime<Utc> {
         self.anchor
     }
 
-    /// So many periods together; as long a time as there is if that is too long.
+    /// Returns the length of `count` periods, or the longest representable time if that is too long.
     pub(crate) fn periods(&self, count: u64) -> TimeDelta {
         time(i128::from(count).saturating_mul(nanoseconds(self.period))).unwrap_or(TimeDelta::MAX)
     }
 
-    /// How many periods are over in a time; none if it is less than nothing.
+    /// Returns the number of whole periods in a length of time; 0 if it is negative.
     pub(crate) fn periods_in(&self, time: TimeDelta) -> u64 {
         u64::try_from(nanoseconds(time) / nanoseconds(self.period)).unwrap_or_default()
     }
@@ -59,18 +60,18 @@ impl Every {
         self.at(self.number_at(after) + 1)
     }
 
-    /// The newest slot that is not later than `at`.
+    /// Returns the newest slot no later than `at`.
     pub(crate) fn last_until(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
         if at < self.anchor { None } else { self.at(self.number_at(at)) }
     }
 
-    /// How many slots there are after `from` and no later than `to`.
+    /// Returns the number of slots later than `from` and no later than `to`.
     pub(super) fn count_between(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> u64 {
         let until = |at: DateTime<Utc>| if at < self.anchor { 0 } else { self.number_at(at) + 1 };
         u64::try_from(until(to) - until(from)).unwrap_or_default()
     }
 
-    /// The number of the newest slot that is not later than `at`, which is not before the anchor.
+    /// Returns the number of the newest slot no later than `at`, which must not be before the anchor.
     fn number_at(&self, at: DateTime<Utc>) -> i128 {
         nanoseconds(at - self.anchor) / nanoseconds(self.period)
     }
@@ -94,7 +95,7 @@ fn nanoseconds(time: TimeDelta) -> i128 {
     i128::from(time.num_seconds()) * NANOSECONDS + i128::from(time.subsec_nanos())
 }
 
-/// A time that is not negative and not too long.
+/// Converts nanoseconds to a length of time, if they are not negative and not too many.
 fn time(nanoseconds: i128) -> Option<TimeDelta> {
     let seconds = i64::try_from(nanoseconds / NANOSECONDS).ok()?;
     TimeDelta::new(seconds, u32::try_from(nanoseconds % NANOSECONDS).ok()?)
