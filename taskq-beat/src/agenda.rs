@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 
 /// The times at which to look at entries, by name.
 ///
-/// Setting, removing and taking cost the logarithm of the number of entries. An entry that was taken is absent until its next
-/// time is set.
+/// Setting, removing and taking cost the logarithm of the number of entries. An entry that was taken is absent until
+/// its next time is set.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Agenda {
     order: BTreeSet<(DateTime<Utc>, Arc<str>)>,

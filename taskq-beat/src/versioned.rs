@@ -1,7 +1,7 @@
 //! Values in Kv as JSON, each with the version of its format.
 //!
-//! Programs of different versions share a store while they are rolled out. A value of a newer version is never interpreted
-//! and never overwritten: reading it is an error that names the key and the remedy.
+//! Programs of different versions share a store while they are rolled out. A value of a newer version is never
+//! interpreted and never overwritten: reading it is an error that names the key and the remedy.
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;

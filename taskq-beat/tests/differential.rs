@@ -1,8 +1,9 @@
-//! Slots of cron lines against an oracle that the implementation does not use: `croner`, in more than 500 lines, in zones
-//! with all kinds of changes of the clock, over three years. Around every change all slots are compared, elsewhere samples.
+//! Slots of cron lines against an oracle that the implementation does not use: `croner`, in more than 500 lines, in
+//! zones with all kinds of changes of the clock, over three years. Around every change all slots are compared,
+//! elsewhere samples.
 //!
-//! Where the two differ on purpose, [`REASONS`] says how and why; the oracle's slots are changed by exactly these rules, and
-//! what comes of it has to be the same.
+//! Where both differ on purpose, [`REASONS`] says how and why. The slots of the oracle are adjusted by exactly these
+//! rules, and the result has to equal ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,7 @@ use croner::{Cron, JobType};
 use taskq_beat::schedule::Schedule;
 use tokio::time::Instant;
 
-/// Times of day: with seconds first, for both.
+/// Times of day, with seconds first, for both implementations.
 const TIMES: [&str; 26] = [
     "0 0 0",
     "0 30 2",
@@ -43,7 +44,7 @@ const TIMES: [&str; 26] = [
     "*/30 15,45 *", // every hour
 ];
 
-/// Days: for ours and, where it has no such form, for the oracle.
+/// Days for our implementation and, where it lacks the form, for the oracle.
 const DAYS: [(&str, &str); 24] = [
     ("* * *", ""),
     ("1 * *", ""),
@@ -71,7 +72,7 @@ const DAYS: [(&str, &str); 24] = [
     ("*/10 * SUN", ""),
 ];
 
-/// Zones, and the first of three years in which they have changes worth looking at.
+/// Zones, each with the first of three years that hold interesting clock changes.
 const ZONES: [(&str, i32); 8] = [
     ("Europe/Berlin", 2024),       // an hour, at 02:00 and 03:00
     ("America/New_York", 2024),    // an hour, at 02:00
@@ -83,39 +84,39 @@ const ZONES: [(&str, i32); 8] = [
     ("UTC", 2024),                 // none
 ];
 
-/// The zones that have no changes.
+/// The zones without clock changes.
 const CONSTANT: [&str; 2] = ["Asia/Kolkata", "UTC"];
 
-/// More slots than any line has around a change.
+/// A bound that is larger than the number of slots of any line around a change.
 const SLOTS_MAX: usize = 1000;
 
-/// A difference that is meant.
+/// An intended difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Difference {
-    /// Ours alone: the first moment after a skipped stretch that has slots of the line.
+    /// A slot of ours alone: the first moment after a skipped stretch that has slots of the line.
     MadeUp,
-    /// The oracle's alone: slots in the second half of a repeated stretch.
+    /// Slots of the oracle alone, in the second half of a repeated stretch.
     Repeated,
 }
 
-/// For lines that name hours, and more than one hour, minute or second: what differs, and why.
+/// The intended differences and their reasons, all for lines that name hours, and more than one hour, minute or second.
 const REASONS: [(Difference, &str); 2] = [
     (
         Difference::MadeUp,
-        "the oracle takes them for intervals, and what the clock skips is lost; to us every line that names hours means times \
-         on the wall, and what is skipped is made up for once",
+        "the oracle takes them for intervals, and skipped slots are lost; to us every line that names hours means local \
+         times, and skipped slots are made up for once",
     ),
     (
         Difference::Repeated,
-        "the oracle takes them for intervals, and runs them through both halves of what the clock shows twice; to us a time \
-         on the wall counts once",
+        "the oracle takes them for intervals, and runs them through both halves of a repeated stretch; to us a local time \
+         counts once",
     ),
 ];
 
-/// Where a clock is put forward or back.
+/// A moment at which a clock is put forward or back.
 struct Change {
     at: DateTime<Utc>,
-    /// By how much it is put forward; less than zero: back.
+    /// The distance by which it is put forward; negative if it is put back.
     by: TimeDelta,
 }
 
@@ -132,8 +133,8 @@ fn changes(tz: Tz, first_year: i32) -> Vec<Change> {
     moments.map(|at| Change { at, by: by(at) }).filter(|change| !change.by.is_zero()).collect()
 }
 
-/// Ours and the oracle's view of one line in one zone.
-struct Line {
+/// A line in a zone, as both implementations read it.
+struct ComparedLine {
     text: String,
     ours: Schedule,
     oracle: Cron,
@@ -141,24 +142,25 @@ struct Line {
     names_hours: bool,
 }
 
-impl Line {
+impl ComparedLine {
     fn new(time: &str, days: (&str, &str), tz: Tz) -> Self {
         let text = format!("{time} {}", days.0);
         let ours = Schedule::cron(&text, tz.name()).unwrap_or_else(|error| panic!("{error}"));
         let theirs = format!("{time} {}", if days.1.is_empty() { days.0 } else { days.1 });
-        // Where a field with a star and a step meets one that chooses, Vixie's cron wants both to fit, and so do we. The
-        // oracle takes either, unless it is told.
+        // Where a field with a star and a step meets one that chooses, Vixie's cron wants both to fit, and so do we.
+        // The oracle takes either, unless it is told.
         let both = days.0.starts_with("*/");
         let oracle = CronParser::builder().dom_and_dow(both).build().parse(&theirs);
         let oracle = oracle.unwrap_or_else(|error| panic!("{theirs}: {error}"));
         Self { names_hours: !time.ends_with(" *"), text, ours, oracle, tz }
     }
 
-    /// The slots after `from` and no later than `to`, no more than `max`.
+    /// Returns our slots after `from` and no later than `to`, at most `max`.
     fn ours(&self, from: DateTime<Utc>, to: DateTime<Utc>, max: usize) -> BTreeSet<DateTime<Utc>> {
         self.ours.slots_between(from, to, max).into_iter().collect()
     }
 
+    /// Returns the oracle's slots after `from` and no later than `to`, at most `max`.
     fn theirs(&self, from: DateTime<Utc>, to: DateTime<Utc>, max: usize) -> BTreeSet<DateTime<Utc>> {
         let next = |at: DateTime<Utc>| {
             self.oracle.find_next_occurrence(&at.with_timezone(&self.tz), false).ok().map(|slot| slot.to_utc())
@@ -166,7 +168,7 @@ impl Line {
         std::iter::successors(next(from), |slot| next(*slot)).take_while(|slot| *slot <= to).take(max).collect()
     }
 
-    /// What ours should be around a change, by the oracle's slots and the differences that are meant.
+    /// Returns the slots to expect of ours around a change: those of the oracle, adjusted by the intended differences.
     fn expected(
         &self,
         mut theirs: BTreeSet<DateTime<Utc>>,
@@ -179,7 +181,7 @@ impl Line {
         let before = theirs.len();
         theirs.retain(|slot| !(change.at..change.at - change.by).contains(slot));
         *counts.entry(Difference::Repeated).or_default() += before - theirs.len();
-        // What the clock would have shown: where no clock is ever put forward, the oracle has slots there.
+        // Local times that the clock skips: without clock changes, the oracle has slots there.
         let ends = change.at.with_timezone(&self.tz).naive_local().and_utc();
         let skipped = |slot: DateTime<Utc>| slot < ends && slot >= ends - change.by;
         let just_before = ends - change.by.max(TimeDelta::zero()) - TimeDelta::seconds(1);
@@ -208,7 +210,7 @@ fn slots_are_those_of_an_oracle() {
         let changes = changes(tz, first_year);
         assert_eq!(changes.is_empty(), CONSTANT.contains(&zone), "{zone} has changes in these years");
         for (time, days) in TIMES.iter().flat_map(|time| DAYS.iter().map(move |days| (time, *days))) {
-            let line = Line::new(time, days, tz);
+            let line = ComparedLine::new(time, days, tz);
             lines += 1;
             for change in &changes {
                 // Whole days, where they do not hold hundreds of slots.

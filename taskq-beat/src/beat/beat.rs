@@ -17,8 +17,8 @@ use crate::entry::Entry;
 use crate::leader::{Candidate, LOOK_EVERY};
 use crate::store::Store;
 
-/// The pause after a term that could not begin, because the state of the entries cannot be read. A beat of a newer version may
-/// be able to read it, and has to get the lease.
+/// The pause after a term that could not begin, because the state of the entries cannot be read. A beat of a newer
+/// version may be able to read it, and has to get the lease.
 const STAND_BACK: Duration = Duration::from_secs(5);
 
 /// The scheduler: sends tasks when they are due. Any number may run, in any number of processes; one of them leads.

@@ -98,8 +98,8 @@ impl BeatBuilder {
     }
 }
 
-/// Opens the store of the beats of a client: the setting `beat_store`, or else the result backend, and in it the part of the
-/// group if the setting `beat_group` names one.
+/// Opens the store of the beats of a client: the setting `beat_store`, or else the result backend, and in it the part
+/// of the group if the setting `beat_group` names one.
 pub async fn open_store(client: &Client) -> Result<Store, BeatError> {
     let settings = client.settings();
     let kv = match settings.beat_store() {

@@ -1,5 +1,5 @@
-//! Removal of entries that were added at run time and have no further slot, a day after their last: a program that adds an
-//! entry for each reminder must not fill the store.
+//! Removal of entries that were added at run time and have no further slot, a day after their last: a program that adds
+//! an entry for each reminder must not fill the store.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! From a due slot to a confirmed message: claim, send, mark.
 //!
-//! A claim adds the slots to the facts of the entry as pending, and a mark removes them. Each replaces the facts only if their
-//! stored value is the one that this beat knows. A beat that dies in between leaves them pending; the next leader cannot know
-//! whether they were sent, and follows the `on_doubt` policy of the entry.
+//! A claim adds the slots to the facts of the entry as pending, and a mark removes them. Each replaces the facts only
+//! if their stored value is the one that this beat knows. A beat that dies in between leaves them pending; the next
+//! leader cannot know whether they were sent, and follows the `on_doubt` policy of the entry.
 
 use std::sync::Arc;
 
@@ -162,8 +162,8 @@ impl Firer {
         }
     }
 
-    /// Adopts facts that another beat has written: an earlier leader that was slow, or a later one; or notes that there are
-    /// none.
+    /// Adopts facts that another beat has written: an earlier leader that was slow, or a later one; or notes that there
+    /// are none.
     fn adopt(&self, entry: &Entry, state: &mut EntryState, there: Option<Bytes>) -> Result<(), Blocked> {
         let Some(value) = there else {
             // The facts of this beat are better than none.
@@ -256,8 +256,8 @@ impl Firer {
         Event { at: self.now(), by: self.node.clone(), kind }
     }
 
-    /// Stores the history and the facts. If another beat has written the facts meanwhile, its facts hold: it has sent again the
-    /// slots that this beat sent.
+    /// Stores the history and the facts. If another beat has written the facts meanwhile, its facts hold: it has sent
+    /// again the slots that this beat sent.
     async fn save(&self, entry: &Entry, state: &mut EntryState) -> Result<(), Blocked> {
         if !state.unwritten.is_empty() {
             self.store.append(&entry.name, &state.unwritten).await?;

@@ -1,5 +1,5 @@
-//! A warning for two programs that take each other for one scheduler because they share a store: the one that does not lead
-//! finds that its entries are not sent.
+//! A warning for two programs that take each other for one scheduler because they share a store: the one that does not
+//! lead finds that its entries are not sent.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::entry::Entry;
 use crate::store::Store;
 
-/// The time between two looks of a beat that does not lead. The first look comes after as long, so that a new version has had
-/// time to become the leader.
+/// The time between two looks of a beat that does not lead. The first look comes after as long, so that a new version
+/// has had time to become the leader.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// A leader that may belong to another program.
@@ -39,8 +39,8 @@ impl ForeignLeader {
         if !lacking.is_empty() && lacking != self.logged {
             tracing::warn!(
                 entries = lacking.join(", "),
-                "beat: the current leader does not know these entries, so they are not being sent; every beat that shares this store \
-                 needs the same entries (give separate schedules their own `beat_group`)"
+                "beat: the current leader does not know these entries, so they are not being sent; every beat that \
+                 shares this store needs the same entries (give separate schedules their own `beat_group`)"
             );
         }
         self.logged = lacking;

@@ -101,8 +101,8 @@ impl LeaderContext {
                     let entries = missing.join(", ");
                     tracing::warn!(
                         entries,
-                        "beat: the previous leader had entries that this beat does not have, and that are no longer sent; every beat \
-                         that shares this store needs the same entries"
+                        "beat: the previous leader had entries that this beat does not know, so they are no longer \
+                         sent; every beat that shares this store needs the same entries"
                     );
                 }
                 break next;

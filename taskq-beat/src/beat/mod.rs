@@ -14,8 +14,8 @@
 //! ```
 //!
 //! A term in brief: [`lead`] loads the state of all entries into a [`planner`], which knows the entry that is due next.
-//! [`fire`] claims, sends and marks its slots. Beside it, [`overrides`] reports changes at run time, [`expire`] removes entries
-//! without further slots, and the lease is renewed; all of them end with the term.
+//! [`fire`] claims, sends and marks its slots. Beside it, [`overrides`] reports changes at run time, [`expire`] removes
+//! entries without further slots, and the lease is renewed; all of them end with the term.
 //!
 //! | file | content |
 //! |---|---|

@@ -78,8 +78,8 @@ impl EntryState {
         self.is_unsaved || !self.facts.pending.is_empty()
     }
 
-    /// Excludes the slots until `since`, which are not those of `entry`. Slots that were due when it was `paused` are listed as
-    /// missed, at `now`.
+    /// Excludes the slots until `since`, which are not those of `entry`. Slots that were due when it was `paused` are
+    /// listed as missed, at `now`.
     fn begin_after(&mut self, since: DateTime<Utc>, entry: &Entry, paused: Option<DateTime<Utc>>, now: DateTime<Utc>) {
         if self.facts.handled.until().is_some_and(|until| until >= since) {
             return;
@@ -94,8 +94,8 @@ impl EntryState {
 }
 
 impl Planner {
-    /// Returns the planner of the program's entries and of those added at run time, with their stored state. Each entry is to
-    /// be looked at first.
+    /// Returns the planner of the program's entries and of those added at run time, with their stored state. Each entry
+    /// is to be looked at first.
     pub(super) fn new(
         program: Arc<BTreeMap<String, Arc<Entry>>>,
         overrides: Vec<(String, Override)>,

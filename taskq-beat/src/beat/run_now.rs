@@ -9,8 +9,8 @@ use super::call::call;
 use crate::entry::Entry;
 use crate::store::{Event, EventKind, Store};
 
-/// Sends the task of an entry now, apart from its slots, under an id of its own. The history of the entry tells that a run was
-/// requested from `node`.
+/// Sends the task of an entry now, apart from its slots, under an id of its own. The history of the entry tells that a
+/// run was requested from `node`.
 pub async fn run_now(
     client: &Client,
     store: &Store,

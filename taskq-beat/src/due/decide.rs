@@ -74,7 +74,8 @@ fn before(entry: &Entry, from: DateTime<Utc>, slot: DateTime<Utc>) -> Option<Dat
     entry.schedule.last_between(from, slot - TimeDelta::nanoseconds(1))
 }
 
-/// Returns the slots after `from` that the misfire policy allows to fire, oldest first; `newest` is the last that is due.
+/// Returns the slots after `from` that the misfire policy allows to fire, oldest first; `newest` is the last that is
+/// due.
 fn wanted(entry: &Entry, from: DateTime<Utc>, newest: DateTime<Utc>, now: DateTime<Utc>) -> Vec<DateTime<Utc>> {
     match entry.misfire {
         Misfire::One => vec![newest],
@@ -89,7 +90,8 @@ fn wanted(entry: &Entry, from: DateTime<Utc>, newest: DateTime<Utc>, now: DateTi
     }
 }
 
-/// Returns the moment, by the clock, at which the next slot of a timeline is due that will not have been handled by then.
+/// Returns the moment, by the clock, at which the next slot of a timeline is due that will not have been handled by
+/// then.
 fn wake(entry: &Entry, handled: &Handled, timeline: Timeline) -> Option<DateTime<Utc>> {
     let mut after = timeline.from;
     if let Schedule::Every(_) = entry.schedule {
@@ -112,8 +114,8 @@ impl Decision {
         self.wake = wake(entry, &self.handled, timeline);
     }
 
-    /// Reports as missed the slots from `first` on that come before `begins`, the first wanted slot, or up to and including it
-    /// if none is wanted. Returns the last of them.
+    /// Reports as missed the slots from `first` on that come before `begins`, the first wanted slot, or up to and
+    /// including it if none is wanted. Returns the last of them.
     fn pass_over(
         &mut self,
         entry: &Entry,

@@ -20,7 +20,8 @@ pub struct Decision {
     pub fire: Vec<Firing>,
     /// The slots that are not fired, oldest first, for the history of the entry.
     pub missed: Vec<Missed>,
-    /// The slots that have been handled once this decision is carried out. Until then, asking again gives the same decision.
+    /// The slots that have been handled once this decision is carried out. Until then, asking again gives the same
+    /// decision.
     pub handled: Handled,
     /// When to look again; `None` if there are no more slots or the entry is paused.
     pub wake: Option<DateTime<Utc>>,
@@ -31,7 +32,8 @@ pub struct Decision {
 pub struct Firing {
     /// The slot.
     pub slot: DateTime<Utc>,
-    /// When the slot was due by the clock: its time plus jitter, or earlier if the entry is ahead of a clock that was put back.
+    /// When the slot was due by the clock: its time plus jitter, or earlier if the entry is ahead of a clock that was
+    /// put back.
     pub due: DateTime<Utc>,
     /// The lateness of the slot.
     pub late: TimeDelta,

@@ -3,15 +3,16 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-/// The largest number of stretches that are kept. More than a few only arise from a clock that is moved again and again.
+/// The largest number of stretches that are kept. More than a few only arise from a clock that is moved again and
+/// again.
 const STRETCHES_MAX: usize = 4;
 
 /// The slots of an entry that have been handled, fired or not, as stretches of time in order.
 ///
-/// A single moment would do if clocks only went forward. When a clock is put forward by mistake, an hour of slots is missed;
-/// when it is corrected, those slots come once more, and this time they can be fired. Slots that were fired must not be fired
-/// again. Therefore missed stretches are left open between the handled ones, and while the clock shows a time in an open
-/// stretch, beat continues from there.
+/// A single moment would do if clocks only went forward. When a clock is put forward by mistake, an hour of slots is
+/// missed; when it is corrected, those slots come once more, and this time they can be fired. Slots that were fired
+/// must not be fired again. Therefore missed stretches are left open between the handled ones, and while the clock
+/// shows a time in an open stretch, beat continues from there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handled {
     stretches: Vec<Stretch>,
@@ -43,29 +44,29 @@ impl Handled {
         self.stretches.last().map(|stretch| stretch.until)
     }
 
-    /// Returns the handled slots with a new beginning at `now`, for an entry that is resumed after a pause or whose schedule
-    /// has changed. The slots in between stay open only for a clock that shows their time once more.
+    /// Returns the handled slots with a new beginning at `now`, for an entry that is resumed after a pause or whose
+    /// schedule has changed. The slots in between stay open only for a clock that shows their time once more.
     #[must_use]
     pub fn resumed(mut self, now: DateTime<Utc>) -> Self {
         self.close_after(now, now, now);
         self
     }
 
-    /// Returns the end of the stretch in which beat stands at `now`, which may be still to come; `None` if `now` is earlier
-    /// than everything that has been handled.
+    /// Returns the end of the stretch in which beat stands at `now`, which may be still to come; `None` if `now` is
+    /// earlier than everything that has been handled.
     pub(super) fn until_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.at(now).map(|index| self.stretches[index].until)
     }
 
-    /// Returns the stretch after the one in which beat stands at `now`: its slots are later than the first moment and no later
-    /// than the second.
+    /// Returns the stretch after the one in which beat stands at `now`: its slots are later than the first moment and
+    /// no later than the second.
     pub(super) fn next_stretch(&self, now: DateTime<Utc>) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
         let next = self.at(now).map_or(0, |index| index + 1);
         self.stretches.get(next).map(|stretch| (stretch.after, stretch.until))
     }
 
-    /// Notes that all slots until `until` have been handled, continuing from where beat stood at `now`, or from `now` on if
-    /// that is earlier than everything handled before.
+    /// Notes that all slots until `until` have been handled, continuing from where beat stood at `now`, or from `now`
+    /// on if that is earlier than everything handled before.
     pub(super) fn close(&mut self, now: DateTime<Utc>, until: DateTime<Utc>) {
         match self.at(now) {
             Some(index) => self.stretches[index].until = self.stretches[index].until.max(until),
@@ -74,22 +75,22 @@ impl Handled {
         self.join();
     }
 
-    /// Notes that slots after `after` and no later than `until` have been handled. The slots before them, from where beat
-    /// stood at `now`, stay open in case their time comes again.
+    /// Notes that slots after `after` and no later than `until` have been handled. The slots before them, from where
+    /// beat stood at `now`, stay open in case their time comes again.
     pub(super) fn close_after(&mut self, now: DateTime<Utc>, after: DateTime<Utc>, until: DateTime<Utc>) {
         let index = self.at(now).map_or(0, |index| index + 1);
         self.stretches.insert(index, Stretch { after, until });
         self.join();
     }
 
-    /// Returns the index of the newest stretch that begins before `now`. A slot at the very beginning of a stretch is outside
-    /// of it, and open until the clock has passed it.
+    /// Returns the index of the newest stretch that begins before `now`. A slot at the very beginning of a stretch is
+    /// outside of it, and open until the clock has passed it.
     fn at(&self, now: DateTime<Utc>) -> Option<usize> {
         self.stretches.iter().rposition(|stretch| stretch.after < now)
     }
 
-    /// Joins stretches that touch, and the oldest ones if there are too many: an open slot is lost then, which is better than
-    /// a second firing.
+    /// Joins stretches that touch, and the oldest ones if there are too many: an open slot is lost then, which is
+    /// better than a second firing.
     fn join(&mut self) {
         let mut joined: Vec<Stretch> = Vec::with_capacity(self.stretches.len());
         for stretch in self.stretches.drain(..) {

@@ -9,7 +9,8 @@ use crate::entry::Entry;
 
 /// Returns the moment at which a slot of an entry is due: up to `jitter` after its time, and before the next slot.
 ///
-/// The moment is derived from the name of the entry and the slot, not from a random generator: every beat computes the same.
+/// The moment is derived from the name of the entry and the slot, not from a random generator: every beat computes the
+/// same.
 pub(super) fn due_at(entry: &Entry, slot: DateTime<Utc>) -> DateTime<Utc> {
     if entry.jitter == Duration::ZERO {
         return slot;

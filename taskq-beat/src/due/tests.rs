@@ -205,14 +205,15 @@ fn a_clock_that_is_moved_by_an_hour() {
         let decision = due(&beat.entry, &beat.handled, now, false);
         assert_eq!((decision.fire.len(), decision.wake), (0, Some(now + TimeDelta::seconds(1))));
         assert_eq!(beat.run(now, 50), 49, "{misfire}");
-        // Back for a minute only, within slots that were fired already: the entry goes on with slots that were not fired.
+        // Back for a minute only, within slots that were fired already: the entry goes on with slots that were not
+        // fired.
         now = start() + TimeDelta::seconds(60);
         assert!((40..=41).contains(&beat.run(now, 41)), "{misfire}");
     }
 }
 
-/// A clock that only goes back: slots at equal distances go on, ahead of the clock; slots of a cron line wait until it has
-/// passed them.
+/// A clock that only goes back: slots at equal distances go on, ahead of the clock; slots of a cron line wait until it
+/// has passed them.
 #[test]
 fn a_clock_that_is_put_back_for_good() {
     let hour = TimeDelta::hours(1);
@@ -230,8 +231,8 @@ fn a_clock_that_is_put_back_for_good() {
     let firing = &decision.fire[0];
     assert_eq!((firing.slot, firing.due), (before + TimeDelta::seconds(10), before - hour + TimeDelta::seconds(10)));
     assert_eq!((decision.fire.len(), firing.late), (1, TimeDelta::seconds(2)));
-    // Three quarters of an hour, of which every slot is fired; an outage of two minutes, which brings no more than one at once;
-    // and on until long after the clock has caught up.
+    // Three quarters of an hour, of which every slot is fired; an outage of two minutes, which brings no more than one
+    // at once; and on until long after the clock has caught up.
     assert_eq!(beat.run(before - hour, 2700), 269);
     assert_eq!(beat.run(before - minutes(13), 1), 1);
     assert_eq!(beat.run(before - minutes(13) + TimeDelta::seconds(1), 3600), 360);
@@ -272,7 +273,8 @@ fn any_entry() -> impl Strategy<Value = Entry> {
     )
 }
 
-/// A strategy for looks at the clock: the milliseconds since the previous look, and whether the previous run is unfinished.
+/// A strategy for looks at the clock: the milliseconds since the previous look, and whether the previous run is
+/// unfinished.
 fn any_clock(step: impl Strategy<Value = i64>) -> impl Strategy<Value = Vec<(i64, bool)>> {
     prop::collection::vec((step, any::<bool>()), 1..40)
 }

@@ -1,11 +1,11 @@
 //! The timeline of an entry: the time of the clock, or a time ahead of it.
 //!
-//! A clock that was put back shows times whose slots were fired. Slots of cron lines and single slots then wait until the
-//! clock has passed them, as in the hour that is repeated at the end of summer time. Slots at equal distances must not stop
-//! for an hour, and must not fire twice either. Therefore their entry continues with the slots after those, ahead of the clock
-//! by a number of whole periods. The number is stored with the handled slots, so the next leader continues there, whether its
-//! clock was moved or not. It is as small as possible: it shrinks as soon as there is time to make up, after an outage or when
-//! the clock is put forward again, and is 0 once the clock has caught up.
+//! A clock that was put back shows times whose slots were fired. Slots of cron lines and single slots then wait until
+//! the clock has passed them, as in the hour that is repeated at the end of summer time. Slots at equal distances must
+//! not stop for an hour, and must not fire twice either. Therefore their entry continues with the slots after those,
+//! ahead of the clock by a number of whole periods. The number is stored with the handled slots, so the next leader
+//! continues there, whether its clock was moved or not. It is as small as possible: it shrinks as soon as there is time
+//! to make up, after an outage or when the clock is put forward again, and is 0 once the clock has caught up.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -71,8 +71,8 @@ fn later(now: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
 /// Returns the number of periods by which a timeline has to be ahead of the clock, given that it is ahead by `current`,
 /// that `last` is the last handled slot, and that the next is due at `next`.
 ///
-/// The next slot is fired no earlier than a period from now, and no later than two; if it is late by more than a period, the
-/// timeline falls back so far that it is the only due slot.
+/// The next slot is fired no earlier than a period from now, and no later than two; if it is late by more than a
+/// period, the timeline falls back so far that it is the only due slot.
 fn periods_ahead(every: &Every, current: u64, last: DateTime<Utc>, next: DateTime<Utc>, now: DateTime<Utc>) -> u64 {
     let time = later(now, every.periods(current));
     current + every.periods_in(last - time) - every.periods_in(time - next).min(current)

@@ -7,8 +7,8 @@ use super::entry::Entry;
 use super::mistake::Mistake;
 use super::options::{Origin, Overlap};
 
-/// Checks that the program has the task of an entry, and that the task accepts the arguments. They are decoded as a worker
-/// would decode them; nothing is run.
+/// Checks that the program has the task of an entry, and that the task accepts the arguments. They are decoded as a
+/// worker would decode them; nothing is run.
 pub fn check(entry: &Entry, registry: &Registry) -> Result<(), Mistake> {
     if entry.foreign {
         return Ok(());
@@ -30,8 +30,8 @@ pub fn check(entry: &Entry, registry: &Registry) -> Result<(), Mistake> {
     Err(Mistake { place: entry.origin.place(&entry.name), text })
 }
 
-/// Checks that results are kept if an entry has `overlap = "skip"`, since only its result tells whether the previous run has
-/// finished.
+/// Checks that results are kept if an entry has `overlap = "skip"`, since only its result tells whether the previous
+/// run has finished.
 pub fn check_overlap(entry: &Entry, keeps_results: bool) -> Result<(), Mistake> {
     if entry.overlap != Overlap::Skip || keeps_results {
         return Ok(());

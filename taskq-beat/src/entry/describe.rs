@@ -13,7 +13,8 @@ use super::time_span;
 use crate::schedule::Schedule;
 
 impl Entry {
-    /// Returns the JSON object that describes the entry, in the form that [`Entry::read`] accepts. Defaults are left out.
+    /// Returns the JSON object that describes the entry, in the form that [`Entry::read`] accepts. Defaults are left
+    /// out.
     pub fn describe(&self) -> Value {
         let time = |time: Duration| Value::String(time_span::format(time));
         let mut object = Map::new();

@@ -30,16 +30,16 @@ pub struct Entry {
     pub queue: Option<String>,
     /// The priority, 0 to 255, larger first. Default: the priority of the task.
     pub priority: Option<u8>,
-    /// The time after which a slot is no longer wanted, counted from when it is due: a run that has not begun by then ends
-    /// as `REVOKED`, and a slot that has not been sent by then is not sent any more. Default: the task's own limit, counted
-    /// from the moment of sending.
+    /// The time after which a slot is no longer wanted, counted from when it is due: a run that has not begun by then
+    /// ends as `REVOKED`, and a slot that has not been sent by then is not sent any more. Default: the task's own
+    /// limit, counted from the moment of sending.
     pub expires: Option<Duration>,
     /// The policy for missed slots.
     pub misfire: Misfire,
     /// The largest number of slots that `misfire = "all"` fires together; older ones are reported as missed.
     pub misfire_max: u32,
-    /// The largest delay by which a slot may be due after its time. The delay depends on the entry and the slot, and ends
-    /// before the next slot.
+    /// The largest delay by which a slot may be due after its time. The delay depends on the entry and the slot, and
+    /// ends before the next slot.
     pub jitter: Duration,
     /// Whether the task is sent while its previous run is unfinished.
     pub overlap: Overlap,

@@ -1,8 +1,8 @@
 //! Entries: which task is sent, when, and what happens to slots that could not be sent; one entry per periodic task.
 //!
-//! Entries come from three places: the attributes of tasks, `[schedule.NAME]` in `taskq.toml`, and additions at run time.
-//! [`collect`] combines the first two. Entries added at run time are stored as JSON, in the same form as in the file, and
-//! parsed by the same [`Entry::read`]. [`check`] validates an entry against the tasks of a program.
+//! Entries come from three places: the attributes of tasks, `[schedule.NAME]` in `taskq.toml`, and additions at run
+//! time. [`collect`] combines the first two. Entries added at run time are stored as JSON, in the same form as in the
+//! file, and parsed by the same [`Entry::read`]. [`check`] validates an entry against the tasks of a program.
 //!
 //! All mistakes are reported together, each with its place and its remedy.
 //!

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// The policy for slots that were not fired while they were due: beat was down, the store was away, or the clock was moved.
+/// The policy for slots that were not fired while they were due: beat was down, the store was away, or the clock was
+/// moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Misfire {

@@ -46,8 +46,8 @@ const SYNONYMS: [(&str, &str); 8] = [
     ("coalesce", "write `misfire = \"one\"`"),
 ];
 
-/// The longest name of an entry: together with the name of a group before it, and `@` and a slot or an id after it, it has to
-/// fit into a task id.
+/// The longest name of an entry: together with the name of a group before it, and `@` and a slot or an id after it, it
+/// has to fit into a task id.
 const NAME_BYTES_MAX: usize = 190;
 
 /// The longest `expires` and the longest `jitter`.

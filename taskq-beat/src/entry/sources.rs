@@ -13,11 +13,11 @@ use super::options::Origin;
 use super::read::check_name;
 use crate::schedule::{Schedule, ScheduleError};
 
-/// Returns all entries of a program by name: those from the attributes of its tasks, named after the tasks, and those of
-/// `[schedule.NAME]` in the settings.
+/// Returns all entries of a program by name: those from the attributes of its tasks, named after the tasks, and those
+/// of `[schedule.NAME]` in the settings.
 ///
-/// Each is checked against `registry`, unless that is empty: a program without tasks sends the tasks of others. The error
-/// holds all mistakes of all entries.
+/// Each is checked against `registry`, unless that is empty: a program without tasks sends the tasks of others. The
+/// error holds all mistakes of all entries.
 pub fn collect(registry: &Registry, settings: &Settings) -> Result<BTreeMap<String, Entry>, Mistakes> {
     let mut entries = BTreeMap::new();
     let mut mistakes = Vec::new();

@@ -93,8 +93,8 @@ impl Candidate {
         Ok(Some(Arc::new(Lease::new(self.kv.clone(), self.clock.clone(), holder, value, trust))))
     }
 
-    /// Takes a new term; `None` if another beat takes one at the same time. A term is taken before the lease: a candidate that
-    /// then fails to get the lease leaves a gap, which does no harm.
+    /// Takes a new term; `None` if another beat takes one at the same time. A term is taken before the lease: a
+    /// candidate that then fails to get the lease leaves a gap, which does no harm.
     async fn next_term(&self) -> Result<Option<u64>, BackendError> {
         let there = self.kv.get(TERM).await?;
         let newest = there.as_deref().map(|value| decode::<NewestTerm>(value).map_err(|error| error.at(TERM)));

@@ -121,7 +121,8 @@ impl Lease {
                         );
                         tracing::warn!(
                             error,
-                            "beat: the lease cannot be renewed; from {TRUSTED_FOR:?} after the last renewal on, nothing is fired until the store is back"
+                            "beat: the lease cannot be renewed; from {TRUSTED_FOR:?} after the last renewal on, \
+                             nothing is fired until the store is back"
                         );
                     }
                     // A pause, since those that wait for trust request a renewal again and again.

@@ -1,14 +1,14 @@
 //! Cron lines: the local times that they name, and the moments at which those occur.
 //!
-//! The crate `cron` steps through the local times. On its own it accepts six fields and more, counts weekdays from Sunday as
-//! 1, requires the day and the weekday to match both, omits times that a clock skips, and repeats, out of order, times that a
-//! clock shows twice. Therefore it receives lines that are parsed and translated here, and knows nothing of time zones; the
-//! local times that it finds are converted to UTC here:
+//! The crate `cron` steps through the local times. On its own it accepts six fields and more, counts weekdays from
+//! Sunday as 1, requires the day and the weekday to match both, omits times that a clock skips, and repeats, out of
+//! order, times that a clock shows twice. Therefore it receives lines that are parsed and translated here, and knows
+//! nothing of time zones; the local times that it finds are converted to UTC here:
 //!
-//! * A line with slots in every hour (`*/5 * * * *`, `30 * * * *`) means elapsed time: where the clock is put back, the slots
-//!   run through both halves of the repeated hour, and where the clock is put forward, nothing is made up for.
-//! * A line that names hours (`30 2 * * *`, `*/10 2-4 * * *`, `0 */2 * * *`) means local times: a time that is shown twice
-//!   counts once, the first time, and skipped times count once, at the first moment after the change.
+//! * A line with slots in every hour (`*/5 * * * *`, `30 * * * *`) means elapsed time: where the clock is put back, the
+//!   slots run through both halves of the repeated hour, and where the clock is put forward, nothing is made up for.
+//! * A line that names hours (`30 2 * * *`, `*/10 2-4 * * *`, `0 */2 * * *`) means local times: a time that is shown
+//!   twice counts once, the first time, and skipped times count once, at the first moment after the change.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -109,8 +109,8 @@ impl Cron {
         }
     }
 
-    /// Returns the next slot of a line with slots in every hour: every moment at which the clock shows one of its times is a
-    /// slot.
+    /// Returns the next slot of a line with slots in every hour: every moment at which the clock shows one of its times
+    /// is a slot.
     fn next_elapsed(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let mut from = zone::civil(self.tz, after);
         if let Some(repeat) = zone::repeat_at(self.tz, after).filter(|repeat| !repeat.is_second) {
@@ -186,8 +186,8 @@ impl DayFilter {
 
 /// Returns the days that both fields name together, as alternatives: days of the month, weekdays, and a filter.
 ///
-/// As in Vixie's cron, matching one of the two fields is enough if both choose, and a field that begins with a star chooses
-/// nothing: it only narrows the choice of the other.
+/// As in Vixie's cron, matching one of the two fields is enough if both choose, and a field that begins with a star
+/// chooses nothing: it only narrows the choice of the other.
 fn days(days: &Days, weekdays: &Weekdays) -> Vec<(Set, Set, DayFilter)> {
     const EVERY_DAY: Set = range(1, 31);
     const EVERY_WEEKDAY: Set = range(0, 6);

@@ -8,11 +8,12 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use super::error::ScheduleError;
 use super::{HORIZON, words};
 
-/// The shortest period. Beat is a scheduler, not a clock: work that is needed more often belongs into a task that loops.
+/// The shortest period. Beat is a scheduler, not a clock: work that is needed more often belongs into a task that
+/// loops.
 const PERIOD_MIN: Duration = Duration::from_secs(1);
 
-/// Slots at equal distances: at `anchor + n × period` for n = 0, 1, 2, …, exactly. Neither a late slot nor a restart moves
-/// a later slot.
+/// Slots at equal distances: at `anchor + n × period` for n = 0, 1, 2, …, exactly. Neither a late slot nor a restart
+/// moves a later slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Every {
     period: TimeDelta,

@@ -1,7 +1,7 @@
 //! When an entry has its slots: moments in time, each of which is to be fired once.
 //!
-//! A [`Schedule`] is a pure function of time, the same in every process that knows its text: [`Schedule::next_after`] returns
-//! the first slot later than a given moment. Everything else (what is late, what was missed) is decided in
+//! A [`Schedule`] is a pure function of time, the same in every process that knows its text: [`Schedule::next_after`]
+//! returns the first slot later than a given moment. Everything else (what is late, what was missed) is decided in
 //! [`due`](crate::due) from the slots that have been handled.
 //!
 //! | file | content |

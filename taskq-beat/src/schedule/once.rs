@@ -16,8 +16,8 @@ impl Once {
         Self(at)
     }
 
-    /// Parses a moment: with an offset from UTC, or as local time in the zone `tz`. A skipped local time is the first moment
-    /// after the change, and a repeated one is the first of the two.
+    /// Parses a moment: with an offset from UTC, or as local time in the zone `tz`. A skipped local time is the first
+    /// moment after the change, and a repeated one is the first of the two.
     pub(super) fn read(text: &str, tz: Option<&str>) -> Result<Self, ScheduleError> {
         let wrong = |why: &'static str| ScheduleError::Moment { text: text.to_owned(), why };
         if let Ok(at) = DateTime::parse_from_rfc3339(&text.replacen(' ', "T", 1)) {

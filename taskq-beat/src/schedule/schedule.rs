@@ -42,24 +42,25 @@ pub enum Schedule {
 impl Schedule {
     /// Returns the schedule of a cron line in the time zone with the IANA name `tz`.
     ///
-    /// Five fields, `minute hour day month weekday`, or six with seconds first: numbers, names (`MON`, `JAN`, in capitals
-    /// or not), `*`, ranges (also around the end: `FRI-MON`, `22-2`), steps (`*/5`, `10-50/20`) and lists. Weekdays run
-    /// from 1 for Monday to 7 for Sunday, which is also 0. The day may be `L`, the last of the month, or `LW`, the last
-    /// weekday of the month; the weekday may be `FRIL`, the last Friday of the month, or `FRI#2`, the second. `?` in one of
-    /// the two means `*`. A day matches if it matches one of the two fields, unless one of them begins with a star; then it
-    /// has to match both.
+    /// Five fields, `minute hour day month weekday`, or six with seconds first: numbers, names (`MON`, `JAN`, in
+    /// capitals or not), `*`, ranges (also around the end: `FRI-MON`, `22-2`), steps (`*/5`, `10-50/20`) and lists.
+    /// Weekdays run from 1 for Monday to 7 for Sunday, which is also 0. The day may be `L`, the last of the month, or
+    /// `LW`, the last weekday of the month; the weekday may be `FRIL`, the last Friday of the month, or `FRI#2`, the
+    /// second. `?` in one of the two means `*`. A day matches if it matches one of the two fields, unless one of them
+    /// begins with a star; then it has to match both.
     ///
     /// A line that names hours means local times: where the clock is put forward, skipped slots fire once, at the first
-    /// moment after the change; where it is put back, repeated slots fire the first time only. A line with slots in every
-    /// hour means elapsed time, and runs through both halves of a repeated hour.
+    /// moment after the change; where it is put back, repeated slots fire the first time only. A line with slots in
+    /// every hour means elapsed time, and runs through both halves of a repeated hour.
     ///
-    /// The error names the field, the mistake and the remedy. A line that names only days that never come is an error too.
+    /// The error names the field, the mistake and the remedy. A line that names only days that never come is an error
+    /// too.
     pub fn cron(line: &str, tz: &str) -> Result<Self, ScheduleError> {
         Cron::new(line, tz).map(|cron| Self::Cron(Arc::new(cron)))
     }
 
-    /// Returns a schedule with a slot every `period`, which is at least one second: exactly at `anchor`, `anchor + period`,
-    /// `anchor + 2 × period`, …
+    /// Returns a schedule with a slot every `period`, which is at least one second: exactly at `anchor`, `anchor +
+    /// period`, `anchor + 2 × period`, …
     pub fn every(period: Duration, anchor: DateTime<Utc>) -> Result<Self, ScheduleError> {
         Every::new(period, anchor).map(Self::Every)
     }
@@ -69,16 +70,16 @@ impl Schedule {
         Self::Once(Once::new(at))
     }
 
-    /// Returns a schedule with a single slot, written with an offset (`2030-01-31T08:00:00Z`) or as local time in the zone
-    /// `tz`.
+    /// Returns a schedule with a single slot, written with an offset (`2030-01-31T08:00:00Z`) or as local time in the
+    /// zone `tz`.
     pub fn once_at(text: &str, tz: Option<&str>) -> Result<Self, ScheduleError> {
         Once::read(text, tz).map(Self::Once)
     }
 
     /// Returns the first slot later than `after`, if there is one within 40 years; cron lines end with the year 2100.
     ///
-    /// The cost does not depend on how far away the slot is, except for lines with `L` and `LW`, which look at a few days of
-    /// each month they name.
+    /// The cost does not depend on how far away the slot is, except for lines with `L` and `LW`, which look at a few
+    /// days of each month they name.
     pub fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
             Self::Cron(cron) => cron.next_after(after),
@@ -93,8 +94,8 @@ impl Schedule {
         std::iter::successors(self.next_after(from), next).take_while(|slot| *slot <= to).take(max).collect()
     }
 
-    /// Returns the newest slot later than `from` and no later than `to`. Computes some tens of slots, however many there are
-    /// in between.
+    /// Returns the newest slot later than `from` and no later than `to`. Computes some tens of slots, however many
+    /// there are in between.
     pub fn last_between(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Option<DateTime<Utc>> {
         if let Self::Every(every) = self {
             return every.last_until(to).filter(|slot| *slot > from);
@@ -148,8 +149,9 @@ impl Schedule {
     }
 }
 
-/// The canonical text of a schedule, equal for equal slots written in the same way: `cron 0 9 * * MON-FRI Europe/Berlin`,
-/// `every 30s`, `once 2030-01-31T08:00:00Z`. Beats compare it to notice that an entry's schedule has changed.
+/// The canonical text of a schedule, equal for equal slots written in the same way: `cron 0 9 * * MON-FRI
+/// Europe/Berlin`, `every 30s`, `once 2030-01-31T08:00:00Z`. Beats compare it to notice that an entry's schedule has
+/// changed.
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,4 +1,5 @@
-//! Promises of schedules: the choice of days, clock changes, and slots that do not depend on the moment of the question.
+//! Promises of schedules: the choice of days, clock changes, and slots that do not depend on the moment of the
+//! question.
 
 use std::time::Duration;
 

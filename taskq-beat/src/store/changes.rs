@@ -7,8 +7,8 @@ use super::keys::CHANGES;
 use super::store::Store;
 use crate::versioned::{decode, encode};
 
-/// The number of names that are kept. A leader looks every second; more changes within that time make it read everything
-/// once.
+/// The number of names that are kept. A leader looks every second; more changes within that time make it read
+/// everything once.
 const NAMES_MAX: usize = 100;
 
 /// The number of changes so far, and the names of the entries changed last.
@@ -45,8 +45,8 @@ impl Changes {
             return ChangedEntries::Everything;
         };
         let (old, new) = self.names.split_at(old);
-        // Other changes than those seen before mean that the store was emptied in between. Where none is left to compare, it
-        // may have been.
+        // Other changes than those seen before mean that the store was emptied in between. Where none is left to
+        // compare, it may have been.
         if !seen.names.ends_with(old) || (old.is_empty() && seen.count > 0) {
             return ChangedEntries::Everything;
         }

@@ -11,10 +11,11 @@ use crate::entry::Entry;
 use crate::versioned::{UnreadableValue, decode, encode};
 
 impl Store {
-    /// Adds an entry, whose slots begin after `now`. Returns `false` if an entry of its name was added at run time before.
+    /// Adds an entry, whose slots begin after `now`. Returns `false` if an entry of its name was added at run time
+    /// before.
     ///
-    /// After an error, the entry may have been added all the same. Adding it again is harmless, and makes sure that beats hear
-    /// of it.
+    /// After an error, the entry may have been added all the same. Adding it again is harmless, and makes sure that
+    /// beats hear of it.
     pub async fn add(&self, entry: &Entry, now: DateTime<Utc>) -> Result<bool, BackendError> {
         let added = Added::new(entry, now);
         let put = self.kv().compare_and_put(&format!("{ENTRY}{}", entry.name), None, encode(&added), None).await?;
@@ -35,8 +36,8 @@ impl Store {
         Ok(was_there)
     }
 
-    /// Removes an entry without further slots, if `added` is still stored. Its history is kept for 30 days. Returns `false` if
-    /// the entry is gone, or another was added under its name.
+    /// Removes an entry without further slots, if `added` is still stored. Its history is kept for 30 days. Returns
+    /// `false` if the entry is gone, or another was added under its name.
     pub(crate) async fn retire(&self, name: &str, added: &Added) -> Result<bool, BackendError> {
         let key = format!("{ENTRY}{name}");
         let there = self.kv().get(&key).await?;
@@ -58,10 +59,11 @@ impl Store {
         Ok(true)
     }
 
-    /// Pauses an entry, or resumes it from `now` on; slots in between are not its own. Returns `false` if nothing changed.
+    /// Pauses an entry, or resumes it from `now` on; slots in between are not its own. Returns `false` if nothing
+    /// changed.
     ///
-    /// Pausing or resuming again after an error is harmless. A pause that cannot be read is replaced when the entry is resumed,
-    /// except one of a newer version, which is an error.
+    /// Pausing or resuming again after an error is harmless. A pause that cannot be read is replaced when the entry is
+    /// resumed, except one of a newer version, which is an error.
     pub async fn pause(&self, name: &str, is_on: bool, now: DateTime<Utc>) -> Result<bool, BackendError> {
         let key = format!("{PAUSE}{name}");
         let there = self.kv().get(&key).await?;

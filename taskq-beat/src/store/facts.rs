@@ -106,8 +106,8 @@ pub(crate) struct StoredFacts {
 impl Store {
     /// Returns the facts of all entries by name.
     ///
-    /// Facts that cannot be read are left out. A leader that takes them for absent is refused when it tries to replace them,
-    /// and so fires nothing.
+    /// Facts that cannot be read are left out. A leader that takes them for absent is refused when it tries to replace
+    /// them, and so fires nothing.
     pub(crate) async fn stored_facts(&self) -> Result<Vec<(String, StoredFacts)>, BackendError> {
         let all = self.read_all(FACTS).await?.into_iter();
         Ok(all.map(|(name, facts, bytes)| (name, StoredFacts { facts, bytes })).collect())

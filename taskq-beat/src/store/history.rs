@@ -13,13 +13,15 @@ use super::store::{Saved, Store};
 use crate::due::Missed;
 use crate::versioned::{UnreadableValue, decode};
 
-/// The time for which the history of an entry is kept after the entry was removed because its only slot was over: 30 days.
+/// The time for which the history of an entry is kept after the entry was removed because its only slot was over: 30
+/// days.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(30 * 86_400);
 
 /// The number of events that are kept of each entry.
 const EVENTS_MAX: usize = 100;
 
-/// The number of attempts to add to a history that another beat changes at the same time. One beat leads, so that is rare.
+/// The number of attempts to add to a history that another beat changes at the same time. One beat leads, so that is
+/// rare.
 const ATTEMPTS_MAX: usize = 20;
 
 /// The newest events of an entry, at most 100.
@@ -74,8 +76,8 @@ impl History {
         &self.events
     }
 
-    /// Adds an event. One that is there already was written by a beat that died before it could mark its slot. Slots that were
-    /// missed in a row for one reason become one event.
+    /// Adds an event. One that is there already was written by a beat that died before it could mark its slot. Slots
+    /// that were missed in a row for one reason become one event.
     fn add(&mut self, event: Event) {
         if self.events.iter().rev().any(|earlier| earlier.kind.is_duplicate_of(&event.kind)) {
             return;
@@ -117,8 +119,8 @@ impl Store {
 
     /// Adds events to the history of an entry. Events that it contains already are not added again.
     ///
-    /// A history of a newer version is an error, so that its events are not lost. Any other history that cannot be read must
-    /// not keep its entry from being sent: it is replaced, with a warning.
+    /// A history of a newer version is an error, so that its events are not lost. Any other history that cannot be read
+    /// must not keep its entry from being sent: it is replaced, with a warning.
     pub(crate) async fn append(&self, name: &str, events: &[Event]) -> Result<(), BackendError> {
         let key = format!("{HISTORY}{name}");
         for _ in 0..ATTEMPTS_MAX {

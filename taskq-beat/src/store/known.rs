@@ -11,8 +11,8 @@ use super::keys::KNOWN;
 use super::store::{Saved, Store};
 use crate::entry::Entry;
 
-/// The entries of the program whose beat led last. An entry has no slots from before it was known with its schedule, so one
-/// that is new, that was changed, or that was absent for a while, begins anew.
+/// The entries of the program whose beat led last. An entry has no slots from before it was known with its schedule, so
+/// one that is new, that was changed, or that was absent for a while, begins anew.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Known {
     entries: BTreeMap<String, KnownEntry>,
@@ -27,8 +27,8 @@ struct KnownEntry {
 }
 
 impl Known {
-    /// Returns what is known once these entries are the program's: new and changed ones are known since `now`, and disabled
-    /// ones are not known.
+    /// Returns what is known once these entries are the program's: new and changed ones are known since `now`, and
+    /// disabled ones are not known.
     pub(crate) fn with<'a>(&self, entries: impl Iterator<Item = &'a Entry>, now: DateTime<Utc>) -> Self {
         let since = entries.filter(|entry| entry.enabled).map(|entry| {
             let schedule = entry.schedule.to_string();

@@ -1,5 +1,5 @@
-//! The state that beats share, under `beat/` in a [`Kv`](taskq::backend::Kv): Redis, an SQLite file, or memory. The beats of a
-//! named group keep theirs under `beat:GROUP/`.
+//! The state that beats share, under `beat/` in a [`Kv`](taskq::backend::Kv): Redis, an SQLite file, or memory. The
+//! beats of a named group keep theirs under `beat:GROUP/`.
 //!
 //! | key | content | written by |
 //! |---|---|---|
@@ -11,9 +11,9 @@
 //! | `pause/NAME` | whether an entry is paused, or was | [`Store::pause`] |
 //! | `changes` | the names of the entries added, removed, paused or resumed last | the same methods |
 //!
-//! Facts are only ever replaced by a beat that knows their current value. So whatever happens to leases, of two beats that
-//! both believe they lead one claims a slot, and the other learns of it. Nothing but the lease expires by itself, since a
-//! yearly entry needs its facts for a year; but an entry added for a single slot is removed a day after it.
+//! Facts are only ever replaced by a beat that knows their current value. So whatever happens to leases, of two beats
+//! that both believe they lead one claims a slot, and the other learns of it. Nothing but the lease expires by itself,
+//! since a yearly entry needs its facts for a year; but an entry added for a single slot is removed a day after it.
 //!
 //! Every value carries the version of its format, and a value of a newer version is neither interpreted nor overwritten
 //! ([`versioned`](crate::versioned)).

@@ -67,8 +67,8 @@ impl Added {
 }
 
 impl Pause {
-    /// Returns the pause that stands for one that cannot be read. An entry that should be paused and is sent may do harm; one
-    /// that is paused and could be sent is listed as paused, where it is seen.
+    /// Returns the pause that stands for one that cannot be read. An entry that should be paused and is sent may do
+    /// harm; one that is paused and could be sent is listed as paused, where it is seen.
     fn unreadable() -> Self {
         Self { is_on: true, at: DateTime::UNIX_EPOCH, from: None }
     }

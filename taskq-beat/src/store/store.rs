@@ -34,7 +34,8 @@ impl Store {
         Self { kv, group: None }
     }
 
-    /// Returns the store of a group in a Kv. The beats of a group know nothing of others, and their ids begin with `GROUP/`.
+    /// Returns the store of a group in a Kv. The beats of a group know nothing of others, and their ids begin with
+    /// `GROUP/`.
     ///
     /// # Panics
     ///
@@ -75,8 +76,8 @@ impl Store {
 
     /// Reads all values under a prefix, by the rest of their keys, with their bytes.
     ///
-    /// A value that cannot be read, of a newer version perhaps, must not keep all other entries from being sent: it is left
-    /// out, with a warning.
+    /// A value that cannot be read, of a newer version perhaps, must not keep all other entries from being sent: it is
+    /// left out, with a warning.
     pub(super) async fn read_all<T: DeserializeOwned>(
         &self,
         prefix: &str,

@@ -31,7 +31,7 @@ const ROOMS: [(&str, Layers); 4] = [
         ],
     ),
     // The parts that decide import nothing of those that act.
-    ("taskq-beat/src", &[&["schedule"], &["entry"], &["agenda", "due"], &["leader", "store"], &["beat"]]),
+    ("taskq-beat/src", &[&["schedule", "versioned"], &["entry"], &["agenda", "due"], &["leader", "store"], &["beat"]]),
     ("taskq-worker/cli-bin/src", &[&["bench", "torture"], &["commands"]]),
     ("taskq-worker/src", &[&["recorder"], &["engine", "supervise", "telemetry"], &["cli"]]),
 ];
