@@ -50,12 +50,9 @@ const COMMENT_WIDTH: usize = 120;
 
 /// Folders and files that are still to be gone through, as beginnings of paths. They are reported and do not fail the
 /// test; at the end there is no such list.
-const WORDS_LEFT: [&str; 35] = [
+const WORDS_LEFT: &[&str] = &[
     "ARCHITECTURE.md",
-    "CONTRIBUTING.md",
-    "docs/",
     "examples/",
-    "scripts/",
     "taskq-macros/",
     "taskq-worker/cli-bin/",
     "taskq-worker/src/cli/",
