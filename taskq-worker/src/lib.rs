@@ -74,4 +74,4 @@ mod telemetry;
 pub use cli::understands;
 #[cfg(feature = "cli")]
 pub use cli::{main, main_with};
-pub use engine::{Worker, WorkerBuilder, WorkerControl, WorkerError, WorkerSummary};
+pub use engine::{RunSnapshot, Worker, WorkerBuilder, WorkerControl, WorkerError, WorkerSnapshot, WorkerSummary};

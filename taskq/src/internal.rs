@@ -3,7 +3,18 @@
 //! Not covered by semantic versioning: anything in here may change or go with any release. The crates of this workspace
 //! are released together, so they may use it; programs must not.
 
+use std::sync::Arc;
+
+use crate::Client;
+use crate::backend::Backend;
+use crate::broker::Broker;
+use crate::settings::Settings;
 pub use crate::settings::nearest;
+
+/// A client over adapters that are already connected, for tests with adapters of their own.
+pub fn client_over(settings: Settings, broker: Arc<dyn Broker>, backend: Backend) -> Client {
+    Client::over(settings, broker, backend, crate::clock::Clock::system())
+}
 
 /// The pure steps of an attempt, shared by the worker and by `taskq::testing`.
 pub mod attempt {

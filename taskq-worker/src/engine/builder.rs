@@ -3,7 +3,6 @@
 use std::any::{Any, TypeId};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use taskq::broker::DEAD_QUEUE;
@@ -11,17 +10,10 @@ use taskq::client::host_name;
 use taskq::definition::Registry;
 use taskq::internal::attempt;
 use taskq::{Client, TaskId};
-use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::control::Phase;
-use super::held::Holding;
-use super::inflight::InFlight;
 use super::prefetch::Prefetch;
-use super::reach::Reach;
-use super::services::{Counters, Services};
-use super::settle::{self, WAITING_MAX};
-use super::supervision::Supervision;
-use super::worker::{Worker, WorkerError, WorkerSummary};
+use super::supervision::{Role, Supervision};
+use super::worker::{Worker, WorkerError, WorkerParts, WorkerSummary};
 use crate::recorder;
 use crate::recorder::flight::process_name;
 
@@ -52,43 +44,43 @@ impl WorkerBuilder {
         }
     }
 
-    /// How many attempts run at once. Default: the number of processors.
+    /// Sets the number of attempts that run at once. Default: the number of processors.
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = concurrency.max(1);
         self
     }
 
-    /// The queues it takes messages from. Default: the client's default queue, and those that its tasks name.
+    /// Sets the queues to take messages from. Default: the client's default queue, and those that the tasks name.
     pub fn queues<Q: Into<String>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
         self.queues = Some(queues.into_iter().map(Into::into).collect());
         self
     }
 
-    /// The node name: `name@host`, or only the name. Default `taskq@<host>`. Two workers should not share one.
+    /// Sets the node name: `name@host`, or only the name. Default `taskq@<host>`. Two workers should not share one.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// How long a drain waits for what has begun. Default 30 s.
+    /// Sets how long a drain waits for the runs in hand. Default 30 s.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Something that tasks ask for by its type: `ctx.state::<T>()`.
+    /// Adds a value that tasks ask for by its type: `ctx.state::<T>()`.
     pub fn state<T: Send + Sync + 'static>(mut self, state: T) -> Self {
         self.state.insert(TypeId::of::<T>(), Arc::new(state));
         self
     }
 
-    /// Runs these tasks in place of all that are linked.
+    /// Sets the tasks to run, in place of all that are linked.
     pub fn registry(mut self, registry: Registry) -> Self {
         self.registry = Some(registry);
         self
     }
 
-    /// Runs in a process that is supervised. From here on, crashes mark their culprits.
+    /// Sets the supervision of this process. From here on, crashes mark their culprits.
     pub(crate) fn supervised(mut self, supervision: Supervision) -> Self {
         recorder::mark_culprits();
         self.supervision = Some(supervision);
@@ -99,13 +91,13 @@ impl WorkerBuilder {
     pub async fn build(self) -> Result<Worker, WorkerError> {
         attempt::note_panics();
         let Self { client, concurrency, queues, name, grace, mut state, registry, supervision } = self;
-        let runs_alone = supervision.as_ref().is_some_and(|supervision| supervision.alone);
-        let concurrency = if runs_alone { 1 } else { concurrency };
+        let is_quarantine = Role::of(supervision.as_ref()).is_quarantine();
+        let concurrency = if is_quarantine { 1 } else { concurrency };
         let registry = registry.map_or_else(Registry::collect, Ok)?.not_empty()?;
         let mut queues = queues.unwrap_or_else(|| queues_of(&registry, &client.settings().default_queue));
-        if runs_alone {
+        if is_quarantine {
             // The broker hands out one message of each queue. Of one queue it is the one that runs, and its returns are
-            // deaths; of a second queue it would be a bystander. Those of the others are come for later.
+            // deaths; of a second queue it would be a bystander. Other processes come for the other queues later.
             queues.truncate(1);
         }
         if queues.is_empty() {
@@ -117,38 +109,22 @@ impl WorkerBuilder {
             names.push(client.declare(queue).await?);
         }
         state.insert(TypeId::of::<Client>(), Arc::new(client.clone()));
-        let (settler, settlements) = mpsc::channel(WAITING_MAX);
-        let services = Arc::new(Services {
-            results: client.results().ok().cloned(),
-            registry,
-            in_flight: Arc::new(InFlight::default()),
-            holding: client.broker().delivery_timeout().map(|held| Holding::new(held.settle_within())),
-            settler,
-            dead_queue,
-            node: node_name(name).into(),
-            instance: instance(supervision.as_ref()),
-            state: Arc::new(state),
-            unknown_task_grace: client.settings().unknown_task_grace,
-            counters: Counters::default(),
-            supervision,
-            ticks: AtomicU32::new(1),
-            reach: Reach::of(client.settings()),
-            client,
-        });
         let prefetch = Prefetch::new(concurrency);
-        let consuming = services.client.broker().consume(&names, prefetch.told()).await;
-        let consumption = consuming.map_err(taskq::Error::from)?;
-        let settling = taskq::internal::io::spawn(settle::settle_all(Arc::clone(&services), settlements));
-        Ok(Worker {
-            services,
+        let consuming = client.broker().consume(&names, prefetch.told()).await;
+        Ok(Worker::assemble(WorkerParts {
+            registry,
             queues,
-            consumption,
-            slots: Arc::new(Semaphore::new(concurrency)),
-            prefetch,
-            settling,
+            concurrency,
             grace,
-            phase: watch::Sender::new(Phase::Working),
-        })
+            node: node_name(name).into(),
+            instance: instance(supervision.as_ref()).into(),
+            state: Arc::new(state),
+            supervision: supervision.map(Arc::new),
+            dead_queue,
+            prefetch,
+            consumption: consuming.map_err(taskq::Error::from)?,
+            client,
+        }))
     }
 
     /// Builds the worker and runs it.
@@ -156,7 +132,7 @@ impl WorkerBuilder {
         self.build().await?.run().await
     }
 
-    /// Builds the worker and runs it [until `future` is done](Worker::run_until); gives what the future gave.
+    /// Builds the worker and runs it [until `future` is done](Worker::run_until); returns the future's output.
     ///
     /// ```
     /// use taskq::{Client, task};
@@ -181,15 +157,15 @@ impl WorkerBuilder {
     }
 }
 
-/// The default queue and the queues that tasks name: where calls of these tasks go when they say nothing else.
+/// The default queue and the queues that tasks name: the queues of calls that name none.
 fn queues_of(registry: &Registry, default: &str) -> Vec<String> {
     let named: BTreeSet<&str> = registry.iter().filter_map(|task| task.options.queue).collect();
     let others = named.into_iter().filter(|queue| *queue != default);
     std::iter::once(default).chain(others).map(str::to_owned).collect()
 }
 
-/// What this process calls itself in its claims: where it is supervised, the name by which its death would be reported,
-/// so that its leases end with it.
+/// The name of this process in its claims: where it is supervised, the name by which its death would be reported, so that
+/// its leases end with it.
 fn instance(supervision: Option<&Supervision>) -> String {
     match supervision {
         Some(Supervision { recorder, .. }) => process_name(&host_name(), std::process::id(), recorder.began_ms()),
@@ -197,7 +173,7 @@ fn instance(supervision: Option<&Supervision>) -> String {
     }
 }
 
-/// `name@host`, Celery's form.
+/// The node name in Celery's form, `name@host`.
 fn node_name(name: Option<String>) -> String {
     match name {
         Some(name) if name.contains('@') => name,

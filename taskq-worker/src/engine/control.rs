@@ -1,95 +1,65 @@
 //! Steering a worker from elsewhere.
 
 use std::fmt;
-use std::sync::{Arc, Weak};
 
-use taskq::broker::ConsumptionControl;
-use tokio::sync::watch;
+use taskq::TaskId;
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::services::Services;
-use super::supervision::Pulse;
+use super::phase::{Phase, advance};
+use super::snapshot::{Question, RunSnapshot, WorkerHeartbeat, WorkerSnapshot};
 
-/// Steers a running worker. Cloning is cheap.
+/// Steers a running worker and asks how it is. Cloning is cheap, and a control does not keep its worker alive.
 #[derive(Clone)]
 pub struct WorkerControl {
     phase: watch::Sender<Phase>,
-    /// Weak, since whoever steers a worker does not keep it.
-    services: Weak<Services>,
-    consumption: Weak<dyn ConsumptionControl>,
-}
-
-/// How far a worker has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
-    /// It takes messages.
-    Working,
-    /// It takes no more, and finishes what it has begun, however long that takes.
-    Finishing,
-    /// The same, for as long as the grace lasts.
-    Draining,
-    /// It stops what it has begun, and gives it back.
-    Cancelling,
+    questions: mpsc::Sender<Question>,
 }
 
 impl WorkerControl {
-    pub(super) fn new(
-        phase: watch::Sender<Phase>,
-        services: &Arc<Services>,
-        consumption: &Arc<dyn ConsumptionControl>,
-    ) -> Self {
-        Self { phase, services: Arc::downgrade(services), consumption: Arc::downgrade(consumption) }
+    pub(super) fn new(phase: watch::Sender<Phase>, questions: mpsc::Sender<Question>) -> Self {
+        Self { phase, questions }
     }
 
     /// Takes no new work, finishes what has begun, however long that takes, then ends.
     pub(crate) fn finish(&self) {
-        self.advance(Phase::Finishing);
+        advance(&self.phase, Phase::Finishing);
     }
 
     /// Takes no new work, finishes what has begun (for at most the grace), then ends.
     pub fn drain(&self) {
-        self.advance(Phase::Draining);
+        advance(&self.phase, Phase::Draining);
     }
 
-    /// Does not wait any longer: tells what still runs to stop, and gives it back.
+    /// Stops what still runs without waiting for the grace, gives it back to the broker, then ends.
     pub fn cancel(&self) {
-        self.advance(Phase::Cancelling);
+        advance(&self.phase, Phase::Cancelling);
     }
 
-    /// How it is doing, without waiting. `done` is 0 once the worker is gone.
-    pub(crate) fn pulse(&self) -> Pulse {
-        let Some(services) = self.services.upgrade() else { return Pulse::default() };
-        let is_consuming = self.consumption.upgrade().is_some_and(|consumption| consumption.is_live());
-        Pulse {
-            done: services.counters.ended().0,
-            running: u32::try_from(services.in_flight.len()).unwrap_or(u32::MAX),
-            trouble: services.reach.trouble(is_consuming),
-        }
+    /// The worker's state now. `None` before it runs and after it has ended.
+    pub async fn snapshot(&self) -> Option<WorkerSnapshot> {
+        self.ask(Question::Snapshot).await
     }
 
-    fn advance(&self, to: Phase) {
-        advance(&self.phase, to);
+    /// The runs of the task `id` that the worker has in hand: usually none or one, more if copies of its message were
+    /// delivered for several attempts. Empty before the worker runs and after it has ended.
+    pub async fn runs_of(&self, id: &TaskId) -> Vec<RunSnapshot> {
+        self.ask(|answer| Question::RunsOf(id.clone(), answer)).await.unwrap_or_default()
+    }
+
+    /// The figures for the supervisor. All are zero before the worker runs and after it has ended.
+    pub(crate) async fn heartbeat(&self) -> WorkerHeartbeat {
+        self.ask(Question::Heartbeat).await.unwrap_or_default()
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.questions.send(question(answer)).await.ok()?;
+        answered.await.ok()
     }
 }
 
 impl fmt::Debug for WorkerControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerControl").field("phase", &*self.phase.borrow()).finish_non_exhaustive()
-    }
-}
-
-/// Goes on to `to`; never back.
-pub(super) fn advance(phase: &watch::Sender<Phase>, to: Phase) {
-    phase.send_if_modified(|phase| {
-        let forward = to > *phase;
-        *phase = to.max(*phase);
-        forward
-    });
-}
-
-/// Completes when the worker has come this far.
-pub(super) async fn reached(phases: &mut watch::Receiver<Phase>, wanted: Phase) {
-    if phases.wait_for(|phase| *phase >= wanted).await.is_err() {
-        // Nobody is left who could change the phase.
-        std::future::pending::<()>().await;
     }
 }

@@ -1,28 +1,36 @@
 //! The dispatcher: waits for a slot and a delivery, decides, acts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
-use taskq::broker::{Delivery, QUARANTINE_SUFFIX};
-use taskq::client::Unreadable;
-use taskq::definition::Definition;
+use taskq::broker::{Acker, Delivery};
+use taskq::definition::{Definition, Registry};
 use taskq::internal::attempt::{self, Admission, Verdict};
 use taskq::internal::codec::{self, DecodeError};
 use taskq::message::Envelope;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::copies::Seen;
-use super::execution::{self, Attempt, moved};
-use super::inflight::Adoption;
-use super::run::RunKey;
-use super::services::Services;
-use super::settle::{End, Follow, Holder};
+use super::claims::look_again_after;
+use super::custody::Adoption;
+use super::duplicates::DeliveryHints;
+use super::execution::{self, Attempt};
+use super::observe::{Moment, Subject};
+use super::quarantine::origin_of;
+use super::run::{NewRun, Run};
+use super::settle::{End, Follow, Settles};
+use super::shared::Shared;
 
 /// Reads deliveries and starts attempts, one per slot, until the stream ends.
 pub(super) struct Dispatcher<S> {
-    pub(super) services: Arc<Services>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) registry: Registry,
+    /// The time for which a message whose task is not registered goes back to the broker.
+    pub(super) unknown_task_grace: Duration,
     pub(super) deliveries: S,
     pub(super) slots: Arc<Semaphore>,
+    /// The number of runs so far, which tells runs apart.
+    pub(super) runs: u64,
 }
 
 impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
@@ -31,9 +39,7 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
         while let Some((slot, mut delivery)) = self.wait(&mut free).await {
             match self.decide(&mut delivery) {
                 // What needs no slot leaves it for the next delivery.
-                Ok(Step::Run { envelope, task, copy }) => {
-                    self.start(envelope, task, copy, delivery, slot);
-                }
+                Ok(Step::Run { envelope, task, hints }) => self.start(envelope, task, hints, delivery, slot),
                 Ok(Step::Settle { envelope, exit }) => {
                     self.exit(&envelope, exit, delivery);
                     free = Some(slot);
@@ -59,27 +65,26 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
 
     fn decide(&self, delivery: &mut Delivery) -> Result<Step, DecodeError> {
         let mut envelope = codec::decode(&delivery.message)?;
-        // What was put aside to run alone belongs to its home queue: whatever becomes of it goes there. Whoever put it there
-        // by hand may not have said which that is.
-        let by_name = delivery.queue.strip_suffix(QUARANTINE_SUFFIX).filter(|_| self.services.runs_alone());
-        let home = envelope.origin_queue.take().or_else(|| by_name.map(str::to_owned));
-        let put_aside = home.is_some();
-        if let Some(home) = home {
-            delivery.queue = home.into();
+        // A message from quarantine belongs to its queue of origin: whatever becomes of it goes there. One that a person has
+        // put into the quarantine queue may not say which that is.
+        let is_quarantine = self.shared.ends.role.is_quarantine();
+        let by_name = origin_of(&delivery.queue).filter(|_| is_quarantine);
+        let origin = envelope.origin_queue.take().or_else(|| by_name.map(str::to_owned));
+        let from_quarantine = origin.is_some();
+        if let Some(origin) = origin {
+            delivery.queue = origin.into();
         }
         // What the broker has counted from here on adds to what came before the message was copied.
         let counts = delivery.delivery_count.is_some() || envelope.returns > 0;
         envelope.returns = envelope.returns.saturating_add(delivery.delivery_count.unwrap_or_default());
         let returns = counts.then_some(envelope.returns);
-        let services = &self.services;
-        let now = services.now();
-        let admission =
-            attempt::admit(&envelope, delivery.redelivered, &services.registry, services.unknown_task_grace, now);
+        let redelivered = delivery.redelivered;
+        let now = self.shared.client.clock().now();
+        let admission = attempt::admit(&envelope, redelivered, &self.registry, self.unknown_task_grace, now);
         Ok(match admission {
-            Admission::Run(task) => Step::Run { envelope, task, copy: None },
+            Admission::Run(task) => Step::Run { envelope, task, hints: None },
             Admission::Claim(task) => {
-                let seen = Seen { redelivered: delivery.redelivered, returns, put_aside };
-                Step::Run { envelope, task, copy: Some(seen) }
+                Step::Run { envelope, task, hints: Some(DeliveryHints { redelivered, returns, from_quarantine }) }
             }
             Admission::PutOff(delay) => Step::Settle { envelope, exit: Exit::Move(delay) },
             Admission::PutBack(delay) => {
@@ -95,87 +100,99 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
     }
 
     fn start(
-        &self,
+        &mut self,
         envelope: Envelope,
         task: &'static Definition,
-        copy: Option<Seen>,
+        hints: Option<DeliveryHints>,
         delivery: Delivery,
         slot: OwnedSemaphorePermit,
     ) {
         let Delivery { acker, queue, .. } = delivery;
-        let services = &self.services;
-        let acker = match services.in_flight.adopt(&RunKey::of(&envelope), acker) {
+        let in_flight = &self.shared.in_flight;
+        let acker = match in_flight.adopt(&envelope.run_key(), acker) {
             Adoption::Unknown(acker) => acker,
             Adoption::Adopted => return,
             Adoption::AlreadySettled(acker) => return acker.ack(),
             Adoption::SecondCopy(acker) => {
-                let follow = moved(&envelope, &queue, super::claim::look_again_after(&envelope));
-                let holder = Holder::Delivery(acker, services.in_flight.hold());
-                return self.settle(End { records: Vec::new(), verdict: None, follow: Some(follow), holder });
+                let follow = Follow::moved(&envelope, &queue, look_again_after(&envelope));
+                return self.settle(End::unrecorded([follow], self.settles(acker)));
             }
         };
-        let run = execution::run_of(services, envelope, task, queue, acker);
-        tokio::spawn(execution::execute(Arc::clone(services), Attempt { run, copy }, slot));
+        let run = self.enter(envelope, task, queue, acker);
+        tokio::spawn(execution::execute(Arc::clone(&self.shared), Attempt { run, hints }, slot));
+    }
+
+    /// Makes the run of a delivery and enters it among those in hand.
+    fn enter(
+        &mut self,
+        envelope: Envelope,
+        definition: &'static Definition,
+        queue: Arc<str>,
+        acker: Acker,
+    ) -> Arc<Run> {
+        self.runs += 1;
+        let options = &definition.options;
+        let run = Arc::new(Run::new(NewRun {
+            nonce: self.runs,
+            limits: attempt::limits(&envelope, options),
+            stores_result: self.shared.ends.stores_results && !attempt::ignores_result(&envelope, options),
+            envelope,
+            definition,
+            queue,
+        }));
+        self.shared.in_flight.enter(Arc::clone(&run), acker);
+        run
     }
 
     /// Settles a delivery that is not run.
     fn exit(&self, envelope: &Envelope, exit: Exit, delivery: Delivery) {
         let Delivery { acker, queue, .. } = delivery;
-        let holder = Holder::Delivery(acker, self.services.in_flight.hold());
+        let subject = Subject { task: &envelope.task, id: &envelope.id, attempt: envelope.attempt };
+        let observers = &self.shared.observers;
         let end = match exit {
             Exit::Move(delay) => {
                 if envelope.unknown_since.is_some() {
-                    self.warn_unknown(envelope);
+                    let packages = self.registry.packages().into_iter().collect::<Vec<_>>().join(", ");
+                    observers.observe(&Moment::UnknownTask { subject, packages: &packages });
                 }
-                let follow = moved(envelope, &queue, delay);
-                End { records: Vec::new(), verdict: None, follow: Some(follow), holder }
+                End::unrecorded([Follow::moved(envelope, &queue, delay)], self.settles(acker))
             }
             Exit::End(verdict) => {
-                tracing::warn!(task = %envelope.task, id = %envelope.id, ?verdict, "not run");
-                execution::end_without_run(&self.services, envelope, &queue, &verdict, holder)
+                observers.observe(&Moment::NotRun { subject, verdict: &verdict });
+                let guard = self.shared.in_flight.guard_unrun();
+                self.shared.ends.without_run(envelope, &queue, &verdict, acker, guard)
             }
         };
         self.settle(end);
     }
 
-    fn warn_unknown(&self, envelope: &Envelope) {
-        let packages = self.services.registry.packages().into_iter().collect::<Vec<_>>().join(", ");
-        tracing::warn!(
-            task = %envelope.task, id = %envelope.id,
-            "no task of this name is registered here; put back for other workers (linked crates with tasks: {packages}; \
-             a crate is only linked if it is mentioned: `use my_tasks as _;`)"
-        );
+    fn unreadable(&self, error: &DecodeError, delivery: Delivery) {
+        self.shared.observers.observe(&Moment::Unreadable { queue: &delivery.queue, error });
+        let guard = self.shared.in_flight.guard_unrun();
+        self.settle(self.shared.ends.unreadable(error, delivery, guard));
     }
 
-    /// A message that is no task message goes to the dead set as it is, with the reason. If it has an id, whoever
-    /// waits for it is told.
-    fn unreadable(&self, error: &DecodeError, delivery: Delivery) {
-        tracing::error!(queue = &*delivery.queue, %error, "a message cannot be understood; it goes to the dead set");
-        let services = &self.services;
-        let Unreadable { message, record, .. } = Unreadable::new(&delivery, error, services.now());
-        let records = record.filter(|_| services.results.is_some()).into_iter().collect();
-        let follow = Some(Follow { queue: Arc::clone(&services.dead_queue), message, delay: None });
-        let holder = Holder::Delivery(delivery.acker, services.in_flight.hold());
-        self.settle(End { records, verdict: None, follow, holder });
+    fn settles(&self, acker: Acker) -> Settles {
+        Settles::Delivery(acker, self.shared.in_flight.guard_unrun())
     }
 
     /// Hands an end over without making the next delivery wait; how many wait is bounded by the prefetch.
     fn settle(&self, end: End) {
-        let services = Arc::clone(&self.services);
-        tokio::spawn(async move { execution::settle(&services, end).await });
+        let settler = self.shared.settler.clone();
+        tokio::spawn(async move { settler.settle(end).await });
     }
 }
 
-/// What is done with a readable delivery.
+/// The decision about a readable delivery.
 enum Step {
-    Run { envelope: Envelope, task: &'static Definition, copy: Option<Seen> },
+    Run { envelope: Envelope, task: &'static Definition, hints: Option<DeliveryHints> },
     Settle { envelope: Envelope, exit: Exit },
 }
 
-/// How a delivery that is not run is settled.
+/// The way in which a delivery that is not run is settled.
 enum Exit {
-    /// It is published once more, held back by the broker for this long.
-    Move(std::time::Duration),
-    /// It ends here.
+    /// The message is published once more, held back by the broker for this long.
+    Move(Duration),
+    /// The task ends with this verdict.
     End(Verdict),
 }

@@ -1,49 +1,56 @@
 //! The worker's engine: from a delivery to its settlement.
 //!
 //! ```text
-//! broker → dispatcher ─ guard ─→ execution → settle → broker
+//! broker → dispatcher ─ admit ─→ execution → settle → broker
 //!              │                     │          │
-//!              └──── in flight ──────┴── pulse ─┘
+//!              └────── custody ──────┴─ upkeep ─┘
 //! ```
 //!
-//! * [`dispatcher`](self) reads deliveries and decides what becomes of each ([`taskq::internal::attempt::admit`], pure): run it, claim
-//!   it first, put it off, give it up.
-//! * [`execution`] is one attempt, a column of named steps: claim, start, run, verdict (pure), hand over. Claims and running
-//!   have files of their own here; what does not need a worker is in [`taskq::internal::attempt`].
-//! * [`settle`] takes verdicts in batches: record, then what follows, then the acknowledgement, in this order.
-//! * [`pulse`] looks after what is running ten times a second: limits, progress, leases, prefetch.
-//! * [`reach`] knows whether the servers can be reached, for those who ask after the worker's health.
-//! * [`held`] keeps what runs for longer than the broker waits for a settlement.
+//! * [`dispatcher`] reads deliveries and decides about each ([`taskq::internal::attempt::admit`], pure): run it, look it up
+//!   first, put it off, end it.
+//! * [`execution`] is one attempt, a column of named steps: look up, run, conclude (pure), hand over.
+//! * [`run`] is the running state of an attempt, and its body; [`custody`] is who holds which delivery, and under which claim.
+//! * [`claims`], [`quarantine`] and [`duplicates`] find out whether a delivery is a duplicate, and whether processes died of it.
+//! * [`settle`] takes ends in batches: record, then what follows, then the acknowledgement, in this order.
+//! * [`upkeep`] looks after everything that runs ten times a second: limits, progress, leases, prefetch.
+//! * [`observe`] is told of each moment; log and counters listen. [`reachability`] knows whether the servers can be reached.
+//! * [`worker`], [`builder`], [`control`], [`drain`]: begin, steer, end.
 //!
-//! Deliveries and attempts are handled on the runtime of whoever runs the worker; connections and the settler live on
-//! taskq's I/O thread, so that code in tasks cannot stop heartbeats.
+//! A room imports only rooms of lower layers: `observe`, `phase` < `run` < `claims` < `quarantine` < `custody` < `settle` <
+//! `duplicates` < `execution` < `dispatcher`, `upkeep`, `drain` < `worker` < `builder`, `control`.
+//!
+//! Deliveries and attempts are handled on the runtime on which the worker is run; connections and the settler live on taskq's
+//! I/O thread, so that code in tasks cannot stop heartbeats.
 
-mod alone;
-mod blame;
-mod body;
 mod builder;
-mod claim;
+mod claims;
 mod control;
-mod copies;
 mod crash;
+mod custody;
 mod dispatcher;
 mod drain;
+mod duplicates;
 mod execution;
-mod held;
-mod inflight;
-pub(crate) mod losses;
+mod lock;
+mod observe;
+mod phase;
 mod prefetch;
-mod pulse;
-mod reach;
+mod quarantine;
+mod reachability;
 mod run;
-mod services;
 mod settle;
+mod shared;
+mod snapshot;
 mod supervision;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod worker;
 
 pub use builder::WorkerBuilder;
 pub use control::WorkerControl;
-pub(crate) use supervision::{Pulse, Supervision, WorkerEvent};
+pub(crate) use quarantine::losses::report as report_loss;
+pub(crate) use snapshot::WorkerHeartbeat;
+pub use snapshot::{RunSnapshot, WorkerSnapshot};
+pub(crate) use supervision::{Supervision, WorkerEvent};
 pub use worker::{Worker, WorkerError, WorkerSummary};

@@ -1,25 +1,25 @@
-//! How many messages to hold beside those that run: a pure decision.
+//! The prefetch: how many messages to hold beside those that run. A pure decision.
 //!
 //! A buffer beside busy slots starves other workers; no buffer beside fast tasks starves this one. So nothing should
 //! wait in it for longer than about a second.
 
 use std::time::Duration;
 
-/// What the broker is asked for at most, per queue.
+/// The largest prefetch per queue.
 const PREFETCH_MAX: u16 = 500;
 
-/// How long a message may wait in the buffer.
+/// The time for which a message may wait in the buffer.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Follows how long tasks take.
+/// A prefetch that follows how long tasks take.
 #[derive(Debug)]
-pub(super) struct Prefetch {
+pub(crate) struct Prefetch {
     concurrency: u16,
-    /// What the work asks for.
+    /// The prefetch that the work asks for.
     current: u16,
-    /// How many runs have a slot and do not count as fetched.
+    /// The number of runs that have a slot and do not count as fetched.
     left_out: u16,
-    /// What the broker was asked for.
+    /// The prefetch that the broker was asked for.
     told: u16,
     /// A moving mean of the time that an attempt takes, in seconds.
     mean_seconds: Option<f64>,
@@ -27,29 +27,29 @@ pub(super) struct Prefetch {
 
 impl Prefetch {
     /// Begins with one message per slot: nothing is known yet.
-    pub(super) fn new(concurrency: usize) -> Self {
+    pub(crate) fn new(concurrency: usize) -> Self {
         let concurrency = u16::try_from(concurrency).unwrap_or(u16::MAX).max(1);
         Self { concurrency, current: concurrency, left_out: 0, told: concurrency, mean_seconds: None }
     }
 
-    /// What the broker was asked for.
-    pub(super) fn told(&self) -> u16 {
+    /// The prefetch that the broker was asked for.
+    pub(crate) fn told(&self) -> u16 {
         self.told
     }
 
-    /// How many slots there are.
-    pub(super) fn concurrency(&self) -> usize {
+    /// The number of slots.
+    pub(crate) fn concurrency(&self) -> usize {
         self.concurrency.into()
     }
 
     /// Takes in that so many runs have a slot and do not count as fetched, and gives the new prefetch if it changes: what is
     /// fetched beside them could only wait.
-    pub(super) fn leave_out(&mut self, runs: usize) -> Option<u16> {
+    pub(crate) fn leave_out(&mut self, runs: usize) -> Option<u16> {
         self.left_out = u16::try_from(runs).unwrap_or(u16::MAX);
         (self.beside() != self.told).then(|| self.tell())
     }
 
-    /// What to ask for: never nothing, which would stand for everything.
+    /// The prefetch to ask for: never 0, which would mean no bound.
     fn beside(&self) -> u16 {
         self.current.saturating_sub(self.left_out).max(1)
     }
@@ -62,7 +62,7 @@ impl Prefetch {
     /// Takes in that `count` attempts ended that took `total` together, and gives the new prefetch if it should change.
     ///
     /// A change costs a new consumer, so only a factor of two is worth one.
-    pub(super) fn observe(&mut self, count: u64, total: Duration) -> Option<u16> {
+    pub(crate) fn observe(&mut self, count: u64, total: Duration) -> Option<u16> {
         if count == 0 {
             return None;
         }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_leaves_room_for_nothing_more() {
+    fn renewed_deliveries_leave_room_for_nothing_more() {
         let mut prefetch = Prefetch::new(8);
         assert_eq!(prefetch.leave_out(0), None);
         assert_eq!(prefetch.leave_out(3), Some(5));

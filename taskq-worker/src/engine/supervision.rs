@@ -5,62 +5,89 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::observe::{Moment, Observer};
 use crate::recorder::{Entry, Recorder, Slot};
 
-/// What a worker in a supervised process is given.
+/// The means that a worker in a supervised process is given.
 pub(crate) struct Supervision {
-    /// Where it notes what it is running.
+    /// The flight recorder, in which the worker notes what it is running.
     pub(crate) recorder: Arc<Recorder>,
-    /// Whether it is there to run suspects, one at a time: it takes one queue, as it is named, and ends by itself when that
-    /// has been empty for a while.
-    pub(crate) alone: bool,
-    /// What it has to say. Few events, each once, so nothing grows.
+    /// Whether this process runs the tasks of one quarantine queue, one at a time, and ends when that queue has been empty
+    /// for a while.
+    pub(crate) quarantine: bool,
+    /// The way to the supervisor. Events are few, each is told once, so nothing grows.
     pub(crate) events: UnboundedSender<WorkerEvent>,
 }
 
-/// What a worker says to whoever supervises its process.
+/// An event that the supervisor of a worker's process has to act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum WorkerEvent {
-    /// This task is past its hard limit and cannot be stopped. Its end is recorded, but the thread that it runs on is lost,
-    /// so this process should be replaced: drained, and ended when its other tasks are done.
+    /// A task is past its hard limit and cannot be stopped. Its end is recorded, but the thread that it runs on is lost, so
+    /// this process should be replaced: drained, and ended when its other tasks are done.
     Stuck {
         /// The task's name.
         task: String,
         /// The task's id.
         id: String,
     },
-    /// Tasks wait in these queues to be run alone, by a process of their own.
-    AloneWanted {
-        /// The queues, as that process is to be given them.
+    /// Tasks wait in these quarantine queues for a process of their own.
+    QuarantineWanted {
+        /// The queues' names.
         queues: Vec<String>,
     },
 }
 
-/// How a worker is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Pulse {
-    /// Attempts that have ended since it began.
-    pub(crate) done: u64,
-    /// Attempts in hand, from their delivery to their acknowledgement.
-    pub(crate) running: u32,
-    /// What keeps it from its work, if anything does: words that name the server.
-    pub(crate) trouble: Option<String>,
+/// The part of a worker in the treatment of tasks whose processes died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Runs tasks in a process that nobody supervises: it cannot count on a quarantine process.
+    Unsupervised,
+    /// Runs tasks beside each other, and moves suspects to quarantine.
+    Ordinary,
+    /// Runs the tasks of one quarantine queue, one at a time.
+    Quarantine,
+}
+
+impl Role {
+    /// The role of a worker with this supervision.
+    pub(crate) fn of(supervision: Option<&Supervision>) -> Self {
+        match supervision {
+            None => Self::Unsupervised,
+            Some(Supervision { quarantine: false, .. }) => Self::Ordinary,
+            Some(Supervision { quarantine: true, .. }) => Self::Quarantine,
+        }
+    }
+
+    /// Whether tasks run one at a time, from a quarantine queue.
+    pub(crate) fn is_quarantine(self) -> bool {
+        self == Self::Quarantine
+    }
 }
 
 impl Supervision {
-    /// Takes a place in the recorder for a body that begins.
+    /// Takes a slot in the recorder for a body that begins.
     pub(super) fn enter(&self, entry: &Entry<'_>) -> Slot {
-        self.recorder.enter(&Entry { alone: self.alone, ..*entry })
+        self.recorder.enter(&Entry { alone: self.quarantine, ..*entry })
     }
+}
 
-    /// Says something. Nobody listens when the process is about to end anyway.
-    pub(super) fn tell(&self, event: WorkerEvent) {
+impl Observer for Supervision {
+    fn observe(&self, moment: &Moment<'_>) {
+        let event = match moment {
+            Moment::Stuck { subject } => {
+                WorkerEvent::Stuck { task: subject.task.to_owned(), id: subject.id.to_string() }
+            }
+            Moment::Quarantined { queue, .. } => WorkerEvent::QuarantineWanted { queues: vec![(*queue).to_owned()] },
+            Moment::QuarantineWaits { queues } => WorkerEvent::QuarantineWanted { queues: queues.to_vec() },
+            _ => return,
+        };
+        // No receiver is left when the process is about to end anyway.
         let _ = self.events.send(event);
     }
 }
 
 impl fmt::Debug for Supervision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Supervision").field("alone", &self.alone).finish_non_exhaustive()
+        f.debug_struct("Supervision").field("quarantine", &self.quarantine).finish_non_exhaustive()
     }
 }

@@ -1,22 +1,36 @@
 //! A worker: run, until it is drained.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use taskq::Client;
 use taskq::broker::Consumption;
-use taskq::definition::RegistryError;
-use tokio::sync::{Semaphore, watch};
+use taskq::definition::{Registry, RegistryError};
+use taskq::internal::attempt::StateMap;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::builder::WorkerBuilder;
-use super::control::{Phase, WorkerControl, advance, reached};
+use super::claims::{Claims, LeaseTimes};
+use super::control::WorkerControl;
+use super::custody::{DeliveryRenewer, InFlight, RenewalReaders, RenewerParts};
 use super::dispatcher::Dispatcher;
 use super::drain::drain;
+use super::duplicates::Duplicates;
+use super::observe::{Counters, Log, Observer, Observers};
+use super::phase::{Phase, advance, reached};
 use super::prefetch::Prefetch;
-use super::services::{Counters, Services};
-use super::{alone, held, pulse, reach};
+use super::quarantine;
+use super::reachability::Reachability;
+use super::run::{Bodies, Ticks};
+use super::settle::{Ends, Settler, SettlerHandle, WAITING_MAX};
+use super::shared::Shared;
+use super::snapshot::Question;
+use super::supervision::{Role, Supervision};
+use super::upkeep::Upkeep;
+
+/// The number of questions about a worker that may wait for their answer.
+const QUESTIONS_MAX: usize = 16;
 
 /// A worker that is connected and consumes, once it is [`run`](Self::run).
 ///
@@ -27,18 +41,47 @@ use super::{alone, held, pulse, reach};
 /// # }
 /// ```
 pub struct Worker {
-    pub(super) services: Arc<Services>,
-    pub(super) queues: Vec<String>,
-    pub(super) consumption: Consumption,
-    pub(super) slots: Arc<Semaphore>,
-    pub(super) prefetch: Prefetch,
-    pub(super) settling: JoinHandle<()>,
-    pub(super) grace: Duration,
-    pub(super) phase: watch::Sender<Phase>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) ticks: Ticks,
+    registry: Registry,
+    queues: Vec<String>,
+    consumption: Consumption,
+    concurrency: usize,
+    prefetch: Prefetch,
+    grace: Duration,
+    claims: Option<Claims>,
+    renewer: Option<Arc<DeliveryRenewer>>,
+    counters: Arc<Counters>,
+    reachability: Arc<Reachability>,
+    supervision: Option<Arc<Supervision>>,
+    settling: JoinHandle<()>,
+    phase: watch::Sender<Phase>,
+    asking: mpsc::Sender<Question>,
+    questions: mpsc::Receiver<Question>,
 }
 
-/// What a worker did.
+/// Everything that a worker is made of, as its builder has gathered it.
+pub(super) struct WorkerParts {
+    pub(super) client: Client,
+    pub(super) registry: Registry,
+    pub(super) queues: Vec<String>,
+    pub(super) concurrency: usize,
+    pub(super) grace: Duration,
+    /// The worker's node name.
+    pub(super) node: Arc<str>,
+    /// The name of this process, which no other process ever has.
+    pub(super) instance: Arc<str>,
+    pub(super) state: StateMap,
+    pub(super) supervision: Option<Arc<Supervision>>,
+    /// The queue of dead messages, as the broker port takes it.
+    pub(super) dead_queue: Arc<str>,
+    pub(super) prefetch: Prefetch,
+    pub(super) consumption: Consumption,
+}
+
+/// The counts of a worker that has ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct WorkerSummary {
     /// Attempts that succeeded.
     pub succeeded: u64,
@@ -46,11 +89,11 @@ pub struct WorkerSummary {
     pub failed: u64,
     /// Attempts that failed and are retried.
     pub retried: u64,
-    /// Tasks that cancelled themselves.
+    /// Tasks that were revoked: expired, or cancelled by themselves.
     pub revoked: u64,
     /// Tasks that were interrupted by the shutdown and given back.
     pub interrupted: u64,
-    /// Words of progress that could not be written.
+    /// Records of progress that could not be written.
     pub progress_dropped: u64,
 }
 
@@ -64,8 +107,8 @@ pub enum WorkerError {
     /// No queue to consume from.
     #[error("a worker needs at least one queue; name them with `-Q` or `.queues([…])`")]
     NoQueues,
-    /// The broker's adapter ended the stream of messages by itself, because there is nothing left that it could mend: the
-    /// file of an embedded broker was deleted. What was in hand has been finished, as far as that was possible.
+    /// The broker's adapter ended the stream of messages by itself, because nothing is left that it could recover: the file of
+    /// an embedded broker was deleted. The runs in hand have been finished, as far as that was possible.
     #[error("the stream of messages ended by itself (the log says why); start the worker again")]
     ConsumptionEnded,
     /// The broker or the result backend does not do what is needed.
@@ -79,39 +122,137 @@ impl Worker {
         WorkerBuilder::new(client)
     }
 
-    /// Steers this worker from elsewhere.
+    /// Puts the components of a worker together and starts its settler.
+    pub(super) fn assemble(parts: WorkerParts) -> Self {
+        let WorkerParts { client, registry, queues, concurrency, grace, node, instance, state, .. } = parts;
+        let WorkerParts { supervision, dead_queue, prefetch, consumption, .. } = parts;
+        let results = client.results().ok().cloned();
+        let role = Role::of(supervision.as_deref());
+        let clock = client.clock().clone();
+        let lease_times = LeaseTimes::of(client.settings().claim_lease);
+        let claims = client.kv().zip(results.as_ref()).map(|(kv, results)| {
+            Claims::new(Arc::clone(kv), Arc::clone(results), &instance, lease_times, clock.clone())
+        });
+
+        let counters = Arc::<Counters>::default();
+        let reachability = Arc::new(Reachability::of(client.settings()));
+        let log = Log { is_supervised: role != Role::Unsupervised };
+        let mut observers: Vec<Arc<dyn Observer>> =
+            vec![Arc::new(log), Arc::clone(&counters) as _, Arc::clone(&reachability) as _];
+        observers.extend(supervision.clone().map(|supervision| supervision as Arc<dyn Observer>));
+        let observers = Observers::new(observers);
+
+        let in_flight = Arc::<InFlight>::default();
+        let renewer = client.broker().delivery_timeout().map(|timeout| {
+            Arc::new(DeliveryRenewer::new(RenewerParts {
+                client: client.clone(),
+                in_flight: Arc::clone(&in_flight),
+                claims: claims.clone(),
+                role,
+                instance: Arc::clone(&instance),
+                within: timeout.settle_within(),
+            }))
+        });
+        let stores_results = results.is_some();
+        let settler = Settler {
+            client: client.clone(),
+            results,
+            claims: claims.clone(),
+            in_flight: Arc::clone(&in_flight),
+            observers: observers.clone(),
+        };
+        let (requesting, requests) = mpsc::channel(WAITING_MAX);
+        let settling = taskq::internal::io::spawn(settler.clone().run(requests));
+        let ticks = Ticks::default();
+        let bodies = Bodies {
+            state,
+            supervision: supervision.clone(),
+            ticks: ticks.clone(),
+            clock: clock.clone(),
+            observers: observers.clone(),
+        };
+        let (asking, questions) = mpsc::channel(QUESTIONS_MAX);
+        let shared = Arc::new(Shared {
+            observers,
+            bodies: Arc::new(bodies),
+            in_flight,
+            duplicates: Duplicates { client: client.clone(), claims: claims.clone(), role },
+            ends: Ends { node, dead_queue, stores_results, role, clock },
+            settler: SettlerHandle::new(requesting, settler),
+            client,
+        });
+        Self {
+            shared,
+            ticks,
+            registry,
+            queues,
+            consumption,
+            concurrency,
+            prefetch,
+            grace,
+            claims,
+            renewer,
+            counters,
+            reachability,
+            supervision,
+            settling,
+            phase: watch::Sender::new(Phase::Working),
+            asking,
+            questions,
+        }
+    }
+
+    /// Steers this worker from elsewhere, and asks how it is.
     pub fn control(&self) -> WorkerControl {
-        WorkerControl::new(self.phase.clone(), &self.services, &self.consumption.control)
+        WorkerControl::new(self.phase.clone(), self.asking.clone())
     }
 
-    /// Its node name.
+    /// The node name, `name@host`.
     pub fn node(&self) -> &str {
-        &self.services.node
+        &self.shared.ends.node
     }
 
-    /// The queues it takes messages from.
+    /// The queues that the worker takes messages from.
     pub fn queues(&self) -> &[String] {
         &self.queues
     }
 
-    /// Works until it is told to [drain](WorkerControl::drain), and says what it did.
+    /// Works until it is told to [drain](WorkerControl::drain), and returns its counts.
     pub async fn run(self) -> Result<WorkerSummary, WorkerError> {
-        let Self { services, consumption, slots, prefetch, settling, grace, phase, queues } = self;
-        let Consumption { deliveries, control } = consumption;
-        let watch = alone::watch(Arc::clone(&services), queues, Arc::clone(&control), phase.clone());
+        let Self { shared, ticks, registry, queues, consumption, concurrency, prefetch, grace, claims, .. } = self;
+        let Self { renewer, counters, reachability, supervision, settling, phase, questions, .. } = self;
+        let Consumption { deliveries, control, .. } = consumption;
+        let lease_times = LeaseTimes::of(shared.client.settings().claim_lease);
+        let upkeep = Upkeep {
+            shared: Arc::clone(&shared),
+            claims,
+            lease_times,
+            renewer: renewer.clone(),
+            counters: Arc::clone(&counters),
+            reachability: Arc::clone(&reachability),
+            ticks,
+            prefetch,
+            control: Arc::clone(&control),
+            questions,
+        };
+        let watch = watch_quarantine(&shared, queues, Arc::clone(&control), Arc::clone(&counters), phase.clone());
+        let look = look_at_results(shared.client.clone(), reachability);
         let beside = [
-            taskq::internal::io::spawn(pulse::beat(Arc::clone(&services), prefetch, Arc::clone(&control))),
+            taskq::internal::io::spawn(upkeep.run()),
             taskq::internal::io::spawn(watch),
-            taskq::internal::io::spawn(reach::look(Arc::clone(&services))),
+            taskq::internal::io::spawn(look),
         ];
         // Held on the runtime of the tasks: with it, they would go on renewing leases of runs that are gone.
         let beside = AbortOnDrop(beside.map(|task| task.abort_handle()));
-        let reading = held::Reading(Arc::clone(&services));
+        let reading = RenewalReaders(renewer.clone());
         let beside = tokio::spawn(async move {
             let _beside = (beside, reading);
             std::future::pending::<()>().await;
         });
-        let dispatcher = Dispatcher { services: Arc::clone(&services), deliveries, slots };
+        let unknown_task_grace = shared.client.settings().unknown_task_grace;
+        let slots = Arc::new(Semaphore::new(concurrency));
+        let dispatcher =
+            Dispatcher { shared: Arc::clone(&shared), registry, unknown_task_grace, deliveries, slots, runs: 0 };
         let mut dispatching = tokio::spawn(dispatcher.run());
 
         let mut phases = phase.subscribe();
@@ -126,27 +267,25 @@ impl Worker {
                 // Nobody has asked it to, and nobody will: the grace begins now.
                 advance(&phase, Phase::Draining);
             }
-            tracing::info!(running = services.in_flight.len(), "draining: no new work, finishing what has begun");
-            let interrupted = drain(&services, &*control, dispatching, &mut phases, grace).await;
+            let in_flight = &shared.in_flight;
+            tracing::info!(running = in_flight.len(), "draining: no new work, finishing what has begun");
+            tell_if_unrecorded(supervision.as_deref());
+            let interrupted = drain(in_flight, &*control, dispatching, &mut phases, grace).await;
 
             // Nothing is in hand any more, so the settler has nothing left to do; what is left are acknowledgements on
             // their way.
-            if let Some(holding) = &services.holding {
-                holding.close(&services).await;
+            if let Some(renewer) = &renewer {
+                renewer.close().await;
             }
             beside.abort();
             settling.abort();
             control.close().await;
-            if ended_by_itself {
-                Err(WorkerError::ConsumptionEnded)
-            } else {
-                Ok(summary(&services.counters, interrupted))
-            }
+            if ended_by_itself { Err(WorkerError::ConsumptionEnded) } else { Ok(summary(&counters, interrupted)) }
         })
         .await
     }
 
-    /// Works until `future` is done, then [drains](WorkerControl::drain), and gives what the future gave: for a program that
+    /// Works until `future` is done, then [drains](WorkerControl::drain), and returns the future's output: for a program that
     /// wants a worker beside something else, be it one call or a server. If the worker ends before, the future is dropped,
     /// and the error says why.
     pub async fn run_until<F: Future>(self, future: F) -> Result<F::Output, WorkerError> {
@@ -162,7 +301,40 @@ impl Worker {
     }
 }
 
-/// Tasks that end with this.
+/// Watches quarantine queues beside the worker's own, and finishes a quarantine process that has nothing left to do.
+fn watch_quarantine(
+    shared: &Arc<Shared>,
+    queues: Vec<String>,
+    control: Arc<dyn taskq::broker::ConsumptionControl>,
+    counters: Arc<Counters>,
+    phase: watch::Sender<Phase>,
+) -> impl Future<Output = ()> + Send + use<> {
+    let (role, broker) = (shared.ends.role, Arc::clone(shared.client.broker()));
+    let (look_every, observers) = (shared.client.settings().claim_lease, shared.observers.clone());
+    let in_flight = Arc::clone(&shared.in_flight);
+    async move {
+        let ended = || in_flight.is_empty().then(|| counters.bodies().0);
+        quarantine::watch(role, &*broker, &queues, look_every, &observers, &*control, ended).await;
+        advance(&phase, Phase::Finishing);
+    }
+}
+
+/// Looks at the result backend, if there is one.
+async fn look_at_results(client: Client, reachability: Arc<Reachability>) {
+    if let Ok(results) = client.results() {
+        reachability.look(&**results).await;
+    }
+}
+
+/// Says how many bodies ran unseen by the flight recorder.
+fn tell_if_unrecorded(supervision: Option<&Supervision>) {
+    let missed = supervision.map_or(0, |supervision| supervision.recorder.missed());
+    if missed > 0 {
+        tracing::warn!(missed, "some bodies found no slot in the flight recorder; had they crashed, nobody would know");
+    }
+}
+
+/// Tasks that are aborted when this is dropped.
 struct AbortOnDrop([AbortHandle; 3]);
 
 impl Drop for AbortOnDrop {
@@ -172,12 +344,13 @@ impl Drop for AbortOnDrop {
 }
 
 fn summary(counters: &Counters, interrupted: u64) -> WorkerSummary {
+    let counts = counters.counts();
     WorkerSummary {
-        succeeded: counters.succeeded.load(Ordering::Relaxed),
-        failed: counters.failed.load(Ordering::Relaxed),
-        retried: counters.retried.load(Ordering::Relaxed),
-        revoked: counters.revoked.load(Ordering::Relaxed),
+        succeeded: counts.succeeded,
+        failed: counts.failed,
+        retried: counts.retried,
+        revoked: counts.revoked,
         interrupted,
-        progress_dropped: counters.progress_dropped.load(Ordering::Relaxed),
+        progress_dropped: counts.progress_dropped,
     }
 }

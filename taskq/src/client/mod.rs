@@ -68,8 +68,7 @@ struct Inner {
 }
 
 impl Client {
-    /// A client of these.
-    #[cfg(feature = "testing")]
+    /// A client over adapters that are already connected.
     pub(crate) fn over(settings: Settings, broker: Arc<dyn Broker>, backend: Backend, clock: Clock) -> Self {
         let (router, origin) = (Router::new(&settings), node::client_name());
         Self { inner: Arc::new(Inner { settings, broker, backend: Some(backend), router, clock, origin }) }

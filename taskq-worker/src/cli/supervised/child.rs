@@ -21,7 +21,9 @@ use super::super::host::WorkerHost;
 use super::super::lifecycle_lines::WorkerFacts;
 use super::super::session::Session;
 use super::super::signals::Stops;
-use crate::engine::{Pulse, Supervision, WorkerBuilder, WorkerControl, WorkerEvent, WorkerSummary, losses};
+use crate::engine::{
+    Supervision, WorkerBuilder, WorkerControl, WorkerEvent, WorkerHeartbeat, WorkerSummary, report_loss,
+};
 use crate::recorder::Recorder;
 use crate::recorder::flight::Loss;
 use crate::supervise::link::{self, ChildMessage, Hello, Listener, SupervisorMessage};
@@ -112,15 +114,15 @@ impl WorkerHost for SupervisedProcess {
         if let Some(node) = &self.hello.node {
             builder = builder.name(node);
         }
-        let alone = self.hello.quarantine.is_some();
+        let quarantine = self.hello.quarantine.is_some();
         if let Some(queue) = &self.hello.quarantine {
             builder = builder.queues([queue]);
         }
-        let slots = if alone { 1 } else { concurrency };
+        let slots = if quarantine { 1 } else { concurrency };
         let recorder = Recorder::create(&self.hello.flight, slots).map_err(|error| Failure::cannot_start(&error))?;
         let (events, received) = mpsc::unbounded_channel();
         taskq::internal::io::spawn(forward(received, Arc::clone(&self.link)));
-        Ok(builder.supervised(Supervision { recorder, alone, events }))
+        Ok(builder.supervised(Supervision { recorder, quarantine, events }))
     }
 
     /// Tells the supervisor that this process takes work. From here on its stderr is the worker's own.
@@ -228,7 +230,7 @@ async fn yield_turn(quarantine: Option<String>, link: Arc<SupervisorLink>) {
 async fn store(file: String, loss: Loss, link: Arc<SupervisorLink>) {
     // Only a process that has reported that it is ready is asked.
     let Some((client, _)) = link.work.get() else { return };
-    while let Err(error) = losses::report(client, &loss).await {
+    while let Err(error) = report_loss(client, &loss).await {
         tracing::warn!(%error, "a loss cannot be stored yet; trying again");
         tokio::time::sleep(STORE_AGAIN_AFTER).await;
     }
@@ -237,8 +239,9 @@ async fn store(file: String, loss: Loss, link: Arc<SupervisorLink>) {
 
 async fn send_heartbeats(link: Arc<SupervisorLink>) {
     loop {
-        let heartbeat = match link.work.get().map(|(_, control)| control.pulse()) {
-            Some(Pulse { done, running, trouble: problem }) => {
+        let heartbeat = match link.work.get() {
+            Some((_, control)) => {
+                let WorkerHeartbeat { done, running, problem } = control.heartbeat().await;
                 ChildMessage::Heartbeat { done, running, live: problem.is_none(), problem }
             }
             None => ChildMessage::Heartbeat { done: 0, running: 0, live: false, problem: None },
@@ -252,7 +255,7 @@ async fn forward(mut events: mpsc::UnboundedReceiver<WorkerEvent>, link: Arc<Sup
     while let Some(event) = events.recv().await {
         link.send(&match event {
             WorkerEvent::Stuck { task, id } => ChildMessage::Stuck { task, id },
-            WorkerEvent::AloneWanted { queues } => ChildMessage::QuarantineWanted { queues },
+            WorkerEvent::QuarantineWanted { queues } => ChildMessage::QuarantineWanted { queues },
         })
         .await;
     }

@@ -45,7 +45,7 @@ async fn is_dead(client: &Client, id: &TaskId) -> bool {
 
 #[tokio::test]
 async fn a_plain_function_past_its_limit_is_over_though_its_thread_goes_on() {
-    let (mut bench, gate) = (Bench::start().await, Gate::new());
+    let (mut bench, gate) = (SupervisedFixture::start().await, Gate::new());
     let handle = bench.send(blocks(gate.0.clone()).time_limit("200ms")).await;
     expect_time_limit(&handle).await;
     let stuck = WorkerEvent::Stuck { task: blocks::NAME.into(), id: handle.id().to_string() };
@@ -69,7 +69,7 @@ async fn a_function_that_heeds_its_limit_loses_no_process() {
         let _ = ctx;
         std::future::pending::<()>().await;
     }
-    let mut bench = Bench::start().await;
+    let mut bench = SupervisedFixture::start().await;
     expect_time_limit(&bench.send(heeds().time_limit("200ms")).await).await;
     // Several looks later.
     for n in 0..100 {
@@ -81,7 +81,7 @@ async fn a_function_that_heeds_its_limit_loses_no_process() {
 
 #[tokio::test]
 async fn code_that_never_awaits_is_ended_from_outside_and_its_neighbours_go_on() {
-    let (mut bench, gate) = (Bench::start().await, Gate::new());
+    let (mut bench, gate) = (SupervisedFixture::start().await, Gate::new());
     let handle = bench.send(spins(gate.0.clone()).time_limit("200ms")).await;
     until("it spins", async || (count(&gate.0).load(Ordering::SeqCst) == 1).then_some(())).await;
     for n in 0..20 {
@@ -101,7 +101,8 @@ async fn code_that_never_awaits_is_ended_from_outside_and_its_neighbours_go_on()
 #[tokio::test]
 async fn a_runtime_whose_every_thread_is_blocked_keeps_limits_and_drains() {
     let client = client().await;
-    let (mut bench, gate) = (Bench::with(&client, 1, false, |worker| worker.grace(Duration::ZERO)).await, Gate::new());
+    let (mut bench, gate) =
+        (SupervisedFixture::with(&client, 1, false, |worker| worker.grace(Duration::ZERO)).await, Gate::new());
     let limited = bench.send(spins(gate.0.clone()).time_limit("200ms")).await;
     expect_time_limit(&limited).await;
     assert_eq!(bench.event().await, WorkerEvent::Stuck { task: spins::NAME.into(), id: limited.id().to_string() });
@@ -119,7 +120,7 @@ async fn a_runtime_whose_every_thread_is_blocked_keeps_limits_and_drains() {
     // Whoever waits for the worker on that thread learns of it once it is free.
     gate.open();
     assert_eq!(bench.ended().await.interrupted, 1);
-    let again = Bench::with(&client, 2, false, |worker| worker).await;
+    let again = SupervisedFixture::with(&client, 2, false, |worker| worker).await;
     unlimited.get_timeout(PATIENCE).await.expect("its attempt was not spent");
     assert_eq!(count(&gate.0).load(Ordering::SeqCst), 2);
     again.stop().await;
@@ -129,7 +130,7 @@ async fn a_runtime_whose_every_thread_is_blocked_keeps_limits_and_drains() {
 async fn a_run_has_one_end_even_if_it_comes_right_at_the_limit() {
     const TASKS: u64 = 600;
     let client = client().await;
-    let bench = Bench::with(&client, 2, false, |worker| worker.concurrency(100)).await;
+    let bench = SupervisedFixture::with(&client, 2, false, |worker| worker.concurrency(100)).await;
     // Stopped some 100 to 300 ms after they begin, and ended from outside, if at all, some 300 to 500 ms after that.
     let mut handles = Vec::new();
     for n in 0..TASKS {
@@ -188,7 +189,7 @@ impl Subscriber for Ear {
 #[tokio::test]
 async fn whoever_blocks_the_runtime_is_named_once() {
     tracing::subscriber::set_global_default(Ear).expect("nobody else listens in these tests");
-    let (bench, gate) = (Bench::start().await, Gate::new());
+    let (bench, gate) = (SupervisedFixture::start().await, Gate::new());
     let handle = bench.send(spins(gate.0.clone())).await;
     let lines = || {
         let heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);

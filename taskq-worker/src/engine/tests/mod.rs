@@ -1,14 +1,15 @@
 //! The engine in a supervised process, on the memory broker: what the recorder shows, which limits bind, and what becomes
-//! of suspects. What real processes show is in the package `tests`.
+//! of suspects. Promises that only real processes can show are tested in the package `tests`.
 
 #![expect(clippy::disallowed_types, reason = "deadlines of tests are real time")]
 
-mod blame;
+mod claims;
 #[cfg(unix)]
 mod crash;
-mod held;
 mod limits;
+mod quarantine;
 mod recording;
+mod renewal;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use taskq::{Call, Client, Handle, TaskId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{Pulse, Supervision, Worker, WorkerBuilder, WorkerControl, WorkerError, WorkerEvent, WorkerSummary};
+use super::{Supervision, Worker, WorkerBuilder, WorkerControl, WorkerError, WorkerEvent, WorkerSummary};
 use crate::recorder::flight::Flight;
 use crate::recorder::{self, Recorder};
 
@@ -82,7 +83,7 @@ impl Drop for File {
 }
 
 /// A supervised worker on a broker nobody else has, in a runtime of its own that tasks may block.
-struct Bench {
+struct SupervisedFixture {
     client: Client,
     control: WorkerControl,
     worker: JoinHandle<Result<WorkerSummary, WorkerError>>,
@@ -91,7 +92,7 @@ struct Bench {
     runtime: Option<tokio::runtime::Runtime>,
 }
 
-impl Bench {
+impl SupervisedFixture {
     async fn start() -> Self {
         Self::with(&client().await, 2, false, |worker| worker).await
     }
@@ -99,7 +100,7 @@ impl Bench {
     async fn with(
         client: &Client,
         threads: usize,
-        alone: bool,
+        quarantine: bool,
         configure: impl FnOnce(WorkerBuilder) -> WorkerBuilder,
     ) -> Self {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -108,7 +109,7 @@ impl Bench {
         let recorder = Recorder::create(&file.0, 512).expect("a temporary file can be made");
         let (tell, events) = mpsc::unbounded_channel();
         let builder = Worker::builder(client.clone()).concurrency(8).grace(PATIENCE);
-        let builder = configure(builder).supervised(Supervision { recorder, alone, events: tell });
+        let builder = configure(builder).supervised(Supervision { recorder, quarantine, events: tell });
         let worker = runtime.spawn(async { builder.build().await.expect("the memory broker is always there") });
         let worker = worker.await.expect("building does not panic");
         let control = worker.control();
@@ -137,7 +138,7 @@ impl Bench {
     }
 }
 
-impl Drop for Bench {
+impl Drop for SupervisedFixture {
     fn drop(&mut self) {
         // A runtime must not be waited for from within another.
         if let Some(runtime) = self.runtime.take() {

@@ -1,8 +1,9 @@
-//! What is in the air is in the recorder's file, and nothing else.
+//! Tasks that are running are in the recorder's file, and nothing else is.
 
 use taskq::task;
 
 use super::*;
+use crate::engine::WorkerHeartbeat;
 
 #[task]
 async fn waits(gate: String) {
@@ -27,7 +28,7 @@ async fn none() {}
 
 #[tokio::test]
 async fn bodies_are_recorded_while_they_run() {
-    let (bench, gate) = (Bench::start().await, Gate::new());
+    let (bench, gate) = (SupervisedFixture::start().await, Gate::new());
     let one = bench.send(waits(gate.0.clone())).await;
     let two = bench.send(waits_on_a_thread(gate.0.clone())).await;
     let mut flights = until("both run", async || Some(bench.file.flights()).filter(|flights| flights.len() == 2)).await;
@@ -36,7 +37,7 @@ async fn bodies_are_recorded_while_they_run() {
     assert_eq!(seen, [(one.id().as_str(), waits::NAME), (two.id().as_str(), waits_on_a_thread::NAME)]);
     assert!(flights.iter().all(|flight| !flight.alone && !flight.culprit && flight.attempt == 0));
     assert!(flights.iter().all(|flight| flight.since_ms > 1_700_000_000_000));
-    assert_eq!(bench.control.pulse(), Pulse { done: 0, running: 2, trouble: None });
+    assert_eq!(bench.control.heartbeat().await, WorkerHeartbeat { done: 0, running: 2, problem: None });
     gate.open();
     one.get_timeout(PATIENCE).await.expect("it ends");
     two.get_timeout(PATIENCE).await.expect("it ends");
@@ -44,7 +45,7 @@ async fn bodies_are_recorded_while_they_run() {
     bench.send(panics()).await.get_timeout(PATIENCE).await.expect_err("it panics");
     bench.send(none()).await.get_timeout(PATIENCE).await.expect("it ends");
     until("these are gone as well", async || bench.file.flights().is_empty().then_some(())).await;
-    assert_eq!(bench.control.pulse().done, 4);
+    assert_eq!(bench.control.heartbeat().await.done, 4);
     bench.stop().await;
 }
 
@@ -52,7 +53,7 @@ async fn bodies_are_recorded_while_they_run() {
 async fn a_function_that_waits_for_a_thread_is_not_in_the_air_and_its_time_does_not_run() {
     let gate = Gate::new();
     let client = client().await;
-    let mut bench = Bench::with(&client, 2, false, |worker| worker).await;
+    let mut bench = SupervisedFixture::with(&client, 2, false, |worker| worker).await;
     // The runtime has 512 threads for functions; all but none are taken here.
     let held: Vec<_> = (0..512)
         .map(|_| {
@@ -84,13 +85,13 @@ async fn drained_per_second(tasks: u32, recorded: bool) -> f64 {
     let mut builder = Worker::builder(client.clone()).concurrency(64);
     if recorded {
         let recorder = Recorder::create(&file.0, 64).expect("a temporary file can be made");
-        builder = builder.supervised(Supervision { recorder, alone: false, events });
+        builder = builder.supervised(Supervision { recorder, quarantine: false, events });
     }
     let begun = Instant::now();
     let worker = builder.build().await.expect("the memory broker is always there");
     let control = worker.control();
     let running = tokio::spawn(worker.run());
-    while control.pulse().done < u64::from(tasks) {
+    while control.heartbeat().await.done < u64::from(tasks) {
         tokio::time::sleep(Duration::from_micros(200)).await;
     }
     let rate = f64::from(tasks) / begun.elapsed().as_secs_f64();

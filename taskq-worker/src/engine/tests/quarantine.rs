@@ -5,7 +5,7 @@ use taskq::broker::{BrokerError, Publication};
 use taskq::message::{Envelope, Payload};
 use taskq::{Error, TaskState, task};
 
-use super::super::losses;
+use super::super::quarantine::losses;
 use super::*;
 use crate::recorder::flight::{Death, Loss, Recording};
 
@@ -68,16 +68,16 @@ async fn ready(client: &Client, queue: &str) -> u64 {
     }
 }
 
-async fn normal(client: &Client) -> Bench {
-    Bench::with(client, 2, false, |worker| worker).await
+async fn normal(client: &Client) -> SupervisedFixture {
+    SupervisedFixture::with(client, 2, false, |worker| worker).await
 }
 
-async fn alone(client: &Client) -> Bench {
-    Bench::with(client, 2, true, |worker| worker.queues([ALONE])).await
+async fn alone(client: &Client) -> SupervisedFixture {
+    SupervisedFixture::with(client, 2, true, |worker| worker.queues([ALONE])).await
 }
 
 fn wanted() -> WorkerEvent {
-    WorkerEvent::AloneWanted { queues: vec![ALONE.into()] }
+    WorkerEvent::QuarantineWanted { queues: vec![ALONE.into()] }
 }
 
 #[tokio::test]
@@ -266,7 +266,8 @@ async fn an_interrupted_suspect_waits_to_run_alone_again_and_nothing_is_counted_
     let (client, gate) = (client().await, Gate::new());
     let handle = suspect(gate.0.clone(), 0).queue(ALONE).send(&client).await.expect("memory takes it");
     for interrupted in 1..=6 {
-        let mut lone = Bench::with(&client, 2, true, |worker| worker.queues([ALONE]).grace(Duration::ZERO)).await;
+        let mut lone =
+            SupervisedFixture::with(&client, 2, true, |worker| worker.queues([ALONE]).grace(Duration::ZERO)).await;
         until("it runs", async || (count(&gate.0).load(Ordering::SeqCst) == interrupted).then_some(())).await;
         lone.control.drain();
         assert_eq!(lone.ended().await.interrupted, 1);

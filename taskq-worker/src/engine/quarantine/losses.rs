@@ -1,55 +1,60 @@
-//! Losses: what is kept in Kv of the processes that died while they ran a task.
+//! Losses: the processes that died while they ran a task, as they are kept in Kv.
 //!
-//! A supervisor reads from a dead child's recorder what was in the air, and has a living child report it here. A report
-//! may be made twice, by whoever takes over from whom; the name of the process that died makes that harmless.
+//! A supervisor reads from a dead child's flight recorder what was running, and has a living child report it here. A report
+//! may be made twice, since supervisors take over from each other; the name of the process that died makes that harmless.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use taskq::backend::kv::{from_json, to_json};
-use taskq::backend::{BackendError, KvExt, Put, SharedKv};
+use taskq::backend::{BackendError, Put, SharedKv};
 use taskq::{Client, TaskId};
 
-use super::claim;
+use super::super::claims::{LeaseTimes, mark_gone};
 use crate::recorder::flight::{Death, Flight, Loss, recorded_id};
 
-/// How long losses are remembered after the last one: longer than any queue should take to bring the task back.
+/// The time for which losses are remembered after the last one: longer than any queue should take to bring the task back.
 const KEPT_FOR: Duration = Duration::from_secs(7 * 86_400);
 
-/// How many losses of a task are kept, more than any judgement needs.
+/// The number of losses of a task that are kept, more than any judgement needs.
 const KEPT_MAX: usize = 16;
 
 /// A process that died while it ran a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Lost {
-    /// The process, by a name that no other ever has. The owner of its claims.
-    pub(super) process: String,
+pub(crate) struct Lost {
+    /// The process, by a name that no other process ever has. It is the owner of the claims that the process made.
+    pub(crate) process: String,
     /// The machine it ran on.
-    pub(super) host: String,
-    /// How it died, for people.
-    pub(super) cause: String,
+    pub(crate) host: String,
+    /// The cause of its death, for people.
+    pub(crate) cause: String,
     /// Whether the thread that crashed was running this task.
     #[serde(default)]
-    pub(super) culprit: bool,
+    pub(crate) culprit: bool,
     /// Whether no other task ran there, and the process was seen to die of it.
     #[serde(default)]
-    pub(super) alone: bool,
+    pub(crate) alone: bool,
     /// Whether a signal ended it that others send, and a crash does not raise.
     #[serde(default)]
-    pub(super) killed: bool,
+    pub(crate) killed: bool,
     /// When the task began and when the process was found dead, in milliseconds since 1970.
-    pub(super) since_ms: u64,
-    pub(super) at_ms: u64,
+    pub(crate) since_ms: u64,
+    pub(crate) at_ms: u64,
 }
 
-/// All that is kept of one generation of a task.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Losses {
-    pub(super) losses: Vec<Lost>,
+/// The version of [`Losses`] that this release writes, and the newest that it reads. Absent in a stored value, it is 1.
+const LOSSES_VERSION: u32 = 1;
+
+/// The losses of one generation of a task, as they are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Losses {
+    #[serde(default = "first_version")]
+    v: u32,
+    pub(crate) losses: Vec<Lost>,
 }
 
 impl Losses {
-    /// Takes note of a loss; false if it was known.
+    /// Adds a loss. Returns `false` if it was known.
     fn add(&mut self, lost: Lost) -> bool {
         if let Some(known) = self.losses.iter_mut().find(|known| known.process == lost.process) {
             // Two copies of a task may have run there; what speaks against either counts, once.
@@ -65,24 +70,52 @@ impl Losses {
     }
 }
 
-/// The id comes last: it may contain anything.
+fn first_version() -> u32 {
+    1
+}
+
+impl Default for Losses {
+    fn default() -> Self {
+        Self { v: LOSSES_VERSION, losses: Vec::new() }
+    }
+}
+
+/// The key of the losses of a task. The id comes last: it may contain anything.
 fn key(id: &str, generation: u32) -> String {
     format!("loss/{generation}/{}", recorded_id(id))
 }
 
-/// What is kept of a task.
-pub(super) async fn read(kv: &SharedKv, id: &TaskId, generation: u32) -> Result<Losses, BackendError> {
-    Ok(kv.get_json(&key(id.as_str(), generation)).await?.unwrap_or_default())
+/// Reads the losses of a generation of a task. Losses that a newer release has written are not judged, so the task runs.
+pub(crate) async fn read(kv: &SharedKv, id: &TaskId, generation: u32) -> Result<Losses, BackendError> {
+    let key = key(id.as_str(), generation);
+    let Some(value) = kv.get(&key).await? else { return Ok(Losses::default()) };
+    Ok(decode(&key, &value)?.unwrap_or_default())
 }
 
-/// Notes for each task that was in the air when a process died that it was, and then that the process is gone. May be
-/// repeated. Without a Kv store there is nothing to note it in, and the broker's count of returns is all there is.
+/// Notes the loss for each task that was running when a process died, and then that the process is gone. May be repeated.
+/// Without a Kv store there is nothing to note it in, and the broker's count of returns is all there is.
 pub(crate) async fn report(client: &Client, loss: &Loss) -> Result<(), taskq::Error> {
     let Some(kv) = client.kv() else { return Ok(()) };
     for flight in &loss.recording.flights {
         note(kv, flight, loss).await?;
     }
-    Ok(claim::free_those_of(kv, &loss.process()).await?)
+    let times = LeaseTimes::of(client.settings().claim_lease);
+    Ok(mark_gone(kv, &loss.process(), times.gone_for).await?)
+}
+
+/// Decodes stored losses; `None` if a newer release has written them.
+fn decode(key: &str, value: &[u8]) -> Result<Option<Losses>, BackendError> {
+    #[derive(Deserialize)]
+    struct Version {
+        #[serde(default = "first_version")]
+        v: u32,
+    }
+    let Version { v } = from_json(key, value)?;
+    if v > LOSSES_VERSION {
+        tracing::warn!(key, version = v, "a newer release of taskq has noted losses of this task; they are left to it");
+        return Ok(None);
+    }
+    from_json(key, value).map(Some)
 }
 
 async fn note(kv: &SharedKv, flight: &Flight, loss: &Loss) -> Result<(), BackendError> {
@@ -100,24 +133,30 @@ async fn note(kv: &SharedKv, flight: &Flight, loss: &Loss) -> Result<(), Backend
     };
     let mut there = kv.get(&key).await?;
     loop {
-        let mut losses = there.as_ref().map(|value| from_json::<Losses>(&key, value)).transpose()?.unwrap_or_default();
+        let mut losses = match &there {
+            None => Losses::default(),
+            Some(value) => match decode(&key, value)? {
+                Some(losses) => losses,
+                None => return Ok(()),
+            },
+        };
         if !losses.add(lost.clone()) {
             return Ok(());
         }
         match kv.compare_and_put(&key, there, to_json(&losses), Some(KEPT_FOR)).await? {
             Put::Done => return Ok(()),
-            // Somebody else has noted a loss of the same task meanwhile; each round one of us gets on.
+            // Another process has noted a loss of this task meanwhile; in each round one of them gets on.
             Put::Refused(newer) => there = newer,
         }
     }
 }
 
-/// Whether somebody lived to see how the process died.
+/// Whether a supervisor lived to see how the process died.
 fn was_seen(death: &Death) -> bool {
     death.signal.is_some() || death.code.is_some()
 }
 
-/// How a process died, in Celery's words where it has any.
+/// The cause of a death, in Celery's words where it has any.
 fn cause(death: &Death) -> String {
     match (death.signal, death.code) {
         (Some(signal), _) => match signal_name(signal) {
@@ -129,7 +168,7 @@ fn cause(death: &Death) -> String {
     }
 }
 
-/// Whether a process raises this signal by what it does itself.
+/// Whether a process raises this signal by its own doing.
 fn is_crash(signal: i32) -> bool {
     matches!(signal_name(signal), Some("SIGILL" | "SIGTRAP" | "SIGABRT" | "SIGBUS" | "SIGFPE" | "SIGSEGV" | "SIGSYS"))
 }
@@ -215,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_was_in_the_air_is_charged() {
+    async fn only_what_was_running_is_charged() {
         let (client, one, two, bystander) = (client().await, TaskId::new(), TaskId::new(), TaskId::new());
         let flights = vec![Flight { culprit: true, ..flight(&one) }, flight(&two)];
         report(&client, &loss(1, flights)).await.expect("memory does not fail");
@@ -257,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_a_whole_group_proves_nothing_against_whoever_ran_alone() {
+    async fn the_end_of_a_whole_group_proves_nothing_against_a_task_in_quarantine() {
         let (client, id) = (client().await, TaskId::new());
         let alone = || vec![Flight { alone: true, ..flight(&id) }];
         let mut unseen = loss(1, alone());
@@ -266,6 +305,17 @@ mod tests {
         report(&client, &loss(2, alone())).await.expect("memory does not fail");
         let seen: Vec<bool> = losses(&client, &id, 0).await.iter().map(|lost| lost.alone).collect();
         assert_eq!(seen, [false, true]);
+    }
+
+    #[tokio::test]
+    async fn losses_of_a_newer_release_are_left_alone() {
+        let (client, id) = (client().await, TaskId::new());
+        let kv = client.kv().expect("memory has a Kv store");
+        let newer = bytes::Bytes::from_static(br#"{"v":2,"deaths":[]}"#);
+        kv.put(&key(id.as_str(), 0), newer.clone(), None).await.expect("memory");
+        report(&client, &loss(1, vec![flight(&id)])).await.expect("it is not an error");
+        assert_eq!(losses(&client, &id, 0).await, []);
+        assert_eq!(kv.get(&key(id.as_str(), 0)).await.expect("memory"), Some(newer));
     }
 
     #[test]

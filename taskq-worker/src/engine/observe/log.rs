@@ -1,0 +1,86 @@
+//! Logging.
+
+use taskq::internal::attempt::Verdict;
+
+use super::{Moment, Observer, Subject};
+
+/// The log: one line for each moment that a person may want to know of.
+#[derive(Debug)]
+pub(crate) struct Log {
+    /// Whether a supervisor replaces this process when one of its threads is lost.
+    pub(crate) is_supervised: bool,
+}
+
+impl Observer for Log {
+    fn observe(&self, moment: &Moment<'_>) {
+        match moment {
+            Moment::BodyEnded { .. } | Moment::ProgressDropped { .. } | Moment::RecordsWritten => {}
+            Moment::Concluded { subject, verdict } => concluded(*subject, verdict),
+            Moment::EndedLate { subject: Subject { task, id, .. }, frees_thread: false } => {
+                tracing::info!(task, %id, "a task that was past its time has ended; its end had been recorded before");
+            }
+            Moment::EndedLate { subject: Subject { task, id, .. }, frees_thread: true } => {
+                tracing::info!(task, %id, "a plain function that was stopped has returned; its thread is free again");
+            }
+            Moment::BlocksRuntime { subject: Subject { task, id, .. } } => tracing::warn!(
+                task, %id,
+                "this task has run for a second without an await and blocks the async runtime; use a plain fn or \
+                 spawn_blocking"
+            ),
+            Moment::Stuck { subject: Subject { task, id, .. } } if self.is_supervised => tracing::warn!(
+                task, %id,
+                "this task is past its hard limit and cannot be stopped; its process is replaced"
+            ),
+            Moment::Stuck { subject: Subject { task, id, .. } } => tracing::error!(
+                task, %id,
+                "this task is past its hard limit and cannot be stopped; its thread and its slot are lost until it ends"
+            ),
+            Moment::NotRun { subject: Subject { task, id, .. }, verdict } => {
+                tracing::warn!(task, %id, ?verdict, "not run");
+            }
+            Moment::UnknownTask { subject: Subject { task, id, .. }, packages } => tracing::warn!(
+                task, %id,
+                "no task of this name is registered here; returned for other workers (linked crates with tasks: \
+                 {packages}; a crate is only linked if it is mentioned: `use my_tasks as _;`)"
+            ),
+            Moment::Unreadable { queue, error } => {
+                tracing::error!(queue, error = *error, "a message cannot be decoded; it goes to the dead set");
+            }
+            Moment::Duplicate { subject: Subject { id, attempt, .. } } => {
+                tracing::debug!(%id, attempt, "a copy of a task that has run or is running");
+            }
+            Moment::TakenOver { subject: Subject { task, id, attempt } } => tracing::warn!(
+                task, %id, attempt,
+                "another worker has taken this task over meanwhile; its run counts, this one's result is dropped"
+            ),
+            Moment::Quarantined { subject: Subject { task, id, .. }, queue, why } => {
+                tracing::warn!(task, %id, queue, why, "this task goes to quarantine, where it runs alone");
+            }
+            Moment::NotQuarantined { subject: Subject { task, id, .. }, why } => {
+                tracing::warn!(task, %id, "this task belongs into quarantine and runs here all the same: {why}");
+            }
+            Moment::QuarantineWaits { queues } => {
+                tracing::debug!(?queues, "tasks wait in quarantine");
+            }
+            Moment::WorkerLost { subject: Subject { task, id, .. }, how } => {
+                tracing::error!(task, %id, how, "processes died while they ran this task; it is not run again");
+            }
+            Moment::RecordsWait { count, error } => {
+                tracing::warn!(error = *error, records = count, "results wait for the result backend");
+            }
+        }
+    }
+}
+
+fn concluded(Subject { task, id, attempt }: Subject<'_>, verdict: &Verdict) {
+    match verdict {
+        Verdict::Succeed => tracing::debug!(task, %id, attempt, "succeeded"),
+        Verdict::Retry { delay_ms, failure } => {
+            tracing::warn!(task, %id, attempt, %failure, delay_ms, "failed; will be retried");
+        }
+        Verdict::Snooze { delay_ms } => tracing::info!(task, %id, attempt, delay_ms, "snoozed"),
+        Verdict::Fail { failure, .. } => tracing::error!(task, %id, attempt, %failure, "failed for good"),
+        Verdict::Revoke { failure } => tracing::info!(task, %id, attempt, %failure, "revoked"),
+        Verdict::GiveBack => tracing::info!(task, %id, attempt, "interrupted; given back"),
+    }
+}

@@ -1,0 +1,183 @@
+//! What the end of a delivery consists of, and the constructors of ends. Pure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskq::broker::{Acker, Delivery};
+use taskq::client::{Unreadable, dead_message};
+use taskq::internal::attempt::{Conclusion, Verdict};
+use taskq::internal::clock::Clock;
+use taskq::internal::codec::{self, DecodeError};
+use taskq::message::{Envelope, Record, TaskState, WireMessage};
+
+use super::super::custody::UnrunGuard;
+use super::super::quarantine::quarantine_queue;
+use super::super::run::Run;
+use super::super::supervision::Role;
+
+/// The end of a delivery: the records to write, the messages that follow, and the delivery to acknowledge.
+pub(crate) struct End {
+    /// The progress that was reported and not yet written, then the record of the end itself. Empty if nothing is stored.
+    pub(crate) records: Vec<Record>,
+    /// The verdict that is noted with the claim of a run.
+    pub(crate) verdict: Option<Verdict>,
+    /// The messages to publish before the acknowledgement.
+    pub(crate) follows: Vec<Follow>,
+    /// The delivery that is acknowledged in the end.
+    pub(crate) settles: Settles,
+}
+
+/// A message that follows from an end.
+pub(crate) struct Follow {
+    pub(crate) queue: Arc<str>,
+    pub(crate) message: WireMessage,
+    /// The time for which the broker holds the message back.
+    pub(crate) delay: Option<Duration>,
+}
+
+/// The delivery that an end settles.
+pub(crate) enum Settles {
+    /// The delivery of a run, which is in custody.
+    Run(Arc<Run>),
+    /// A delivery that was not run.
+    Delivery(Acker, UnrunGuard),
+}
+
+/// Constructors of ends, with what is alike in all ends of a worker. Cloning is cheap.
+#[derive(Clone)]
+pub(crate) struct Ends {
+    /// The worker's node name.
+    pub(crate) node: Arc<str>,
+    /// The queue of dead messages, as the broker port takes it.
+    pub(crate) dead_queue: Arc<str>,
+    /// Whether there is a result backend.
+    pub(crate) stores_results: bool,
+    pub(crate) role: Role,
+    pub(crate) clock: Clock,
+}
+
+impl Follow {
+    /// The message of `envelope` once more in `queue`, held back by the broker for `delay`.
+    pub(crate) fn moved(envelope: &Envelope, queue: &Arc<str>, delay: Duration) -> Self {
+        let copy = Envelope { moved: true, ..envelope.clone() };
+        Self { queue: Arc::clone(queue), message: codec::encode(copy), delay: Some(delay) }
+    }
+
+    /// The message of a run in the quarantine queue `queue`. Its count of returns begins anew there.
+    fn quarantined(run: &Run, queue: &str) -> Self {
+        let origin_queue = Some(run.queue.to_string());
+        let copy = Envelope { moved: true, origin_queue, returns: 0, ..run.envelope.clone() };
+        Self { queue: queue.into(), message: codec::encode(copy), delay: None }
+    }
+}
+
+impl End {
+    /// The end of a delivery of which nothing is recorded.
+    pub(crate) fn unrecorded(follows: impl IntoIterator<Item = Follow>, settles: Settles) -> Self {
+        Self { records: Vec::new(), verdict: None, follows: follows.into_iter().collect(), settles }
+    }
+
+    /// Whether nothing is left to do but to acknowledge.
+    pub(crate) fn is_simple(&self) -> bool {
+        self.records.is_empty() && self.follows.is_empty()
+    }
+}
+
+impl Ends {
+    /// The end of a run that was concluded.
+    pub(crate) fn of_run(&self, run: Arc<Run>, conclusion: Conclusion) -> End {
+        let Conclusion { verdict, value, traceback, .. } = conclusion;
+        let mut records = Vec::new();
+        if run.stores_result
+            && let Some(mut record) = verdict.record(&run.envelope, self.clock.now())
+        {
+            // The last progress comes before the end, or watchers would never see it.
+            records.extend(self.progress(&run));
+            record.value = value;
+            record.traceback = traceback;
+            record.started_at = run.began_at();
+            record.worker = Some(self.node.to_string());
+            records.push(record);
+        }
+        let follows = self.follow(&run.envelope, &run.queue, &verdict).into_iter().collect();
+        End { records, verdict: Some(verdict), follows, settles: Settles::Run(run) }
+    }
+
+    /// The end of a delivery that is not run and has a verdict all the same: expired, unknown.
+    pub(crate) fn without_run(
+        &self,
+        envelope: &Envelope,
+        queue: &Arc<str>,
+        verdict: &Verdict,
+        acker: Acker,
+        guard: UnrunGuard,
+    ) -> End {
+        let stored = self.stores_results && envelope.ignore_result != Some(true);
+        let mut records = Vec::new();
+        if stored && let Some(mut record) = verdict.record(envelope, self.clock.now()) {
+            record.worker = Some(self.node.to_string());
+            records.push(record);
+        }
+        let follows = self.follow(envelope, queue, verdict).into_iter().collect();
+        End { records, verdict: None, follows, settles: Settles::Delivery(acker, guard) }
+    }
+
+    /// The end of a message that is no task message: it goes to the dead set as it is, with the reason. If it has an id, its
+    /// record tells whoever waits for it.
+    pub(crate) fn unreadable(&self, error: &DecodeError, delivery: Delivery, guard: UnrunGuard) -> End {
+        let Unreadable { message, record, .. } = Unreadable::new(&delivery, error, self.clock.now());
+        let records = record.filter(|_| self.stores_results).into_iter().collect();
+        let follows = vec![Follow { queue: Arc::clone(&self.dead_queue), message, delay: None }];
+        End { records, verdict: None, follows, settles: Settles::Delivery(delivery.acker, guard) }
+    }
+
+    /// The end of a delivery whose task goes on in the quarantine queue `queue`.
+    pub(crate) fn quarantined(&self, run: Arc<Run>, queue: &str) -> End {
+        End::unrecorded([Follow::quarantined(&run, queue)], Settles::Run(run))
+    }
+
+    /// The end of a run that was interrupted in quarantine: it goes into its queue anew, so that the broker does not count it
+    /// among the returns, which are taken for deaths there. `None` elsewhere: the delivery is simply given back.
+    pub(crate) fn interrupted(&self, run: &Arc<Run>) -> Option<End> {
+        self.role.is_quarantine().then(|| self.quarantined(Arc::clone(run), &quarantine_queue(&run.queue)))
+    }
+
+    /// The message that follows a verdict.
+    pub(crate) fn follow(&self, envelope: &Envelope, queue: &Arc<str>, verdict: &Verdict) -> Option<Follow> {
+        if let Verdict::Fail { reason, failure, .. } = verdict {
+            let message = dead_message(envelope, queue, *reason, failure, self.clock.now());
+            return Some(Follow { queue: Arc::clone(&self.dead_queue), message, delay: None });
+        }
+        let (next, delay) = verdict.next_message(envelope, self.clock.now())?;
+        Some(Follow { queue: Arc::clone(queue), message: codec::encode(next), delay: Some(delay) })
+    }
+
+    /// The record of the progress that a run has reported and that was not yet written.
+    pub(crate) fn progress(&self, run: &Run) -> Option<Record> {
+        let progress = run.progress.take()?;
+        let value = serde_json::value::to_raw_value(&progress).expect("numbers and a text can be written as JSON");
+        let mut record = self.running(run, TaskState::Progress);
+        record.value = Some(value);
+        Some(record)
+    }
+
+    /// The record of a run that has begun, in the form that Celery's workers write.
+    pub(crate) fn started(&self, run: &Run) -> Record {
+        let who = serde_json::json!({ "pid": std::process::id(), "hostname": &*self.node });
+        let value = serde_json::value::to_raw_value(&who).expect("a number and a text can be written as JSON");
+        let mut record = self.running(run, TaskState::Started);
+        record.value = Some(value);
+        record
+    }
+
+    /// A record of a run that goes on.
+    fn running(&self, run: &Run, state: TaskState) -> Record {
+        let mut record = Record::new(run.key.id.clone(), state);
+        record.attempt = run.key.attempt;
+        record.generation = run.key.generation;
+        record.task = Some(run.definition.name.to_owned());
+        record.worker = Some(self.node.to_string());
+        record.started_at = run.began_at();
+        record
+    }
+}

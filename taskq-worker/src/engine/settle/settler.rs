@@ -1,0 +1,279 @@
+//! The settler: takes ends in batches, so that records go out in one pipeline.
+//!
+//! One pipeline is under way at a time, which keeps what is written about a task in order. While the result backend is away a
+//! batch waits; the channel behind it is bounded, attempts wait to hand over, and so the worker stops taking new work
+//! instead of dropping results.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use taskq::Client;
+use taskq::backend::{ResultBackendExt, SharedResults, Written};
+use taskq::broker::Publication;
+use taskq::internal::attempt::Verdict;
+use taskq::message::Record;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::super::claims::{Claimed, Claims};
+use super::super::crash;
+use super::super::custody::{InFlight, Standing};
+use super::super::observe::{Moment, Observers};
+use super::super::run::Run;
+use super::end::{End, Follow, Settles};
+use super::retrying::{RETRY_MAX, RETRY_MIN, until_done};
+
+/// The number of ends that may wait for the settler. With [`BATCH_MAX`] and the broker's batch of acknowledgements this
+/// bounds how many attempts may be repeated when a worker dies.
+pub(crate) const WAITING_MAX: usize = 64;
+
+/// The number of ends that are written in one pipeline.
+const BATCH_MAX: usize = 128;
+
+/// A request to the settler.
+pub(crate) enum SettleRequest {
+    /// The record of a run that goes on: `STARTED` or `PROGRESS`. May be dropped.
+    Note(Box<Record>),
+    /// The end of a delivery. Never dropped.
+    End(Box<End>),
+}
+
+/// Settles the ends of one worker.
+#[derive(Clone)]
+pub(crate) struct Settler {
+    pub(crate) client: Client,
+    pub(crate) results: Option<SharedResults>,
+    pub(crate) claims: Option<Claims>,
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) observers: Observers,
+}
+
+/// The way to the settler. Cloning is cheap.
+#[derive(Clone)]
+pub(crate) struct SettlerHandle {
+    requests: mpsc::Sender<SettleRequest>,
+    settler: Settler,
+}
+
+impl SettlerHandle {
+    /// The way to the settler whose requests come through `requests`.
+    pub(crate) fn new(requests: mpsc::Sender<SettleRequest>, settler: Settler) -> Self {
+        Self { requests, settler }
+    }
+
+    /// Hands an end to the settler, and waits while it is full. A delivery that was not run and needs no record passes it by:
+    /// while the result backend is away, it would grow old behind those that wait for it.
+    pub(crate) async fn settle(&self, end: End) {
+        if end.records.is_empty() && matches!(end.settles, Settles::Delivery(..)) {
+            return self.settler.pass_on(end).await;
+        }
+        if self.requests.send(SettleRequest::End(Box::new(end))).await.is_err() {
+            // The worker is gone; the delivery was not acknowledged and comes back.
+            tracing::debug!("an attempt ended after its worker had closed");
+        }
+    }
+
+    /// Hands the record of a run that goes on to the settler, so that it cannot overtake the end. If the settler is busy with
+    /// ends, the record is dropped.
+    pub(crate) fn note(&self, record: Record) {
+        if self.requests.try_send(SettleRequest::Note(Box::new(record))).is_err() {
+            self.settler.observers.observe(&Moment::ProgressDropped { count: 1 });
+        }
+    }
+}
+
+impl Settler {
+    /// Settles until it is aborted, and everything that it has under way with it.
+    pub(crate) async fn run(self, mut requests: mpsc::Receiver<SettleRequest>) {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        // Confirms are waited for side by side; how many is bounded by the prefetch, since none is acknowledged.
+        let mut follow_ups = JoinSet::new();
+        while requests.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            self.settle_batch(batch.drain(..), &mut follow_ups).await;
+            while follow_ups.try_join_next().is_some() {}
+        }
+    }
+
+    async fn settle_batch(&self, batch: impl Iterator<Item = SettleRequest>, follow_ups: &mut JoinSet<()>) {
+        let (mut notes, mut ends) = (Vec::new(), Vec::new());
+        for request in batch {
+            match request {
+                SettleRequest::Note(record) => notes.push(*record),
+                SettleRequest::End(end) => ends.push(*end),
+            }
+        }
+        crash::point("settle.begun");
+        let ends = self.without_losers(ends).await;
+        let written = self.write(notes, ends.iter().map(|(end, _)| end)).await;
+        crash::point("settle.recorded");
+        let mut done = Vec::new();
+        for ((end, is_claimed), written) in ends.into_iter().zip(written) {
+            if end.follows.is_empty() && !is_claimed {
+                done.push(end.settles);
+            } else {
+                follow_ups.spawn(self.clone().follow_up(end, written));
+            }
+        }
+        self.acknowledge(done);
+    }
+
+    /// Leaves out runs that lost their claim, or their delivery to another worker that has claimed the task since: that
+    /// worker's run counts. Says of the others whether they are under a claim.
+    async fn without_losers(&self, ends: Vec<End>) -> Vec<(End, bool)> {
+        let runs = ends.iter().filter_map(|end| match &end.settles {
+            Settles::Run(run) => Some(&**run),
+            Settles::Delivery(..) => None,
+        });
+        let mut standings = self.in_flight.standings(runs).into_iter();
+        let checks = ends.into_iter().map(|end| {
+            let standing = match &end.settles {
+                Settles::Run(_) => standings.next().expect("every run has a standing"),
+                Settles::Delivery(..) => Standing::Holding,
+            };
+            self.check(end, standing)
+        });
+        join_all(checks).await.into_iter().flatten().collect()
+    }
+
+    /// The end, and whether it is under a claim; `None` if another worker's run counts.
+    async fn check(&self, end: End, standing: Standing) -> Option<(End, bool)> {
+        let Settles::Run(run) = &end.settles else { return Some((end, false)) };
+        let Some(claims) = &self.claims else { return Some((end, false)) };
+        let (counts, is_claimed) = match standing {
+            Standing::Holding => (true, false),
+            Standing::Claimed(claim) => {
+                let is_ours = until_done("renewing a claim", || claims.renew(&claim)).await
+                    // A lease that ran out, or that the store lost, and that nobody took is taken again.
+                    || until_done("taking a claim again", || claims.take_again(&claim)).await;
+                (is_ours, true)
+            }
+            Standing::Lost => {
+                let make = || claims.make(&run.envelope, run.nonce);
+                match until_done("claiming a task whose delivery was lost", make).await {
+                    Claimed::Ours(claim) => {
+                        self.in_flight.set_claim(run, claim);
+                        (true, true)
+                    }
+                    Claimed::Finished(_) | Claimed::Overtaken | Claimed::Elsewhere => (false, false),
+                }
+            }
+        };
+        if counts {
+            return Some((end, is_claimed));
+        }
+        self.observers.observe(&Moment::TakenOver { subject: run.subject() });
+        self.in_flight.dismiss(run);
+        None
+    }
+
+    /// Writes the records of a batch, however long that takes, and says for each end what became of its last record.
+    async fn write<'a>(
+        &self,
+        notes: Vec<Record>,
+        ends: impl ExactSizeIterator<Item = &'a End>,
+    ) -> Vec<Option<Written>> {
+        let count = ends.len();
+        let Some(results) = &self.results else { return vec![None; count] };
+        let mut records = notes;
+        let mut droppable = records.len();
+        let mut last_of_end = Vec::with_capacity(count);
+        for end in ends {
+            records.extend(end.records.iter().cloned());
+            last_of_end.push((!end.records.is_empty()).then(|| records.len() - 1));
+        }
+        if records.is_empty() {
+            return vec![None; count];
+        }
+        let mut delay = RETRY_MIN;
+        let written = loop {
+            match results.write(&records).await {
+                Ok(written) => break written,
+                Err(error) => {
+                    if droppable > 0 {
+                        // The records of runs that go on are not worth waiting for.
+                        self.observers.observe(&Moment::ProgressDropped { count: droppable as u64 });
+                        records.drain(..droppable);
+                        for index in last_of_end.iter_mut().flatten() {
+                            *index -= droppable;
+                        }
+                        droppable = 0;
+                        if records.is_empty() {
+                            return vec![None; count];
+                        }
+                    }
+                    self.observers.observe(&Moment::RecordsWait { count: records.len(), error: &error });
+                    tokio::time::sleep(delay).await;
+                    delay = (delay * 2).min(RETRY_MAX);
+                }
+            }
+        };
+        self.observers.observe(&Moment::RecordsWritten);
+        last_of_end.into_iter().map(|index| index.map(|index| written[index])).collect()
+    }
+
+    /// Publishes what follows, notes the claim as finished, and acknowledges.
+    async fn follow_up(self, end: End, written: Option<Written>) {
+        let End { verdict, follows, settles, .. } = end;
+        let superseded = match (written, &self.results, &verdict, &settles) {
+            (Some(Written::Kept), Some(results), Some(verdict), Settles::Run(run)) => {
+                is_superseded(results, run, verdict).await
+            }
+            _ => false,
+        };
+        if !superseded {
+            self.publish(follows).await;
+        }
+        if let (Settles::Run(run), Some(claims), Some(verdict)) = (&settles, &self.claims, &verdict)
+            && let Some(claim) = self.in_flight.claim_of(run)
+        {
+            // Whether or not the lease was still ours, what follows is out, and the record says whose run won.
+            until_done("finishing a claim", || claims.finish(&claim, verdict, written.is_some())).await;
+            crash::point("settle.finished");
+        }
+        self.acknowledge(vec![settles]);
+    }
+
+    /// Settles a delivery that was not run, and of which nothing is recorded.
+    async fn pass_on(&self, end: End) {
+        self.publish(end.follows).await;
+        self.acknowledge(vec![end.settles]);
+    }
+
+    /// Publishes what follows, however long it takes: the message that it follows from is not acknowledged before.
+    async fn publish(&self, follows: Vec<Follow>) {
+        for Follow { queue, message, delay } in follows {
+            until_done("publishing what follows", || {
+                let (queue, message) = (Arc::clone(&queue), message.clone());
+                async move {
+                    // A queue that was deleted meanwhile is declared again.
+                    let queue = self.client.declare(&queue).await?;
+                    self.client.publish(Publication { queue, message, delay }).await
+                }
+            })
+            .await;
+            crash::point("settle.published");
+        }
+    }
+
+    /// Acknowledges, under one lock.
+    fn acknowledge(&self, done: Vec<Settles>) {
+        let count = done.len();
+        let mut runs = Vec::with_capacity(count);
+        for settles in done {
+            match settles {
+                Settles::Run(run) => runs.push(run),
+                Settles::Delivery(acker, _guard) => acker.ack(),
+            }
+        }
+        self.in_flight.acknowledge_all(runs.iter().map(|run| &**run));
+        for _ in 0..count {
+            crash::point("settle.acknowledged");
+        }
+    }
+}
+
+/// Whether the record that was there already makes what follows superfluous.
+async fn is_superseded(results: &SharedResults, run: &Run, verdict: &Verdict) -> bool {
+    let stored = until_done("reading a record", || results.read_one(&run.key.id)).await;
+    verdict.is_superseded_by(stored.as_ref())
+}

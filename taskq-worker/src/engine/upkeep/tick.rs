@@ -1,0 +1,121 @@
+//! The loop of the upkeep.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskq::broker::ConsumptionControl;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::super::claims::{Claims, LeaseTimes};
+use super::super::custody::DeliveryRenewer;
+use super::super::execution::finish_stopped;
+use super::super::observe::Counters;
+use super::super::prefetch::Prefetch;
+use super::super::reachability::Reachability;
+use super::super::run::{Run, Ticks};
+use super::super::shared::Shared;
+use super::super::snapshot::{Question, RunSnapshot, WorkerHeartbeat, WorkerSnapshot};
+use super::fetching::Fetching;
+use super::{leases, limits, progress};
+
+/// The time between two ticks: the grain of limits and progress.
+const TICK_EVERY: Duration = Duration::from_millis(100);
+
+/// The time after which a run that was told to stop and has not is ended from here. With two ticks it makes half a second.
+const LISTENS_WITHIN: Duration = Duration::from_millis(300);
+
+/// The upkeep of one worker.
+pub(crate) struct Upkeep {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) claims: Option<Claims>,
+    pub(crate) lease_times: LeaseTimes,
+    pub(crate) renewer: Option<Arc<DeliveryRenewer>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) reachability: Arc<Reachability>,
+    pub(crate) ticks: Ticks,
+    pub(crate) prefetch: Prefetch,
+    pub(crate) control: Arc<dyn ConsumptionControl>,
+    pub(crate) questions: mpsc::Receiver<Question>,
+}
+
+impl Upkeep {
+    /// Looks after the worker until it is dropped.
+    pub(crate) async fn run(self) {
+        let Self { shared, claims, lease_times, renewer, counters, reachability, ticks, prefetch, control, .. } = self;
+        let mut questions = self.questions;
+        let mut fetching = Fetching::new(prefetch, control, counters.bodies());
+        let mut times = tokio::time::interval(TICK_EVERY);
+        times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renewed = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                _ = times.tick() => {}
+                Some(question) = questions.recv() => {
+                    let problem = reachability.problem(fetching.is_live());
+                    answer(question, &shared, counters.bodies().0, &fetching, problem);
+                    continue;
+                }
+            }
+            let tick = ticks.tick();
+            let in_flight = &shared.in_flight;
+            for run in in_flight.runs().iter().filter(|run| !run.is_concluded()) {
+                if limits::hold(in_flight, &shared.observers, run, tick) {
+                    progress::note(&shared.ends, &shared.settler, run);
+                }
+            }
+            for (run, why) in in_flight.overdue(LISTENS_WITHIN) {
+                limits::tell_if_stuck(&shared.observers, &run, why);
+                if run.conclude() {
+                    let shared = Arc::clone(&shared);
+                    tokio::spawn(async move { finish_stopped(&shared, run, why).await });
+                }
+            }
+            if let Some(claims) = &claims {
+                if renewed.elapsed() >= lease_times.renew_every {
+                    renewed = Instant::now();
+                    leases::renew(claims, in_flight);
+                }
+                leases::claim_lost(claims, in_flight);
+            }
+            if let Some(renewer) = &renewer {
+                fetching.renew_deliveries(renewer, || in_flight.renewed());
+            }
+            // A quarantine process holds the task that it runs, and nothing that would come to harm with it.
+            if !shared.ends.role.is_quarantine() {
+                fetching.follow(counters.bodies(), in_flight.renewed());
+            }
+        }
+    }
+}
+
+/// Answers a question about the worker. An asker that is gone needs no answer.
+fn answer(question: Question, shared: &Shared, done: u64, fetching: &Fetching, problem: Option<String>) {
+    let in_flight = &shared.in_flight;
+    let all = |runs: Vec<Arc<Run>>| runs.iter().map(|run| snapshot_of(run)).collect();
+    match question {
+        Question::Snapshot(answer) => drop(answer.send(WorkerSnapshot {
+            node: shared.ends.node.to_string(),
+            concurrency: fetching.concurrency(),
+            prefetch: fetching.prefetch(),
+            done,
+            runs: all(in_flight.runs()),
+            problem,
+        })),
+        Question::RunsOf(id, answer) => drop(answer.send(all(in_flight.runs_of(&id)))),
+        Question::Heartbeat(answer) => {
+            let running = u32::try_from(in_flight.len()).unwrap_or(u32::MAX);
+            drop(answer.send(WorkerHeartbeat { done, running, problem }));
+        }
+    }
+}
+
+fn snapshot_of(run: &Run) -> RunSnapshot {
+    RunSnapshot {
+        id: run.key.id.clone(),
+        task: run.definition.name.to_owned(),
+        attempt: run.key.attempt,
+        running_for: run.running_for(),
+    }
+}
