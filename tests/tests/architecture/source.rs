@@ -132,6 +132,11 @@ fn closing(code: &str) -> usize {
     code.len()
 }
 
+/// The inside of the block that `code` begins with.
+pub(crate) fn block(code: &str) -> &str {
+    &code[1..closing(code).max(1)]
+}
+
 /// The length of the item that `code` begins with: up to a semicolon or the end of a block, both outside of brackets.
 /// A block ends neither an import nor a constant.
 fn item_length(code: &str) -> usize {
