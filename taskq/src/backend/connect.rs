@@ -1,24 +1,8 @@
-//! From a URL to a result backend and its Kv store.
+//! Chooses the adapter for a backend URL. Nothing in this room depends on this file, which knows all adapters.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::{BackendError, SharedKv, SharedResults, memory};
-
-/// What every backend adapter may be told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BackendOptions {
-    /// How long results are kept. Default one day, as Celery's `result_expires`. `None`: for ever.
-    pub result_ttl: Option<Duration>,
-    /// How long one operation may take. Default 10 s.
-    pub timeout: Duration,
-}
-
-impl Default for BackendOptions {
-    fn default() -> Self {
-        Self { result_ttl: Some(Duration::from_secs(86_400)), timeout: Duration::from_secs(10) }
-    }
-}
+use super::{BackendError, BackendOptions, SharedKv, SharedResults, memory};
 
 /// A result backend and the Kv store beside it.
 #[derive(Debug, Clone)]
@@ -29,7 +13,8 @@ pub struct Backend {
     pub kv: SharedKv,
 }
 
-/// Connects to the backend at `url`: `redis://…`, `sqlite:PATH` or `memory:`. An error says what is wrong and how to mend it.
+/// Connects to the backend at `url`: `redis://…`, `sqlite:PATH` or `memory:`. An error names
+/// the cause and the remedy.
 pub async fn connect(url: &str, options: BackendOptions) -> Result<Backend, BackendError> {
     let scheme = url.split(':').next().unwrap_or_default();
     match scheme {

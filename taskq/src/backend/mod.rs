@@ -7,6 +7,7 @@ mod connect;
 mod error;
 pub mod kv;
 pub mod memory;
+mod options;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "sqlite")]
@@ -19,9 +20,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt};
 
-pub use connect::{Backend, BackendOptions, connect};
+pub use connect::{Backend, connect};
 pub use error::BackendError;
 pub use kv::{Kv, KvExt, Put};
+pub use options::BackendOptions;
 
 use crate::message::{Record, TaskId};
 

@@ -11,6 +11,7 @@ mod connect;
 mod delivery;
 mod delivery_timeout;
 mod error;
+mod options;
 mod queue;
 mod reading;
 
@@ -27,10 +28,11 @@ use std::time::Duration;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 
-pub use connect::{BrokerOptions, connect};
+pub use connect::connect;
 pub use delivery::{Acker, Delivery, Settlement, Settler};
 pub use delivery_timeout::{DeliveryTimeout, FetchControl, RENEWAL_PREFIX};
 pub use error::{BrokerError, PublishError};
+pub use options::BrokerOptions;
 pub use queue::{DEAD_QUEUE, Declared, QUARANTINE_SUFFIX, QueueKind, QueueSpec, QueueStats};
 pub(crate) use queue::{DEATH_QUEUE, DEATH_REASON, NO_QUEUE};
 

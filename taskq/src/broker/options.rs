@@ -1,0 +1,37 @@
+//! The options that all broker adapters share.
+
+use std::time::Duration;
+
+use crate::clock::Clock;
+
+/// The options of a broker adapter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerOptions {
+    /// How long a publish may take in all, with its resends. Default 30 s.
+    pub publish_timeout: Duration,
+    /// The largest body that the broker takes, in bytes. Default 128 MiB, as RabbitMQ's. The client has a lower setting
+    /// of its own, which bounds the messages of users.
+    pub max_message_bytes: usize,
+    /// Whether a queue that exists with other arguments is an error. Default: a warning.
+    pub strict: bool,
+    /// The time within which the broker requires a settlement of each delivery, for brokers that do not report it:
+    /// RabbitMQ's `consumer_timeout`. `None`: no such limit. Default: 30 min, as RabbitMQ's.
+    pub consumer_timeout: Option<Duration>,
+    /// The name of the connection in the broker's list of connections.
+    pub name: String,
+    /// The clock of delays that this process keeps itself: those of `memory:`. Default: the system's.
+    pub clock: Clock,
+}
+
+impl Default for BrokerOptions {
+    fn default() -> Self {
+        Self {
+            publish_timeout: Duration::from_secs(30),
+            max_message_bytes: 128 << 20,
+            strict: false,
+            consumer_timeout: Some(Duration::from_secs(1800)),
+            name: "taskq".to_owned(),
+            clock: Clock::system(),
+        }
+    }
+}
