@@ -13,7 +13,6 @@ use redis::{AsyncConnectionConfig, Client, Pipeline, RedisError, ServerErrorKind
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::scripts;
 use crate::fault::BoxError;
 use crate::io;
 
@@ -65,12 +64,18 @@ enum NoAnswer {
 }
 
 impl Connection {
-    /// Connects once, and keeps the connection from then on.
-    pub(super) async fn open(client: Client, url: Arc<str>, limit: Duration) -> Result<Self, RedisError> {
-        let connection = connect(&client, limit).await?;
+    /// Connects once, and keeps the connection from then on. Each new connection begins with the commands of `greeting`.
+    pub(super) async fn open(
+        client: Client,
+        url: Arc<str>,
+        limit: Duration,
+        mut greeting: Pipeline,
+    ) -> Result<Self, RedisError> {
+        greeting.cmd("PING");
+        let connection = connect(&client, &greeting, limit).await?;
         let (link, link_seen) = watch::channel(Link::Down { why: None });
         let (broken, broken_seen) = watch::channel(0);
-        let keeper = Keeper { client, url: Arc::clone(&url), timeout: limit, link, broken: broken_seen };
+        let keeper = Keeper { client, greeting, url: Arc::clone(&url), timeout: limit, link, broken: broken_seen };
         io::spawn(keeper.run(connection));
         Ok(Self { link: link_seen, broken: Arc::new(broken), url, timeout: limit })
     }
@@ -164,14 +169,12 @@ fn is_of_wrong_server(answer: &Value) -> bool {
     matches!(error.kind(), Some(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
 }
 
-/// Connects, and makes sure that the server works for us: it answers, and knows the scripts.
-async fn connect(client: &Client, limit: Duration) -> Result<MultiplexedConnection, RedisError> {
+/// Connects, and makes sure that the server works for us: it answers, and has carried out the greeting.
+async fn connect(client: &Client, greeting: &Pipeline, limit: Duration) -> Result<MultiplexedConnection, RedisError> {
     // All waiting is bounded here, in one place.
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
     let connect = async {
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        let mut greeting = scripts::load();
-        greeting.cmd("PING");
         greeting.exec_async(&mut connection).await?;
         Ok(connection)
     };
@@ -197,6 +200,8 @@ pub(super) fn pong_timeout(limit: Duration) -> Duration {
 /// Keeps the connection.
 struct Keeper {
     client: Client,
+    /// The first commands of each connection, which load the scripts, and a ping.
+    greeting: Pipeline,
     url: Arc<str>,
     timeout: Duration,
     link: watch::Sender<Link>,
@@ -249,7 +254,7 @@ impl Keeper {
         loop {
             let attempt = async {
                 sleep(pauses.next()).await;
-                connect(&self.client, self.timeout).await
+                connect(&self.client, &self.greeting, self.timeout).await
             };
             let connected = tokio::select! {
                 connected = attempt => connected,

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
 use super::connection::Repeat;
-use super::results::failed;
+use super::refusal::failed;
 use super::{RedisBackend, keys, scripts};
 use crate::backend::{BackendError, Kv, Put};
 use crate::fault::BoxError;

@@ -12,6 +12,7 @@
 //! keys of several shards.
 
 mod connection;
+mod documents;
 mod keys;
 mod kv;
 mod refusal;
@@ -46,7 +47,7 @@ impl RedisBackend {
         let shown: Arc<str> = crate::redact::without_password(url).into();
         let timeout = options.timeout;
         io::run(async move {
-            let connection = Connection::open(client.clone(), Arc::clone(&shown), timeout)
+            let connection = Connection::open(client.clone(), Arc::clone(&shown), timeout, scripts::load())
                 .await
                 .map_err(|error| refusal::of_server(&shown, &error))?;
             let watch = Watch::new(client, connection.clone(), shown, timeout);

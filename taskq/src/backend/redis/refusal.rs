@@ -1,8 +1,10 @@
-//! What an error at connecting means to a person, and how to mend it. Pure.
+//! Error texts of the Redis backend: the meaning of an error at connecting, with its remedy, and the operation that failed.
+//! Pure.
 
 use redis::{ErrorKind, RedisError};
 
 use crate::backend::BackendError;
+use crate::fault::BoxError;
 use crate::redact::without_password;
 
 /// The URL could not even be read.
@@ -72,6 +74,11 @@ fn first(error: &RedisError) -> RedisError {
 const PASSWORD_WANTED: &str =
     "it wants a password; write redis://:password@host:6379/0, or redis://user:password@host:6379/0";
 const PASSWORD_WRONG: &str = "the user or the password is wrong (special characters in a URL are percent-encoded)";
+
+/// Returns a function that wraps a cause into an error which names the operation that failed.
+pub(super) fn failed(what: impl FnOnce() -> String) -> impl FnOnce(BoxError) -> BackendError {
+    move |source| BackendError::Failed { what: what(), source }
+}
 
 #[cfg(test)]
 mod tests {

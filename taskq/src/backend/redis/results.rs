@@ -1,19 +1,18 @@
-//! The results.
+//! The result backend in Redis: one document per task.
 
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use redis::{FromRedisValue, Pipeline, Value};
+use redis::{Pipeline, Value};
 
-use super::connection::{Connection, Repeat};
+use super::connection::Repeat;
+use super::documents::{KEYS_PER_COMMAND_MAX, documents};
+use super::refusal::failed;
 use super::{RedisBackend, keys, scripts, server};
 use crate::backend::{BackendError, Changes, ResultBackend, Written};
 use crate::codec::result;
 use crate::fault::BoxError;
 use crate::message::{Record, TaskId};
-
-/// How many documents one command asks for. Others are served between two commands.
-const KEYS_PER_COMMAND_MAX: usize = 256;
 
 impl ResultBackend for RedisBackend {
     fn write<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<Vec<Written>, BackendError>> {
@@ -75,31 +74,10 @@ impl ResultBackend for RedisBackend {
     }
 }
 
-/// What is stored of these tasks, in order.
-pub(super) async fn documents(connection: &Connection, ids: &[TaskId]) -> Result<Vec<Option<Vec<u8>>>, BoxError> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut commands = Pipeline::new();
-    for ids in ids.chunks(KEYS_PER_COMMAND_MAX) {
-        commands.cmd("MGET").arg(ids.iter().map(keys::result).collect::<Vec<_>>());
-    }
-    let mut documents = Vec::with_capacity(ids.len());
-    for answer in connection.send(Arc::new(commands), Repeat::Safe).await? {
-        documents.extend(Vec::<Option<Vec<u8>>>::from_redis_value(answer.extract_error()?)?);
-    }
-    Ok(documents)
-}
-
 fn written(answer: Value) -> Result<Written, BoxError> {
     match answer.extract_error()? {
         Value::Int(1) => Ok(Written::Stored),
         Value::Int(0) => Ok(Written::Kept),
         other => Err(format!("the script answered {other:?}").into()),
     }
-}
-
-/// Makes a cause into an error that says what was not done.
-pub(super) fn failed(what: impl FnOnce() -> String) -> impl FnOnce(BoxError) -> BackendError {
-    move |source| BackendError::Failed { what: what(), source }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use redis::{FromRedisValue, Pipeline, Value};
 
 use super::connection::{Connection, Repeat};
-use super::results::failed;
+use super::refusal::failed;
 use crate::backend::BackendError;
 
 /// Product and version, then one line for each thing about the configuration that may surprise.

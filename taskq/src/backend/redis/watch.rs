@@ -18,7 +18,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connection::{Connection, PING_INTERVAL, Pauses, in_time, pong_timeout};
-use super::{keys, results};
+use super::documents::documents;
+use super::keys;
 use crate::backend::Changes;
 use crate::codec::result;
 use crate::fault::BoxError;
@@ -306,7 +307,7 @@ impl Actor {
 
     /// Tells the watchers of these tasks what is stored now.
     async fn catch_up(&self, ids: &[TaskId]) -> Result<(), Ended> {
-        let documents = results::documents(&self.connection, ids).await.map_err(Ended::Broken)?;
+        let documents = documents(&self.connection, ids).await.map_err(Ended::Broken)?;
         for (id, document) in ids.iter().zip(documents) {
             if let Some(document) = document {
                 self.tell(id, &document);
