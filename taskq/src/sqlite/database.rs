@@ -16,7 +16,8 @@ use tokio::sync::oneshot;
 use super::fault::Fault;
 use super::identity::Identity;
 use super::location::Location;
-use super::reader::{Observer, Observers, Question, Reader};
+use super::observer::{Observer, Observers};
+use super::reader::{Question, Reader};
 use super::schema;
 use super::writer::{Job, Tx, Work, Writer};
 

@@ -13,10 +13,12 @@
 //! [`fault`] says what went wrong and how to mend it. What the tables mean is known to the adapters alone:
 //! `broker::sqlite` and `backend::sqlite`.
 
+mod committed;
 mod database;
 mod fault;
 mod identity;
 mod location;
+mod observer;
 pub(crate) mod presence;
 mod reader;
 mod schema;
@@ -24,11 +26,12 @@ mod writer;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub(crate) use committed::{Change, Committed};
 pub(crate) use database::Database;
 pub(crate) use fault::{Fault, FaultKind};
 pub(crate) use location::Location;
-pub(crate) use reader::Observer;
-pub(crate) use writer::{Change, News, Tx};
+pub(crate) use observer::Observer;
+pub(crate) use writer::Tx;
 
 /// The time as the file has it: milliseconds since 1970. Leases and delays are shared between processes and outlive
 /// restarts, so they go by the wall clock.

@@ -3,75 +3,26 @@
 #![expect(clippy::disallowed_types, reason = "sleeps on a thread of its own, which no clock of a runtime governs")]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
 use super::fault::Fault;
 use super::identity::Identity;
-use super::writer::News;
+use super::observer::{Observer, Observers};
 
 /// How often is looked whether another process has committed anything, while somebody waits for that. A look costs a few
 /// microseconds; this is how late a task of another process may be noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How often is looked at what SQLite does not tell: whether the file is still there, and whether other processes are.
-const PATROL_EVERY: Duration = Duration::from_millis(500);
+const SLOW_POLL_EVERY: Duration = Duration::from_millis(500);
 
 /// Bounds of the pause after looking failed.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-
-/// Somebody who wants to know what changes.
-pub(crate) trait Observer: Send + Sync {
-    /// A transaction of this process was committed. Called by the writing thread, so it must be quick.
-    fn committed(&self, news: &News);
-
-    /// Whether this observer wants to be shown the file.
-    fn is_interested(&self) -> bool;
-
-    /// A look at the file. `changed`: something was committed since the last look, by anybody.
-    fn look(&self, connection: &Connection, changed: bool) -> rusqlite::Result<()>;
-
-    /// A slower look, at what is not a change of the file.
-    fn patrol(&self, _connection: &Connection) -> rusqlite::Result<()> {
-        Ok(())
-    }
-
-    /// A look failed, so there may be changes that nobody sees.
-    fn blind(&self) {}
-
-    /// The file was deleted or replaced. May be called more than once.
-    fn gone(&self);
-}
-
-/// All observers of a file.
-#[derive(Default)]
-pub(super) struct Observers(Mutex<Vec<Weak<dyn Observer>>>);
-
-impl Observers {
-    pub(super) fn add(&self, observer: Weak<dyn Observer>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(observer);
-    }
-
-    pub(super) fn tell(&self, news: &News) {
-        if news.queues.is_empty() && news.changes.is_empty() {
-            return;
-        }
-        for observer in self.all() {
-            observer.committed(news);
-        }
-    }
-
-    /// Those that are still there. The lock is not held while they are talked to.
-    fn all(&self) -> Vec<Arc<dyn Observer>> {
-        let mut observers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        observers.retain(|observer| observer.strong_count() > 0);
-        observers.iter().filter_map(Weak::upgrade).collect()
-    }
-}
 
 /// What is to be answered; instead of a connection it may be given the reason why there is none.
 pub(super) trait Ask: FnOnce(Result<&Connection, Fault>) + Send {}
@@ -99,7 +50,7 @@ impl Reader {
     pub(super) fn run(self, questions: &Receiver<Question>) {
         let mut seen_version = None;
         let mut next_look = Instant::now();
-        let mut next_patrol = Instant::now();
+        let mut next_slow_poll = Instant::now();
         let mut pause = PAUSE_MIN;
         loop {
             let question = if self.interested().next().is_some() {
@@ -117,16 +68,16 @@ impl Reader {
             if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK_EVERY;
                 let mut seen = self.look(&mut seen_version);
-                if Instant::now() >= next_patrol {
-                    next_patrol = Instant::now() + PATROL_EVERY;
-                    seen = seen.and_then(|()| self.patrol());
+                if Instant::now() >= next_slow_poll {
+                    next_slow_poll = Instant::now() + SLOW_POLL_EVERY;
+                    seen = seen.and_then(|()| self.slow_poll());
                 }
                 match seen {
                     Ok(()) => pause = PAUSE_MIN,
                     Err(error) => {
                         let fault = Fault::of(&self.path, &error);
                         tracing::error!(%fault, "cannot see what other processes do; looking again in {pause:?}");
-                        self.interested().for_each(|observer| observer.blind());
+                        self.interested().for_each(|observer| observer.poll_failed());
                         next_look = Instant::now() + pause;
                         pause = (pause * 2).min(PAUSE_MAX);
                     }
@@ -139,13 +90,13 @@ impl Reader {
         self.observers.all().into_iter().filter(|observer| observer.is_interested())
     }
 
-    fn patrol(&self) -> rusqlite::Result<()> {
+    fn slow_poll(&self) -> rusqlite::Result<()> {
         let gone = self.identity.check(&self.path).is_err();
         for observer in self.interested() {
             if gone {
-                observer.gone();
+                observer.file_gone();
             } else {
-                observer.patrol(&self.connection)?;
+                observer.slow_poll(&self.connection)?;
             }
         }
         Ok(())

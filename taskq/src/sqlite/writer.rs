@@ -5,15 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use bytes::Bytes;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::committed::Committed;
 use super::fault::Fault;
 use super::identity::Identity;
+use super::observer::Observers;
 use super::presence;
-use super::reader::Observers;
-use crate::message::TaskId;
 
 /// How many jobs go into one transaction at most, which bounds how long other processes wait for their turn.
 const GROUP_MAX: usize = 1000;
@@ -22,29 +21,7 @@ const GROUP_MAX: usize = 1000;
 pub(crate) struct Tx<'a> {
     connection: &'a Connection,
     /// What the job changed that others wait for.
-    pub(crate) news: &'a mut News,
-}
-
-/// What one transaction changed that others may be waiting for.
-#[derive(Debug, Default)]
-pub(crate) struct News {
-    /// Queues that got something ready.
-    pub(crate) queues: Vec<i64>,
-    /// Records that were stored.
-    pub(crate) changes: Vec<Change>,
-    /// Leases that were ended, whose files can go.
-    pub(crate) ended: Vec<i64>,
-}
-
-/// A record that was stored.
-#[derive(Debug)]
-pub(crate) struct Change {
-    /// Its number: larger than that of every record stored before.
-    pub(crate) number: i64,
-    /// Whose it is.
-    pub(crate) task: TaskId,
-    /// What was stored.
-    pub(crate) document: Bytes,
+    pub(crate) committed: &'a mut Committed,
 }
 
 /// A change of the file, and the way to answer whoever asked for it.
@@ -116,10 +93,10 @@ impl Writer {
     /// Carries out a group of jobs and answers them. One that fails takes nobody with it.
     fn write(&mut self, group: &mut Vec<Box<dyn Work>>) {
         match self.transact(group) {
-            Ok(news) => {
-                news.ended.iter().for_each(|lease| presence::forget(&self.path, *lease));
+            Ok(committed) => {
+                committed.ended.iter().for_each(|lease| presence::forget(&self.path, *lease));
                 // Observers first: whoever is answered may look at once, and finds that they know.
-                self.observers.tell(&news);
+                self.observers.tell(&committed);
                 group.drain(..).for_each(|job| job.finish(Ok(())));
             }
             Err(Failure::Job(_)) if group.len() > 1 => {
@@ -133,7 +110,7 @@ impl Writer {
         }
     }
 
-    fn transact(&mut self, group: &mut [Box<dyn Work>]) -> Result<News, Failure> {
+    fn transact(&mut self, group: &mut [Box<dyn Work>]) -> Result<Committed, Failure> {
         // Writing to a file that was deleted works, and is lost.
         self.identity.check(&self.path).map_err(Failure::All)?;
         let fault = |error| Fault::of(&self.path, &error);
@@ -148,20 +125,20 @@ impl Writer {
             }
         }
         // Nothing is answered with Ok that went into a file which nobody can find.
-        outcome.and_then(|news| self.identity.check(&self.path).map(|()| news).map_err(Failure::All))
+        outcome.and_then(|committed| self.identity.check(&self.path).map(|()| committed).map_err(Failure::All))
     }
 
     /// Gives an error, and whether it was in a job.
-    fn attempt(&self, group: &mut [Box<dyn Work>]) -> Result<News, (bool, rusqlite::Error)> {
+    fn attempt(&self, group: &mut [Box<dyn Work>]) -> Result<Committed, (bool, rusqlite::Error)> {
         let outside = |error| (false, error);
-        let mut news = News::default();
+        let mut committed = Committed::default();
         self.connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])).map_err(outside)?;
-        let mut tx = Tx { connection: &self.connection, news: &mut news };
+        let mut tx = Tx { connection: &self.connection, committed: &mut committed };
         for job in group {
             job.run(&mut tx).map_err(|error| (true, error))?;
         }
         self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])).map_err(outside)?;
-        Ok(news)
+        Ok(committed)
     }
 }
 
@@ -174,17 +151,8 @@ impl Deref for Tx<'_> {
 }
 
 impl<'a> Tx<'a> {
-    /// The connection, for rows that are read while news are noted.
+    /// The connection, for rows that are read while changes are noted.
     pub(crate) fn connection(&self) -> &'a Connection {
         self.connection
-    }
-}
-
-impl News {
-    /// Notes that something is ready in `queue`.
-    pub(crate) fn arrived(&mut self, queue: i64) {
-        if !self.queues.contains(&queue) {
-            self.queues.push(queue);
-        }
     }
 }

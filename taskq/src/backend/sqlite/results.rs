@@ -42,7 +42,7 @@ pub(super) fn write(
             || (may_replace(tx, entry, now)? && insert(tx, number, entry, writer, expires)?);
         if stored {
             let (task, document) = (entry.outline.id.clone(), entry.document.clone());
-            tx.news.changes.push(Change { number, task, document });
+            tx.committed.changes.push(Change { number, task, document });
         }
         written.push(if stored { Written::Stored } else { Written::Kept });
     }

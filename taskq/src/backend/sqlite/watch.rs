@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 use super::{lock, results};
 use crate::codec::result;
 use crate::message::{Record, TaskId};
-use crate::sqlite::{News, Observer};
+use crate::sqlite::{Committed, Observer};
 
 /// How many changes wait for a slow watcher. When more come, it misses the oldest, never the newest: a terminal
 /// record is the last of its generation and reaches everybody.
@@ -51,12 +51,12 @@ impl Inner {
 }
 
 impl Observer for Watches {
-    fn committed(&self, news: &News) {
+    fn committed(&self, committed: &Committed) {
         let inner = lock(&self.inner);
         if inner.watched.is_empty() {
             return;
         }
-        for change in &news.changes {
+        for change in &committed.changes {
             inner.tell(change.number, &change.task, &change.document);
         }
     }
@@ -81,7 +81,7 @@ impl Observer for Watches {
         Ok(())
     }
 
-    fn gone(&self) {
+    fn file_gone(&self) {
         // Nothing will be seen any more. Each watch ends, and whoever asks why is told.
         lock(&self.inner).watched.clear();
     }

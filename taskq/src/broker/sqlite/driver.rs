@@ -1,110 +1,21 @@
 //! Carries out what a reader decided: one task on the I/O thread per consumption.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::lease::{LEASE, Lease, RENEW_EVERY};
-use super::queue::Settled;
+use super::lease::RENEW_EVERY;
 use super::reader::{Reader, Step};
-use super::statements::{self, Taken};
+use super::turn::Turn;
 use crate::broker::Delivery;
 use crate::broker::reading::Reading;
 use crate::io;
-use crate::sqlite::{Fault, FaultKind, Observer, Tx, ms_after, now_ms, presence};
+use crate::sqlite::{Fault, FaultKind, Observer};
 
 /// Bounds of the delay between tries while the file does not do what it is asked.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(5);
-
-/// What one consumption wants done in one transaction.
-#[allow(clippy::struct_excessive_bools, reason = "each is a step that is taken or not, in any combination")]
-pub(super) struct Turn {
-    pub(super) lease: Arc<Lease>,
-    /// The lease is to be made.
-    pub(super) begins: bool,
-    /// The numbers of the queues that it consumes from.
-    pub(super) registered: Vec<i64>,
-    pub(super) restore: bool,
-    /// Leases of processes that seem to have died.
-    pub(super) dead: Vec<i64>,
-    pub(super) settled: Settled,
-    /// It takes no more.
-    pub(super) leaves: bool,
-    /// It gives everything back.
-    pub(super) ends: bool,
-    /// What to take.
-    pub(super) take: Vec<Want>,
-}
-
-/// What is to be taken from one queue.
-#[derive(Debug)]
-pub(super) struct Want {
-    /// Its place among the queues of the consumption.
-    pub(super) at: usize,
-    /// Its number.
-    pub(super) queue: i64,
-    /// How many messages at most.
-    pub(super) limit: usize,
-    /// The last arrival that was known when this was decided.
-    pub(super) arrivals: u64,
-}
-
-/// What became of a turn.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    /// It was carried out.
-    Done {
-        /// Until when the lease lasts.
-        until: i64,
-        /// What was taken, in the order in which it was wanted.
-        taken: Vec<Vec<Taken>>,
-    },
-    /// The lease had run out, and nothing was done.
-    Lost,
-}
-
-impl Turn {
-    fn carry_out(&self, tx: &mut Tx<'_>, file: &Path) -> rusqlite::Result<Outcome> {
-        let (lease, until) = (self.lease.number, ms_after(LEASE));
-        if self.begins {
-            self.lease.show(file);
-            statements::begin_lease(tx, lease, until)?;
-            for queue in &self.registered {
-                statements::register(tx, lease, *queue)?;
-            }
-        } else if !statements::renew(tx, lease, until)? {
-            return Ok(Outcome::Lost);
-        }
-        for id in &self.settled.done {
-            statements::forget(tx, lease, *id)?;
-        }
-        for (ids, counts) in [(&self.settled.returned, true), (&self.settled.unread, false)] {
-            for id in ids {
-                statements::put_back(tx, lease, *id, counts)?;
-            }
-        }
-        if self.leaves {
-            statements::unregister(tx, lease)?;
-        }
-        if self.ends {
-            statements::end_lease(tx, lease)?;
-        }
-        if self.restore {
-            statements::restore(tx, now_ms())?;
-        }
-        // Looked at again here, where nobody else writes: only now it is certain.
-        for dead in self.dead.iter().filter(|dead| presence::is_dead(file, **dead)) {
-            if statements::end_lease(tx, *dead)? {
-                tracing::warn!("a process has ended without giving its messages back, so they go to others");
-            }
-        }
-        let taken = self.take.iter().map(|want| statements::take(tx, lease, want.queue, want.limit));
-        Ok(Outcome::Done { until, taken: taken.collect::<rusqlite::Result<_>>()? })
-    }
-}
 
 /// Makes the lease and begins to take messages.
 pub(super) async fn begin(reader: &Arc<Reader>) -> Result<(), Fault> {

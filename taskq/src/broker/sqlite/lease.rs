@@ -6,7 +6,6 @@ use std::sync::{Mutex, Weak};
 use std::time::Duration;
 
 use super::lock;
-use super::reader::Reader;
 use crate::broker::{Settlement, Settler};
 use crate::sqlite::presence::Presence;
 use crate::sqlite::{now_ms, unique_number};
@@ -17,11 +16,20 @@ pub(super) const LEASE: Duration = Duration::from_secs(30);
 /// How often it is renewed at least.
 pub(super) const RENEW_EVERY: Duration = Duration::from_secs(10);
 
+/// The consumption that settlements under a lease go to.
+pub(super) trait SettleInbox: Send + Sync {
+    /// Notes the settlement of message `id`, which was taken under `lease`.
+    fn settle(&self, lease: i64, id: i64, settlement: Settlement);
+
+    /// Whether the consumption gave everything back, so that nothing can be settled any more.
+    fn is_closed(&self) -> bool;
+}
+
 /// A lease, as the process that has it sees it. A consumption that loses its lease gets another.
 pub(super) struct Lease {
     /// Its name in the file.
     pub(super) number: i64,
-    reader: Weak<Reader>,
+    inbox: Weak<dyn SettleInbox>,
     /// Until when it lasts, by the wall clock: a machine that was suspended finds it past its time when it wakes up.
     until: AtomicI64,
     lost: AtomicBool,
@@ -31,9 +39,9 @@ pub(super) struct Lease {
 
 impl Lease {
     /// A lease that is yet to be written down.
-    pub(super) fn new(reader: Weak<Reader>) -> Self {
+    pub(super) fn new(inbox: Weak<dyn SettleInbox>) -> Self {
         let (until, lost) = (AtomicI64::new(i64::MIN), AtomicBool::new(false));
-        Self { number: unique_number(), reader, until, lost, presence: Mutex::default() }
+        Self { number: unique_number(), inbox, until, lost, presence: Mutex::default() }
     }
 
     /// Shows that this process lives; to be called in the transaction that writes the lease down. Once is enough.
@@ -68,14 +76,14 @@ impl Lease {
 
 impl Settler for Lease {
     fn settle(&self, tag: u64, settlement: Settlement) {
-        if let Some(reader) = self.reader.upgrade() {
-            reader.settle(self.number, tag.cast_signed(), settlement);
+        if let Some(inbox) = self.inbox.upgrade() {
+            inbox.settle(self.number, tag.cast_signed(), settlement);
         }
     }
 
     fn is_current(&self) -> bool {
         !self.lost.load(Ordering::Acquire)
             && now_ms() < self.until.load(Ordering::Acquire)
-            && self.reader.upgrade().is_some_and(|reader| !reader.is_closed())
+            && self.inbox.upgrade().is_some_and(|inbox| !inbox.is_closed())
     }
 }

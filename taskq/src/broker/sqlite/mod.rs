@@ -6,11 +6,11 @@
 //! go back when the lease is past its time, after at most 30 s; and a worker that was suspended for longer finds them given to
 //! somebody else.
 //!
-//! When the file is deleted or replaced, there is nothing left that could be mended: the consumption ends, and so does its
+//! When the file is deleted or replaced, there is nothing left to recover: the consumption ends, and so does its
 //! worker.
 //!
 //! [`statements`] says all this in SQL and knows nothing of tasks or threads, [`reader`] is one consumption and decides,
-//! [`state`] is what it knows, [`driver`] carries out what it decided, [`convert`] is how a message is written down.
+//! [`state`] is what it knows, [`driver`] carries out what it decided, a [`turn`] at a time, [`convert`] is how a message is written down.
 
 mod convert;
 mod driver;
@@ -19,6 +19,7 @@ mod queue;
 mod reader;
 mod state;
 mod statements;
+mod turn;
 
 use std::collections::HashMap;
 use std::fmt;

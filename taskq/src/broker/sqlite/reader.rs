@@ -10,14 +10,14 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::driver::{Outcome, Turn, Want};
-use super::lease::Lease;
+use super::lease::{Lease, SettleInbox};
 use super::queue::{Queue, TAKEN_MAX};
 use super::state::{Phase, State};
 use super::statements::{self, Taken};
+use super::turn::{Outcome, Turn, Want};
 use crate::broker::reading::Reading;
 use crate::broker::{Acker, Delivery, Settlement, Settler};
-use crate::sqlite::{Database, News, Observer, now_ms, presence};
+use crate::sqlite::{Committed, Database, Observer, now_ms, presence};
 
 /// At so many settlements they are written, or when the oldest has waited for [`LINGER`]: what is settled and not yet
 /// written is done again if the process dies.
@@ -36,7 +36,7 @@ pub(super) struct Reader {
 
 /// What is to be done next.
 pub(super) enum Step {
-    /// Nothing, until there is news or this moment has come.
+    /// Nothing, until something changes or this moment has come.
     Wait(Option<Instant>),
     /// Something in the file.
     Turn(Turn),
@@ -47,7 +47,7 @@ impl Reader {
         let queues = queues.into_iter().map(|(number, name)| Queue::new(number, name)).collect();
         Arc::new_cyclic(|reader| Self {
             database,
-            state: Mutex::new(State::new(Lease::new(Weak::clone(reader)), queues, prefetch)),
+            state: Mutex::new(State::new(Lease::new(Weak::<Self>::clone(reader)), queues, prefetch)),
             stream: AtomicWaker::new(),
             driver: Notify::new(),
             finished: watch::Sender::new(false),
@@ -102,7 +102,7 @@ impl Reader {
         state.works = true;
         let Outcome::Done { until, taken } = outcome else {
             tracing::warn!("the lease ran out before it could be renewed; its messages went to others");
-            return state.begin_anew(Lease::new(Arc::downgrade(self)));
+            return state.begin_anew(Lease::new(Arc::<Self>::downgrade(self)));
         };
         state.lease.renewed(until);
         state.leased = true;
@@ -142,8 +142,14 @@ impl Reader {
         }
     }
 
-    /// Takes note of a settlement of what was taken under `lease`.
-    pub(super) fn settle(&self, lease: i64, id: i64, settlement: Settlement) {
+    pub(super) fn finish(&self) {
+        self.lock().lease.release();
+        self.finished.send_replace(true);
+    }
+}
+
+impl SettleInbox for Reader {
+    fn settle(&self, lease: i64, id: i64, settlement: Settlement) {
         let mut state = self.lock();
         if state.phase == Phase::Closed || state.lease.number != lease {
             return;
@@ -166,13 +172,8 @@ impl Reader {
         }
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    fn is_closed(&self) -> bool {
         self.lock().phase == Phase::Closed
-    }
-
-    pub(super) fn finish(&self) {
-        self.lock().lease.release();
-        self.finished.send_replace(true);
     }
 }
 
@@ -257,11 +258,11 @@ impl Reading for Reader {
 }
 
 impl Observer for Reader {
-    fn committed(&self, news: &News) {
+    fn committed(&self, committed: &Committed) {
         let mut state = self.lock();
         let prefetch = state.prefetch;
         let mut hungry = false;
-        for queue in state.queues.iter_mut().filter(|queue| news.queues.contains(&queue.number)) {
+        for queue in state.queues.iter_mut().filter(|queue| committed.queues.contains(&queue.number)) {
             queue.arrivals += 1;
             hungry |= queue.is_hungry(prefetch);
         }
@@ -301,7 +302,7 @@ impl Observer for Reader {
         Ok(())
     }
 
-    fn patrol(&self, connection: &Connection) -> rusqlite::Result<()> {
+    fn slow_poll(&self, connection: &Connection) -> rusqlite::Result<()> {
         let (own, swept) = {
             let mut state = self.lock();
             (state.lease.number, std::mem::replace(&mut state.swept, true))
@@ -319,13 +320,13 @@ impl Observer for Reader {
         Ok(())
     }
 
-    fn blind(&self) {
+    fn poll_failed(&self) {
         // Whether there is anything is found out by taking it.
         self.lock().queues.iter_mut().for_each(|queue| queue.arrivals += 1);
         self.driver.notify_one();
     }
 
-    fn gone(&self) {
+    fn file_gone(&self) {
         // The driver finds out by itself, and says so.
         self.lock().restore = true;
         self.driver.notify_one();

@@ -44,7 +44,7 @@ pub(super) fn put(tx: &mut Tx<'_>, queue: i64, message: &Written, due: Option<i6
                 message.rank,
                 id,
             ])?;
-            tx.news.arrived(queue);
+            tx.committed.arrived(queue);
         }
         Some(due) => {
             tx.prepare_cached("INSERT INTO delayed (due, id, queue, rank) VALUES (?1, ?2, ?3, ?4)")?.execute([
@@ -143,19 +143,19 @@ pub(super) fn put_back(tx: &mut Tx<'_>, lease: i64, id: i64, counts: bool) -> ru
             id,
             returns + i64::from(counts),
         ])?;
-        tx.news.arrived(queue);
+        tx.committed.arrived(queue);
     }
     Ok(())
 }
 
 /// Puts back whatever is held under a lease, and ends it; false if there is no such lease.
 pub(super) fn end_lease(tx: &mut Tx<'_>, lease: i64) -> rusqlite::Result<bool> {
-    tx.news.ended.push(lease);
+    tx.committed.ended.push(lease);
     {
         let mut statement = tx.connection().prepare_cached("SELECT DISTINCT queue FROM held WHERE lease = ?1")?;
         let mut rows = statement.query([lease])?;
         while let Some(row) = rows.next()? {
-            tx.news.arrived(row.get(0)?);
+            tx.committed.arrived(row.get(0)?);
         }
     }
     tx.prepare_cached(
@@ -173,7 +173,7 @@ pub(super) fn restore(tx: &mut Tx<'_>, now: i64) -> rusqlite::Result<()> {
         let mut statement = tx.connection().prepare_cached("SELECT DISTINCT queue FROM delayed WHERE due <= ?1")?;
         let mut rows = statement.query([now])?;
         while let Some(row) = rows.next()? {
-            tx.news.arrived(row.get(0)?);
+            tx.committed.arrived(row.get(0)?);
         }
     }
     tx.prepare_cached(

@@ -1,0 +1,97 @@
+//! The work of a consumption in one transaction: what the reader decides and the driver carries out.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::lease::{LEASE, Lease};
+use super::queue::Settled;
+use super::statements::{self, Taken};
+use crate::sqlite::{Tx, ms_after, now_ms, presence};
+
+/// The work of one consumption in one transaction.
+#[allow(clippy::struct_excessive_bools, reason = "each is a step that is taken or not, in any combination")]
+pub(super) struct Turn {
+    pub(super) lease: Arc<Lease>,
+    /// The lease is to be made.
+    pub(super) begins: bool,
+    /// The numbers of the queues that are consumed from.
+    pub(super) registered: Vec<i64>,
+    pub(super) restore: bool,
+    /// Leases of processes that seem to have died.
+    pub(super) dead: Vec<i64>,
+    pub(super) settled: Settled,
+    /// The consumption takes no more.
+    pub(super) leaves: bool,
+    /// The consumption gives everything back.
+    pub(super) ends: bool,
+    /// The messages to take.
+    pub(super) take: Vec<Want>,
+}
+
+/// A request to take messages from one queue.
+#[derive(Debug)]
+pub(super) struct Want {
+    /// The place of the queue among the queues of the consumption.
+    pub(super) at: usize,
+    /// The number of the queue.
+    pub(super) queue: i64,
+    /// How many messages at most.
+    pub(super) limit: usize,
+    /// The last arrival that was known when this was decided.
+    pub(super) arrivals: u64,
+}
+
+/// The outcome of a turn.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// Carried out.
+    Done {
+        /// Until when the lease lasts.
+        until: i64,
+        /// The messages taken, in the order in which it was wanted.
+        taken: Vec<Vec<Taken>>,
+    },
+    /// The lease had run out, and nothing was done.
+    Lost,
+}
+
+impl Turn {
+    /// Carries out the turn, within a transaction on the database at `file`.
+    pub(super) fn carry_out(&self, tx: &mut Tx<'_>, file: &Path) -> rusqlite::Result<Outcome> {
+        let (lease, until) = (self.lease.number, ms_after(LEASE));
+        if self.begins {
+            self.lease.show(file);
+            statements::begin_lease(tx, lease, until)?;
+            for queue in &self.registered {
+                statements::register(tx, lease, *queue)?;
+            }
+        } else if !statements::renew(tx, lease, until)? {
+            return Ok(Outcome::Lost);
+        }
+        for id in &self.settled.done {
+            statements::forget(tx, lease, *id)?;
+        }
+        for (ids, counts) in [(&self.settled.returned, true), (&self.settled.unread, false)] {
+            for id in ids {
+                statements::put_back(tx, lease, *id, counts)?;
+            }
+        }
+        if self.leaves {
+            statements::unregister(tx, lease)?;
+        }
+        if self.ends {
+            statements::end_lease(tx, lease)?;
+        }
+        if self.restore {
+            statements::restore(tx, now_ms())?;
+        }
+        // Looked at again here, where nobody else writes: only now it is certain.
+        for dead in self.dead.iter().filter(|dead| presence::is_dead(file, **dead)) {
+            if statements::end_lease(tx, *dead)? {
+                tracing::warn!("a process has ended without giving its messages back, so they go to others");
+            }
+        }
+        let taken = self.take.iter().map(|want| statements::take(tx, lease, want.queue, want.limit));
+        Ok(Outcome::Done { until, taken: taken.collect::<rusqlite::Result<_>>()? })
+    }
+}
