@@ -13,8 +13,9 @@ use tokio::time::{self, Instant};
 
 use super::address::Address;
 use super::browse::browse;
+use super::command::Plan;
 use super::consume::consume;
-use super::control::{Control, Plan};
+use super::control::Control;
 use super::greeting;
 use super::link::Link;
 use super::publish::Publisher;

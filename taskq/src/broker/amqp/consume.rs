@@ -13,7 +13,8 @@ use lapin::types::{FieldTable, ShortString};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{self, Instant};
 
-use super::control::{Command, Control, Plan};
+use super::command::{Command, Plan};
+use super::control::Control;
 use super::deliveries::{Deliveries, Sources};
 use super::link::Link;
 use super::session::{Fault, Session};
@@ -132,7 +133,7 @@ impl Supervisor {
                 Leave::Lost(reason) => {
                     line.settler.end();
                     for (queue, _) in self.sources.tags() {
-                        self.topology.doubt(&queue);
+                        self.topology.invalidate(&queue);
                     }
                     self.tell_of_loss(&reason, self.sources.clear());
                 }

@@ -1,42 +1,16 @@
-//! The outside of a consumption: what it is asked for, and how it is steered.
+//! The control of a consumption, as its reader holds it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
+use super::command::Command;
 use super::deliveries::Sources;
 use super::link::Link;
 use crate::broker::{ConsumptionControl, FetchControl};
-
-/// What is consumed.
-#[derive(Debug, Clone)]
-pub(super) struct Plan {
-    pub(super) queues: Vec<Arc<str>>,
-    pub(super) prefetch: u16,
-    /// Where what is given back goes, if its queue holds copies.
-    pub(super) home: Option<Arc<str>>,
-    /// Within what time the broker wants deliveries settled.
-    pub(super) settle_within: Option<Duration>,
-}
-
-/// What a supervisor may be told.
-pub(super) enum Command {
-    /// A consumer has ended.
-    Vacant,
-    /// The reader comes back to a queue whose consumer rests.
-    Wanted,
-    /// The reader will not read for long.
-    Rest(oneshot::Sender<()>),
-    SetPrefetch(u16),
-    /// The same, and messages that are out count.
-    LeaveRoom(u16),
-    Stop,
-    Close(oneshot::Sender<()>),
-}
 
 /// Steers a consumption.
 pub(super) struct Control {

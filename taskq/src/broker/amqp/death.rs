@@ -3,8 +3,8 @@
 use lapin::types::FieldTable;
 use serde_json::Value;
 
-use super::convert::from_value;
 use super::delay;
+use super::value::from_value;
 use crate::broker::NO_QUEUE;
 
 /// The reason and the queue, from the headers and the routing key that it came with; nothing if it did not die.

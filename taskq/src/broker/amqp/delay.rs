@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use lapin::types::{AMQPValue, FieldTable};
 
-use super::topology::{quorum_before, text};
+use super::arguments::{quorum_before, text};
 
 /// How many levels there are, and so digits in a key.
 pub(super) const LEVELS: u32 = 28;

@@ -16,7 +16,7 @@ use lapin::types::ShortString;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::control::Command;
+use super::command::Command;
 use super::convert;
 use super::settle::ChannelSettler;
 use super::shelf::Shelf;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lapin::types::{AMQPValue, FieldTable};
 
-use super::topology::{quorum_before, text};
+use super::arguments::{quorum_before, text};
 
 /// How long a copy waits in the queue where it is held. Whoever published it takes it at once; if not, he is dead, or so slow
 /// that somebody else may look whether he is. What comes back to the queue later than this leaves it at once.

@@ -25,10 +25,12 @@
 
 mod ack;
 mod address;
+mod arguments;
 #[doc(hidden)]
 pub mod bare;
 mod broker;
 mod browse;
+mod command;
 mod consume;
 mod control;
 mod convert;
@@ -45,5 +47,6 @@ mod session;
 mod settle;
 mod shelf;
 mod topology;
+mod value;
 
 pub use broker::AmqpBroker;

@@ -84,7 +84,7 @@ impl Worker {
                     None => break,
                 }
             }
-            self.desk.topology.doubt_all();
+            self.desk.topology.invalidate_all();
             outage = !session.was_deaf();
         }
         let (left, waiting) = {
@@ -242,7 +242,7 @@ impl Worker {
                 Landing::Refused => Err(PublishError::Nacked { queue: queue() }),
                 Landing::Returned if outgoing.due.is_some_and(|due| due > Instant::now()) => {
                     // It is the ladder that is not there; the next attempt builds it.
-                    self.desk.topology.doubt_ladder();
+                    self.desk.topology.invalidate_ladder();
                     self.desk.lock().backlog.push_back(outgoing);
                     continue;
                 }
@@ -264,7 +264,7 @@ impl Worker {
         }
         if failure.starts_with("NOT_FOUND") {
             // The only exchanges that are named are the ladder's.
-            self.desk.topology.doubt_ladder();
+            self.desk.topology.invalidate_ladder();
         }
         let mut line = self.desk.lock();
         for cargo in flying.into_cargo().rev() {

@@ -13,6 +13,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 use tokio::time::{self, Instant};
 
+use super::arguments::{quorum, quorum_before, text};
 use super::session::{Fault, Session};
 use super::{delay, delivery_renewal};
 use crate::broker::{BrokerError, DEAD_QUEUE, Declared, QueueKind, QueueSpec};
@@ -67,8 +68,8 @@ impl Topology {
         queue.declared.clone().filter(|_| queue.spec == *spec)
     }
 
-    /// Forgets that `queue` is there: it may not be. It is declared anew at the next occasion.
-    pub(super) fn doubt(&self, queue: &str) {
+    /// Forgets that `queue` is there, which it may not be. The next use declares it anew.
+    pub(super) fn invalidate(&self, queue: &str) {
         if let Some(queue) = self.lock().queues.get_mut(queue) {
             queue.declared = None;
         }
@@ -82,8 +83,8 @@ impl Topology {
         }
     }
 
-    /// Doubts everything, because the broker was away.
-    pub(super) fn doubt_all(&self) {
+    /// Forgets that anything is there, because the broker was away.
+    pub(super) fn invalidate_all(&self) {
         let mut known = self.lock();
         known.ladder = false;
         for queue in known.queues.values_mut() {
@@ -137,7 +138,7 @@ impl Topology {
     }
 
     /// Forgets that the ladder is there.
-    pub(super) fn doubt_ladder(&self) {
+    pub(super) fn invalidate_ladder(&self) {
         self.lock().ladder = false;
     }
 
@@ -242,26 +243,6 @@ fn arguments(spec: &QueueSpec) -> FieldTable {
         arguments.insert("x-max-priority".into(), AMQPValue::LongInt(priority.into()));
     }
     arguments
-}
-
-fn quorum() -> FieldTable {
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), text("quorum"));
-    arguments
-}
-
-/// The arguments of a quorum queue that gives what leaves it unacknowledged to `exchange`, and loses nothing where that cannot
-/// take it.
-pub(super) fn quorum_before(exchange: &str) -> FieldTable {
-    let mut arguments = quorum();
-    arguments.insert("x-dead-letter-exchange".into(), text(exchange));
-    arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
-    arguments.insert("x-overflow".into(), text("reject-publish"));
-    arguments
-}
-
-pub(super) fn text(text: &str) -> AMQPValue {
-    AMQPValue::LongString(text.into())
 }
 
 /// Binds a queue to the end of the delay ladder, whether or not there is a ladder yet, so that it never has to be
@@ -385,14 +366,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_doubt_is_declared_again() {
+    fn what_is_invalidated_is_declared_again() {
         let topology = Topology::new(false);
         let spec = QueueSpec::quorum("q");
         let queue = Queue { spec: spec.clone(), declared: Some(Declared::AsAsked), not_before: None };
         topology.lock().queues.insert(spec.name.clone(), queue);
         assert_eq!(topology.declared(&spec), Some(Declared::AsAsked));
         assert_eq!(topology.declared(&QueueSpec::classic("q")), None);
-        topology.doubt("q");
+        topology.invalidate("q");
         assert_eq!(topology.declared(&spec), None);
         assert_eq!(topology.spec("q"), Some(spec));
     }

@@ -1,0 +1,32 @@
+//! The request for a consumption, and the commands that steer it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+/// The queues to consume from, and the limits of the consumption.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) queues: Vec<Arc<str>>,
+    pub(super) prefetch: u16,
+    /// The queue to which messages are given back, if the consumed queue holds copies.
+    pub(super) home: Option<Arc<str>>,
+    /// The time within which the broker requires settlements.
+    pub(super) settle_within: Option<Duration>,
+}
+
+/// A command to the task that looks after a consumption.
+pub(super) enum Command {
+    /// A consumer has ended.
+    Vacant,
+    /// The reader comes back to a queue whose consumer rests.
+    Wanted,
+    /// The reader will not read for long.
+    Rest(oneshot::Sender<()>),
+    SetPrefetch(u16),
+    /// Like `SetPrefetch`, but unsettled deliveries count against the new limit.
+    LeaveRoom(u16),
+    Stop,
+    Close(oneshot::Sender<()>),
+}
