@@ -112,7 +112,7 @@ fn with_nothing_configured_a_file_is_used_and_the_way_to_servers_is_named() {
     let shop = shop().folder(&here);
     let mut worker = shop.start(&["worker"]);
     assert_eq!(worker.wait_until_ready()["queues"], json!(["default", "shop.letters"]), "also those that tasks name");
-    for word in ["making ", "taskq.db", "nothing is configured", "TASKQ_BROKER_URL", "TASKQ_RESULT_URL"] {
+    for word in ["creating ", "taskq.db", "nothing is configured", "TASKQ_BROKER_URL", "TASKQ_RESULT_URL"] {
         assert!(worker.stderr().contains(word), "{word}\n{}", worker.stderr());
     }
     let called = shop.run(&["call", "shop.add", "2", "3", "--wait=60s"]).expect_exit(0);
@@ -120,7 +120,7 @@ fn with_nothing_configured_a_file_is_used_and_the_way_to_servers_is_named() {
     assert_eq!(called.stderr, "", "the file is there: nothing to be said");
     let elsewhere = Folder::new("cli-elsewhere");
     let lost = shop.clone().folder(&elsewhere).run(&["call", "shop.add", "2", "3"]).expect_exit(0);
-    assert!(lost.stderr.contains("making ") && lost.stderr.contains("cli-elsewhere"), "{lost}");
+    assert!(lost.stderr.contains("creating ") && lost.stderr.contains("cli-elsewhere"), "{lost}");
     shop.run(&["check"]).expect_exit(0);
     worker.signal("TERM");
     worker.finish().expect_exit(0);

@@ -22,13 +22,13 @@ Examples:
   my-app beat
   taskq -A path/to/my-app beat -n night --log-format json")]
 pub(super) struct BeatCommand {
-    /// Its node name, NAME or NAME@HOST, for the log and the history [default: beat@HOST]
+    /// The node name, NAME or NAME@HOST, for the log and the history [default: beat@HOST]
     #[arg(short = 'n', long, value_name = "NAME")]
     hostname: Option<String>,
     /// The least important lines of the log, which goes to stderr; `RUST_LOG` wins
     #[arg(short, long, value_name = "LEVEL", default_value = "info")]
     loglevel: Level,
-    /// How the log is written: text or json
+    /// The format of the log: text or json
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: Format,
 }

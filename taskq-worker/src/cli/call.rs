@@ -1,4 +1,4 @@
-//! `call`: enqueue a task by name.
+//! `call`: enqueues a task by name.
 
 use std::time::Duration;
 
@@ -29,10 +29,10 @@ Examples:
 pub(super) struct CallCommand {
     /// The task's name, for example shop.add
     name: String,
-    /// Its arguments by position: JSON, or plain text where it is not JSON
+    /// The arguments by position: JSON, or plain text where it is not JSON
     #[arg(value_name = "ARGS", allow_negative_numbers = true)]
     arguments: Vec<String>,
-    /// Its arguments by name, a JSON object
+    /// The arguments by name, a JSON object
     #[arg(long, value_name = "JSON", value_parser = values::object)]
     kwargs: Option<Map<String, Value>>,
     /// The queue to send it to [default: the task's, else the default queue]
@@ -59,9 +59,9 @@ pub(super) struct CallCommand {
     wait: Option<Option<Duration>>,
 }
 
-/// What a program is told of a task that was sent.
+/// The answer to a program about a task that was sent.
 #[derive(Serialize)]
-struct Sent<'a> {
+struct SentCall<'a> {
     id: &'a TaskId,
     task: &'a str,
 }
@@ -71,12 +71,12 @@ impl CallCommand {
         let call = self.call()?;
         let client = session.client().await?;
         if self.wait.is_some() {
-            // Better said before the task is sent than after.
+            // A missing backend has to be reported before the task is sent.
             client.results()?;
         }
         let handle = call.send(&client).await?;
         let Some(timeout) = self.wait else {
-            let sent = Sent { id: handle.id(), task: &self.name };
+            let sent = SentCall { id: handle.id(), task: &self.name };
             session.output().say(&sent, |sent| sent.id.to_string())?;
             client.close().await;
             return Ok(Exit::Ok);
@@ -87,7 +87,7 @@ impl CallCommand {
         outcome::answer(session.output(), &ended?)
     }
 
-    /// The call that the command line describes.
+    /// Returns the call that the command line describes.
     fn call(&self) -> Result<taskq::Call<Value>, Failure> {
         let positional: Vec<Value> = self.arguments.iter().map(|text| values::json_or_text(text)).collect();
         let named = self.kwargs.clone().unwrap_or_default();

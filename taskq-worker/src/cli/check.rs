@@ -1,4 +1,4 @@
-//! `check`: is everything there, and where did each setting come from.
+//! `check`: checks the settings, the servers and the schedule, and shows where each setting came from.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::failure::Failure;
 use super::output::plain;
 use super::session::Session;
 
-/// Check the settings, the broker, the result backend and the schedule, with the mend for each fault
+/// Check the settings, the broker, the result backend and the schedule, with the remedy for each fault
 ///
 /// Shows every setting and where it came from, connects to both servers, makes a round trip to each, and looks at every
 /// entry of beat. It sends no message, and declares and changes nothing.
@@ -29,41 +29,41 @@ Examples:
   taskq check --broker amqp://guest:guest@localhost:5672/%2f --results redis://localhost:6379/0")]
 pub(super) struct CheckCommand {}
 
-/// All that was found.
+/// The result of all checks.
 #[derive(Serialize)]
 struct Report {
-    settings: Vec<Setting>,
-    broker: Server,
-    results: Server,
-    schedule: Schedule,
+    settings: Vec<SettingRow>,
+    broker: ServerReport,
+    results: ServerReport,
+    schedule: ScheduleReport,
 }
 
-/// What beat would send.
+/// The schedule that a beat would send.
 #[derive(Default, Serialize)]
-struct Schedule {
-    /// How many entries this program and taskq.toml have.
+struct ScheduleReport {
+    /// The number of entries of this program and of taskq.toml.
     entries: usize,
-    /// What is wrong with them, each with its place and the mend.
+    /// The mistakes in them, each with its place and the remedy.
     faults: Vec<String>,
     #[serde(skip)]
     exit: Option<Exit>,
 }
 
 #[derive(Serialize)]
-struct Setting {
+struct SettingRow {
     key: &'static str,
     value: String,
     origin: String,
 }
 
-/// What was found at one of the two servers.
+/// The state of one of the two servers.
 #[derive(Default, Serialize)]
-struct Server {
-    /// What it is and can do, and what should be known of its configuration.
+struct ServerReport {
+    /// The product, its capabilities, and warnings about its configuration.
     facts: Vec<String>,
-    /// How long one question and its answer took, in milliseconds.
+    /// The time of a round trip in milliseconds.
     round_trip_ms: Option<f64>,
-    /// What is wrong, with the mend.
+    /// The fault, with the remedy.
     fault: Option<String>,
     #[serde(skip)]
     exit: Option<Exit>,
@@ -74,13 +74,13 @@ impl CheckCommand {
         let settings = session.settings()?;
         let rows = settings.report().into_iter().map(|(key, value, origin)| {
             let origin = origin.to_string();
-            Setting { key, value, origin }
+            SettingRow { key, value, origin }
         });
         let report = Report {
             settings: rows.collect(),
-            broker: Server::of(ask_broker(&settings).await),
-            results: Server::of(ask_results(&settings).await),
-            schedule: Schedule::of(&settings).await,
+            broker: ServerReport::of(ask_broker(&settings).await),
+            results: ServerReport::of(ask_results(&settings).await),
+            schedule: ScheduleReport::of(&settings).await,
         };
         session.output().say(&report, describe)?;
         let exits = [report.schedule.exit, report.broker.exit, report.results.exit];
@@ -88,7 +88,7 @@ impl CheckCommand {
     }
 }
 
-async fn ask_broker(settings: &Settings) -> Result<Server, Failure> {
+async fn ask_broker(settings: &Settings) -> Result<ServerReport, Failure> {
     let options = BrokerOptions {
         publish_timeout: settings.publish_timeout,
         strict: settings.strict,
@@ -98,7 +98,7 @@ async fn ask_broker(settings: &Settings) -> Result<Server, Failure> {
     let broker = broker::connect(settings.broker_url(), options).await?;
     let info = broker.info().await?;
     let asked = Instant::now();
-    // Any answer will do: whether the queue exists is not the question.
+    // Any answer will do: the queue need not exist.
     match broker.stats(&settings.default_queue).await {
         Ok(_) | Err(BrokerError::NoQueue { .. }) => {}
         Err(error) => return Err(error.into()),
@@ -109,20 +109,20 @@ async fn ask_broker(settings: &Settings) -> Result<Server, Failure> {
     facts.extend(info.capabilities);
     if settings.is_in_process() {
         facts.push(
-            "it lives in one process only; for several set TASKQ_BROKER_URL=sqlite:taskq.db, or a server's".to_owned(),
+            "it exists in one process only; for several set TASKQ_BROKER_URL=sqlite:taskq.db, or a server's".to_owned(),
         );
     }
-    Ok(Server { facts, round_trip_ms: Some(milliseconds(round_trip)), ..Server::default() })
+    Ok(ServerReport { facts, round_trip_ms: Some(milliseconds(round_trip)), ..ServerReport::default() })
 }
 
-async fn ask_results(settings: &Settings) -> Result<Server, Failure> {
+async fn ask_results(settings: &Settings) -> Result<ServerReport, Failure> {
     let Some(url) = settings.result_url() else {
-        // Tasks run without results; so this is no fault.
+        // Tasks run without results, so this is no fault.
         let facts = vec![
-            "none: results, progress and unique keys have no place; set TASKQ_RESULT_URL=redis://host:6379/0"
+            "none: results, progress and unique keys cannot be stored; set TASKQ_RESULT_URL=redis://host:6379/0"
                 .to_owned(),
         ];
-        return Ok(Server { facts, ..Server::default() });
+        return Ok(ServerReport { facts, ..ServerReport::default() });
     };
     let options = BackendOptions { result_ttl: settings.result_ttl, ..BackendOptions::default() };
     let backend = backend::connect(url, options).await?;
@@ -132,10 +132,10 @@ async fn ask_results(settings: &Settings) -> Result<Server, Failure> {
     backend.results.read_one(&nobody).await?;
     let round_trip = asked.elapsed();
     backend.kv.get_json::<serde_json::Value>(&format!("check/{nobody}")).await?;
-    Ok(Server { facts, round_trip_ms: Some(milliseconds(round_trip)), ..Server::default() })
+    Ok(ServerReport { facts, round_trip_ms: Some(milliseconds(round_trip)), ..ServerReport::default() })
 }
 
-impl Schedule {
+impl ScheduleReport {
     async fn of(settings: &Settings) -> Self {
         match Self::look(settings).await {
             Ok(entries) => Self { entries, ..Self::default() },
@@ -163,7 +163,7 @@ impl Schedule {
     fn describe(&self) -> String {
         let faults: Vec<String> = self.faults.iter().map(|fault| format!("\n  FAULT: {}", plain(fault))).collect();
         match (self.entries, faults.is_empty()) {
-            (0, true) => "schedule\n  nothing is sent by itself".to_owned(),
+            (0, true) => "schedule\n  no entries".to_owned(),
             (entries, true) => format!("schedule\n  {entries} entries"),
             _ => format!("schedule{}", faults.concat()),
         }
@@ -174,7 +174,7 @@ fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e5).round() / 100.0
 }
 
-impl Server {
+impl ServerReport {
     fn of(found: Result<Self, Failure>) -> Self {
         found.unwrap_or_else(|failure| Self {
             fault: failure.message().map(str::to_owned),
@@ -194,9 +194,9 @@ impl Server {
 
 fn describe(report: &Report) -> String {
     let width =
-        |text: fn(&Setting) -> &str| report.settings.iter().map(|setting| text(setting).len()).max().unwrap_or(0);
+        |text: fn(&SettingRow) -> &str| report.settings.iter().map(|setting| text(setting).len()).max().unwrap_or(0);
     let (keys, values) = (width(|setting| setting.key), width(|setting| &setting.value));
-    let line = |Setting { key, value, origin }: &Setting| format!("\n  {key:keys$}  {value:values$}  {origin}");
+    let line = |SettingRow { key, value, origin }: &SettingRow| format!("\n  {key:keys$}  {value:values$}  {origin}");
     let settings: Vec<String> = report.settings.iter().map(line).collect();
     let (broker, results) = (report.broker.describe("broker"), report.results.describe("results"));
     let schedule = report.schedule.describe();
@@ -208,14 +208,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_is_told_beside_what_is_well() {
-        let well = Server { facts: vec!["Redis 7".into()], round_trip_ms: Some(0.25), ..Server::default() };
-        let ill = Server::of(Err(Failure::new(Exit::Unreachable, "nobody answers")));
+    fn a_fault_is_shown_beside_a_healthy_server() {
+        let well = ServerReport { facts: vec!["Redis 7".into()], round_trip_ms: Some(0.25), ..ServerReport::default() };
+        let ill = ServerReport::of(Err(Failure::new(Exit::Unreachable, "no answer")));
         assert_eq!(ill.exit, Some(Exit::Unreachable));
-        let settings = vec![Setting { key: "strict", value: "false".into(), origin: "default".into() }];
-        let expected = "settings\n  strict  false  default\n\nbroker\n  FAULT: nobody answers\n\nresults\n  Redis 7\n  \
-                        a round trip took 0.25 ms\n\nschedule\n  nothing is sent by itself";
-        let schedule = Schedule::default();
+        let settings = vec![SettingRow { key: "strict", value: "false".into(), origin: "default".into() }];
+        let expected = "settings\n  strict  false  default\n\nbroker\n  FAULT: no answer\n\nresults\n  Redis 7\n  \
+                        a round trip took 0.25 ms\n\nschedule\n  no entries";
+        let schedule = ScheduleReport::default();
         assert_eq!(describe(&Report { settings, broker: ill, results: well, schedule }), expected);
     }
 }

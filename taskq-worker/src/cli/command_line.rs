@@ -56,8 +56,8 @@ enum Command<E: ExtraCommands> {
     Extra(E),
 }
 
-/// The command line, and all of a worker program's `main`: reads the arguments, does what they say, and gives the exit
-/// code, which `--help` explains.
+/// Runs the command line: the whole `main` of a worker program. Reads the arguments, runs the command that they name,
+/// and returns the exit code, which `--help` explains.
 ///
 /// ```no_run
 /// # mod my_app {}
@@ -71,12 +71,14 @@ pub fn main() -> ExitCode {
     run::<NoExtraCommands>(Setup::default())
 }
 
-/// [`main`] for tasks that share something: a pool, a cache, a configuration. `setup` is given each worker that is
-/// about to run tasks, in the process and on the runtime on which they will run, and gives it back with what
-/// `ctx.state::<T>()` is to find. Other commands, and the process that only supervises, do without it.
+/// Runs the command line like [`main`], for tasks that share state: a pool, a cache, a configuration.
 ///
-/// What flags of `worker` say (concurrency, queues, name, grace) wins over what `setup` says. Where it fails, the
-/// worker does not start: exit code 4, as when a server cannot be reached.
+/// `setup` is called with each worker that is about to run tasks, in the process and on the runtime on which they will
+/// run, and returns it with the values that `ctx.state::<T>()` is to find. Other commands, and the process that only
+/// supervises, do not call it.
+///
+/// Flags of `worker` (concurrency, queues, name, grace) win over `setup`. If `setup` fails, the worker does not start:
+/// exit code 4, as when a server cannot be reached.
 ///
 /// ```no_run
 /// use taskq::{Context, task};
@@ -120,7 +122,7 @@ pub(super) fn run<E: ExtraCommands>(setup: Setup) -> ExitCode {
             if let Some(failure) = of_taskq_alone(&usage) {
                 return end(Err(failure));
             }
-            // Help and version come this way too, on stdout. Where the reader has gone away nobody is left to tell.
+            // Help and version come this way too, on stdout. Where the reader has gone away, nothing can be reported.
             drop(usage.print());
             ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(Exit::Usage.code()))
         }

@@ -1,11 +1,12 @@
-//! Asking before something is lost.
+//! The confirmation of commands that destroy something.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use super::exit::Exit;
 use super::failure::Failure;
 
-/// Goes on if `yes` was said on the command line, or is said now, on a terminal. `what` reads after "this".
+/// Asks for confirmation on the terminal, unless `yes` was given on the command line. `what` is a phrase that follows
+/// "this".
 pub(super) fn confirm(what: &str, yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());

@@ -1,4 +1,4 @@
-//! `dead`: what failed for good, by error; putting it back and throwing it away.
+//! `dead`: lists tasks that failed permanently, by error; puts them back or discards them.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use super::output::{aside, plain, short, time};
 use super::session::Session;
 use super::values;
 
-/// How much of an error is shown in a table, in characters.
+/// The number of characters of an error that a table shows.
 const ERROR_WIDTH: usize = 70;
 
-/// What failed for good: look at it, put it back, throw it away
+/// The dead set, tasks that failed permanently: look at them, put them back, discard them
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -28,65 +28,65 @@ Examples:
   taskq dead drop 0199c0a8-7d6e-7000-8000-2f1d3c4b5a69 --yes")]
 pub(super) struct DeadCommand {
     #[command(subcommand)]
-    verb: Verb,
+    verb: DeadVerb,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
-    List(List),
-    Show(Show),
+enum DeadVerb {
+    List(DeadList),
+    Show(DeadShow),
     /// Put dead tasks back into the queues they came from, with all their attempts before them
-    Retry(Selection),
-    Drop(Drop),
+    Retry(DeadSelection),
+    Drop(DeadDrop),
 }
 
 /// The dead tasks, grouped by error; errors that differ only in numbers are one
 #[derive(Debug, Args)]
-struct List {
+struct DeadList {
     /// Every dead task on a line of its own
     #[arg(long)]
     all: bool,
-    /// Look at no more than so many, the oldest first
+    /// The largest number of dead tasks to look at, the oldest first
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     limit: usize,
 }
 
 /// One dead task: why it is dead, and its arguments
 #[derive(Debug, Args)]
-struct Show {
+struct DeadShow {
     /// The task's id
     #[arg(value_parser = values::task_id)]
     id: TaskId,
 }
 
-/// Throw dead tasks away, for ever
+/// Discard dead tasks, for ever
 #[derive(Debug, Args)]
-struct Drop {
+struct DeadDrop {
     #[command(flatten)]
-    selection: Selection,
+    selection: DeadSelection,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
 }
 
-/// Which of them.
+/// The dead tasks that a command is about.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-struct Selection {
+struct DeadSelection {
     /// The tasks with these ids
     #[arg(value_parser = values::task_id)]
     ids: Vec<TaskId>,
-    /// All there are
+    /// All of them
     #[arg(long)]
     all: bool,
-    /// Those with this error, by the fingerprint that `dead list` shows
+    /// The tasks with this error, by the fingerprint that `dead list` shows
     #[arg(long, value_name = "FINGERPRINT")]
     error: Option<String>,
 }
 
-/// Dead tasks with one error.
+/// The dead tasks with one error.
 #[derive(Serialize)]
-struct Group {
+struct DeadGroup {
     fingerprint: String,
     count: usize,
     task: Option<String>,
@@ -96,16 +96,16 @@ struct Group {
     example: Option<TaskId>,
 }
 
-/// One dead task with its arguments.
+/// A dead task with its arguments.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct DeadDetails<'a> {
     #[serde(flatten)]
     entry: &'a DeadEntry,
     arguments: Value,
 }
 
 #[derive(Serialize)]
-struct Done {
+struct DeadAnswer {
     done: &'static str,
     count: usize,
 }
@@ -113,15 +113,15 @@ struct Done {
 impl DeadCommand {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         match &self.verb {
-            Verb::List(list) => list.run(session).await,
-            Verb::Show(show) => show.run(session).await,
-            Verb::Retry(selection) => selection.retry(session).await,
-            Verb::Drop(drop) => drop.run(session).await,
+            DeadVerb::List(list) => list.run(session).await,
+            DeadVerb::Show(show) => show.run(session).await,
+            DeadVerb::Retry(selection) => selection.retry(session).await,
+            DeadVerb::Drop(drop) => drop.run(session).await,
         }
     }
 }
 
-impl List {
+impl DeadList {
     async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let client = session.client().await?;
         let entries = client.dead().list(self.limit).await;
@@ -159,12 +159,12 @@ impl List {
     }
 }
 
-/// The entries by their errors, the most frequent first.
-fn groups(entries: Vec<DeadEntry>) -> Vec<Group> {
-    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+/// Groups the entries by their errors, the most frequent first.
+fn groups(entries: Vec<DeadEntry>) -> Vec<DeadGroup> {
+    let mut groups: BTreeMap<String, DeadGroup> = BTreeMap::new();
     for DeadEntry { id, task, letter, .. } in entries {
         let fingerprint = letter.fingerprint.clone();
-        let group = groups.entry(fingerprint.clone()).or_insert_with(|| Group {
+        let group = groups.entry(fingerprint.clone()).or_insert_with(|| DeadGroup {
             fingerprint,
             count: 0,
             task,
@@ -175,7 +175,7 @@ fn groups(entries: Vec<DeadEntry>) -> Vec<Group> {
         });
         group.count += 1;
     }
-    let mut groups: Vec<Group> = groups.into_values().collect();
+    let mut groups: Vec<DeadGroup> = groups.into_values().collect();
     groups.sort_by_key(|group| std::cmp::Reverse(group.count));
     groups
 }
@@ -184,7 +184,7 @@ fn name(name: Option<&impl ToString>) -> String {
     name.map_or_else(|| "-".to_owned(), |name| plain(&name.to_string()))
 }
 
-/// `NoStock: none left`, or the reason where no worker said more.
+/// Returns the error as `NoStock: none left`, or the reason if no worker said more.
 fn error(error_type: &str, error: &str, reason: &str) -> String {
     match (error_type, error) {
         ("", "") => reason.to_owned(),
@@ -194,13 +194,13 @@ fn error(error_type: &str, error: &str, reason: &str) -> String {
     }
 }
 
-impl Show {
+impl DeadShow {
     async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let client = session.client().await?;
         let entry = client.dead().show(&self.id).await;
         client.close().await;
         let entry = entry?;
-        let shown = Shown { entry: &entry, arguments: arguments(&entry) };
+        let shown = DeadDetails { entry: &entry, arguments: arguments(&entry) };
         session.output().say(&shown, |shown| {
             let letter = &shown.entry.letter;
             let lines = [
@@ -220,7 +220,7 @@ impl Show {
     }
 }
 
-/// `[args, kwargs]` of the message, or what its body is where it cannot be read here.
+/// Returns `[args, kwargs]` of the message, or a description of its body if it cannot be read here.
 fn arguments(entry: &DeadEntry) -> Value {
     let message = &entry.message;
     match serde_json::from_slice::<Value>(&message.body) {
@@ -237,7 +237,7 @@ fn arguments(entry: &DeadEntry) -> Value {
     }
 }
 
-impl Selection {
+impl DeadSelection {
     fn which(&self) -> Which<'_> {
         match &self.error {
             Some(fingerprint) => Which::Fingerprint(fingerprint),
@@ -253,9 +253,9 @@ impl Selection {
         self.answer(session, "put back", count?)
     }
 
-    /// Says what was done, and ends with an error where something that was named is not there.
+    /// Answers how many were affected. Fails if a task or an error that was named is not there.
     fn answer(&self, session: &Session, done: &'static str, count: usize) -> Result<Exit, Failure> {
-        session.output().say(&Done { done, count }, |Done { done, count }| format!("{count} {done}"))?;
+        session.output().say(&DeadAnswer { done, count }, |DeadAnswer { done, count }| format!("{count} {done}"))?;
         let missing = match self.which() {
             Which::Fingerprint(fingerprint) if count == 0 => format!("the dead set has no error {fingerprint}"),
             Which::Ids([id]) if count == 0 => format!("the dead set has no task {id}"),
@@ -268,12 +268,12 @@ impl Selection {
     }
 }
 
-impl Drop {
+impl DeadDrop {
     async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let what = match self.selection.which() {
-            Which::All => "throws every dead task away for ever".to_owned(),
-            Which::Ids(ids) => format!("throws {} dead tasks away for ever", ids.len()),
-            Which::Fingerprint(fingerprint) => format!("throws the dead tasks with error {fingerprint} away for ever"),
+            Which::All => "discards every dead task for ever".to_owned(),
+            Which::Ids(ids) => format!("discards {} dead tasks for ever", ids.len()),
+            Which::Fingerprint(fingerprint) => format!("discards the dead tasks with error {fingerprint} for ever"),
         };
         confirm(&what, self.yes)?;
         let client = session.client().await?;

@@ -1,4 +1,4 @@
-//! `taskq -A path/to/app …`: handing over to the program that holds the tasks.
+//! `taskq -A path/to/app …`: hands over to the program that holds the tasks.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -8,8 +8,8 @@ use std::process::Command;
 use super::exit::Exit;
 use super::failure::Failure;
 
-/// The program that `-A` names, and the arguments that are for it, if the command line begins with `-A`. It has to
-/// come first: everything behind it is the other program's.
+/// Returns the program that `-A` names and its arguments, if the command line begins with `-A`. The flag has to come
+/// first, since everything behind it is for the other program.
 pub(super) fn named_program(arguments: &[OsString]) -> Option<Result<(OsString, &[OsString]), Failure>> {
     let [_, first, rest @ ..] = arguments else { return None };
     let joined = ["--app=", "-A"].into_iter().find_map(|flag| first.to_str()?.strip_prefix(flag));
@@ -23,7 +23,7 @@ pub(super) fn named_program(arguments: &[OsString]) -> Option<Result<(OsString, 
     }
 }
 
-/// Becomes that program. Where the system cannot do that, it is started and waited for.
+/// Becomes that program. Where the system cannot do that, starts it and waits for its end.
 pub(super) fn become_program(program: &OsStr, arguments: &[OsString]) -> Failure {
     let path = Path::new(program);
     if path.is_dir() {
@@ -31,7 +31,7 @@ pub(super) fn become_program(program: &OsStr, arguments: &[OsString]) -> Failure
             format!("-A {}: this is a folder; name the program in it, for example target/release/app", path.display());
         return Failure::new(Exit::Usage, text);
     }
-    // A name alone means a file here, as any path does, not one of the system's programs.
+    // A mere name means a file in the working directory, as any path does, not one of the system's programs.
     let file = if path.components().count() == 1 { Path::new(".").join(path) } else { path.to_owned() };
     let error = exec(Command::new(file).args(arguments));
     let why = match error.kind() {
@@ -42,7 +42,7 @@ pub(super) fn become_program(program: &OsStr, arguments: &[OsString]) -> Failure
     Failure::new(Exit::Usage, format!("-A {}: {why}", path.display()))
 }
 
-/// Becomes `command`. Where the system cannot do that, it is started, waited for, and its exit code is ours.
+/// Becomes `command`. Where the system cannot do that, starts it, waits for its end, and exits with its code.
 #[cfg(unix)]
 pub(super) fn exec(command: &mut Command) -> io::Error {
     use std::os::unix::process::CommandExt;
@@ -77,7 +77,7 @@ mod tests {
             let found = found.as_ref().map(|(program, rest)| (program.to_str().expect("it is text"), rest.len()));
             assert_eq!(found, expected, "{line}");
         }
-        assert!(named_program(&words("taskq -A")).expect("it is asked for").is_err());
+        assert!(named_program(&words("taskq -A")).expect("a program is asked for").is_err());
     }
 
     #[test]

@@ -9,11 +9,11 @@ use super::failure::Failure;
 use super::session::Session;
 use super::worker::WorkerCommand;
 
-/// Run this program's tasks while you write them: a worker that starts anew with each build
+/// Run this program's tasks while you write them: a worker that restarts with each build
 ///
-/// With nothing configured it uses the file taskq.db in the working directory, which the program's other processes
-/// started there use too. `cargo build` in another terminal is enough: what runs is finished first, then the new build
-/// takes over. If the program's tasks or taskq.toml have schedules, it is a beat, too.
+/// With nothing configured, `dev` uses the file taskq.db in the working directory, which the program's other processes
+/// started there use as well. `cargo build` in another terminal is enough: running tasks are finished first, then the
+/// new build takes over. If the program's tasks or taskq.toml have schedules, the worker is also a beat.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

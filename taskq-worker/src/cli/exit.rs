@@ -1,8 +1,8 @@
-//! How commands end: the exit codes, documented here and in `--help`.
+//! The exit codes of commands, documented here and in `--help`.
 
 use std::process::ExitCode;
 
-/// What a command ends with. The numbers are a promise to scripts.
+/// The exit code of a command. The numbers are a promise to scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
@@ -31,7 +31,7 @@ pub enum Exit {
     PromiseBroken = 10,
 }
 
-/// The same for people, at the end of `--help`.
+/// The exit codes as the end of `--help` explains them.
 pub(super) const HELP: &str = "\
 Exit codes:
   0  done
@@ -45,10 +45,10 @@ Exit codes:
   7  the worker cannot start: no tasks, or two of one name
   8  the worker was stopped before its tasks had ended; they were given back and run again
   9  the worker's processes died again and again while they started
-  10 torture: the promise was broken, or a fault could not strike";
+  10 taskq torture: the promise was broken, or a fault could not strike";
 
 impl Exit {
-    /// The number.
+    /// Returns the number.
     pub(super) fn code(self) -> u8 {
         self as u8
     }

@@ -1,4 +1,4 @@
-//! What commands answer on stdout: tables for people, one JSON document a line for programs.
+//! The answers of commands on stdout: tables for people, one JSON document a line for programs.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -6,22 +6,22 @@ use serde::Serialize;
 
 use super::failure::Failure;
 
-/// For whom a command answers.
+/// The reader of a command's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    /// Somebody looks at a terminal.
+    /// A person at a terminal.
     Person,
-    /// A program reads, or `--json` was said.
+    /// A program, or a person who asked for `--json`.
     Program,
 }
 
 impl Output {
-    /// Programs get JSON, and so does who asks for it.
+    /// Returns the reader: a program if stdout is no terminal, or with `--json`.
     pub(super) fn new(json: bool) -> Self {
         if json || !io::stdout().is_terminal() { Self::Program } else { Self::Person }
     }
 
-    /// Writes `value` as one line of JSON for a program, or what `text` makes of it for a person.
+    /// Writes `value` as one line of JSON for a program, or as `text` formats it for a person.
     pub fn say<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
         match self {
             Self::Program => json(value),
@@ -42,14 +42,15 @@ impl Output {
         }
     }
 
-    /// The same from who goes on whether or not it can be said: a full disk under its stdout must not stop a worker.
+    /// Writes `value` like [`say`](Self::say). If that fails, logs a warning and goes on: a full disk under its stdout
+    /// must not stop a worker.
     pub(super) fn announce<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) {
         if let Err(failure) = self.say(value, text) {
-            tracing::warn!(why = failure.message(), "stdout takes no more");
+            tracing::warn!(why = failure.message(), "a line could not be written to stdout");
         }
     }
 
-    /// Writes a line for a person; a program has no use for it.
+    /// Writes a line for a person, and nothing for a program.
     pub fn note(self, text: &str) -> Result<(), Failure> {
         match self {
             Self::Program => Ok(()),
@@ -64,7 +65,7 @@ pub(super) fn json<T: Serialize>(value: &T) -> Result<(), Failure> {
     line(&text)
 }
 
-/// Writes one line to stdout, at once: whoever reads a pipe is not kept waiting for a full buffer.
+/// Writes one line to stdout at once: a reader of a pipe must not wait for a full buffer.
 pub(super) fn line(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{}", text.trim_end_matches('\n'))?;
@@ -72,12 +73,12 @@ pub(super) fn line(text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes one line to stderr, beside what is answered. Where it cannot be written, there is nobody to tell.
+/// Writes one line to stderr, beside the answer. If that fails, nothing can be reported.
 pub(super) fn aside(text: &str) {
     drop(writeln!(io::stderr(), "{text}"));
 }
 
-/// A table with columns as wide as their widest cell. The last one is not padded.
+/// Formats a table with columns as wide as their widest cells. The last one is not padded.
 fn render<const N: usize>(header: [&'static str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let rows: Vec<[String; N]> = std::iter::once(header.map(str::to_owned)).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -91,12 +92,12 @@ fn render<const N: usize>(header: [&'static str; N], rows: impl Iterator<Item = 
     text
 }
 
-/// `text` on one line, without control characters: what a task or a message says must not steer the terminal.
+/// Returns `text` on one line without control characters: text from a task or a message must not control the terminal.
 pub(super) fn plain(text: &str) -> String {
     text.chars().map(|sign| if sign.is_control() { ' ' } else { sign }).collect()
 }
 
-/// The same, cut to `characters`.
+/// Returns `text` as [`plain`] does, cut to this number of characters.
 pub(super) fn short(text: &str, characters: usize) -> String {
     let text = plain(text);
     match text.char_indices().nth(characters) {
@@ -105,7 +106,7 @@ pub(super) fn short(text: &str, characters: usize) -> String {
     }
 }
 
-/// A time, for people.
+/// Formats a time for people.
 pub(super) fn time(time: chrono::DateTime<chrono::Utc>) -> String {
     time.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_say_does_not_steer_the_terminal() {
+    fn text_of_others_does_not_control_the_terminal() {
         assert_eq!(plain("a\x1b[2Jb\nc"), "a [2Jb c");
         assert_eq!(short("überlang", 4), "über…");
         assert_eq!(short("über", 4), "über");

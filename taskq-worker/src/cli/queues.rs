@@ -1,4 +1,4 @@
-//! `queues`: what waits where, and emptying a queue.
+//! `queues`: lists the queues with their messages, and empties a queue.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::session::Session;
 
-/// What waits in the queues, and emptying them
+/// List the queues with their waiting messages, and empty them
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -22,13 +22,13 @@ Examples:
   taskq queues purge mail")]
 pub(super) struct QueuesCommand {
     #[command(subcommand)]
-    verb: Verb,
+    verb: QueuesVerb,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
-    List(List),
-    Purge(Purge),
+enum QueuesVerb {
+    List(QueueList),
+    Purge(QueuePurge),
 }
 
 /// Messages waiting and consumers, queue by queue
@@ -37,7 +37,7 @@ enum Verb {
 /// broker does not tell its clients which queues there are. Messages being worked on, or waiting for their time, are
 /// not counted.
 #[derive(Debug, Args)]
-struct List {
+struct QueueList {
     /// Further queues, separated by commas
     #[arg(short = 'Q', long, value_name = "NAMES", value_delimiter = ',')]
     queues: Vec<String>,
@@ -47,7 +47,7 @@ struct List {
 ///
 /// Messages that are being worked on, and those that wait for their time, stay.
 #[derive(Debug, Args)]
-struct Purge {
+struct QueuePurge {
     /// The queue
     name: String,
     /// Do not ask
@@ -55,9 +55,9 @@ struct Purge {
     yes: bool,
 }
 
-/// One queue. The numbers are missing where the queue is.
+/// A queue. Without numbers if it does not exist.
 #[derive(Serialize)]
-struct Row {
+struct QueueRow {
     queue: String,
     exists: bool,
     ready: Option<u64>,
@@ -65,7 +65,7 @@ struct Row {
 }
 
 #[derive(Serialize)]
-struct Purged<'a> {
+struct PurgedQueue<'a> {
     queue: &'a str,
     removed: u64,
 }
@@ -73,13 +73,13 @@ struct Purged<'a> {
 impl QueuesCommand {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         match &self.verb {
-            Verb::List(list) => list.run(session).await,
-            Verb::Purge(purge) => purge.run(session).await,
+            QueuesVerb::List(list) => list.run(session).await,
+            QueuesVerb::Purge(purge) => purge.run(session).await,
         }
     }
 }
 
-impl List {
+impl QueueList {
     async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let registry = Registry::collect()?;
         let client = session.client().await?;
@@ -96,16 +96,16 @@ impl List {
     }
 }
 
-async fn row(client: &Client, queue: String) -> Result<Row, Failure> {
+async fn row(client: &Client, queue: String) -> Result<QueueRow, Failure> {
     QueueSpec::check_name(&queue)?;
     match client.broker().stats(&queue).await {
-        Ok(stats) => Ok(Row { queue, exists: true, ready: Some(stats.ready), consumers: Some(stats.consumers) }),
-        Err(BrokerError::NoQueue { .. }) => Ok(Row { queue, exists: false, ready: None, consumers: None }),
+        Ok(stats) => Ok(QueueRow { queue, exists: true, ready: Some(stats.ready), consumers: Some(stats.consumers) }),
+        Err(BrokerError::NoQueue { .. }) => Ok(QueueRow { queue, exists: false, ready: None, consumers: None }),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The queues that somebody here has heard of, each once; the dead set last.
+/// Returns the queues that are known here, each once; the dead set last.
 fn names(settings: &Settings, registry: &Registry, further: &[String]) -> Vec<String> {
     let mut names: BTreeSet<String> = settings.queues.keys().chain(&settings.interop).chain(further).cloned().collect();
     names.insert(settings.default_queue.clone());
@@ -114,14 +114,14 @@ fn names(settings: &Settings, registry: &Registry, further: &[String]) -> Vec<St
     names.into_iter().chain([DEAD_QUEUE.to_owned()]).collect()
 }
 
-impl Purge {
+impl QueuePurge {
     async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let client = session.client().await?;
         let waiting = client.broker().stats(&self.name).await?.ready;
         confirm(&format!("removes the {waiting} waiting messages of queue {} for ever", self.name), self.yes)?;
         let removed = client.broker().purge(&self.name).await;
         client.close().await;
-        let purged = Purged { queue: &self.name, removed: removed? };
+        let purged = PurgedQueue { queue: &self.name, removed: removed? };
         session.output().say(&purged, |purged| format!("{} messages removed from {}", purged.removed, purged.queue))?;
         Ok(Exit::Ok)
     }

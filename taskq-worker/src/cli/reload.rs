@@ -1,4 +1,4 @@
-//! `--watch`: a new build of this program takes the place of the running one.
+//! `--watch`: replaces the running program by its new build.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,18 +9,18 @@ use super::delegate::exec;
 use super::exit::Exit;
 use super::failure::Failure;
 
-/// How often the file is looked at. It has to be the same twice before it is taken for finished.
+/// The pause between two looks at the file. A build counts as complete when two looks agree.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 /// The file that this process was started from.
 #[derive(Debug, Clone)]
 pub(super) struct Executable {
     path: PathBuf,
-    /// As it was when this process started.
+    /// The stamp of the file when this process started.
     started_from: Option<Stamp>,
 }
 
-/// By what one build is told from the next.
+/// The properties by which builds are distinguished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     modified: SystemTime,
@@ -36,18 +36,18 @@ impl Executable {
         Ok(Self::at(path))
     }
 
-    /// This file, as it is now.
+    /// Returns this file with its present stamp.
     pub(super) fn at(path: PathBuf) -> Self {
         let started_from = stamp(&path);
         Self { path, started_from }
     }
 
-    /// The same file, as it is now.
+    /// Returns the file with its present stamp.
     pub(super) fn anew(self) -> Self {
         Self::at(self.path)
     }
 
-    /// Waits until another build is there, whole.
+    /// Waits until another build is there, complete.
     pub(super) async fn replaced(&self) {
         let mut earlier = None;
         loop {
@@ -68,13 +68,13 @@ impl Executable {
     }
 }
 
-/// Whether the file is another than the one this process `started_from`, and finished: there, and as in the look
-/// before.
+/// Returns whether the file differs from the one that this process `started_from` and is complete: it exists, and is as
+/// at the earlier look.
 fn is_new_build(started_from: Option<Stamp>, earlier: Option<Stamp>, now: Option<Stamp>) -> bool {
     now.is_some() && now != started_from && now == earlier
 }
 
-/// Nothing where there is no file or it cannot be looked at: a build is under way.
+/// Returns the stamp of a file; `None` if it does not exist or cannot be read, since a build is under way.
 fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = std::fs::metadata(path).ok()?;
     Some(Stamp { modified: metadata.modified().ok()?, length: metadata.len() })
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_build_is_taken_once_it_is_whole() {
+    fn a_new_build_is_taken_once_it_is_complete() {
         let build = |length| Some(Stamp { modified: SystemTime::UNIX_EPOCH, length });
         let (old, half, new) = (build(1), build(2), build(3));
         for (earlier, now, is_new) in [

@@ -1,4 +1,4 @@
-//! `result`: the value that a task gave.
+//! `result`: shows the result of a task.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::session::Session;
 use super::{outcome, values};
 
-/// The value that a task gave, as JSON
+/// Show the result of a task as JSON
 ///
 /// Ends with 1 and the error on stderr if the task failed, and with 6 if it has not ended.
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! `schedule`: the entries of beat, what became of them, and changing them while it runs.
+//! `schedule`: shows the entries of beat and their history, and changes them at run time.
 
 mod add;
 mod book;
@@ -13,7 +13,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::session::Session;
 
-/// The entries of beat: what is sent when, what became of it, and changing it
+/// The entries of beat: what is sent when, their history, and changing them
 ///
 /// Entries of tasks' attributes and of taskq.toml are this program's own; name it by -A. Changes reach the beat that
 /// leads within about a second, and are kept where results are (or where the setting `beat_store` says).
@@ -25,32 +25,32 @@ Examples:
   my-app schedule history good-morning")]
 pub(super) struct ScheduleCommand {
     #[command(subcommand)]
-    verb: Verb,
+    verb: ScheduleVerb,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
-    List(list::List),
-    Show(list::Show),
-    History(history::History),
-    Add(Box<add::Add>),
-    Remove(change::Remove),
-    Pause(change::Pause),
-    Resume(change::Resume),
-    Run(run::Run),
+enum ScheduleVerb {
+    List(list::ScheduleList),
+    Show(list::ScheduleShow),
+    History(history::ScheduleHistory),
+    Add(Box<add::ScheduleAdd>),
+    Remove(change::ScheduleRemove),
+    Pause(change::SchedulePause),
+    Resume(change::ScheduleResume),
+    Run(run::ScheduleRun),
 }
 
 impl ScheduleCommand {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         match &self.verb {
-            Verb::List(list) => list.run(session).await,
-            Verb::Show(show) => show.run(session).await,
-            Verb::History(history) => history.run(session).await,
-            Verb::Add(add) => add.run(session).await,
-            Verb::Remove(remove) => remove.run(session).await,
-            Verb::Pause(pause) => change::pause(session, &pause.names, true).await,
-            Verb::Resume(resume) => change::pause(session, &resume.names, false).await,
-            Verb::Run(run) => run.run(session).await,
+            ScheduleVerb::List(list) => list.run(session).await,
+            ScheduleVerb::Show(show) => show.run(session).await,
+            ScheduleVerb::History(history) => history.run(session).await,
+            ScheduleVerb::Add(add) => add.run(session).await,
+            ScheduleVerb::Remove(remove) => remove.run(session).await,
+            ScheduleVerb::Pause(pause) => change::pause(session, &pause.names, true).await,
+            ScheduleVerb::Resume(resume) => change::pause(session, &resume.names, false).await,
+            ScheduleVerb::Run(run) => run.run(session).await,
         }
     }
 }

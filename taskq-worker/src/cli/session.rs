@@ -1,4 +1,4 @@
-//! What every command takes: where to connect to, and for whom it answers.
+//! The flags of every command: where to connect to, and in which form to answer.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -32,29 +32,29 @@ pub struct Session {
     /// The settings, once they have been read: a file with thousands of entries takes its time.
     #[arg(skip)]
     settings: OnceLock<Settings>,
-    /// What the program does to its workers.
+    /// The setup of the program's workers.
     #[arg(skip)]
     pub(super) setup: Setup,
 }
 
 impl Session {
-    /// For whom the command answers.
+    /// Returns the reader of the answer.
     pub fn output(&self) -> Output {
         Output::new(self.json)
     }
 
-    /// Whether JSON was asked for by name.
+    /// Returns whether `--json` was given.
     pub(super) fn json(&self) -> bool {
         self.json
     }
 
-    /// What programs that this command starts are to be given, so that they find the same settings. URLs are not among
-    /// it: they may hold passwords, and everybody can read command lines.
+    /// Returns the flags for programs that this command starts, so that they use the same settings. URLs are not among
+    /// them: they may hold passwords, and every user of the machine can read command lines.
     pub fn passed_on(&self) -> Vec<OsString> {
         self.config.iter().flat_map(|file| ["--config".into(), file.clone().into_os_string()]).collect()
     }
 
-    /// The settings: of the file, overridden by the environment, overridden by flags.
+    /// Returns the settings of the file, overridden by the environment, overridden by flags.
     pub fn settings(&self) -> Result<Settings, Failure> {
         if let Some(settings) = self.settings.get() {
             return Ok(settings.clone());
@@ -68,15 +68,16 @@ impl Session {
         Ok(self.settings.get_or_init(|| settings).clone())
     }
 
-    /// A client that reaches other processes. An error where it could not, since a broker inside of this process is of
-    /// no use to a command. Where nobody named a broker and the embedded file is not there yet, a line on stderr says
-    /// that it is made, and where: a worker elsewhere does not see it.
+    /// Creates a client that reaches other processes. Fails for a broker inside of this process, which is of no use to
+    /// a command. If no broker is configured and the embedded file does not exist yet, a line on stderr says that it is
+    /// created, and where: a worker elsewhere does not see it.
     pub async fn client(&self) -> Result<Client, Failure> {
         self.client_announced(true).await
     }
 
-    /// The same; says nothing on stderr where somebody else has said it already.
-    pub(super) async fn client_announced(&self, says: bool) -> Result<Client, Failure> {
+    /// Creates a client like [`client`](Self::client). Without `announces`, nothing is written to stderr, since another
+    /// process has done so.
+    pub(super) async fn client_announced(&self, announces: bool) -> Result<Client, Failure> {
         let settings = self.settings()?;
         if settings.is_in_process() {
             return Err(Failure::new(
@@ -87,15 +88,15 @@ impl Session {
             ));
         }
         if let Some(file) = embedded_file(&settings)
-            && says
+            && announces
             && !file.exists()
         {
-            say_embedded(&file, "making");
+            say_embedded(&file, "creating");
         }
         Ok(Client::builder().settings(settings).build().await?)
     }
 
-    /// Says which file is used, if nobody named a broker.
+    /// Writes to stderr which file is used, if no broker is configured.
     pub(super) fn say_where(&self) -> Result<(), Failure> {
         if let Some(file) = embedded_file(&self.settings()?)
             && file.exists()
@@ -106,7 +107,7 @@ impl Session {
     }
 }
 
-/// The file that is the broker because nobody named one.
+/// Returns the file that is the broker because none is configured.
 fn embedded_file(settings: &Settings) -> Option<PathBuf> {
     let path = Path::new(settings.broker_url().strip_prefix("sqlite:")?);
     settings.is_default_broker().then(|| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))

@@ -1,4 +1,4 @@
-//! What signals ask of a worker: first drain, then cancel, then end.
+//! The signals of a worker as requests to stop: drain, then cancel, then end.
 
 use std::io;
 use std::sync::Arc;
@@ -8,19 +8,19 @@ use tokio::sync::watch;
 
 use super::exit::Exit;
 
-/// How often the worker has been asked to stop.
+/// The number of requests to stop.
 #[derive(Debug, Clone)]
 pub(super) struct Stops {
     count: Arc<watch::Sender<u32>>,
     asked: watch::Receiver<u32>,
 }
 
-/// The request after which nothing is waited for any more.
+/// The request that ends the process at once.
 const LAST: u32 = 3;
 
 impl Stops {
-    /// Listens from now on. It does so on the thread of the connections, which code in tasks cannot block: whatever
-    /// tasks do, the third signal ends the process.
+    /// Starts to listen, on the thread of the connections, which code in tasks cannot block: whatever tasks do, the
+    /// third signal ends the process.
     pub(super) fn listen() -> io::Result<Self> {
         let _on_that_thread = connections::handle().enter();
         let mut sources = sources::Sources::new()?;
@@ -40,21 +40,21 @@ impl Stops {
         Ok(stops)
     }
 
-    /// The same as being asked so often by signals, of which those that came count.
+    /// Raises the number of requests to `times`, as signals would.
     pub(super) fn ask(&self, times: u32) {
         self.count.send_if_modified(|count| {
-            let is_news = times > *count;
+            let is_more = times > *count;
             *count = times.max(*count);
-            is_news
+            is_more
         });
     }
 
-    /// Whether the worker has been asked at all.
+    /// Returns whether there was any request.
     pub(super) fn have_been_asked(&self) -> bool {
         *self.asked.borrow() > 0
     }
 
-    /// Waits until the worker has been asked `times` times.
+    /// Waits for this number of requests.
     pub(super) async fn asked(&mut self, times: u32) {
         if self.asked.wait_for(|asked| *asked >= times).await.is_err() {
             // Only the end of the process ends the listener.
@@ -85,7 +85,7 @@ mod sources {
             })
         }
 
-        /// Waits for the next; true if it means: at once.
+        /// Waits for the next signal; returns `true` if it means an end at once.
         pub(super) async fn next(&mut self) -> bool {
             tokio::select! {
                 _ = self.interrupt.recv() => false,
@@ -109,10 +109,10 @@ mod sources {
             Ok(Self)
         }
 
-        /// Waits for the next; it never means: at once.
+        /// Waits for the next Ctrl-C; returns `false`, since it never means an end at once.
         pub(super) async fn next(&mut self) -> bool {
             if let Err(error) = tokio::signal::ctrl_c().await {
-                tracing::error!(%error, "Ctrl-C cannot be heard; stop this worker by ending its process");
+                tracing::error!(%error, "Ctrl-C cannot be received; stop this worker by ending its process");
                 std::future::pending::<()>().await;
             }
             false

@@ -1,4 +1,4 @@
-//! `status`: what is known of one task.
+//! `status`: shows everything known of a task.
 
 use clap::Args;
 use serde_json::value::RawValue;
@@ -11,7 +11,7 @@ use super::output::{plain, time};
 use super::session::Session;
 use super::values;
 
-/// What is known of a task: state, attempt, progress, times, worker, error or result
+/// Show everything known of a task: state, attempt, progress, times, worker, error or result
 ///
 /// A task of which nothing is known is PENDING: it waits in its queue, its result has expired, or it was never sent.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ impl StatusCommand {
     }
 }
 
-/// A line for everything that is known.
+/// Formats a line for each known property.
 fn describe(status: &taskq::Status) -> String {
     let state = match status.state {
         TaskState::Pending => "PENDING (queued, or never sent: nothing is known of it)".to_owned(),
@@ -59,7 +59,7 @@ fn describe(status: &taskq::Status) -> String {
     known.collect::<Vec<_>>().join("\n")
 }
 
-/// `3 of 10, rendering`.
+/// Formats progress as `3 of 10, rendering`.
 pub(super) fn progress(progress: &Progress) -> String {
     let done = match progress {
         Progress { current, total: 0, .. } => current.to_string(),

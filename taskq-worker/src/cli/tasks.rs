@@ -1,4 +1,4 @@
-//! `tasks`: what this program can run.
+//! `tasks`: lists the tasks of this program.
 
 use clap::Args;
 use serde::Serialize;
@@ -8,16 +8,16 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::session::Session;
 
-/// The tasks that are linked into this program, with their parameters
+/// List the tasks that are linked into this program, with their parameters
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  taskq -A target/release/app tasks")]
 pub(super) struct TasksCommand {}
 
-/// A task, for programs.
+/// A task in the answer to programs.
 #[derive(Serialize)]
-struct Row {
+struct TaskRow {
     name: &'static str,
-    parameters: Vec<Parameter>,
+    parameters: Vec<ParameterRow>,
     result: &'static str,
     queue: Option<&'static str>,
     package: &'static str,
@@ -26,7 +26,7 @@ struct Row {
 }
 
 #[derive(Serialize)]
-struct Parameter {
+struct ParameterRow {
     name: &'static str,
     #[serde(rename = "type")]
     type_name: &'static str,
@@ -36,7 +36,7 @@ impl TasksCommand {
     #[expect(clippy::unused_self, reason = "all commands are run alike")]
     pub(super) fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let registry = Registry::collect()?.not_empty()?;
-        let rows: Vec<Row> = registry.iter().map(Row::of).collect();
+        let rows: Vec<TaskRow> = registry.iter().map(TaskRow::of).collect();
         session.output().table(&rows, ["TASK", "QUEUE", "TAKES AND GIVES"], |row| {
             [row.name.to_owned(), row.queue.unwrap_or("(default)").to_owned(), row.signature()]
         })?;
@@ -44,9 +44,9 @@ impl TasksCommand {
     }
 }
 
-impl Row {
+impl TaskRow {
     fn of(task: &'static Definition) -> Self {
-        let parameter = |parameter: &taskq::definition::Parameter| Parameter {
+        let parameter = |parameter: &taskq::definition::Parameter| ParameterRow {
             name: parameter.name,
             type_name: parameter.type_name,
         };
@@ -61,7 +61,7 @@ impl Row {
         }
     }
 
-    /// `(x: i64, y: i64) -> i64`.
+    /// Returns the signature, for example `(x: i64, y: i64) -> i64`.
     fn signature(&self) -> String {
         let parameters: Vec<String> =
             self.parameters.iter().map(|parameter| format!("{}: {}", parameter.name, parameter.type_name)).collect();

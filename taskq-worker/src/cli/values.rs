@@ -1,4 +1,4 @@
-//! What arguments may be: lengths of time, points in time, JSON, ids.
+//! The values of arguments: durations, points in time, JSON, ids.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use taskq::TaskId;
 
-/// A length of time as people write it.
+/// Reads a duration as people write it.
 pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write for example 30s, 5m or \"1h 30m\""))
 }
 
-/// A number of bytes as people write it: `200MiB`, `1.5 GB`.
+/// Reads a number of bytes as people write it: `200MiB`, `1.5 GB`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, f64); 9] = [
         ("kib", 1024.0),
@@ -33,7 +33,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("{text:?} is no size; write for example 200MiB or 1.5GiB"))
 }
 
-/// A point in time with its zone.
+/// Reads a point in time with its zone.
 pub(super) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
     let parsed = DateTime::parse_from_rfc3339(text);
     parsed
@@ -41,7 +41,7 @@ pub(super) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
         .map_err(|error| format!("{error}; write for example 2030-01-31T08:00:00Z or …T08:00:00+01:00"))
 }
 
-/// A JSON object.
+/// Reads a JSON object.
 pub(super) fn object(text: &str) -> Result<Map<String, Value>, String> {
     let wrong = |why: String| format!("{why}; write a JSON object, for example '{{\"x\": 2}}'");
     match serde_json::from_str(text) {
@@ -51,18 +51,18 @@ pub(super) fn object(text: &str) -> Result<Map<String, Value>, String> {
     }
 }
 
-/// JSON, or the text itself where it is none: `2`, `[1, 2]`, `"2"` and `true` are what they look like, and `hello`
-/// need not be quoted twice.
+/// Reads JSON, or takes the text itself if it is not JSON: `2`, `[1, 2]`, `"2"` and `true` are what they look like, and
+/// `hello` need not be quoted twice.
 pub(super) fn json_or_text(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
-/// A node's name, `name@host`, Celery's form.
+/// Returns a node name in Celery's form, `name@host`.
 pub(super) fn node(name: &str, host: impl FnOnce() -> String) -> String {
     if name.contains('@') { name.to_owned() } else { format!("{name}@{}", host()) }
 }
 
-/// A task's id.
+/// Reads a task's id.
 pub(super) fn task_id(text: &str) -> Result<TaskId, String> {
     TaskId::parse(text).map_err(|error| error.to_string())
 }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_the_mend() {
+    fn mistakes_name_the_remedy() {
         assert!(duration("10").expect_err("it has no unit").contains("30s"));
         assert!(size("200").expect_err("it has no unit").contains("200MiB"));
         assert!(moment("tomorrow").expect_err("it is no time").contains("2030-01-31T08:00:00Z"));

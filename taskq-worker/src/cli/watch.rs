@@ -1,4 +1,4 @@
-//! `watch`: a task's progress, live, until it ends.
+//! `watch`: follows a task's progress until it ends.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::output::{json, line, plain};
 use super::session::Session;
 use super::{outcome, status, values};
 
-/// How often the spinner of a bar moves while nothing else does.
+/// The interval at which the spinner of a bar moves.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Watch a task until it ends: a progress bar on a terminal, else one line per change
@@ -37,7 +37,7 @@ impl WatchCommand {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let client = session.client().await?;
         let mut updates = client.handle::<serde_json::Value>(self.id.clone()).watch().await?;
-        let view = View::new(session.json(), &self.id)?;
+        let view = WatchView::new(session.json(), &self.id)?;
         let follow = async {
             while let Some(status) = updates.next().await {
                 view.show(&status)?;
@@ -56,18 +56,22 @@ impl WatchCommand {
         view.finish();
         client.close().await;
         let status = ended?;
-        if let View::Bar(_) = view { outcome::answer(session.output(), &status) } else { outcome::verdict(&status) }
+        if let WatchView::Bar(_) = view {
+            outcome::answer(session.output(), &status)
+        } else {
+            outcome::verdict(&status)
+        }
     }
 }
 
-/// How changes are shown.
-enum View {
+/// The form in which changes are shown.
+enum WatchView {
     Bar(ProgressBar),
     Lines,
     Json,
 }
 
-impl View {
+impl WatchView {
     fn new(json: bool, id: &TaskId) -> Result<Self, Failure> {
         if json {
             return Ok(Self::Json);
@@ -113,7 +117,7 @@ fn style(template: &str) -> Result<ProgressStyle, Failure> {
     ProgressStyle::with_template(template).map_err(|error| Failure::new(Exit::Usage, error.to_string()))
 }
 
-/// One change in one line: `PROGRESS 3 of 10, rendering`.
+/// Formats a change as one line: `PROGRESS 3 of 10, rendering`.
 fn describe(status: &Status) -> String {
     let mut text = status.state.to_string();
     let retry = status

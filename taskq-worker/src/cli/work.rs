@@ -35,7 +35,7 @@ pub(super) enum Ending {
 }
 
 /// A worker that is about to take messages.
-struct Started {
+struct StartedWorker {
     client: Client,
     worker: engine::Worker,
     beat: Option<Beat>,
@@ -55,7 +55,7 @@ impl<H: WorkerHost> Work<'_, H> {
             // Nothing has been taken yet, so there is nothing to finish.
             () = first.asked(1) => None,
         };
-        let Some(Started { client, worker, beat, facts }) = started else {
+        let Some(StartedWorker { client, worker, beat, facts }) = started else {
             self.host.stopped_before_ready().await;
             return Ok(Ending::For(Exit::Ok));
         };
@@ -74,7 +74,7 @@ impl<H: WorkerHost> Work<'_, H> {
     }
 
     /// Connects, and builds the worker.
-    async fn start(&self) -> Result<Started, Failure> {
+    async fn start(&self) -> Result<StartedWorker, Failure> {
         let options = self.options;
         let client = self.session.client_announced(self.host.is_first()).await?;
         let info = client.broker().info().await?;
@@ -103,7 +103,7 @@ impl<H: WorkerHost> Work<'_, H> {
             tasks: self.registry.len(),
             concurrency: options.concurrency,
         };
-        Ok(Started { client, worker, beat, facts })
+        Ok(StartedWorker { client, worker, beat, facts })
     }
 }
 

@@ -32,46 +32,46 @@ Examples:
   my-app worker --processes 4 -c 8 --max-memory-per-child 500MiB --health :8080
   taskq -A path/to/my-app worker -c 16 -Q default,mail -n mailer --grace 2m --log-format json")]
 pub struct WorkerCommand {
-    /// How many tasks run at once in each process [default: the number of processors]
+    /// The number of tasks that run at the same time in each process [default: the number of processors]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: Option<u16>,
-    /// How many processes run tasks; one that dies takes no task of another with it
+    /// The number of processes that run tasks; the death of one does not affect the tasks of another
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), default_value = "1")]
     processes: u16,
-    /// The queues it takes tasks from, separated by commas [default: the default queue and those its tasks name]
+    /// The queues to take tasks from, separated by commas [default: the default queue and those the tasks name]
     #[arg(short = 'Q', long, value_name = "NAMES", value_delimiter = ',')]
     queues: Vec<String>,
-    /// Its node name, NAME or NAME@HOST; no two workers should share one [default: taskq@HOST]
+    /// The node name, NAME or NAME@HOST; no two workers should share one [default: taskq@HOST]
     #[arg(short = 'n', long, value_name = "NAME")]
     hostname: Option<String>,
-    /// How long running tasks may go on once it drains
+    /// How long running tasks may go on once the worker drains
     #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "30s")]
     grace: Duration,
-    /// How many threads there are for tasks that are plain functions [default: as many as run at once, up to 512]
+    /// The number of threads for tasks that are plain functions [default: one per running task, up to 512]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     blocking_threads: Option<u16>,
-    /// Replace a process when it has run about so many tasks
+    /// Replace a process after about this number of tasks
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_tasks_per_child: Option<u64>,
-    /// Replace a process when it has more memory, for example 500MiB
+    /// Replace a process that has more memory, for example 500MiB
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     max_memory_per_child: Option<u64>,
-    /// Tell whether it works: FILE is there and a few seconds old, or HOST:PORT answers HTTP with 200, while it does
+    /// Publish health: while the worker works, FILE exists and is a few seconds old, or HOST:PORT answers HTTP with 200
     #[arg(long, value_name = "FILE|ADDR")]
     health: Option<String>,
-    /// Where to note what is running, for the case of a crash [default: a folder of this user's]
+    /// The folder in which running tasks are recorded for the case of a crash [default: one of this user]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// The least important lines of the log, which goes to stderr; `RUST_LOG` wins
     #[arg(short, long, value_name = "LEVEL", default_value = "info")]
     loglevel: Level,
-    /// How the log is written: text or json
+    /// The format of the log: text or json
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: Format,
-    /// Send tasks when they are due, too, as `beat` does; of all workers and beats that do, one sends
+    /// Also send tasks when they are due, as `beat` does; of all workers and beats that do, one sends
     #[arg(short = 'B', long)]
     beat: bool,
-    /// Start anew when this program is built anew: what runs is finished, then the new build takes over
+    /// Restart when this program is built again: running tasks are finished, then the new build takes over
     #[arg(long)]
     watch: bool,
     /// Run tasks in this very process; nothing restarts it when a task crashes it

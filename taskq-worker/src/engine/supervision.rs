@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::observe::{Moment, Observer};
-use crate::recorder::{Entry, Recorder, Slot};
+use crate::recorder::{FlightEntry, Recorder, Slot};
 
 /// The means that a worker in a supervised process is given.
 pub(crate) struct Supervision {
@@ -66,8 +66,8 @@ impl Role {
 
 impl Supervision {
     /// Takes a slot in the recorder for a body that begins.
-    pub(super) fn enter(&self, entry: &Entry<'_>) -> Slot {
-        self.recorder.enter(&Entry { alone: self.quarantine, ..*entry })
+    pub(super) fn enter(&self, entry: &FlightEntry<'_>) -> Slot {
+        self.recorder.enter(&FlightEntry { in_quarantine: self.quarantine, ..*entry })
     }
 }
 

@@ -14,11 +14,11 @@ use super::record::CURRENT;
 /// The signals that a fault or an abort sends to the thread that made it.
 const CRASHES: [c_int; 5] = [libc::SIGSEGV, libc::SIGABRT, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];
 
-/// What was done about each of them before.
+/// The action of each signal before ours was installed.
 static EARLIER: [OnceLock<sigaction>; CRASHES.len()] = [const { OnceLock::new() }; CRASHES.len()];
 
-/// From now on a crash marks the slot of the body that the crashing thread is running. What a signal would have done
-/// it still does: std's handler says that a stack overflowed, and in the end the process dies of the signal.
+/// Installs handlers by which a crash marks the slot of the body that the crashing thread is running. Each signal still
+/// has its earlier effect: std's handler reports a stack overflow, and in the end the process dies of the signal.
 pub(crate) fn mark_culprits() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -37,11 +37,11 @@ fn install(signal: c_int, earlier: &OnceLock<sigaction>) {
         }
         found.assume_init()
     };
-    // Whoever has the signal ignored does not die of it.
+    // A process that ignores the signal does not die of it.
     if found.sa_sigaction == libc::SIG_IGN {
         return;
     }
-    // Before the handler is there, which reads it.
+    // Before the handler is installed, which reads it.
     let _ = earlier.set(found);
     let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = on_crash;
     // SAFETY: zeroes are a valid `sigaction` with an empty mask. The handler has the form that SA_SIGINFO asks for and
@@ -81,8 +81,8 @@ extern "C" fn on_crash(signal: c_int, info: *mut siginfo_t, context: *mut c_void
     }
 }
 
-/// Lets the signal do what it does by default, once the handler returns: a fault happens again by itself, what was
-/// sent is sent again.
+/// Restores the default action of the signal, which ends the process once the handler returns: a fault recurs by
+/// itself, a signal that was sent is sent again.
 fn die_of(signal: c_int, info: *const siginfo_t) {
     // SAFETY: zeroes are the default action with an empty mask, and `info` is the kernel's.
     unsafe {

@@ -1,4 +1,4 @@
-//! What was in the air: plain data about running tasks, and about the death of the process that ran them.
+//! Flights: plain data about running tasks, and about the death of the process that ran them.
 
 use std::borrow::Cow;
 
@@ -12,35 +12,35 @@ pub(crate) struct Flight {
     pub(crate) id: String,
     /// The task's name; cut at [`TASK_MAX`] bytes.
     pub(crate) task: String,
-    /// Which life of the task it is; `dead retry` begins a new one.
+    /// The generation of the task; `dead retry` begins a new one.
     pub(crate) generation: u32,
-    /// Which attempt it is, 0 first.
+    /// The number of the attempt, 0 first.
     pub(crate) attempt: u32,
-    /// Whether it was the only task its process would run.
-    pub(crate) alone: bool,
-    /// When its body began, in milliseconds since 1970.
+    /// Whether a quarantine process ran it, and no other task beside it.
+    pub(crate) in_quarantine: bool,
+    /// The time at which the body began, in milliseconds since 1970.
     pub(crate) since_ms: u64,
     /// Whether the crashing thread was running this very task.
     pub(crate) culprit: bool,
 }
 
-/// A body that begins, as it is noted.
+/// A body that begins, as it is recorded.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Entry<'a> {
+pub(crate) struct FlightEntry<'a> {
     /// The fields have the meaning of those of [`Flight`].
     pub(crate) id: &'a str,
     pub(crate) task: &'a str,
     pub(crate) generation: u32,
     pub(crate) attempt: u32,
-    pub(crate) alone: bool,
+    pub(crate) in_quarantine: bool,
     pub(crate) since_ms: u64,
 }
 
-/// How many bytes of an id are recorded. Ours are 36 long; Celery lets users choose.
+/// The number of bytes of an id that are recorded. taskq's ids have 36; Celery lets users choose.
 pub(crate) const ID_MAX: usize = 120;
 
-/// The id as it is recorded: itself, or if it is too long its beginning and a hash of all of it, so that two tasks
-/// whose ids begin alike are not taken for one.
+/// Returns the id as it is recorded: unchanged, or if it is too long its beginning and a hash of all of it, so that two
+/// tasks whose ids begin alike are not taken for one.
 pub(crate) fn recorded_id(id: &str) -> Cow<'_, str> {
     if id.len() <= ID_MAX {
         return Cow::Borrowed(id);
@@ -50,34 +50,34 @@ pub(crate) fn recorded_id(id: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{beginning}~{hash:016x}"))
 }
 
-/// How many bytes of a task's name are recorded.
+/// The number of bytes of a task's name that are recorded.
 pub(crate) const TASK_MAX: usize = 72;
 
-/// What the recorder of a dead child says.
+/// The recording of a dead child.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Recording {
-    /// The child's process id.
+    /// The process id of the child.
     pub(crate) pid: u32,
-    /// When it began, in milliseconds since 1970. With the process id it names this life of the process.
+    /// The time at which it began, in milliseconds since 1970. Together with the process id it identifies the process.
     pub(crate) began_ms: u64,
-    /// What it was running.
+    /// The tasks that it was running.
     pub(crate) flights: Vec<Flight>,
 }
 
-/// How a child died.
+/// The death of a child.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Death {
-    /// The exit code, if it ended by itself.
+    /// The exit code, if the child exited.
     pub(crate) code: Option<i32>,
-    /// The signal that ended it. Neither this nor a code where nobody was left to see it die.
+    /// The signal that ended the child. Neither this nor a code if no supervisor was left to see its end.
     pub(crate) signal: Option<i32>,
-    /// The machine's name.
+    /// The name of the machine.
     pub(crate) host: String,
-    /// When it was noticed, in milliseconds since 1970.
+    /// The time at which the death was noticed, in milliseconds since 1970.
     pub(crate) at_ms: u64,
 }
 
-/// A death with what was lost by it: what the next of kin reports.
+/// The loss of a process: its death and the tasks that it was running.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Loss {
     pub(crate) recording: Recording,
@@ -85,13 +85,13 @@ pub(crate) struct Loss {
 }
 
 impl Loss {
-    /// The process that died: no other has this name, not before nor after.
+    /// Returns the name of the process that died. No other process has it, before or after.
     pub(crate) fn process(&self) -> String {
         process_name(&self.death.host, self.recording.pid, self.recording.began_ms)
     }
 }
 
-/// What a process is called in Kv; a recorder says when it began.
+/// Returns the name of a process in Kv; its recorder knows when it began.
 pub(crate) fn process_name(host: &str, pid: u32, began_ms: u64) -> String {
     format!("{host}/{pid}/{began_ms}")
 }

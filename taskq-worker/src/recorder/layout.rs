@@ -1,35 +1,35 @@
-//! How a recording lies in its file: a header, then slots of equal length. Pure.
+//! The layout of a recording in its file: a header, then slots of equal length. Pure.
 //!
-//! Numbers are in the byte order of the machine that wrote them; another order shows as a version that nobody knows.
+//! Numbers are in the byte order of the machine that wrote them; another order shows as an unknown version.
 
-use super::flight::{Entry, Flight, ID_MAX, Recording, TASK_MAX};
+use super::flight::{Flight, FlightEntry, ID_MAX, Recording, TASK_MAX};
 
 pub(super) const HEADER_BYTES: usize = 64;
 pub(super) const SLOT_BYTES: usize = 256;
 
-/// More tasks than these at once are not recorded.
+/// The largest number of tasks that are recorded at the same time.
 pub(super) const SLOTS_MAX: usize = 1 << 16;
 
 const MAGIC: [u8; 8] = *b"taskq-fr";
 const VERSION: u32 = 1;
 
-/// States of a slot. `WRITING` is as good as free to a reader: the body has not begun.
+/// The states of a slot. To a reader `WRITING` means free: the body has not begun.
 pub(super) const FREE: u32 = 0;
 pub(super) const WRITING: u32 = 1;
 pub(super) const RUNNING: u32 = 2;
 
-/// Where a slot's parts are, in bytes from its beginning.
+/// The offsets of a slot's parts, in bytes from its beginning.
 const STATE: usize = 0;
 const CULPRIT: usize = 4;
 const DETAILS: usize = 8;
 
-/// What a slot says beside its state.
+/// The task in a slot.
 #[repr(C)]
 pub(super) struct Details {
     since_ms: u64,
     generation: u32,
     attempt: u32,
-    alone: u8,
+    in_quarantine: u8,
     id_bytes: u8,
     task_bytes: u8,
     spare: [u8; 5],
@@ -41,17 +41,17 @@ pub(super) struct Details {
 const _: () = assert!(size_of::<Details>() == SLOT_BYTES - DETAILS);
 
 impl Details {
-    pub(super) fn fill(&mut self, entry: &Entry<'_>) {
+    pub(super) fn fill(&mut self, entry: &FlightEntry<'_>) {
         self.since_ms = entry.since_ms;
         self.generation = entry.generation;
         self.attempt = entry.attempt;
-        self.alone = entry.alone.into();
+        self.in_quarantine = entry.in_quarantine.into();
         self.id_bytes = put(&mut self.id, entry.id);
         self.task_bytes = put(&mut self.task, entry.task);
     }
 }
 
-/// Copies as much of `text` as fits, in whole characters, and says how many bytes.
+/// Copies as much of `text` as fits, in whole characters, and returns the number of bytes.
 fn put<const N: usize>(place: &mut [u8; N], text: &str) -> u8 {
     const { assert!(N <= u8::MAX as usize) };
     let bytes = text.floor_char_boundary(N);
@@ -67,7 +67,7 @@ pub(super) fn write_header(bytes: &mut [u8], slots: u32, pid: u32, began_ms: u64
     bytes[24..32].copy_from_slice(&began_ms.to_ne_bytes());
 }
 
-/// What `bytes` say, or why they say nothing.
+/// Reads the bytes of a recording. Fails with the reason why they are none.
 pub(super) fn parse(bytes: &[u8]) -> Result<Recording, String> {
     let Some((header, slots)) = bytes.split_at_checked(HEADER_BYTES) else {
         return Err(format!("it has {} bytes, less than a header", bytes.len()));
@@ -87,7 +87,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Recording, String> {
     })
 }
 
-/// The flight in a slot, if there is one that makes sense.
+/// Reads the flight in a slot, if there is a valid one.
 fn flight(slot: &[u8]) -> Option<Flight> {
     if u32_at(slot, STATE) != RUNNING {
         return None;
@@ -100,13 +100,13 @@ fn flight(slot: &[u8]) -> Option<Flight> {
     let id = text(at(std::mem::offset_of!(Details, id)), slot[at(std::mem::offset_of!(Details, id_bytes))], ID_MAX)?;
     let task_bytes = slot[at(std::mem::offset_of!(Details, task_bytes))];
     let task = text(at(std::mem::offset_of!(Details, task)), task_bytes, TASK_MAX)?;
-    // Without an id nobody could be charged.
+    // Without an id no task could be charged.
     (!id.is_empty()).then(|| Flight {
         id,
         task,
         generation: u32_at(slot, at(std::mem::offset_of!(Details, generation))),
         attempt: u32_at(slot, at(std::mem::offset_of!(Details, attempt))),
-        alone: slot[at(std::mem::offset_of!(Details, alone))] != 0,
+        in_quarantine: slot[at(std::mem::offset_of!(Details, in_quarantine))] != 0,
         since_ms: u64_at(slot, at(std::mem::offset_of!(Details, since_ms))),
         culprit: u32_at(slot, CULPRIT) != 0,
     })

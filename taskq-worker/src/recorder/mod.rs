@@ -13,8 +13,8 @@
 //! * [`record`]: slots, entered and left; [`crash_signals`]: the handler
 //! * [`read`]: the file of a dead process
 //!
-//! The engine records and the supervisor reads; this room imports nothing of either. All `unsafe` code of the workspace
-//! is here and in `supervise/unix.rs`.
+//! The engine records and the supervisor reads; the recorder imports nothing of either. All `unsafe` code of the
+//! workspace is here and in `supervise/unix.rs`.
 
 #[cfg(unix)]
 mod crash_signals;
@@ -25,12 +25,12 @@ mod record;
 
 #[cfg(unix)]
 pub(crate) use crash_signals::mark_culprits;
-pub(crate) use flight::Entry;
+pub(crate) use flight::FlightEntry;
 pub(crate) use read::read;
 #[cfg(test)]
 pub(crate) use record::tests;
 pub(crate) use record::{Recorder, Slot};
 
-/// Nothing to install: workers are supervised on Unix only.
+/// Does nothing: workers are supervised on Unix only.
 #[cfg(not(unix))]
 pub(crate) fn mark_culprits() {}

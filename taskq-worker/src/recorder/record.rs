@@ -11,29 +11,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::flight::Entry;
+use super::flight::FlightEntry;
 use super::layout::{self, Details, FREE, HEADER_BYTES, RUNNING, SLOT_BYTES, SLOTS_MAX, WRITING};
 
-/// Where a process notes what it is running. There is one per process.
+/// The recorder in which a process notes what it is running. There is one per process.
 pub(crate) struct Recorder {
-    slots: &'static [Record],
+    slots: &'static [SlotMemory],
     began_ms: u64,
     missed: AtomicU64,
 }
 
-/// A slot as it lies in the file.
+/// A slot in the file's memory.
 #[repr(C)]
-struct Record {
+struct SlotMemory {
     state: AtomicU32,
     culprit: AtomicU32,
     details: UnsafeCell<Details>,
 }
 
-// SAFETY: the details are written only by whoever took the slot (`FREE` → `WRITING`, a compare-and-swap that one thread
-// wins), and nobody in this process reads them.
-unsafe impl Sync for Record {}
+// SAFETY: the details are written only by the thread that took the slot (`FREE` → `WRITING`, a compare-and-swap that
+// one thread wins), and no code in this process reads them.
+unsafe impl Sync for SlotMemory {}
 
-const _: () = assert!(size_of::<Record>() == SLOT_BYTES, "a slot is as long as its place in the file");
+const _: () = assert!(size_of::<SlotMemory>() == SLOT_BYTES, "a slot is as long as its place in the file");
 
 thread_local! {
     /// The culprit mark of the body that this thread is running; null between bodies. Without a destructor and const,
@@ -44,7 +44,7 @@ thread_local! {
 }
 
 impl Recorder {
-    /// Makes the file at `path`, which must not exist, with `slots` slots, for this process.
+    /// Creates the file at `path`, which must not exist, with `slots` slots, for this process.
     pub(crate) fn create(path: &Path, slots: usize) -> io::Result<Arc<Self>> {
         let slots = slots.clamp(1, SLOTS_MAX);
         let began_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
@@ -61,20 +61,20 @@ impl Recorder {
         Ok(Arc::new(Self { slots: map(&file, slots)?, began_ms, missed: AtomicU64::new(0) }))
     }
 
-    /// When this process began to record, in milliseconds since 1970; with its id, its name among all processes.
+    /// Returns when this process began to record, in milliseconds since 1970. Together with its id, this identifies it.
     pub(crate) fn began_ms(&self) -> u64 {
         self.began_ms
     }
 
     /// Takes a slot for a body. Without a free one the body runs unseen, and is counted in [`missed`](Self::missed).
-    pub(crate) fn enter(&self, entry: &Entry<'_>) -> Slot {
+    pub(crate) fn enter(&self, entry: &FlightEntry<'_>) -> Slot {
         let taken = self.take_free();
         let Some((at, record)) = taken else {
             self.missed.fetch_add(1, Ordering::Relaxed);
             return Slot { taken };
         };
         record.culprit.store(0, Ordering::Relaxed);
-        // SAFETY: this thread has just taken the slot, so until it is left nobody else writes here; the memory is
+        // SAFETY: this thread has just taken the slot, so until it is left no other thread writes here; the memory is
         // mapped for as long as the process lives.
         unsafe { (*record.details.get()).fill(entry) };
         record.state.store(RUNNING, Ordering::Release);
@@ -82,12 +82,12 @@ impl Recorder {
         Slot { taken }
     }
 
-    /// How many bodies found no slot.
+    /// Returns the number of bodies that found no slot.
     pub(crate) fn missed(&self) -> u64 {
         self.missed.load(Ordering::Relaxed)
     }
 
-    fn take_free(&self) -> Option<(usize, &'static Record)> {
+    fn take_free(&self) -> Option<(usize, &'static SlotMemory)> {
         let count = self.slots.len();
         let first = LAST.get().min(count - 1);
         (first..count).chain(0..first).find_map(|at| {
@@ -99,14 +99,14 @@ impl Recorder {
     }
 }
 
-/// A body's slot. Dropped, it is free again.
+/// The slot of a body. Dropping it frees the slot.
 #[derive(Default)]
 pub(crate) struct Slot {
-    taken: Option<(usize, &'static Record)>,
+    taken: Option<(usize, &'static SlotMemory)>,
 }
 
 impl Slot {
-    /// From here until the mark is dropped, a crash of this thread is put down to this slot's body.
+    /// Attributes a crash of this thread to this slot's body until the mark is dropped.
     pub(crate) fn mark(&self) -> Mark {
         let culprit = self.taken.map_or(ptr::null(), |(_, record)| &raw const record.culprit);
         Mark { earlier: CURRENT.replace(culprit), thread: PhantomData }
@@ -122,7 +122,7 @@ impl Drop for Slot {
     }
 }
 
-/// What a thread carries while it runs a body; it cannot leave that thread.
+/// The mark that a thread carries while it runs a body. It cannot leave that thread.
 pub(crate) struct Mark {
     earlier: *const AtomicU32,
     thread: PhantomData<*const ()>,
@@ -136,7 +136,7 @@ impl Drop for Mark {
 }
 
 #[cfg(unix)]
-fn map(file: &std::fs::File, slots: usize) -> io::Result<&'static [Record]> {
+fn map(file: &std::fs::File, slots: usize) -> io::Result<&'static [SlotMemory]> {
     use std::os::fd::AsRawFd;
 
     let length = HEADER_BYTES + slots * SLOT_BYTES;
@@ -149,11 +149,11 @@ fn map(file: &std::fs::File, slots: usize) -> io::Result<&'static [Record]> {
     // SAFETY: the mapping begins at a page, so the slots behind the header are aligned; it is `length` long and zeroed,
     // which is a valid slot; it is never unmapped, since a crash may look at it at any time, so it is `'static`; and
     // whatever changes in a slot lies in atomics or an `UnsafeCell`.
-    Ok(unsafe { std::slice::from_raw_parts(start.byte_add(HEADER_BYTES).cast::<Record>(), slots) })
+    Ok(unsafe { std::slice::from_raw_parts(start.byte_add(HEADER_BYTES).cast::<SlotMemory>(), slots) })
 }
 
 #[cfg(not(unix))]
-fn map(_file: &std::fs::File, _slots: usize) -> io::Result<&'static [Record]> {
+fn map(_file: &std::fs::File, _slots: usize) -> io::Result<&'static [SlotMemory]> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "workers are supervised on Unix only"))
 }
 

@@ -1,4 +1,4 @@
-//! What a worker says about itself while it runs: its log.
+//! The log of a worker.
 //!
 //! The log goes to stderr; stdout belongs to what a command answers. A program that has installed a subscriber of its
 //! own keeps it.

@@ -1,4 +1,4 @@
-//! The subscriber: which lines are written, and how.
+//! The log subscriber: selects the lines that are written, and formats them.
 
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
@@ -7,25 +7,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-/// The libraries under taskq. What matters of their doings, taskq says itself; the rest would drown it, so they are
-/// heard only when everything is.
+/// The libraries under taskq. taskq itself logs what matters of them; their own lines would drown it, so they are
+/// written only when everything is.
 const CHATTY: [&str; 4] = ["lapin", "redis", "async_rs", "hickory_resolver"];
 
 /// The least important lines that are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Level(LevelFilter);
 
-/// How a line is written.
+/// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// For people; in colours on a terminal.
+    /// Text for people; in colours on a terminal.
     Text,
     /// One JSON document a line.
     Json,
 }
 
 impl Level {
-    /// What commands other than `worker` write: what a person has to know.
+    /// The level of commands other than `worker`: what a person has to know.
     pub(crate) const WARN: Self = Self(LevelFilter::WARN);
 }
 
@@ -58,11 +58,11 @@ impl FromStr for Format {
     }
 }
 
-/// How many lines could not be written since one could.
+/// The number of lines that could not be written since the last one that could.
 static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
 
-/// stderr, for whoever must go on where it takes no more (the disk under it is full, its reader is gone): what cannot
-/// be written is counted, and said as soon as that can be written.
+/// A stderr that may fail (the disk under it is full, its reader is gone) without failing its writer: lines that cannot
+/// be written are counted, and reported as soon as one can be written again.
 struct Log {
     stderr: io::Stderr,
     format: Format,
@@ -81,7 +81,7 @@ impl Write for Log {
                 Format::Text => format!("{text}\n"),
                 Format::Json => format!("{}\n", serde_json::json!({ "level": "WARN", "message": text })),
             };
-            // If not this time, they are not told of; the lines are gone either way.
+            // If this cannot be written either, the loss is not reported; the lines are gone anyway.
             drop(self.stderr.write_all(line.as_bytes()));
         }
         Ok(line.len())
@@ -92,13 +92,13 @@ impl Write for Log {
     }
 }
 
-/// Whether the log goes to a terminal.
+/// Returns whether the log goes to a terminal.
 pub(crate) fn has_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Begins to write the log to stderr, in colours if somebody sees them. `RUST_LOG` wins over `level`; a `RUST_LOG` that
-/// cannot be read is an error that says so. Does nothing if the program has a subscriber of its own.
+/// Starts to write the log to stderr, in colours if `colours`. `RUST_LOG` wins over `level`; a `RUST_LOG` that cannot
+/// be read is an error that says so. Does nothing if the program has a subscriber of its own.
 pub(crate) fn init(level: Level, format: Format, colours: bool) -> Result<(), String> {
     if tracing::dispatcher::has_been_set() {
         return Ok(());
@@ -109,7 +109,8 @@ pub(crate) fn init(level: Level, format: Format, colours: bool) -> Result<(), St
             .map_err(|error| format!("RUST_LOG={wanted:?} cannot be read ({error}); write for example taskq=debug"))?,
         None => EnvFilter::new(directives(level)),
     };
-    // Its own complaints about a log that cannot be written go to the same place, and would end the process.
+    // The subscriber's own complaints about a log that cannot be written go to the same place, and would end the
+    // process.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     let builder = builder.with_writer(move || Log { stderr: io::stderr(), format });
     let installed = match format {

@@ -28,7 +28,7 @@ const RESTART_AFTER: Duration = Duration::from_millis(200);
 pub(super) struct WorkerRecipe {
     /// The program.
     pub(super) program: PathBuf,
-    /// Its arguments, except for the node name.
+    /// The arguments, except for the node name.
     pub(super) arguments: Vec<OsString>,
     /// Additional environment variables.
     pub(super) variables: Vec<(&'static str, String)>,

@@ -1,6 +1,5 @@
 //! The reader: follows the ledger, the records and the dead set, during a run and after it.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use taskq::BoxError;
@@ -10,7 +9,7 @@ use taskq::message::Record;
 use taskq::{Client, TaskId, TaskState};
 
 use super::ledger::{Fact, Ledger, LedgerTail};
-use super::timeline::Timeline;
+use super::timeline::SharedTimeline;
 
 /// The pause between two reads of the ledger.
 const READ_EVERY: Duration = Duration::from_millis(20);
@@ -23,7 +22,7 @@ const ASK_AT_ONCE: usize = 500;
 const ASK_ALL_EVERY: u32 = 8;
 
 /// Adds new lines of the ledger to the timeline, for ever.
-pub(super) async fn follow(mut tail: LedgerTail, timeline: &Mutex<Timeline>) -> Result<(), BoxError> {
+pub(super) async fn follow(mut tail: LedgerTail, timeline: &SharedTimeline) -> Result<(), BoxError> {
     loop {
         catch_up(&mut tail, timeline)?;
         tokio::time::sleep(READ_EVERY).await;
@@ -31,27 +30,22 @@ pub(super) async fn follow(mut tail: LedgerTail, timeline: &Mutex<Timeline>) -> 
 }
 
 /// Adds the new lines of the ledger to the timeline.
-pub(super) fn catch_up(tail: &mut LedgerTail, timeline: &Mutex<Timeline>) -> Result<(), BoxError> {
-    for line in tail.read()? {
-        lock(timeline).take(line);
-    }
+pub(super) fn catch_up(tail: &mut LedgerTail, timeline: &SharedTimeline) -> Result<(), BoxError> {
+    timeline.take(tail.read()?);
     Ok(())
-}
-
-fn lock(timeline: &Mutex<Timeline>) -> std::sync::MutexGuard<'_, Timeline> {
-    timeline.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Notes every terminal record as soon as it can be read, for ever. While the backend is away nothing can be read,
 /// which is no failure.
 pub(super) async fn note_ends(
     results: &SharedResults,
-    timeline: &Mutex<Timeline>,
+    timeline: &SharedTimeline,
     ledger: &Ledger,
 ) -> Result<(), BoxError> {
     for round in 0_u32.. {
         let all = round.is_multiple_of(ASK_ALL_EVERY);
-        let ids: Vec<TaskId> = lock(timeline).unended(all).filter_map(|id| TaskId::parse(id).ok()).collect();
+        let ids: Vec<TaskId> =
+            timeline.look(|timeline| timeline.unended(all).filter_map(|id| TaskId::parse(id).ok()).collect());
         for some in ids.chunks(ASK_AT_ONCE) {
             let Ok(records) = results.read(some).await else { break };
             ledger.note_all(records.into_iter().flatten().filter_map(ended))?;
@@ -70,10 +64,10 @@ fn ended(record: Record) -> Option<Fact> {
 /// Reads every record once more. A record that differs from the earlier read is noted again, for the checker to judge.
 pub(super) async fn read_again(
     results: &SharedResults,
-    timeline: &Mutex<Timeline>,
+    timeline: &SharedTimeline,
     ledger: &Ledger,
 ) -> Result<(), BoxError> {
-    let ids: Vec<TaskId> = lock(timeline).ids().filter_map(|id| TaskId::parse(id).ok()).collect();
+    let ids: Vec<TaskId> = timeline.look(|timeline| timeline.ids().filter_map(|id| TaskId::parse(id).ok()).collect());
     for some in ids.chunks(ASK_AT_ONCE) {
         for record in results.read(some).await?.into_iter().flatten() {
             // The record of a task that panicked in its last attempt must say where.
@@ -83,7 +77,7 @@ pub(super) async fn read_again(
                     what: format!("{}: it panicked, and its record does not say where", record.id),
                 })?;
             }
-            let before = lock(timeline).last_end(record.id.as_str());
+            let before = timeline.look(|timeline| timeline.last_end(record.id.as_str()));
             if let Some(fact) = ended(record)
                 && let Fact::Ended { state, attempt, worker, .. } = &fact
                 && before.as_ref() != Some(&(state.clone(), *attempt, worker.clone()))

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use taskq::BoxError;
@@ -23,7 +23,7 @@ use super::producer::Producer;
 use super::proxy::Proxy;
 use super::report::{Verdict, Versions};
 use super::strikes::{StrikeContext, strike};
-use super::timeline::Timeline;
+use super::timeline::SharedTimeline;
 use super::{processes, reader};
 
 /// The `unknown_task_grace` of the workers of a run.
@@ -52,7 +52,7 @@ struct Scenario<'a> {
     ledger: Arc<Ledger>,
     network: Network,
     fleet: Fleet,
-    timeline: Mutex<Timeline>,
+    timeline: SharedTimeline,
 }
 
 /// Runs, and returns the verdict. An error means that the run was not possible, and says nothing about the promise.
@@ -71,8 +71,7 @@ pub async fn run(options: &TortureOptions, client: &Client) -> Result<Verdict, B
     let hindered = played.map_err(|error| scenario.with_folder(&error))?;
     cleared?;
 
-    let findings =
-        check(&scenario.timeline.lock().unwrap_or_else(PoisonError::into_inner), u64::from(options.concurrency));
+    let findings = scenario.timeline.look(|timeline| check(timeline, u64::from(options.concurrency)));
     let verdict = Verdict::new(options, findings, begun.elapsed(), versions, hindered);
     if verdict.held && options.folder.is_none() {
         std::fs::remove_dir_all(&scenario.folder)?;
@@ -125,7 +124,7 @@ impl<'a> Scenario<'a> {
             ledger,
             network,
             fleet: Fleet::new(recipe),
-            timeline: Mutex::new(Timeline::new(client.results().is_ok())),
+            timeline: SharedTimeline::new(client.results().is_ok()),
         })
     }
 
@@ -140,7 +139,7 @@ impl<'a> Scenario<'a> {
             () = self.watch_memory() => {}
         }
         // The ledger is read once more from its beginning, now that it is complete.
-        *self.timeline.lock().unwrap_or_else(PoisonError::into_inner) = Timeline::new(self.client.results().is_ok());
+        self.timeline.clear();
         reader::catch_up(&mut tail, &self.timeline)?;
         Ok(hindered)
     }
@@ -226,7 +225,7 @@ impl<'a> Scenario<'a> {
         loop {
             // The timeline may be a moment behind the ledger, so the first look comes after a pause.
             tokio::time::sleep(Duration::from_millis(100)).await;
-            let open = self.timeline.lock().unwrap_or_else(PoisonError::into_inner).open().len();
+            let open = self.timeline.look(|timeline| timeline.open().len());
             if open < least {
                 (least, since) = (open, Instant::now());
             }
@@ -315,7 +314,7 @@ impl<'a> Scenario<'a> {
             tokio::time::sleep(Duration::from_secs(1)).await;
             for pid in self.fleet.processes() {
                 let Some(kb) = processes::resident_kb(pid) else { continue };
-                let is_warm = self.timeline.lock().unwrap_or_else(PoisonError::into_inner).begun(pid) >= WARM;
+                let is_warm = self.timeline.look(|timeline| timeline.begun(pid)) >= WARM;
                 let at_first = if is_warm { *warm.entry(pid).or_insert(kb) } else { kb };
                 let growth = (kb * 100 / at_first.max(1)).saturating_sub(100);
                 // If the ledger cannot be written, the run is stopped elsewhere.
@@ -332,10 +331,8 @@ impl<'a> Scenario<'a> {
         self.network.heal();
         self.fleet.kill().await?;
         if let Ok(results) = self.client.results() {
-            let ids: Vec<TaskId> = {
-                let timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
-                timeline.ids().filter_map(|id| TaskId::parse(id).ok()).collect()
-            };
+            let ids: Vec<TaskId> =
+                self.timeline.look(|timeline| timeline.ids().filter_map(|id| TaskId::parse(id).ok()).collect());
             for some in ids.chunks(500) {
                 results.forget(some).await?;
             }

@@ -2,6 +2,7 @@
 //! end.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 
 use taskq::TaskState;
 
@@ -273,5 +274,35 @@ impl Timeline {
     /// Returns the time at which a body was last told to stop; 0 if none was.
     pub fn last_told(&self) -> u64 {
         self.last_told
+    }
+}
+
+/// A timeline that is extended and read at the same time.
+#[derive(Debug)]
+pub(super) struct SharedTimeline(Mutex<Timeline>);
+
+impl SharedTimeline {
+    /// Creates an empty timeline; `has_results` says whether terminal records can be read.
+    pub(super) fn new(has_results: bool) -> Self {
+        Self(Mutex::new(Timeline::new(has_results)))
+    }
+
+    /// Looks at the timeline so far.
+    pub(super) fn look<T>(&self, at: impl FnOnce(&Timeline) -> T) -> T {
+        at(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes in the next lines of the ledger.
+    pub(super) fn take(&self, lines: Vec<LedgerLine>) {
+        let mut timeline = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for line in lines {
+            timeline.take(line);
+        }
+    }
+
+    /// Forgets everything, so that the ledger can be read again from its beginning.
+    pub(super) fn clear(&self) {
+        let mut timeline = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *timeline = Timeline::new(timeline.has_results);
     }
 }

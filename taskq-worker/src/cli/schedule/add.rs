@@ -1,4 +1,4 @@
-//! `schedule add`.
+//! `schedule add`: adds an entry at run time.
 
 use clap::Args;
 use serde::Serialize;
@@ -9,19 +9,19 @@ use super::super::exit::Exit;
 use super::super::failure::Failure;
 use super::super::session::Session;
 use super::super::values;
-use super::book::Book;
+use super::book::ScheduleBook;
 
-/// Add an entry while beat runs
+/// Add an entry at run time
 ///
-/// It is kept where beats keep their facts, until it is removed. Lengths of time are written as 30s, 5m or "1h 30m".
+/// The entry is kept in the store of the beats until it is removed. Durations are written as 30s, 5m or "1h 30m".
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   my-app schedule add good-morning shop.greet Ada --cron '0 9 * * MON-FRI' --tz Europe/Berlin
   my-app schedule add tidy shop.tidy --every 30s --overlap skip
   my-app schedule add launch shop.open --once 2030-01-31T08:00:00Z")]
-pub(super) struct Add {
-    /// Its name, one of a kind
+pub(super) struct ScheduleAdd {
+    /// The name of the entry, which must be new
     name: String,
     /// The task's name, for example shop.greet
     task: String,
@@ -45,37 +45,37 @@ pub(super) struct Add {
     /// 0 to 255, larger first, on queues that know priorities
     #[arg(long, value_name = "N")]
     priority: Option<u8>,
-    /// What has not begun so long after it was due is not wanted any more
+    /// Runs that have not begun this long after they were due are dropped
     #[arg(long, value_name = "TIME")]
     expires: Option<String>,
-    /// What becomes of missed slots: skip, one or all [default: one]
+    /// The treatment of missed slots: skip, one or all [default: one]
     #[arg(long, value_name = "POLICY")]
     misfire: Option<String>,
     /// The most slots that --misfire all sends together [default: 100]
     #[arg(long, value_name = "N", requires = "misfire")]
     misfire_max: Option<u32>,
-    /// Send up to so long after the slot, each entry at another moment
+    /// Send up to this long after the slot, each entry at its own moment
     #[arg(long, value_name = "TIME")]
     jitter: Option<String>,
-    /// Whether it is sent while its run before is not over: allow or skip [default: allow]
+    /// Whether to send while the previous run is not over: allow or skip [default: allow]
     #[arg(long, value_name = "POLICY")]
     overlap: Option<String>,
-    /// What a beat does that cannot know whether a slot was sent: again or skip [default: again]
+    /// The treatment of a slot of which it is not known whether it was sent: again or skip [default: again]
     #[arg(long, value_name = "POLICY")]
     on_doubt: Option<String>,
-    /// The task is another program's: its name and arguments are not checked
+    /// The task belongs to another program: its name and arguments are not checked
     #[arg(long)]
     foreign: bool,
 }
 
-/// One of three.
+/// The schedule of an entry: one of three kinds.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct When {
-    /// At the times that a cron line names, for example '0 9 * * MON-FRI'
+    /// At the times of a cron line, for example '0 9 * * MON-FRI'
     #[arg(long, value_name = "LINE")]
     cron: Option<String>,
-    /// At equal distances, for example 30s
+    /// At equal intervals, for example 30s
     #[arg(long, value_name = "TIME")]
     every: Option<String>,
     /// Once, for example at 2030-01-31T08:00:00Z
@@ -84,21 +84,21 @@ struct When {
 }
 
 #[derive(Serialize)]
-struct Added {
+struct AddedEntry {
     name: String,
     schedule: String,
     words: String,
     next: Option<chrono::DateTime<chrono::Utc>>,
 }
 
-impl Add {
+impl ScheduleAdd {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         // Before anything is connected.
         let entry = Entry::read(&self.name, &self.description(), Origin::RunTime).map_err(|mistakes| {
             let lines: Vec<String> = mistakes.iter().map(|mistake| mistake.text.clone()).collect();
             Failure::lines(Exit::Usage, lines.iter().map(String::as_str))
         })?;
-        let book = Book::open(session).await?;
+        let book = ScheduleBook::open(session).await?;
         if !book.registry.is_empty() {
             entry::check(&entry, &book.registry).map_err(|mistake| Failure::new(Exit::Usage, mistake.text))?;
         }
@@ -115,13 +115,17 @@ impl Add {
         }
         book.client.close().await;
         let next = entry.schedule.next_after(now);
-        let added =
-            Added { name: entry.name, schedule: entry.schedule.to_string(), words: entry.schedule.describe(), next };
+        let added = AddedEntry {
+            name: entry.name,
+            schedule: entry.schedule.to_string(),
+            words: entry.schedule.describe(),
+            next,
+        };
         session.output().say(&added, |added| format!("{} is added: {}", added.name, added.words))?;
         Ok(Exit::Ok)
     }
 
-    /// The same in the form of taskq.toml.
+    /// Returns the entry in the form of taskq.toml.
     fn description(&self) -> Value {
         let text = |text: &Option<String>| text.clone().map(Value::String);
         let arguments: Vec<Value> = self.arguments.iter().map(|text| values::json_or_text(text)).collect();

@@ -1,4 +1,4 @@
-//! All entries there are: this program's, and those that were added at run time.
+//! All entries: those of this program, and those that were added at run time.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,17 @@ use super::super::exit::Exit;
 use super::super::failure::Failure;
 use super::super::session::Session;
 
-/// The entries, and what it takes to look at them and to change them.
-pub(super) struct Book {
+/// The entries, with the store in which they are looked at and changed.
+pub(super) struct ScheduleBook {
     pub(super) client: Client,
     pub(super) registry: Registry,
     pub(super) store: Store,
-    /// This program's own.
+    /// The entries of this program.
     pub(super) program: BTreeMap<String, Entry>,
     pub(super) overrides: BTreeMap<String, Override>,
 }
 
-impl Book {
+impl ScheduleBook {
     pub(super) async fn open(session: &Session) -> Result<Self, Failure> {
         let registry = Registry::collect()?;
         let program = entry::collect(&registry, &session.settings()?)?;
@@ -33,7 +33,8 @@ impl Book {
         Ok(Self { client, registry, store, program, overrides })
     }
 
-    /// All entries, by name. One that was added at run time and cannot be read any more is left out, and said.
+    /// Returns all entries by name. An entry that was added at run time and cannot be read any more is left out, with a
+    /// warning.
     pub(super) fn entries(&self) -> BTreeMap<String, Entry> {
         let mut entries = self.program.clone();
         for (name, entry_override) in &self.overrides {
@@ -46,26 +47,26 @@ impl Book {
         entries
     }
 
-    /// The entry of this name.
+    /// Returns the entry of this name.
     pub(super) fn entry(&self, name: &str) -> Result<Entry, Failure> {
         let mut entries = self.entries();
         if let Some(entry) = entries.remove(name) {
             return Ok(entry);
         }
         let near = nearest(name, entries.keys().map(String::as_str));
-        let mend = near.map_or_else(
+        let remedy = near.map_or_else(
             || "there is none at all; entries of a program are found with `taskq -A path/to/app`".to_owned(),
             |near| format!("did you mean {near:?}?"),
         );
-        Err(Failure::new(Exit::NotFound, format!("there is no entry {name:?}; {mend}")))
+        Err(Failure::new(Exit::NotFound, format!("there is no entry {name:?}; {remedy}")))
     }
 
-    /// Whether there is an entry of this name that was added at run time.
+    /// Returns whether an entry of this name was added at run time.
     pub(super) fn was_added(&self, name: &str) -> bool {
         self.overrides.get(name).is_some_and(|entry_override| entry_override.added.is_some())
     }
 
-    /// Whether the entry is paused, or disabled where it is written.
+    /// Returns whether the entry is paused, or disabled where it is written.
     pub(super) fn is_off(&self, entry: &Entry) -> bool {
         !entry.enabled || self.overrides.get(&entry.name).is_some_and(Override::is_paused)
     }

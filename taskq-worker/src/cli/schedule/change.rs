@@ -1,4 +1,4 @@
-//! `schedule remove`, `pause` and `resume`.
+//! `schedule remove`, `pause` and `resume`: change entries at run time.
 
 use clap::Args;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use super::super::confirm::confirm;
 use super::super::exit::Exit;
 use super::super::failure::Failure;
 use super::super::session::Session;
-use super::book::Book;
+use super::book::ScheduleBook;
 
 /// Remove an entry that was added with `schedule add`, and its history
 ///
@@ -15,7 +15,7 @@ use super::book::Book;
 /// paused.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  my-app schedule remove good-morning --yes")]
-pub(super) struct Remove {
+pub(super) struct ScheduleRemove {
     /// The entry
     name: String,
     /// Do not ask
@@ -23,40 +23,40 @@ pub(super) struct Remove {
     yes: bool,
 }
 
-/// Let entries have no slots until they are resumed
+/// Pause entries: they have no slots until they are resumed
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  my-app schedule pause nightly reports")]
-pub(super) struct Pause {
+pub(super) struct SchedulePause {
     /// The entries
     #[arg(required = true, value_name = "NAME")]
     pub(super) names: Vec<String>,
 }
 
-/// Let paused entries go on; what was due meanwhile is not sent
+/// Resume paused entries; slots that were due meanwhile are not sent
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  my-app schedule resume nightly reports")]
-pub(super) struct Resume {
+pub(super) struct ScheduleResume {
     /// The entries
     #[arg(required = true, value_name = "NAME")]
     pub(super) names: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Removed<'a> {
+struct RemovedEntry<'a> {
     name: &'a str,
     removed: bool,
 }
 
 #[derive(Serialize)]
-struct Paused<'a> {
+struct PausedEntry<'a> {
     name: &'a str,
     paused: bool,
     changed: bool,
 }
 
-impl Remove {
+impl ScheduleRemove {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
-        let book = Book::open(session).await?;
+        let book = ScheduleBook::open(session).await?;
         let name = &self.name;
         if let Some(entry) = book.program.get(name).filter(|_| !book.was_added(name)) {
             let place = entry.origin.place(name);
@@ -66,26 +66,26 @@ impl Remove {
         if book.was_added(name) {
             confirm(&format!("removes the entry {name} and its history"), self.yes)?;
         }
-        // Also one that cannot be read any more, and one that is gone: beats may not have heard of it.
+        // Also an entry that cannot be read any more, and one that is gone: beats may not know that yet.
         let removed = book.store.remove(name).await?;
         if !removed {
             book.entry(name)?;
         }
         book.client.close().await;
-        session.output().say(&Removed { name, removed }, |_| format!("{name} is removed"))?;
+        session.output().say(&RemovedEntry { name, removed }, |_| format!("{name} is removed"))?;
         Ok(Exit::Ok)
     }
 }
 
-/// Pauses entries, or lets them go on.
+/// Pauses entries, or resumes them.
 pub(super) async fn pause(session: &Session, names: &[String], is_on: bool) -> Result<Exit, Failure> {
-    let book = Book::open(session).await?;
-    // All of them, before one is changed.
+    let book = ScheduleBook::open(session).await?;
+    // All names are checked before any entry is changed.
     names.iter().try_for_each(|name| book.entry(name).map(drop))?;
     let mut rows = Vec::with_capacity(names.len());
     for name in names {
         let changed = book.store.pause(name, is_on, chrono::Utc::now()).await?;
-        rows.push(Paused { name, paused: is_on, changed });
+        rows.push(PausedEntry { name, paused: is_on, changed });
     }
     book.client.close().await;
     session.output().table(&rows, ["ENTRY", "NOW"], |row| {

@@ -1,4 +1,4 @@
-//! `schedule history`.
+//! `schedule history`: shows the newest slots of an entry.
 
 use clap::Args;
 use taskq_beat::store::{Event, EventKind};
@@ -7,24 +7,24 @@ use super::super::exit::Exit;
 use super::super::failure::Failure;
 use super::super::output::{plain, time};
 use super::super::session::Session;
-use super::book::Book;
+use super::book::ScheduleBook;
 
-/// What became of the newest slots of an entry: sent, how late; or missed, how many and why
+/// Show the newest slots of an entry: sent, how late; or missed, how many and why
 ///
 /// The newest 100 events are kept, oldest first. Slots that were missed together are one event.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  my-app schedule history nightly")]
-pub(super) struct History {
+pub(super) struct ScheduleHistory {
     /// The entry
     name: String,
 }
 
-impl History {
+impl ScheduleHistory {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
-        let book = Book::open(session).await?;
+        let book = ScheduleBook::open(session).await?;
         let history = book.store.history_of(&self.name).await?;
         if history.events().is_empty() {
-            // Or its name is wrong. An entry of one slot is removed after a day, and its history stays.
+            // Perhaps the name is wrong. An entry of one slot is removed after a day, and its history stays.
             book.entry(&self.name)?;
         }
         book.client.close().await;
@@ -34,9 +34,7 @@ impl History {
                     let again = if *again { ", perhaps for the second time" } else { "" };
                     (time(*slot), format!("sent, {late_ms} ms late{again}"))
                 }
-                EventKind::Asked { id, .. } => {
-                    (time(*at), format!("sent because somebody asked, as {}", plain(id.as_str())))
-                }
+                EventKind::Asked { id, .. } => (time(*at), format!("sent on request, as {}", plain(id.as_str()))),
                 EventKind::Missed(missed) => {
                     let more = if missed.is_more { "more than " } else { "" };
                     (

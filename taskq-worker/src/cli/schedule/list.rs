@@ -1,4 +1,4 @@
-//! `schedule list` and `schedule show`.
+//! `schedule list` and `schedule show`: show entries.
 
 use std::collections::BTreeMap;
 
@@ -15,54 +15,54 @@ use super::super::exit::Exit;
 use super::super::failure::Failure;
 use super::super::output::{plain, short, time};
 use super::super::session::Session;
-use super::book::Book;
+use super::book::ScheduleBook;
 
-/// All entries: what is sent, when, when next, and what was sent last
+/// List the entries: what is sent, when, when next, and what was sent last
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  my-app schedule list")]
-pub(super) struct List {}
+pub(super) struct ScheduleList {}
 
-/// One entry with all that is known of it
+/// Show an entry with everything known of it
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  my-app schedule show nightly")]
-pub(super) struct Show {
+pub(super) struct ScheduleShow {
     /// The entry
     name: String,
 }
 
-/// An entry, for programs.
+/// An entry in the answer to programs.
 #[derive(Serialize)]
-struct Row {
+struct EntryRow {
     name: String,
     task: String,
-    /// As it is written.
+    /// The schedule as it is written.
     schedule: String,
-    /// In words.
+    /// The schedule in words.
     words: String,
     paused: bool,
-    /// When it is sent next.
+    /// The time of the next slot.
     next: Option<DateTime<Utc>>,
     last: Option<Fired>,
     fired_count: u64,
     missed_count: u64,
-    /// Where it is written.
+    /// The place where the entry is written.
     place: String,
 }
 
-/// The same with everything.
+/// An entry with everything known of it.
 #[derive(Serialize)]
-struct Whole {
+struct EntryDetails {
     #[serde(flatten)]
-    row: Row,
-    /// The keys of its description.
+    row: EntryRow,
+    /// The entry in the form of taskq.toml.
     entry: Value,
     missed: Option<Missed>,
-    /// Slots that were claimed and are not known to have been sent.
+    /// The slots that were claimed and are not known to have been sent.
     pending: Vec<DateTime<Utc>>,
     leader: Option<Holder>,
 }
 
-impl Row {
+impl EntryRow {
     fn of(entry: &Entry, facts: Option<&Facts>, is_off: bool, now: DateTime<Utc>) -> Self {
         Self {
             name: entry.name.clone(),
@@ -79,23 +79,23 @@ impl Row {
     }
 }
 
-/// When an entry is sent next; something in the past if it should have been by now.
+/// Returns when an entry is sent next; a time in the past if that should have happened already.
 fn next(entry: &Entry, facts: Option<&Facts>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let handled = facts.map_or_else(|| Handled::since(now), |facts| facts.handled.clone());
     let decision = due(entry, &handled, now, false);
     decision.fire.first().map(|firing| firing.due).or(decision.wake)
 }
 
-impl List {
+impl ScheduleList {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
-        let book = Book::open(session).await?;
+        let book = ScheduleBook::open(session).await?;
         let facts: BTreeMap<String, Facts> = book.store.facts().await?.into_iter().collect();
         let leader = leader::holder(book.store.kv()).await?;
         let now = Utc::now();
-        let rows: Vec<Row> = book
+        let rows: Vec<EntryRow> = book
             .entries()
             .values()
-            .map(|entry| Row::of(entry, facts.get(&entry.name), book.is_off(entry), now))
+            .map(|entry| EntryRow::of(entry, facts.get(&entry.name), book.is_off(entry), now))
             .collect();
         book.client.close().await;
         session.output().table(&rows, ["ENTRY", "TASK", "WHEN", "NEXT", "LAST", "MISSED"], |row| {
@@ -117,14 +117,14 @@ impl List {
     }
 }
 
-impl Show {
+impl ScheduleShow {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
-        let book = Book::open(session).await?;
+        let book = ScheduleBook::open(session).await?;
         let entry = book.entry(&self.name)?;
         let facts = book.store.facts_of(&self.name).await?;
         let leader = leader::holder(book.store.kv()).await?;
-        let whole = Whole {
-            row: Row::of(&entry, facts.as_ref(), book.is_off(&entry), Utc::now()),
+        let whole = EntryDetails {
+            row: EntryRow::of(&entry, facts.as_ref(), book.is_off(&entry), Utc::now()),
             entry: entry.describe(),
             missed: facts.as_ref().and_then(|facts| facts.missed.clone()),
             pending: facts.iter().flat_map(|facts| &facts.pending).map(|pending| pending.slot).collect(),
@@ -136,7 +136,7 @@ impl Show {
     }
 }
 
-fn describe(whole: &Whole) -> String {
+fn describe(whole: &EntryDetails) -> String {
     let row = &whole.row;
     let mut lines = vec![
         row.name.clone(),

@@ -1,4 +1,4 @@
-//! `schedule run`.
+//! `schedule run`: sends an entry at once.
 
 use clap::Args;
 use serde::Serialize;
@@ -9,34 +9,34 @@ use taskq_beat::run_now;
 use super::super::exit::Exit;
 use super::super::failure::Failure;
 use super::super::session::Session;
-use super::book::Book;
+use super::book::ScheduleBook;
 
-/// Send an entry now, beside its slots
+/// Send an entry now, in addition to its slots
 ///
 /// The run has an id of its own, which is printed; the entry's slots, and whether it is paused, make no difference to
-/// it, nor it to them. The history says that it was asked for.
+/// it, nor it to them. The history records that it was requested.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  my-app schedule run nightly")]
-pub(super) struct Run {
+pub(super) struct ScheduleRun {
     /// The entry
     name: String,
 }
 
 #[derive(Serialize)]
-struct Sent<'a> {
+struct SentEntry<'a> {
     name: &'a str,
     task: &'a str,
     id: &'a TaskId,
 }
 
-impl Run {
+impl ScheduleRun {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
-        let book = Book::open(session).await?;
+        let book = ScheduleBook::open(session).await?;
         let entry = book.entry(&self.name)?;
         let node = format!("schedule@{}", host_name());
         let id = run_now(&book.client, &book.store, &book.registry, &entry, &node).await?;
         book.client.close().await;
-        let sent = Sent { name: &entry.name, task: &entry.task, id: &id };
+        let sent = SentEntry { name: &entry.name, task: &entry.task, id: &id };
         session.output().say(&sent, |sent| sent.id.to_string())?;
         Ok(Exit::Ok)
     }

@@ -126,7 +126,7 @@ async fn note(kv: &SharedKv, flight: &Flight, loss: &Loss) -> Result<(), Backend
         cause: cause(&loss.death),
         culprit: flight.culprit,
         // Where nobody saw the end, the supervisor died too, which no task can bring about: that proves nothing.
-        alone: flight.alone && was_seen(&loss.death),
+        alone: flight.in_quarantine && was_seen(&loss.death),
         killed: loss.death.signal.is_some_and(|signal| !is_crash(signal)),
         since_ms: flight.since_ms,
         at_ms: loss.death.at_ms,
@@ -214,7 +214,7 @@ mod tests {
             task: "shop.buy".into(),
             generation: 0,
             attempt: 0,
-            alone: false,
+            in_quarantine: false,
             since_ms: 1000,
             culprit: false,
         }
@@ -298,7 +298,7 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_a_whole_group_proves_nothing_against_a_task_in_quarantine() {
         let (client, id) = (client().await, TaskId::new());
-        let alone = || vec![Flight { alone: true, ..flight(&id) }];
+        let alone = || vec![Flight { in_quarantine: true, ..flight(&id) }];
         let mut unseen = loss(1, alone());
         unseen.death.signal = None;
         report(&client, &unseen).await.expect("memory does not fail");

@@ -21,7 +21,7 @@ use super::super::supervision::Supervision;
 use super::poll_watch::Ticks;
 use super::running::Run;
 use crate::recorder::flight::recorded_id;
-use crate::recorder::{Entry, Slot};
+use crate::recorder::{FlightEntry, Slot};
 
 /// An outcome, and the slot that the body ran in; without a slot if a plain function was stopped and still runs in it.
 pub(crate) type Ended = (Outcome, Option<OwnedSemaphorePermit>);
@@ -53,12 +53,12 @@ impl Bodies {
     /// records nothing.
     fn record(&self, run: &Run, now: DateTime<Utc>) -> Slot {
         let Some(supervision) = &self.supervision else { return Slot::default() };
-        supervision.enter(&Entry {
+        supervision.enter(&FlightEntry {
             id: &recorded_id(run.key.id.as_str()),
             task: run.definition.name,
             generation: run.key.generation,
             attempt: run.key.attempt,
-            alone: false,
+            in_quarantine: false,
             since_ms: now.timestamp_millis().max(0) as u64,
         })
     }

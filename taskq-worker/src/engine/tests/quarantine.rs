@@ -28,7 +28,7 @@ fn loss(pid: u32, id: &TaskId, alone: bool) -> Loss {
         task: suspect::NAME.into(),
         generation: 0,
         attempt: 0,
-        alone,
+        in_quarantine: alone,
         since_ms: 1000,
         culprit: false,
     };
@@ -94,7 +94,7 @@ async fn a_suspect_runs_alone_and_an_innocent_one_ends_well() {
 
     let mut lone = alone(&client).await;
     let flight = until("it runs alone", async || lone.file.flights().pop()).await;
-    assert!(flight.alone && flight.id == handle.id().as_str());
+    assert!(flight.in_quarantine && flight.id == handle.id().as_str());
     // It fails once, and what follows goes home, from where it is put aside again.
     gate.open();
     assert_eq!(first.event().await, wanted());

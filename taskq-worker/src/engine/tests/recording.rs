@@ -35,7 +35,7 @@ async fn bodies_are_recorded_while_they_run() {
     flights.sort_by(|a, b| a.task.cmp(&b.task));
     let seen: Vec<_> = flights.iter().map(|flight| (flight.id.as_str(), flight.task.as_str())).collect();
     assert_eq!(seen, [(one.id().as_str(), waits::NAME), (two.id().as_str(), waits_on_a_thread::NAME)]);
-    assert!(flights.iter().all(|flight| !flight.alone && !flight.culprit && flight.attempt == 0));
+    assert!(flights.iter().all(|flight| !flight.in_quarantine && !flight.culprit && flight.attempt == 0));
     assert!(flights.iter().all(|flight| flight.since_ms > 1_700_000_000_000));
     assert_eq!(bench.control.heartbeat().await, WorkerHeartbeat { done: 0, running: 2, problem: None });
     gate.open();

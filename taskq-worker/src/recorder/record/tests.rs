@@ -1,4 +1,4 @@
-//! The recorder: what is in the air is in the file, whatever became of file and process.
+//! The recorder: running tasks are in the file, whatever became of the file and the process.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use super::super::flight::{Flight, ID_MAX, TASK_MAX};
 use super::super::read;
 use super::*;
 
-/// A file that is gone afterwards.
+/// A file that is removed when dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -30,8 +30,8 @@ impl Drop for Scratch {
     }
 }
 
-fn entry<'a>(id: &'a str, task: &'a str) -> Entry<'a> {
-    Entry { id, task, generation: 2, attempt: 3, alone: false, since_ms: 1_700_000_000_123 }
+fn entry<'a>(id: &'a str, task: &'a str) -> FlightEntry<'a> {
+    FlightEntry { id, task, generation: 2, attempt: 3, in_quarantine: false, since_ms: 1_700_000_000_123 }
 }
 
 fn ids(path: &Path) -> Vec<String> {
@@ -45,7 +45,7 @@ fn what_is_in_the_air_is_in_the_file() {
     let file = Scratch::new("air");
     let recorder = Recorder::create(&file.0, 2).expect("a temporary file can be made");
     assert_eq!(ids(&file.0), [""; 0]);
-    let one = recorder.enter(&Entry { alone: true, ..entry("one", "shop.buy") });
+    let one = recorder.enter(&FlightEntry { in_quarantine: true, ..entry("one", "shop.buy") });
     let recording = read(&file.0).expect("it is a recording");
     assert_eq!((recording.pid, recording.began_ms), (std::process::id(), recorder.began_ms()));
     let flight = Flight {
@@ -53,7 +53,7 @@ fn what_is_in_the_air_is_in_the_file() {
         task: "shop.buy".into(),
         generation: 2,
         attempt: 3,
-        alone: true,
+        in_quarantine: true,
         since_ms: 1_700_000_000_123,
         culprit: false,
     };
@@ -180,10 +180,10 @@ fn the_cost_of_a_slot() {
     const ROUNDS: u32 = 200_000;
     let file = Scratch::new("cost");
     let recorder = Recorder::create(&file.0, 16).expect("a temporary file can be made");
-    // Some slots are held, as in a busy worker.
+    // Some slots are occupied, as in a busy worker.
     let held: Vec<Slot> = (0..7).map(|_| recorder.enter(&entry("held", "t"))).collect();
     let entry = entry("0193aa2b-7c54-7000-8000-0123456789ab", "shop.orders.confirm");
-    // The least of many, since others want the processor as well.
+    // The least of many, since other processes need the processor as well.
     let least = |round: &dyn Fn()| {
         let nanos = (0..20).map(|_| {
             let begun = Instant::now();
@@ -200,7 +200,7 @@ fn the_cost_of_a_slot() {
     assert_eq!(recorder.missed(), 0);
 }
 
-/// Ends this process in the way that is named.
+/// Crashes this process in the named way.
 pub(crate) fn crash(how: &str) {
     match how {
         "abort" => std::process::abort(),

@@ -30,7 +30,7 @@ fn loss(id: &str) -> Loss {
         task: "shop.add".to_owned(),
         generation: 0,
         attempt: 0,
-        alone: false,
+        in_quarantine: false,
         since_ms: 0,
         culprit: false,
     };

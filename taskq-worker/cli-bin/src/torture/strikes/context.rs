@@ -1,6 +1,5 @@
 //! Everything that a strike may use.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use taskq::{BoxError, Client};
@@ -12,7 +11,7 @@ use crate::torture::ledger::{Affected, Fact, Ledger, now_ms};
 use crate::torture::network::Network;
 use crate::torture::options::TortureOptions;
 use crate::torture::producer::Producer;
-use crate::torture::timeline::Timeline;
+use crate::torture::timeline::{SharedTimeline, Timeline};
 
 /// The longest time that a strike waits for the moment that it needs.
 pub(super) const MOMENT_BOUND: Duration = Duration::from_secs(30);
@@ -26,7 +25,7 @@ pub(in crate::torture) struct StrikeContext<'a> {
     pub(in crate::torture) client: &'a Client,
     pub(in crate::torture) producer: &'a Producer,
     pub(in crate::torture) ledger: &'a Ledger,
-    pub(in crate::torture) timeline: &'a Mutex<Timeline>,
+    pub(in crate::torture) timeline: &'a SharedTimeline,
     pub(in crate::torture) queues: &'a [String],
     pub(in crate::torture) dice: Dice,
 }
@@ -34,7 +33,7 @@ pub(in crate::torture) struct StrikeContext<'a> {
 impl StrikeContext<'_> {
     /// Looks at the timeline so far.
     pub(super) fn look<T>(&self, at: impl FnOnce(&Timeline) -> T) -> T {
-        at(&self.timeline.lock().unwrap_or_else(PoisonError::into_inner))
+        self.timeline.look(at)
     }
 
     /// Waits until `fact` returns something; returns `None` if it does not within `bound`.
