@@ -15,8 +15,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use taskq::{Client, Context, task};
 use taskq_worker::Worker;
 
-/// A plain `fn`: it may compute for hours, read files or wait for a lock, and no other task waits for it. An `async fn`
-/// that did so would hold up all tasks that share its thread.
+/// A plain `fn` may compute for hours, read files or wait for a lock without delaying other tasks. An `async fn` that
+/// did so would block all tasks that share its thread.
 #[task]
 fn count_primes(ctx: &Context, below: u64) -> Result<usize, String> {
     ctx.state::<Start>().wait()?;
@@ -32,19 +32,19 @@ async fn ping() -> String {
     "pong".to_owned()
 }
 
-/// Keeps the counting threads blocked until a word is given, so that this program shows the same every time.
+/// A signal that keeps the counting threads blocked until it is given, so that this program prints the same every time.
 struct Start(Mutex<Receiver<()>>);
 
 impl Start {
     fn wait(&self) -> Result<(), String> {
-        let word = self.0.lock().map_err(|error| error.to_string())?;
-        word.recv().map_err(|error| error.to_string())
+        let signal = self.0.lock().map_err(|error| error.to_string())?;
+        signal.recv().map_err(|error| error.to_string())
     }
 }
 
 async fn run(client: Client, start: Sender<()>) -> Result<(), Box<dyn std::error::Error>> {
     let limits = [25_000, 50_000, 75_000, 100_000];
-    // Many at once: no call waits for the confirm of the one before it.
+    // All at once: no call waits until the broker has confirmed the one before it.
     let handles = client.send_all(limits.map(count_primes)).await.all()?;
     println!("while four threads are busy, an async task answers: {}", ping().get().await?);
     for _ in limits {
@@ -59,9 +59,9 @@ async fn run(client: Client, start: Sender<()>) -> Result<(), Box<dyn std::error
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let client = Client::builder().broker("memory:").build().await?.install();
-    let (start, word) = mpsc::channel();
-    // How many run at once is one number for both kinds: four that block, and one that does not.
-    let worker = Worker::builder(client.clone()).concurrency(5).state(Start(Mutex::new(word)));
+    let (start, signal) = mpsc::channel();
+    // Both kinds share one limit on tasks at the same time: four that block, and one that does not.
+    let worker = Worker::builder(client.clone()).concurrency(5).state(Start(Mutex::new(signal)));
     worker.run_until(run(client, start)).await??;
     Ok(())
 }

@@ -27,7 +27,8 @@
 //! 1      cli.root  TaskError: -1 has no root  9c656049452ae969
 //! ```
 //!
-//! `kill` asks the worker to finish what it has begun. `taskq -A target/debug/examples/cli …` is the same as `cli …`.
+//! `kill` asks the worker to finish the tasks that it has begun. `taskq -A target/debug/examples/cli …` does the same
+//! as `cli …`.
 
 use taskq::{TaskError, task};
 

@@ -1,4 +1,4 @@
-//! Time limits: the soft one asks, the hard one stops, and what comes too late is not begun.
+//! Time limits: the soft limit asks a task to stop, the hard limit stops it, and an expired call is not begun.
 //!
 //! ```console
 //! $ cargo run --example limits
@@ -13,7 +13,7 @@ use std::time::Duration;
 use taskq::{Client, Context, Error, task};
 use taskq_worker::Worker;
 
-/// `cancelled()` completes when the soft limit is over, and when the worker shuts down. There is time to tidy up.
+/// `cancelled()` completes when the soft limit is reached, and when the worker shuts down. There is time to clean up.
 #[task(soft_time_limit = "100ms", time_limit = "1m")]
 async fn collect(ctx: &Context) -> String {
     let mut pages = 0;
@@ -26,8 +26,8 @@ async fn collect(ctx: &Context) -> String {
     }
 }
 
-/// A plain function is on a thread of its own and asks now and then. An error after the limit is recorded as
-/// `SoftTimeLimitExceeded`, and retried by the policy.
+/// A plain function runs on a thread of its own and checks from time to time. An error after the limit is recorded as
+/// `SoftTimeLimitExceeded`, and retried according to the policy.
 #[task(soft_time_limit = "100ms", retries = 0)]
 fn compute(ctx: &Context) -> Result<u64, String> {
     let mut sum = 0_u64;
@@ -40,7 +40,7 @@ fn compute(ctx: &Context) -> Result<u64, String> {
     Ok(sum)
 }
 
-/// An async task that does not listen is dropped at the await it is at. That is no accident to be tried again.
+/// An async task that does not check is dropped at its current `await`. It is not retried.
 #[task(time_limit = "200ms")]
 async fn hang() {
     std::future::pending::<()>().await;
@@ -59,7 +59,8 @@ async fn calls() -> Result<(), Error> {
     if let Err(Error::Failed { failure, .. }) = hang().get().await {
         println!("hang: {failure}");
     }
-    // A call has limits too, and they win over the task's own; so does `expires`: not begun by then, never begun.
+    // A call may have limits too, which override those of the task. A call that has not begun when it expires never
+    // does.
     if let Err(Error::Revoked { failure, .. }) = remind().countdown("200ms").expires("100ms").get().await {
         println!("remind: revoked, {failure}");
     }

@@ -1,4 +1,4 @@
-//! A program that only enqueues: of this workspace it needs `taskq` alone. The worker is another program, `cli`.
+//! A program that only enqueues, and so depends on the crate `taskq` alone. The worker is another program, `cli`.
 //!
 //! ```console
 //! $ cargo run --example producer
@@ -7,12 +7,12 @@
 //! $ cargo run --example cli -- worker
 //! ```
 //!
-//! The order does not matter: what was enqueued waits for its worker. `cargo run --example cli -- result ID` shows what
-//! came of it.
+//! The order does not matter: an enqueued task waits for its worker. `cargo run --example cli -- result ID` shows the
+//! result.
 
 use taskq::{Client, task};
 
-/// A task without a body lives elsewhere: here are the name and the types that its worker knows it by.
+/// A task without a body is implemented elsewhere, under the same name and with the same types.
 #[task(name = "cli.greet", queue = "cli")]
 async fn greet(name: String) -> String;
 
@@ -20,7 +20,7 @@ async fn greet(name: String) -> String;
 async fn main() -> Result<(), taskq::Error> {
     let client = Client::from_env().await?.install();
     for name in ["Ada", "Grace"] {
-        // `Ok` means that the message is safe in its queue. What the task gives is of no interest here.
+        // `Ok` means that the message is safe in its queue. This program does not wait for the result.
         let handle = greet(name).expires("1day").await?;
         println!("{name}'s greeting is on its way as {}", handle.id());
     }

@@ -1,11 +1,11 @@
-//! A bar that follows a task: every change is pushed to whoever watches, in this process or another.
+//! A progress bar that follows a task: every change is pushed to its watchers, in this process or another.
 //!
 //! ```console
 //! $ cargo run --example progress
 //! imported 500 rows
 //! ```
 //!
-//! While it runs there is a bar on stderr. `taskq watch ID` draws the same one.
+//! The bar is drawn on stderr while the task runs. `taskq watch ID` draws it too.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use taskq::{Client, Context, Handle, TaskState, task};
 use taskq_worker::Worker;
 
-/// Reports as often as it likes: the latest word is written about ten times a second.
+/// Reports progress for every row; the latest report is stored about ten times a second.
 #[task]
 async fn import(ctx: &Context, rows: u64) -> u64 {
     for row in 1..=rows {
@@ -23,7 +23,7 @@ async fn import(ctx: &Context, rows: u64) -> u64 {
     rows
 }
 
-/// Draws what becomes of the task, until it has ended.
+/// Draws the progress of a task until it has ended.
 async fn follow(handle: &Handle<u64>) -> Result<TaskState, taskq::Error> {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}").expect("the template is a constant");
     let bar = ProgressBar::new(0).with_style(style);

@@ -1,4 +1,4 @@
-//! What fails, what is tried again and how soon, and where it ends up.
+//! Failures: which are retried, after which delay, and where the rest is kept.
 //!
 //! ```console
 //! $ cargo run --example retries
@@ -23,7 +23,7 @@ use std::time::Duration;
 use taskq::{Client, Context, TaskError, task};
 use taskq_worker::Worker;
 
-/// Any error means: again, by the policy. Without a word about it that is 3 retries, 1 s to 10 min apart.
+/// Any error leads to a retry, according to the policy. The default policy is 3 retries, 1 s to 10 min apart.
 #[task(retries = 5, backoff = "20ms..100ms")]
 async fn fetch(ctx: &Context) -> Result<(), io::Error> {
     if ctx.attempt() < 2 {
@@ -55,7 +55,7 @@ fn is_temporary(error: &CardError) -> bool {
     matches!(error, CardError::Busy)
 }
 
-/// Only what is temporary is tried again. `TaskError::permanent(error)` says the same from within.
+/// Only temporary errors are retried. A task can also decide so itself, with `TaskError::permanent(error)`.
 #[task(retries = 5, backoff = "20ms..100ms", retry_if = is_temporary)]
 async fn charge(ctx: &Context) -> Result<(), CardError> {
     if ctx.attempt() == 0 {
@@ -65,7 +65,7 @@ async fn charge(ctx: &Context) -> Result<(), CardError> {
     Err(CardError::Declined)
 }
 
-/// A snooze puts the attempt off and spends none: for what is not yet there, which is no failure.
+/// A snooze postpones the attempt without counting it: for a precondition that is not met yet, which is no failure.
 #[task(retries = 0)]
 async fn deliver(ctx: &Context) -> Result<(), TaskError> {
     static VISITS: AtomicU32 = AtomicU32::new(0);
@@ -77,7 +77,7 @@ async fn deliver(ctx: &Context) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// The other side knows best when to come back.
+/// A remote system may say when to try again.
 #[task(retries = 1)]
 async fn call_back(ctx: &Context) -> Result<(), TaskError> {
     if ctx.attempt() == 0 {
@@ -101,7 +101,8 @@ async fn calls() -> Result<(), taskq::Error> {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let client = Client::builder().broker("memory:").build().await?.install();
     Worker::builder(client.clone()).run_until(calls()).await??;
-    // What failed for good is kept, and can be put back: `client.dead().retry(…)`, or `taskq dead retry`.
+    // Tasks that failed for good are kept in the dead set, and can be retried: `client.dead().retry(…)`, `taskq dead
+    // retry`.
     for entry in client.dead().list(10).await? {
         let (task, letter) = (entry.task.unwrap_or_default(), entry.letter);
         println!("dead: {task} after {} attempts: {}: {}", letter.attempts, letter.error_type, letter.error);

@@ -1,4 +1,4 @@
-//! What all tasks of a worker share: a pool, a cache, a configuration. Handed in once, asked for by its type.
+//! State that all tasks of a worker share, such as a pool, a cache or a configuration: set once, requested by its type.
 //!
 //! ```console
 //! $ cargo run --example state
@@ -15,11 +15,11 @@ use std::sync::{Mutex, PoisonError};
 use taskq::{Client, Context, Error, TaskError, task};
 use taskq_worker::Worker;
 
-/// Stands for a pool of connections: made once by the worker, and used by many tasks at a time.
+/// A stand-in for a connection pool: made once for the worker, and used by many tasks at the same time.
 struct Shelves(Mutex<HashMap<String, u64>>);
 
 impl Shelves {
-    /// Takes so many, or says how many there are.
+    /// Takes so many, or returns how many are left.
     fn take(&self, item: &str, count: u64) -> Result<(), u64> {
         let mut shelves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let left = shelves.entry(item.to_owned()).or_default();
@@ -28,11 +28,11 @@ impl Shelves {
     }
 }
 
-/// A type of its own for each thing that is shared: a second `AtomicU64` would take the place of the first.
+/// A type of its own, since state is found by type: a second `AtomicU64` would replace the first.
 #[derive(Default)]
 struct Till(AtomicU64);
 
-/// What is shared is no argument: it is not in the message, and callers know nothing of it.
+/// Takes the shared state from its context. State is no argument: it is not in the message, and callers do not see it.
 #[task]
 async fn buy(ctx: &Context, item: String, count: u64) -> Result<u64, TaskError> {
     let (shelves, till) = (ctx.state::<Shelves>(), ctx.state::<Till>());

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use taskq::{Client, Context, Handle, task};
 use taskq_worker::Worker;
 
-/// Where mail goes; handed in by the worker, and in tests by the test.
+/// The mail that was sent; state of the worker, and in tests of the test.
 #[derive(Clone, Default)]
 struct Outbox(Arc<Mutex<Vec<String>>>);
 
@@ -39,7 +39,7 @@ async fn welcome(ctx: &Context, name: String) -> Result<(), String> {
     Ok(())
 }
 
-/// What a web server would do for each new user.
+/// Signs up a user, as a web server would do it.
 async fn sign_up(name: &str) -> Result<Handle<()>, taskq::Error> {
     welcome(name).countdown("100ms").await
 }
@@ -61,7 +61,7 @@ mod tests {
 
     use super::*;
 
-    /// Calls that name no client go to the test's own queue, until it is dropped.
+    /// Calls that name no client go to the queue of the test, until the guard is dropped.
     #[tokio::test]
     async fn signing_up_enqueues_a_welcome() {
         let _queue = testing::start();
@@ -70,7 +70,7 @@ mod tests {
         testing::assert_not_enqueued!(welcome("Grace"));
     }
 
-    /// `drain` runs what is due, here. The clock stands until it is moved.
+    /// `drain` runs the tasks that are due, on this thread. The clock stands still until it is advanced.
     #[tokio::test]
     async fn the_welcome_is_sent_when_it_is_due() {
         let outbox = Outbox::default();
@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(handle.status().await.expect("it is known").state, TaskState::Success);
     }
 
-    /// Hours of retries pass at once.
+    /// `drain_all` advances the clock, so hours of retries pass at once.
     #[tokio::test]
     async fn what_cannot_be_sent_is_given_up_after_two_retries() {
         let queue = testing::builder().state(Outbox::default()).start();

@@ -10,11 +10,12 @@
 //! HTTP/1.1 202 Accepted
 //! location: /reports/019…
 //! $ curl localhost:3000/reports/019…
-//! {"id":"019…","state":"PROGRESS","progress":{"current":700,"total":2000,"note":"adding up"},"report":null,"error":null}
+//! {"id":"019…","state":"PROGRESS","progress":{"current":700,"total":2000,"note":"adding up"},"report":null,…}
 //! ```
 //!
-//! Ctrl-C stops both in good order: no new requests, what runs is finished, then it ends. A report that was accepted
-//! outlives the process: after a `kill -9` the next one makes it anew. Another address: `-- 127.0.0.1:8080`.
+//! Ctrl-C stops server and worker in good order: no new requests are accepted, running tasks are finished, then the
+//! program ends. An accepted report outlives the process: after a `kill -9` the next process makes it anew. To listen
+//! on another address: `-- 127.0.0.1:8080`.
 
 use std::future::IntoFuture;
 use std::time::Duration;
@@ -45,14 +46,14 @@ struct Order {
     rows: u64,
 }
 
-/// 202 as soon as the message is safe in its queue, with the place where to ask.
+/// Answers 202 as soon as the message is safe in its queue, with the place to ask for the report.
 async fn order(Json(Order { title, rows }): Json<Order>) -> Result<Response, Unavailable> {
     let handle = report(title, rows).await?;
     let place = format!("/reports/{}", handle.id());
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, place)], Json(json!({ "id": handle.id() }))).into_response())
 }
 
-/// What is known of a report. Of an id that was never given nothing is known either: it is `PENDING`.
+/// Answers with the status of a report. An id that was never given is `PENDING` too, since nothing is known of it.
 async fn look(Path(id): Path<String>) -> Result<Response, Unavailable> {
     let Ok(id) = TaskId::parse(&id) else { return Ok(StatusCode::NOT_FOUND.into_response()) };
     let status = Handle::<String>::attach(id).status().await?;
@@ -62,7 +63,7 @@ async fn look(Path(id): Path<String>) -> Result<Response, Unavailable> {
     Ok(Json(answer).into_response())
 }
 
-/// 503 where the broker or the result backend does not answer.
+/// The answer 503, for a broker or result backend that does not answer.
 struct Unavailable(taskq::Error);
 
 impl From<taskq::Error> for Unavailable {
@@ -85,13 +86,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("listening on http://{}", listener.local_addr()?);
     let routes = Router::new().route("/reports", post(order)).route("/reports/{id}", get(look));
     let server = axum::serve(listener, routes).with_graceful_shutdown(asked_to_stop());
-    // The server ends when it is asked to and its last request is answered; then the worker drains.
+    // The server ends when it is asked to, after its last request is answered; then the worker drains.
     worker.run_until(server.into_future()).await??;
     println!("stopped in good order");
     Ok(())
 }
 
-/// Ctrl-C on a terminal, TERM from a service manager.
+/// Waits for Ctrl-C on a terminal, or TERM from a service manager.
 async fn asked_to_stop() {
     let mut terminate =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("Unix has TERM");

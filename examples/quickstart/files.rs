@@ -1,19 +1,19 @@
-//! Finding the files.
+//! The files to examine.
 
 use std::error::Error;
 use std::path::Path;
 
-/// The embedded store itself, with its companions: it changes while it is looked at.
+/// Whether a file belongs to the embedded store, which changes while it is read.
 fn is_the_store(name: &str) -> bool {
     name.starts_with("taskq.db")
 }
 
-/// Folders that hold nothing anybody wrote: build output and hidden ones.
+/// Whether a folder is left out: build output, and hidden folders.
 fn is_left_out(name: &str) -> bool {
     name == "target" || name.starts_with('.')
 }
 
-/// The regular files below `folder`, in order; links are not followed.
+/// Returns the regular files below `folder`, in order. Links are not followed.
 pub(crate) fn below(folder: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -27,7 +27,8 @@ pub(crate) fn below(folder: &Path) -> Result<Vec<String>, Box<dyn Error>> {
             if kind.is_dir() && !is_left_out(&name) {
                 folders.push(entry.path());
             } else if kind.is_file() && !is_the_store(&name) {
-                // A path that is not UTF-8 travels mended, and its task fails, by name: nothing is passed over in silence.
+                // A path that is not UTF-8 is sent with replacement characters, and its task fails under that name: no
+                // file is left out silently.
                 files.push(entry.path().to_string_lossy().into_owned());
             }
         }

@@ -4,8 +4,8 @@
 //! $ cargo run --bin quickstart [-- PATH] [--json]
 //! ```
 //!
-//! The worker is a process of its own. With nothing configured both use the file `taskq.db` in the working directory;
-//! with `TASKQ_BROKER_URL` and `TASKQ_RESULT_URL` they use those servers.
+//! The worker is a process of its own. With nothing configured, both processes use the file `taskq.db` in the working
+//! directory; with `TASKQ_BROKER_URL` and `TASKQ_RESULT_URL` they use those servers.
 
 mod files;
 mod report;
@@ -21,13 +21,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use report::{Report, examine};
 use taskq::{Client, Handle, TaskId};
 
-/// Set in the environment of the worker's process: the same program, as a worker.
+/// The environment variable by which this program, started once more, becomes the worker.
 const WORKER_VARIABLE: &str = "TASKQ_QUICKSTART_WORKER";
 
-/// How many rows the table has.
+/// The number of rows in the table.
 const ROWS: usize = 10;
 
-/// How many results are waited for side by side.
+/// The number of results that are awaited at the same time.
 const WAITING_MAX: usize = 256;
 
 fn main() -> ExitCode {
@@ -71,7 +71,7 @@ impl Arguments {
     }
 }
 
-/// What the run did.
+/// The outcome of all tasks.
 struct Run {
     reports: Vec<Report>,
     failures: Vec<(String, String)>,
@@ -82,7 +82,7 @@ struct Run {
 async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let paths = files::below(&arguments.folder)?;
     let client = Client::from_env().await?.install();
-    // A queue of its own: whatever else is on the broker is none of our business.
+    // A queue of its own keeps apart from other users of the broker.
     let queue = format!("quickstart-{}", TaskId::new());
     let worker = RunningWorker::start(&queue)?;
     let run = examine_all(&client, &queue, paths, arguments.json).await;
@@ -120,7 +120,8 @@ async fn examine_all(client: &Client, queue: &str, paths: Vec<String>, quiet: bo
     Ok(Run { reports, failures, retries, took: begun.elapsed() })
 }
 
-/// The end of one task: its path, its report or why there is none, and how many retries it took.
+/// Waits for the end of a task. Returns its path, its report or the reason why there is none, and the number of
+/// retries.
 async fn wait_for(handle: Handle<Report>, path: String) -> Result<(String, Result<Report, String>, u32), taskq::Error> {
     let outcome = match handle.get().await {
         Ok(report) => Ok(report),
@@ -131,7 +132,7 @@ async fn wait_for(handle: Handle<Report>, path: String) -> Result<(String, Resul
     Ok((path, outcome, retries))
 }
 
-/// The worker: this program once more, in a process of its own.
+/// The process of the worker.
 struct RunningWorker(Child);
 
 impl RunningWorker {

@@ -1,4 +1,4 @@
-//! The work: what one file consists of.
+//! The work: a report about the content of a file.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use taskq::{Context, TaskError, task};
 
-/// How many words are reported.
+/// The number of words that are reported.
 const WORDS: usize = 3;
 
-/// Words shorter than this say little about a file.
+/// The length of the shortest words that are counted; shorter ones say little about a file.
 const WORD_LETTERS_MIN: usize = 4;
 
-/// What one file consists of.
+/// The content of a file in figures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) path: String,
@@ -25,12 +25,12 @@ pub(crate) struct Report {
     pub(crate) digest: String,
 }
 
-/// Reads a file and reports what it consists of. A plain function: it reads from disk and computes, so it runs on the
-/// blocking pool.
+/// Reads a file and reports its content. As a plain function it runs on the blocking pool, since it reads from disk and
+/// computes.
 #[task(time_limit = "60s")]
 pub(crate) fn examine(ctx: &Context, path: String) -> Result<Report, TaskError> {
     let content = std::fs::read(Path::new(&path)).map_err(|error| match error.kind() {
-        // Trying again would not bring the file back.
+        // A retry would not bring the file back.
         std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => TaskError::permanent(error),
         _ => TaskError::retry_in(std::time::Duration::from_millis(500), error),
     })?;
@@ -45,7 +45,7 @@ pub(crate) fn examine(ctx: &Context, path: String) -> Result<Report, TaskError> 
     })
 }
 
-/// The most frequent words, in lower case; of equally frequent ones the first in the alphabet.
+/// Returns the most frequent words in lower case; of equally frequent ones the first in the alphabet.
 fn frequent_words(text: &str) -> Vec<(String, u64)> {
     let mut counts: HashMap<String, u64> = HashMap::new();
     let words = text.split(|letter: char| !letter.is_alphabetic());

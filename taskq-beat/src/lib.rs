@@ -45,8 +45,6 @@
 //! `agenda` (the order of many entries) take values and return values; they know neither a broker nor a store nor a
 //! clock. `leader` (the election), `store` and `beat` (claim, send, mark) act.
 
-#![cfg_attr(docsrs, feature(doc_cfg))]
-
 mod agenda;
 mod beat;
 mod due;
