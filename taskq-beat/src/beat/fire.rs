@@ -92,6 +92,7 @@ impl Firer {
         self.client.clock().now()
     }
 
+    /// Finishes what an earlier job left open, or decides, claims and sends.
     async fn carry_out(&self, entry: &Entry, is_added: bool, state: &mut EntryState) -> Result<(), Blocked> {
         // The removal of an entry deletes its facts, and they should not be written again afterwards.
         if is_added && !self.store.has_added(&entry.name).await? {
@@ -140,6 +141,11 @@ impl Firer {
     async fn claim(&self, entry: &Entry, state: &mut EntryState, decision: Decision) -> Result<(), Blocked> {
         if !self.lease.is_trusted() {
             return Err(Blocked::NotTrusted);
+        }
+        if state.stored.is_none() {
+            // Facts that cannot be read were left out when the term began. They block the entry before its history is
+            // written: slots that those facts count as handled must not be listed as missed.
+            self.store.facts_of(&entry.name).await?;
         }
         // Before the facts: a beat that dies in between has listed them, and the next one does not list them again.
         let events: Vec<Event> =

@@ -44,9 +44,9 @@ pub(super) struct EntryState {
     pub(super) facts: Facts,
     /// The stored facts, as far as is known.
     pub(super) stored: Option<Bytes>,
-    /// Whether the facts are newer than the stored ones, because the store did not answer.
+    /// Whether the facts are newer than the stored ones, and have to be stored.
     pub(super) is_unsaved: bool,
-    /// The events that the stored history lacks, for the same reason.
+    /// The events that have to be added to the stored history.
     pub(super) unwritten: Vec<Event>,
 }
 

@@ -279,6 +279,40 @@ async fn slots_claimed_by_another_leader_are_sent_again_or_listed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn facts_of_a_newer_version_block_their_entry_alone_and_are_kept() {
+    let fixture = BeatInMemory::new([every_second("newer"), every_second("tick")]).await;
+    let facts = Bytes::from_static(br#"{"version":2}"#);
+    fixture.store.kv().put("beat/facts/newer", facts.clone(), None).await.expect("memory");
+    let (control, running) = fixture.start().await;
+    fixture.pass(2).await;
+    // Slots are missed meanwhile, which the history of an entry with known facts lists.
+    fixture.clock.advance(TimeDelta::seconds(60));
+    fixture.pass(5).await;
+    control.stop();
+    running.await.expect("it does not panic");
+    let sent = fixture.sent().await;
+    assert!(sent.len() >= 5 && sent.iter().all(|id| id.starts_with("tick@")), "{sent:?}");
+    assert_eq!(fixture.missed("newer").await, []);
+    assert!(!fixture.missed("tick").await.is_empty());
+    assert_eq!(fixture.store.kv().get("beat/facts/newer").await.expect("memory"), Some(facts));
+}
+
+#[tokio::test(start_paused = true)]
+async fn state_of_a_newer_version_keeps_a_beat_from_leading() {
+    let fixture = BeatInMemory::new([every_second("tick")]).await;
+    let known = Bytes::from_static(br#"{"version":2}"#);
+    fixture.store.kv().put("beat/known", known.clone(), None).await.expect("memory");
+    let (control, running) = fixture.start().await;
+    fixture.pass(5).await;
+    assert!(!control.status().leads);
+    assert_eq!(fixture.store.kv().get("beat/leader").await.expect("memory"), None, "another beat may lead");
+    control.stop();
+    running.await.expect("it does not panic");
+    assert_eq!(fixture.sent().await, Vec::<String>::new());
+    assert_eq!(fixture.store.kv().get("beat/known").await.expect("memory"), Some(known));
+}
+
+#[tokio::test(start_paused = true)]
 async fn changes_at_run_time_take_effect_while_it_runs() {
     let fixture = BeatInMemory::new([every_second("fixed")]).await;
     let (control, running) = fixture.start().await;
