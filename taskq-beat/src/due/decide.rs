@@ -1,4 +1,4 @@
-//! The decision itself.
+//! The decision about an entry at a moment: which slots to fire, and which were missed.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
