@@ -164,8 +164,8 @@ fn queues_of(registry: &Registry, default: &str) -> Vec<String> {
     std::iter::once(default).chain(others).map(str::to_owned).collect()
 }
 
-/// The name of this process in its claims: where it is supervised, the name by which its death would be reported, so that
-/// its leases end with it.
+/// The name of this process in its claims: where it is supervised, the name by which its death would be reported, so
+/// that its leases end with it.
 fn instance(supervision: Option<&Supervision>) -> String {
     match supervision {
         Some(Supervision { recorder, .. }) => process_name(&host_name(), std::process::id(), recorder.began_ms()),

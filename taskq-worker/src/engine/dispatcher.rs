@@ -65,8 +65,8 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
 
     fn decide(&self, delivery: &mut Delivery) -> Result<Step, DecodeError> {
         let mut envelope = codec::decode(&delivery.message)?;
-        // A message from quarantine belongs to its queue of origin: whatever becomes of it goes there. One that a person has
-        // put into the quarantine queue may not say which that is.
+        // A message from quarantine belongs to its queue of origin: whatever becomes of it goes there. One that a
+        // person has put into the quarantine queue may not say which that is.
         let is_quarantine = self.shared.ends.role.is_quarantine();
         let by_name = origin_of(&delivery.queue).filter(|_| is_quarantine);
         let origin = envelope.origin_queue.take().or_else(|| by_name.map(str::to_owned));

@@ -61,8 +61,8 @@ pub(super) async fn finish_stopped(shared: &Shared, run: Arc<Run>, why: Stop) {
     finish(shared, run, conclusion).await;
 }
 
-/// Looks a possible duplicate up and acts on the finding. Returns whether the run may begin; if not, its delivery is taken
-/// care of.
+/// Looks a possible duplicate up and acts on the finding. Returns whether the run may begin; if not, its delivery is
+/// taken care of.
 async fn passes(shared: &Shared, run: &Arc<Run>, hints: DeliveryHints) -> bool {
     let facts = tokio::select! {
         facts = shared.duplicates.look_up(run, hints) => facts,
@@ -125,8 +125,8 @@ async fn drop_duplicate(shared: &Shared, run: &Arc<Run>, follow: Option<Follow>)
     }
 }
 
-/// Tells the meaning of a run's end, and hands it over. Only for the caller that has [concluded](Run::conclude) the run.
-/// Waits while the settler is full.
+/// Tells the meaning of a run's end, and hands it over. Only for the caller that has [concluded](Run::conclude) the
+/// run. Waits while the settler is full.
 async fn finish(shared: &Shared, run: Arc<Run>, conclusion: Conclusion) {
     shared.observers.observe(&Moment::Concluded { subject: run.subject(), verdict: &conclusion.verdict });
     if conclusion.verdict == Verdict::GiveBack {

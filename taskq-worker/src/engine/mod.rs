@@ -6,21 +6,24 @@
 //!              └────── custody ──────┴─ upkeep ─┘
 //! ```
 //!
-//! * [`dispatcher`] reads deliveries and decides about each ([`taskq::internal::attempt::admit`], pure): run it, look it up
-//!   first, put it off, end it.
+//! * [`dispatcher`] reads deliveries and decides about each ([`taskq::internal::attempt::admit`], pure): run it, look
+//!   it up first, put it off, end it.
 //! * [`execution`] is one attempt, a column of named steps: look up, run, conclude (pure), hand over.
-//! * [`run`] is the running state of an attempt, and its body; [`custody`] is who holds which delivery, and under which claim.
-//! * [`claims`], [`quarantine`] and [`duplicates`] find out whether a delivery is a duplicate, and whether processes died of it.
+//! * [`run`] is the running state of an attempt, and its body; [`custody`] is who holds which delivery, and under
+//!   which claim.
+//! * [`claims`], [`quarantine`] and [`duplicates`] find out whether a delivery is a duplicate, and whether processes
+//!   died of it.
 //! * [`settle`] takes ends in batches: record, then what follows, then the acknowledgement, in this order.
 //! * [`upkeep`] looks after everything that runs ten times a second: limits, progress, leases, prefetch.
-//! * [`observe`] is told of each moment; log and counters listen. [`reachability`] knows whether the servers can be reached.
+//! * [`observe`] is told of each moment; log and counters listen. [`reachability`] knows whether the servers can be
+//!   reached.
 //! * [`worker`], [`builder`], [`control`], [`drain`]: begin, steer, end.
 //!
-//! A room imports only rooms of lower layers: `observe`, `phase` < `run` < `claims` < `quarantine` < `custody` < `settle` <
-//! `duplicates` < `execution` < `dispatcher`, `upkeep`, `drain` < `worker` < `builder`, `control`.
+//! A room imports only rooms of lower layers: `observe`, `phase` < `run` < `claims` < `quarantine` < `custody` <
+//! `settle` < `duplicates` < `execution` < `dispatcher`, `upkeep`, `drain` < `worker` < `builder`, `control`.
 //!
-//! Deliveries and attempts are handled on the runtime on which the worker is run; connections and the settler live on taskq's
-//! I/O thread, so that code in tasks cannot stop heartbeats.
+//! Deliveries and attempts are handled on the runtime on which the worker is run; connections and the settler live on
+//! taskq's I/O thread, so that code in tasks cannot stop heartbeats.
 
 mod builder;
 mod claims;

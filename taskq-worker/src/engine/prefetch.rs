@@ -42,8 +42,8 @@ impl Prefetch {
         self.concurrency.into()
     }
 
-    /// Takes in that so many runs have a slot and do not count as fetched, and gives the new prefetch if it changes: what is
-    /// fetched beside them could only wait.
+    /// Takes in that so many runs have a slot and do not count as fetched, and gives the new prefetch if it changes:
+    /// what is fetched beside them could only wait.
     pub(crate) fn leave_out(&mut self, runs: usize) -> Option<u16> {
         self.left_out = u16::try_from(runs).unwrap_or(u16::MAX);
         (self.beside() != self.told).then(|| self.tell())

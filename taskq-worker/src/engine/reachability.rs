@@ -1,8 +1,8 @@
 //! Reachability: whether this worker reaches its servers, for its health.
 //!
-//! A worker with nothing to do would not notice that its result backend is away, and report itself healthy until the first
-//! task comes. So it looks, every few seconds. A look reads; that nothing can be *written*, as when Redis is full, shows at
-//! the records that wait.
+//! A worker with nothing to do would not notice that its result backend is away, and report itself healthy until the
+//! first task comes. So it looks, every few seconds. A look reads; that nothing can be *written*, as when Redis is
+//! full, shows at the records that wait.
 
 use std::sync::Mutex;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the dispatcher, the execution and the upkeep share: the components of a worker.
+//! The components of a worker, shared by the dispatcher, the execution and the upkeep.
 
 use std::sync::Arc;
 

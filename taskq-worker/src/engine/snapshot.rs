@@ -1,6 +1,7 @@
 //! Snapshots: what a worker tells of itself when it is asked.
 //!
-//! A question is a message to the upkeep, which answers from the I/O thread; nobody reads the worker's state from outside.
+//! A question is a message to the upkeep, which answers from the I/O thread; nobody reads the worker's state from
+//! outside.
 
 use std::time::Duration;
 

@@ -12,8 +12,8 @@ use crate::recorder::{FlightEntry, Recorder, Slot};
 pub(crate) struct Supervision {
     /// The flight recorder, in which the worker notes what it is running.
     pub(crate) recorder: Arc<Recorder>,
-    /// Whether this process runs the tasks of one quarantine queue, one at a time, and ends when that queue has been empty
-    /// for a while.
+    /// Whether this process runs the tasks of one quarantine queue, one at a time, and ends when that queue has been
+    /// empty for a while.
     pub(crate) quarantine: bool,
     /// The way to the supervisor. Events are few, each is told once, so nothing grows.
     pub(crate) events: UnboundedSender<WorkerEvent>,
@@ -22,8 +22,8 @@ pub(crate) struct Supervision {
 /// An event that the supervisor of a worker's process has to act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum WorkerEvent {
-    /// A task is past its hard limit and cannot be stopped. Its end is recorded, but the thread that it runs on is lost, so
-    /// this process should be replaced: drained, and ended when its other tasks are done.
+    /// A task is past its hard limit and cannot be stopped. Its end is recorded, but the thread that it runs on is
+    /// lost, so this process should be replaced: drained, and ended when its other tasks are done.
     Stuck {
         /// The task's name.
         task: String,

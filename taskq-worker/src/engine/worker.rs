@@ -107,8 +107,8 @@ pub enum WorkerError {
     /// No queue to consume from.
     #[error("a worker needs at least one queue; name them with `-Q` or `.queues([…])`")]
     NoQueues,
-    /// The broker's adapter ended the stream of messages by itself, because nothing is left that it could recover: the file of
-    /// an embedded broker was deleted. The runs in hand have been finished, as far as that was possible.
+    /// The broker's adapter ended the stream of messages by itself, because nothing is left that it could recover:
+    /// the file of an embedded broker was deleted. The runs in hand have been finished, as far as that was possible.
     #[error("the stream of messages ended by itself (the log says why); start the worker again")]
     ConsumptionEnded,
     /// The broker or the result backend does not do what is needed.
@@ -285,12 +285,12 @@ impl Worker {
         .await
     }
 
-    /// Works until `future` is done, then [drains](WorkerControl::drain), and returns the future's output: for a program that
-    /// wants a worker beside something else, be it one call or a server. If the worker ends before, the future is dropped,
-    /// and the error says why.
+    /// Works until `future` is done, then [drains](WorkerControl::drain), and returns the future's output: for a
+    /// program that wants a worker beside something else, be it one call or a server. If the worker ends before, the
+    /// future is dropped, and the error says why.
     pub async fn run_until<F: Future>(self, future: F) -> Result<F::Output, WorkerError> {
         let control = self.control();
-        // Boxed, since whoever awaits this would carry both futures in their own, several times over.
+        // Boxed, since the caller would carry both futures in their own, several times over.
         let until = Box::pin(async {
             let output = future.await;
             control.drain();

@@ -6,17 +6,25 @@ use crate::tree::{Arrows, Tree};
 const ENGINE: &str = "taskq-worker/src/engine/";
 
 /// The rooms and files of the engine, lowest first. One imports only from lower lines, and from itself.
-const LAYERS: [&[&str]; 9] = [
-    &["crash", "lock", "phase", "supervision"],
-    &["run", "observe", "reachability"],
-    &["claims", "quarantine"],
+const LAYERS: [&[&str]; 14] = [
+    &["crash", "lock", "phase"],
+    &["observe"],
+    &["prefetch", "reachability", "snapshot", "supervision"],
+    &["run"],
+    &["claims"],
+    &["quarantine"],
     &["custody"],
     &["settle"],
-    &["duplicates", "limits", "prefetch", "snapshot", "shared"],
+    &["duplicates", "limits"],
+    &["shared"],
     &["execution"],
-    &["dispatcher", "upkeep", "drain"],
-    &["worker", "builder", "control"],
+    &["dispatcher", "drain", "upkeep"],
+    &["control"],
+    &["worker", "builder"],
 ];
+
+/// Two files that make and name each other's type, and count as one room.
+const TWINS: [&str; 2] = ["worker", "builder"];
 
 /// The type that holds everything that a worker's parts share, and the files that may name it. All others are built
 /// with the three or four things that they need.
@@ -37,7 +45,8 @@ fn upward(arrows: &Arrows) -> Vec<String> {
     for (file, targets) in arrows {
         for (target, names) in targets {
             let (Some((from, room)), Some((to, other))) = (layer_of(file), layer_of(target)) else { continue };
-            if to > from || (to == from && room != other) {
+            let are_twins = TWINS.contains(&room) && TWINS.contains(&other);
+            if to > from || (to == from && room != other && !are_twins) {
                 found.push(format!("{file} takes {names:?} of {target}, which is above it or beside it"));
             }
         }
@@ -46,14 +55,12 @@ fn upward(arrows: &Arrows) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "the engine does not have these rooms yet"]
 fn the_engines_layers_hold() {
     let found = upward(&Tree::of_crate("taskq-worker/src/lib.rs").arrows());
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]
-#[ignore = "the engine does not have these rooms yet"]
 fn only_the_story_names_what_is_shared() {
     let (name, allowed) = SHARED;
     for file in source::sources(ENGINE.trim_end_matches('/')) {

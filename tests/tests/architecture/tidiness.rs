@@ -14,7 +14,7 @@ const SHARED_NAMES: [&str; 2] = ["Error", "Builder"];
 const NAMES_LEFT: &[&str] = &["taskq/src", "taskq-worker/src"];
 
 /// Folders whose locks are still to be closed, likewise.
-const LOCKS_LEFT: &[&str] = &["taskq-worker/src/engine/"];
+const LOCKS_LEFT: &[&str] = &[];
 
 /// Kinds of locks.
 const LOCKS: [&str; 2] = ["Mutex", "RwLock"];

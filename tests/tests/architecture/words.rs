@@ -53,7 +53,6 @@ const COMMENT_WIDTH: usize = 120;
 const WORDS_LEFT: &[&str] = &[
     "ARCHITECTURE.md",
     "taskq-macros/",
-    "taskq-worker/src/engine/",
     "taskq/src/attempt/",
     "taskq/src/backend/",
     "taskq/src/broker/",

@@ -14,8 +14,8 @@ use taskq::message::{Envelope, Record, RunKey};
 use super::gone::is_gone;
 use super::times::LeaseTimes;
 
-/// The time after which a duplicate that found a live lease looks again: soon at first, since the holder may have died a
-/// moment ago and be reported any moment, later at leisure.
+/// The time after which a duplicate that found a live lease looks again: soon at first, since the holder may have
+/// died a moment ago and be reported any moment, later at leisure.
 pub(crate) fn look_again_after(envelope: &Envelope) -> Duration {
     Duration::from_secs(if envelope.moved { 10 } else { 1 })
 }
@@ -35,8 +35,8 @@ const LEASE_VERSION: u32 = 1;
 struct Lease {
     #[serde(default = "first_version")]
     v: u32,
-    /// The process that runs the task, by a name that no other process ever has; where it is supervised, the name by which
-    /// its death is reported.
+    /// The process that runs the task, by a name that no other process ever has; where it is supervised, the name by
+    /// which its death is reported.
     owner: String,
     /// The run of that worker. A worker does not take a lease of its own for free, and a run may claim more than once.
     nonce: u64,
@@ -106,8 +106,8 @@ impl Claims {
         Self { kv, results, owner: owner.into(), times, clock }
     }
 
-    /// Takes a lease that nobody has, or whose owner is dead. For a run that is under way it is a claim by itself: there is
-    /// no need to look at the record.
+    /// Takes a lease that nobody has, or whose owner is dead. For a run that is under way it is a claim by itself:
+    /// there is no need to look at the record.
     pub(crate) async fn take(&self, run: &RunKey, nonce: u64) -> Result<Claimed, BackendError> {
         let claim = Claim::new(run, &self.owner, nonce);
         let (kv, lease_for) = (&self.kv, Some(self.times.lease));

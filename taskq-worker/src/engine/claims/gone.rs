@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use taskq::backend::{BackendError, SharedKv};
 
-/// Marks a process as dead for `mark_for`. Called when everything that was lost with it is written down: a worker that takes
-/// over one of its leases then counts its death.
+/// Marks a process as dead for `mark_for`. Called when everything that was lost with it is written down: a worker
+/// that takes over one of its leases then counts its death.
 pub(crate) async fn mark_gone(kv: &SharedKv, process: &str, mark_for: Duration) -> Result<(), BackendError> {
     kv.put(&key(process), Bytes::new(), Some(mark_for)).await
 }

@@ -16,11 +16,12 @@ pub(super) struct DeliveryAge {
 }
 
 impl DeliveryAge {
-    /// Whether a copy is to be asked for at `now`, where the broker wants deliveries settled `within` some time. Notes that
-    /// it was asked for.
+    /// Whether a copy is to be asked for at `now`, where the broker wants deliveries settled `within` some time.
+    /// Notes that it was asked for.
     ///
-    /// The time begins with the first look, a little late, so that short runs pay for no clock. A copy that does not arrive
-    /// is asked for again before the time is over: three times, or once if the message had been waiting before it was taken.
+    /// The time begins with the first look, a little late, so that short runs pay for no clock. A copy that does not
+    /// arrive is asked for again before the time is over: three times, or once if the message had been waiting before
+    /// it was taken.
     pub(super) fn is_due(&mut self, now: Instant, within: Duration) -> bool {
         let since = *self.since.get_or_insert(now);
         let waited = self.asked.is_none_or(|asked| now.duration_since(asked) >= within / 8);

@@ -11,8 +11,8 @@ use super::age::DeliveryAge;
 /// A run in hand, with everything that is in its custody.
 pub(super) struct Entry {
     pub(super) run: Arc<Run>,
-    /// The delivery. `None` once it was acknowledged early. Replaced when a copy renews it, or when the connection was lost
-    /// and the message came again.
+    /// The delivery. `None` once it was acknowledged early. Replaced when a copy renews it, or when the connection
+    /// was lost and the message came again.
     pub(super) delivery: Option<Acker>,
     pub(super) age: DeliveryAge,
     pub(super) claim: ClaimState,

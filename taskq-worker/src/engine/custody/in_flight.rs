@@ -114,8 +114,8 @@ impl InFlight {
         Adoption::Adopted
     }
 
-    /// The runs whose delivery is to be renewed at `now`, where the broker wants deliveries settled `within` some time. A run
-    /// that has lost its delivery has none to renew.
+    /// The runs whose delivery is to be renewed at `now`, where the broker wants deliveries settled `within` some
+    /// time. A run that has lost its delivery has none to renew.
     pub(crate) fn due_for_renewal(&self, now: Instant, within: Duration) -> Vec<Arc<Run>> {
         let table = &mut *lock(&self.table);
         let mut due = Vec::new();
@@ -156,8 +156,8 @@ impl InFlight {
         self.tell_if_empty(&table);
     }
 
-    /// Acknowledges a run that is over, if it holds its delivery and has no claim. Returns `false` if it has to go through
-    /// the settler.
+    /// Acknowledges a run that is over, if it holds its delivery and has no claim. Returns `false` if it has to go
+    /// through the settler.
     pub(crate) fn acknowledge_if_simple(&self, run: &Run) -> bool {
         let mut table = lock(&self.table);
         let is_simple = |entry: &mut Entry| entry.claim().is_none() && entry.holds_delivery();
@@ -171,8 +171,8 @@ impl InFlight {
         true
     }
 
-    /// Drops a run that is over and of whose task another run counts. A copy that comes is not taken for settled: the worker
-    /// of the other run may die.
+    /// Drops a run that is over and of whose task another run counts. A copy that comes is not taken for settled: the
+    /// worker of the other run may die.
     pub(crate) fn dismiss(&self, run: &Run) {
         let mut table = lock(&self.table);
         if let Some(delivery) = table.remove(run).and_then(|entry| entry.delivery) {
@@ -242,8 +242,8 @@ impl InFlight {
         is_free
     }
 
-    /// The running runs that have lost their delivery and have no claim. Each is marked as being claimed, so that it is given
-    /// out once until [`claim_made`](Self::claim_made).
+    /// The running runs that have lost their delivery and have no claim. Each is marked as being claimed, so that it
+    /// is given out once until [`claim_made`](Self::claim_made).
     pub(crate) fn begin_claims_of_lost(&self) -> Vec<Arc<Run>> {
         let mut table = lock(&self.table);
         let mut lost = Vec::new();

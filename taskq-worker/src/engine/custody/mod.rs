@@ -1,7 +1,7 @@
 //! Custody: which run holds which delivery, how old that is, and under which claim the run goes on.
 //!
-//! All of it belongs to the run's [`entry`] in the table of [`InFlight`], under that table's one lock. The table can be asked
-//! by run and by task id.
+//! All of it belongs to the run's [`entry`] in the table of [`InFlight`], under that table's one lock. The table can
+//! be asked by run and by task id.
 //!
 //! * [`in_flight`]: the table, from a delivery to its acknowledgement
 //! * [`entry`]: one run's delivery and claim

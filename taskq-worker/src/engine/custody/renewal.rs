@@ -1,14 +1,15 @@
 //! Renewal: long-running deliveries are kept alive by copies of their messages.
 //!
-//! RabbitMQ closes the channel of a delivery that stays unacknowledged past its `consumer_timeout`, and each long task would
-//! run again and again. At half of that time the run's message is published once more, to a renewal queue that only this
-//! process consumes from. The copy that arrives becomes the run's delivery, and the one it had is acknowledged; half of the
-//! time later the same happens to the copy. As long as process and connection live, the task runs once and the broker takes
-//! nothing back. If the process dies, the copy goes to the queue that the message came from, its origin.
+//! RabbitMQ closes the channel of a delivery that stays unacknowledged past its `consumer_timeout`, and each long
+//! task would run again and again. At half of that time the run's message is published once more, to a renewal queue
+//! that only this process consumes from. The copy that arrives becomes the run's delivery, and the one it had is
+//! acknowledged; half of the time later the same happens to the copy. As long as process and connection live, the
+//! task runs once and the broker takes nothing back. If the process dies, the copy goes to the queue that the message
+//! came from, its origin.
 //!
-//! At every moment the broker has the message: the copy is confirmed before the delivery before it is acknowledged. For a
-//! moment it has both, and if everything ends just then, both come back; the workers that get them see that they may be
-//! duplicates, and find the claim that the run makes before its message is copied.
+//! At every moment the broker has the message: the copy is confirmed before the delivery before it is acknowledged.
+//! For a moment it has both, and if everything ends just then, both come back; the workers that get them see that
+//! they may be duplicates, and find the claim that the run makes before its message is copied.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -69,8 +70,8 @@ struct RenewalQueue {
     control: Weak<dyn ConsumptionControl>,
 }
 
-/// Keeps renewal queues read for as long as it lives. Held on the runtime of the tasks: when that is gone, so are the runs,
-/// and their messages have to come into other hands.
+/// Keeps renewal queues read for as long as it lives. Held on the runtime of the tasks: when that is gone, so are the
+/// runs, and their messages have to come into other hands.
 pub(crate) struct RenewalReaders(pub(crate) Option<Arc<DeliveryRenewer>>);
 
 impl Drop for RenewalReaders {
@@ -105,8 +106,8 @@ impl DeliveryRenewer {
         self.parts.in_flight.due_for_renewal(now, within)
     }
 
-    /// Renews the deliveries of these runs. `suspend`: every slot is theirs, so no message that comes could be run; once
-    /// their deliveries are acknowledged, the broker would send some.
+    /// Renews the deliveries of these runs. `suspend`: every slot is theirs, so no message that comes could be run;
+    /// once their deliveries are acknowledged, the broker would send some.
     pub(crate) async fn renew(self: Arc<Self>, runs: Vec<Arc<Run>>, suspend: Option<Arc<dyn ConsumptionControl>>) {
         if let Some(fetching) = suspend.as_ref().and_then(|control| control.fetch_control()) {
             fetching.suspend_fetching().await;
@@ -115,8 +116,8 @@ impl DeliveryRenewer {
     }
 
     async fn renew_one(self: &Arc<Self>, run: &Run) {
-        // The copy may come into other hands if this process is slow; a claim tells them. Without one the renewal goes on
-        // all the same, since to keep the delivery matters more.
+        // The copy may come into other hands if this process is slow; a claim tells them. Without one the renewal
+        // goes on all the same, since to keep the delivery matters more.
         self.claim(run).await;
         let (task, id) = (run.definition.name, &run.key.id);
         let (origin, copy) = copy_of(run, self.parts.role);
@@ -184,8 +185,8 @@ impl DeliveryRenewer {
         }
     }
 
-    /// Gives back the copies that are left, once nothing runs any more. Queues that certainly are empty are deleted; the
-    /// others are by the broker, when nobody has used them for long.
+    /// Gives back the copies that are left, once nothing runs any more. Queues that certainly are empty are deleted;
+    /// the others are by the broker, when nobody has used them for long.
     pub(crate) async fn close(&self) {
         // Bounded, since the opening of a queue waits for a broker that may be away.
         let Ok(mut queues) = tokio::time::timeout(ARRIVE_WITHIN, self.queues.lock()).await else { return };
@@ -248,8 +249,8 @@ impl DeliveryRenewer {
     }
 }
 
-/// The queue to which the message of a run goes if no run here wants it any more, and its copy. When the copy arrives there,
-/// the message has come back once more.
+/// The queue to which the message of a run goes if no run here wants it any more, and its copy. When the copy arrives
+/// there, the message has come back once more.
 fn copy_of(run: &Run, role: Role) -> (Arc<str>, Envelope) {
     let copy = Envelope { moved: true, returns: run.envelope.returns.saturating_add(1), ..run.envelope.clone() };
     if role.is_quarantine() {

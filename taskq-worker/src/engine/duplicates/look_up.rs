@@ -20,8 +20,8 @@ pub(crate) struct Duplicates {
 impl Duplicates {
     /// Claims the run and reads its losses, however long that takes.
     ///
-    /// The claim comes first: a process is known to be gone only when its losses are written down, so a worker that takes
-    /// over a dead process's lease counts its death. Without a Kv store there is neither.
+    /// The claim comes first: a process is known to be gone only when its losses are written down, so a worker that
+    /// takes over a dead process's lease counts its death. Without a Kv store there is neither.
     pub(crate) async fn look_up(&self, run: &Run, hints: DeliveryHints) -> Facts {
         let (role, has_kv) = (self.role, self.claims.is_some());
         let (Some(claims), Some(kv)) = (&self.claims, self.client.kv()) else {

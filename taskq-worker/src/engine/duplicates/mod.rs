@@ -1,5 +1,5 @@
-//! Duplicates: a delivery that may be a copy of a run is looked up before it runs. Is the run over or going on elsewhere, and
-//! have processes died of it?
+//! Duplicates: a delivery that may be a copy of a run is looked up before it runs. Is the run over or going on
+//! elsewhere, and have processes died of it?
 //!
 //! * [`look_up`]: reads the claim and the losses (I/O)
 //! * [`finding`]: judges what was read; pure. The execution acts on the finding.

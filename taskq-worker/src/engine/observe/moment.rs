@@ -1,4 +1,4 @@
-//! What can be observed.
+//! Moments and observers.
 
 use std::error::Error;
 use std::fmt;
@@ -69,7 +69,7 @@ pub(crate) enum Moment<'a> {
     Unreadable {
         /// The queue that it came from.
         queue: &'a str,
-        /// What the decoder says.
+        /// The error of the decoder.
         error: &'a (dyn Error + 'static),
     },
     /// A delivery turned out to be a copy of a run that has ended or goes on elsewhere.

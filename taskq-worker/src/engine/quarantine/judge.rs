@@ -1,22 +1,22 @@
 //! Which task a dead process is put down to: a pure decision.
 //!
-//! Every task that was running in a process that died is a suspect, and nothing else is. A suspect runs again; lost twice, it
-//! runs in quarantine, where no neighbour can be to blame; lost there, it is dead. Where the process was killed by a signal
-//! from outside, which may have been the kernel for want of memory and may have been anybody else, that takes two. A message
-//! that merely waited in the prefetch buffer was not running, and is never charged.
+//! Every task that was running in a process that died is a suspect, and nothing else is. A suspect runs again; lost
+//! twice, it runs in quarantine, where no neighbour can be to blame; lost there, it is dead. Where the process was
+//! killed by a signal from outside, which may have been the kernel for want of memory and may have been anybody else,
+//! that takes two. A message that merely waited in the prefetch buffer was not running, and is never charged.
 //!
-//! The number of processes that a poison task can take: its first two losses, and one or two in quarantine, make four. A
-//! report may come after its task has begun to run again. After the *first* loss that is easy, since a first delivery makes
-//! no claim. Later runs hold a lease in Kv, and the lease of a dead process is free only to a worker that has read of its
-//! death, or when it runs out (after half a minute by default). So as long as the supervisors of the dead live to report
-//! within that, a judgement is at most one loss late, which makes five. [`LOSSES_MAX`] bounds what retries between the losses
-//! may add.
+//! The number of processes that a poison task can take: its first two losses, and one or two in quarantine, make
+//! four. A report may come after its task has begun to run again. After the *first* loss that is easy, since a first
+//! delivery makes no claim. Later runs hold a lease in Kv, and the lease of a dead process is free only to a worker
+//! that has read of its death, or when it runs out (after half a minute by default). So as long as the supervisors of
+//! the dead live to report within that, a judgement is at most one loss late, which makes five. [`LOSSES_MAX`] bounds
+//! what retries between the losses may add.
 //!
-//! The broker's count of returns knows nothing of guilt: it counts drains and lost connections as well, and bystanders come
-//! back as often as culprits. So it can send a task to quarantine, which harms nobody, and ends only what came back from
-//! quarantine. A quarantine process holds nothing but the task that it runs, and puts that into its queue anew when it is
-//! interrupted, so there a return is a death (or a lost connection). Where there is no Kv at all the count is all there is,
-//! and then three returns and two make the same five.
+//! The broker's count of returns knows nothing of guilt: it counts drains and lost connections as well, and
+//! bystanders come back as often as culprits. So it can send a task to quarantine, which harms nobody, and ends only
+//! what came back from quarantine. A quarantine process holds nothing but the task that it runs, and puts that into
+//! its queue anew when it is interrupted, so there a return is a death (or a lost connection). Where there is no Kv
+//! at all the count is all there is, and then three returns and two make the same five.
 
 use super::losses::Lost;
 
@@ -56,8 +56,8 @@ pub(crate) enum Judgement {
     Dead,
 }
 
-/// The number of returns that make a suspect, and that make a dead task in quarantine. Where losses are kept, they speak
-/// first, and only a store that keeps losing them lets it come to this.
+/// The number of returns that make a suspect, and that make a dead task in quarantine. Where losses are kept, they
+/// speak first, and only a store that keeps losing them lets it come to this.
 fn returns_max(has_kv: bool, quarantine: bool) -> u32 {
     match (has_kv, quarantine) {
         (false, false) => 3,
@@ -176,8 +176,8 @@ mod tests {
         assert_eq!(judged(None, true, false), Judgement::Quarantine, "a queue that does not count accuses nobody");
     }
 
-    /// Plays a task that ends every process it runs in, by a kill or by itself, with reports that come up to one loss late,
-    /// and with returns alone; counts the deaths.
+    /// Plays a task that ends every process it runs in, by a kill or by itself, with reports that come up to one loss
+    /// late, and with returns alone; counts the deaths.
     fn deaths(late: usize, has_kv: bool, killed: bool) -> usize {
         let (mut losses, mut returns_home, mut returns_alone) = (Vec::new(), 0, 0);
         let mut is_alone = false;

@@ -1,7 +1,8 @@
 //! Losses: the processes that died while they ran a task, as they are kept in Kv.
 //!
-//! A supervisor reads from a dead child's flight recorder what was running, and has a living child report it here. A report
-//! may be made twice, since supervisors take over from each other; the name of the process that died makes that harmless.
+//! A supervisor reads from a dead child's flight recorder what was running, and has a living child report it here. A
+//! report may be made twice, since supervisors take over from each other; the name of the process that died makes
+//! that harmless.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use taskq::{Client, TaskId};
 use super::super::claims::{LeaseTimes, mark_gone};
 use crate::recorder::flight::{Death, Flight, Loss, recorded_id};
 
-/// The time for which losses are remembered after the last one: longer than any queue should take to bring the task back.
+/// The time for which losses are remembered after the last one: longer than any queue should take to bring the task
+/// back.
 const KEPT_FOR: Duration = Duration::from_secs(7 * 86_400);
 
 /// The number of losses of a task that are kept, more than any judgement needs.
@@ -85,15 +87,16 @@ fn key(id: &str, generation: u32) -> String {
     format!("loss/{generation}/{}", recorded_id(id))
 }
 
-/// Reads the losses of a generation of a task. Losses that a newer release has written are not judged, so the task runs.
+/// Reads the losses of a generation of a task. Losses that a newer release has written are not judged, so the task
+/// runs.
 pub(crate) async fn read(kv: &SharedKv, id: &TaskId, generation: u32) -> Result<Losses, BackendError> {
     let key = key(id.as_str(), generation);
     let Some(value) = kv.get(&key).await? else { return Ok(Losses::default()) };
     Ok(decode(&key, &value)?.unwrap_or_default())
 }
 
-/// Notes the loss for each task that was running when a process died, and then that the process is gone. May be repeated.
-/// Without a Kv store there is nothing to note it in, and the broker's count of returns is all there is.
+/// Notes the loss for each task that was running when a process died, and then that the process is gone. May be
+/// repeated. Without a Kv store there is nothing to note it in, and the broker's count of returns is all there is.
 pub(crate) async fn report(client: &Client, loss: &Loss) -> Result<(), taskq::Error> {
     let Some(kv) = client.kv() else { return Ok(()) };
     for flight in &loss.recording.flights {

@@ -1,8 +1,8 @@
 //! Quarantine: what becomes of tasks whose processes died.
 //!
-//! Every task that was running in a process that died is a suspect, and nothing else is. After two losses a suspect is moved
-//! to a quarantine queue, whose tasks run one at a time in a process of their own; only a loss there, or three losses as the
-//! marked culprit, end it.
+//! Every task that was running in a process that died is a suspect, and nothing else is. After two losses a suspect
+//! is moved to a quarantine queue, whose tasks run one at a time in a process of their own; only a loss there, or
+//! three losses as the marked culprit, end it.
 //!
 //! * [`losses`]: the deaths that are kept in Kv, by task
 //! * [`judge`]: which task a death is put down to; pure

@@ -14,8 +14,8 @@ pub(crate) fn origin_of(queue: &str) -> Option<&str> {
     queue.strip_suffix(QUARANTINE_SUFFIX)
 }
 
-/// The quarantine queue to which a suspect from `queue` is moved. An error is the reason for which it runs here after all.
-/// `from_quarantine`: the message came from a quarantine queue already.
+/// The quarantine queue to which a suspect from `queue` is moved. An error is the reason for which it runs here after
+/// all. `from_quarantine`: the message came from a quarantine queue already.
 pub(crate) fn place(queue: &str, role: Role, from_quarantine: bool) -> Result<String, String> {
     match role {
         Role::Quarantine => return Err("this process is the quarantine".to_owned()),

@@ -1,5 +1,5 @@
-//! Watching quarantine queues: an ordinary worker looks whether tasks wait in them, and a quarantine process ends when none
-//! do.
+//! Watching quarantine queues: an ordinary worker looks whether tasks wait in them, and a quarantine process ends
+//! when none do.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ const IDLE_LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Watches for as long as the worker's role asks for it, and returns when a quarantine process has nothing left to do.
 ///
 /// * `queues`: the worker's queues
-/// * `look_every`: the time between two looks of an ordinary worker. A worker that moves a task to quarantine says so at
-///   once; the looks are for tasks that no process has come for.
+/// * `look_every`: the time between two looks of an ordinary worker. A worker that moves a task to quarantine says so
+///   at once; the looks are for tasks that no process has come for.
 /// * `ended`: the number of attempts that have ended, or `None` while something is in hand
 pub(crate) async fn watch(
     role: Role,

@@ -1,7 +1,7 @@
 //! Running a task's body until it ends, by itself or because it is stopped.
 //!
-//! While a body runs it has a slot in the flight recorder, and each thread that is in it carries its mark. Both are given
-//! up when the body has ended: settling, which comes then, cannot crash the process.
+//! While a body runs it has a slot in the flight recorder, and each thread that is in it carries its mark. Both are
+//! given up when the body has ended: settling, which comes then, cannot crash the process.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -49,8 +49,8 @@ pub(crate) struct PreparedBody {
 }
 
 impl Bodies {
-    /// Takes a slot in the flight recorder for a run that begins at `now`. In a process that is not supervised, the slot
-    /// records nothing.
+    /// Takes a slot in the flight recorder for a run that begins at `now`. In a process that is not supervised, the
+    /// slot records nothing.
     fn record(&self, run: &Run, now: DateTime<Utc>) -> Slot {
         let Some(supervision) = &self.supervision else { return Slot::default() };
         supervision.enter(&FlightEntry {
@@ -63,8 +63,8 @@ impl Bodies {
         })
     }
 
-    /// Decodes the arguments and makes the body. Both run the user's code, so they are in the flight recorder. An attempt
-    /// that cannot begin has its outcome as error.
+    /// Decodes the arguments and makes the body. Both run the user's code, so they are in the flight recorder. An
+    /// attempt that cannot begin has its outcome as error.
     pub(crate) fn prepare(&self, run: &Run, policy: &RetryPolicy) -> Result<PreparedBody, Outcome> {
         let at = self.clock.now();
         let recorded = self.record(run, at);
@@ -157,8 +157,8 @@ fn stopped(why: Stop, run: &Run) -> Outcome {
     Outcome::Stopped(why, run.limits.hard)
 }
 
-/// An async body that is running. Whenever the user's code runs, be it polled or dropped, this thread carries the body's
-/// mark, and the upkeep can see since when.
+/// An async body that is running. Whenever the user's code runs, be it polled or dropped, this thread carries the
+/// body's mark, and the upkeep can see since when.
 struct Flying<'a> {
     body: Option<BoxFuture<'static, TaskResult>>,
     recorded: Slot,

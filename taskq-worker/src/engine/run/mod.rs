@@ -1,7 +1,7 @@
 //! Running: one attempt between its admission and its conclusion.
 //!
-//! * [`running`]: the state of a [`Run`]: begun, ended, concluded. A run knows nothing of its delivery or its claim, which
-//!   are in [`custody`](super::custody).
+//! * [`running`]: the state of a [`Run`]: begun, ended, concluded. A run knows nothing of its delivery or its claim,
+//!   which are in [`custody`](super::custody).
 //! * [`body`]: makes a body and runs it until it ends or is stopped.
 //! * [`stop`]: the request to stop, made once.
 //! * [`poll_watch`]: how long one poll of a future goes on.

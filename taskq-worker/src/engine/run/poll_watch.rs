@@ -1,5 +1,5 @@
-//! How long one poll of a future goes on, by a clock that ticks ten times a second: a poll costs two stores, and no look at
-//! the time.
+//! How long one poll of a future goes on, by a clock that ticks ten times a second: a poll costs two stores, and no
+//! look at the time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -17,15 +17,16 @@ use super::stop::StopRequest;
 
 /// An attempt that this worker is running, or has run and not yet settled.
 ///
-/// It holds neither its delivery nor its claim: those belong to its entry in [`InFlight`](crate::engine::custody::InFlight).
+/// It holds neither its delivery nor its claim: those belong to its entry in
+/// [`InFlight`](crate::engine::custody::InFlight).
 pub(crate) struct Run {
     pub(crate) key: RunKey,
     /// Tells this run apart from others of this worker, in claims above all.
     pub(crate) nonce: u64,
     pub(crate) envelope: Envelope,
     pub(crate) definition: &'static Definition,
-    /// The queue for what follows: the queue that the message came from or, for a message from a quarantine queue, the queue
-    /// that it was in before.
+    /// The queue for what follows: the queue that the message came from or, for a message from a quarantine queue,
+    /// the queue that it was in before.
     pub(crate) queue: Arc<str>,
     /// The time limits of the attempt.
     pub(crate) limits: TimeLimits,
@@ -128,8 +129,8 @@ impl Run {
         self.concluded.load(Ordering::Acquire)
     }
 
-    /// Notes that the soft limit is over, and asks the task to stop. An error after this is put down to the limit. Only the
-    /// first call has an effect.
+    /// Notes that the soft limit is over, and asks the task to stop. An error after this is put down to the limit.
+    /// Only the first call has an effect.
     pub(crate) fn hit_soft_limit(&self) {
         if !self.soft_limit_hit.swap(true, Ordering::AcqRel) {
             self.cancel.send_replace(true);
@@ -141,8 +142,8 @@ impl Run {
         self.soft_limit_hit.load(Ordering::Acquire)
     }
 
-    /// Notes that a record of the run going on (`STARTED` or later) was handed over. Returns `false` if that had been noted
-    /// before.
+    /// Notes that a record of the run going on (`STARTED` or later) was handed over. Returns `false` if that had been
+    /// noted before.
     pub(crate) fn note(&self) -> bool {
         !self.noted.swap(true, Ordering::Relaxed)
     }

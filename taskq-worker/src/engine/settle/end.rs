@@ -1,4 +1,4 @@
-//! What the end of a delivery consists of, and the constructors of ends. Pure.
+//! Ends of deliveries, and their constructors. Pure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,8 @@ use super::super::supervision::Role;
 
 /// The end of a delivery: the records to write, the messages that follow, and the delivery to acknowledge.
 pub(crate) struct End {
-    /// The progress that was reported and not yet written, then the record of the end itself. Empty if nothing is stored.
+    /// The progress that was reported and not yet written, then the record of the end itself. Empty if nothing is
+    /// stored.
     pub(crate) records: Vec<Record>,
     /// The verdict that is noted with the claim of a run.
     pub(crate) verdict: Option<Verdict>,
@@ -122,8 +123,8 @@ impl Ends {
         End { records, verdict: None, follows, settles: Settles::Delivery(acker, guard) }
     }
 
-    /// The end of a message that is no task message: it goes to the dead set as it is, with the reason. If it has an id, its
-    /// record tells whoever waits for it.
+    /// The end of a message that is no task message: it goes to the dead set as it is, with the reason. If it has an
+    /// id, its record tells its caller.
     pub(crate) fn unreadable(&self, error: &DecodeError, delivery: Delivery, guard: UnrunGuard) -> End {
         let Unreadable { message, record, .. } = Unreadable::new(&delivery, error, self.clock.now());
         let records = record.filter(|_| self.stores_results).into_iter().collect();
@@ -136,8 +137,9 @@ impl Ends {
         End::unrecorded([Follow::quarantined(&run, queue)], Settles::Run(run))
     }
 
-    /// The end of a run that was interrupted in quarantine: it goes into its queue anew, so that the broker does not count it
-    /// among the returns, which are taken for deaths there. `None` elsewhere: the delivery is simply given back.
+    /// The end of a run that was interrupted in quarantine: it goes into its queue anew, so that the broker does not
+    /// count it among the returns, which are taken for deaths there. `None` elsewhere: the delivery is simply given
+    /// back.
     pub(crate) fn interrupted(&self, run: &Arc<Run>) -> Option<End> {
         self.role.is_quarantine().then(|| self.quarantined(Arc::clone(run), &quarantine_queue(&run.queue)))
     }

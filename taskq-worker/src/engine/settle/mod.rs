@@ -1,5 +1,5 @@
-//! Settling: record, then what follows, then the acknowledgement. In this order: a crash between two steps repeats a step
-//! and skips none.
+//! Settling: record, then what follows, then the acknowledgement. In this order: a crash between two steps repeats a
+//! step and skips none.
 //!
 //! * [`end`]: what an end consists of, and the constructors of ends; pure
 //! * [`settler`]: settles ends in batches

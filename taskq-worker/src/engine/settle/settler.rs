@@ -1,8 +1,8 @@
 //! The settler: takes ends in batches, so that records go out in one pipeline.
 //!
-//! One pipeline is under way at a time, which keeps what is written about a task in order. While the result backend is away a
-//! batch waits; the channel behind it is bounded, attempts wait to hand over, and so the worker stops taking new work
-//! instead of dropping results.
+//! One pipeline is under way at a time, which keeps what is written about a task in order. While the result backend
+//! is away a batch waits; the channel behind it is bounded, attempts wait to hand over, and so the worker stops
+//! taking new work instead of dropping results.
 
 use std::sync::Arc;
 
@@ -61,8 +61,8 @@ impl SettlerHandle {
         Self { requests, settler }
     }
 
-    /// Hands an end to the settler, and waits while it is full. A delivery that was not run and needs no record passes it by:
-    /// while the result backend is away, it would grow old behind those that wait for it.
+    /// Hands an end to the settler, and waits while it is full. A delivery that was not run and needs no record
+    /// passes it by: while the result backend is away, it would grow old behind those that wait for it.
     pub(crate) async fn settle(&self, end: End) {
         if end.records.is_empty() && matches!(end.settles, Settles::Delivery(..)) {
             return self.settler.pass_on(end).await;
@@ -73,8 +73,8 @@ impl SettlerHandle {
         }
     }
 
-    /// Hands the record of a run that goes on to the settler, so that it cannot overtake the end. If the settler is busy with
-    /// ends, the record is dropped.
+    /// Hands the record of a run that goes on to the settler, so that it cannot overtake the end. If the settler is
+    /// busy with ends, the record is dropped.
     pub(crate) fn note(&self, record: Record) {
         if self.requests.try_send(SettleRequest::Note(Box::new(record))).is_err() {
             self.settler.observers.observe(&Moment::ProgressDropped { count: 1 });

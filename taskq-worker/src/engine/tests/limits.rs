@@ -117,7 +117,7 @@ async fn a_runtime_whose_every_thread_is_blocked_keeps_limits_and_drains() {
         (stats.ready == 1).then_some(())
     })
     .await;
-    // Whoever waits for the worker on that thread learns of it once it is free.
+    // A caller that waits for the worker on that thread learns of it once the thread is free.
     gate.open();
     assert_eq!(bench.ended().await.interrupted, 1);
     let again = SupervisedFixture::with(&client, 2, false, |worker| worker).await;

@@ -1,5 +1,5 @@
-//! The engine in a supervised process, on the memory broker: what the recorder shows, which limits bind, and what becomes
-//! of suspects. Promises that only real processes can show are tested in the package `tests`.
+//! The engine in a supervised process, on the memory broker: what the recorder shows, which limits bind, and what
+//! becomes of suspects. Promises that only real processes can show are tested in the package `tests`.
 
 #![expect(clippy::disallowed_types, reason = "deadlines of tests are real time")]
 

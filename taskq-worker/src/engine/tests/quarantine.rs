@@ -1,4 +1,4 @@
-//! Suspects: put aside, run alone, dead; and whoever is none.
+//! Suspects: quarantined, run alone, dead; and tasks that are none.
 
 use futures_util::StreamExt;
 use taskq::broker::{BrokerError, Publication};
@@ -95,7 +95,7 @@ async fn a_suspect_runs_alone_and_an_innocent_one_ends_well() {
     let mut lone = alone(&client).await;
     let flight = until("it runs alone", async || lone.file.flights().pop()).await;
     assert!(flight.in_quarantine && flight.id == handle.id().as_str());
-    // It fails once, and what follows goes home, from where it is put aside again.
+    // It fails once, and what follows goes home, from where it goes to quarantine again.
     gate.open();
     assert_eq!(first.event().await, wanted());
     assert_eq!(handle.get_timeout(PATIENCE).await.expect("its second attempt works"), 1);

@@ -1,4 +1,5 @@
-//! Runs whose delivery is renewed by copies of their message: which of the deliveries that a run has had is settled, and how.
+//! Runs whose delivery is renewed by copies of their message: which of the deliveries that a run has had is settled,
+//! and how.
 
 use std::sync::Arc;
 

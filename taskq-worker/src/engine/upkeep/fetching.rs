@@ -56,7 +56,8 @@ impl Fetching {
         }
     }
 
-    /// Renews the deliveries that the broker would soon take back. `renewed` is the number of runs whose delivery is a copy.
+    /// Renews the deliveries that the broker would soon take back. `renewed` is the number of runs whose delivery is
+    /// a copy.
     pub(super) fn renew_deliveries(&self, renewer: &Arc<DeliveryRenewer>, renewed: impl Fn() -> usize) {
         let due = renewer.due();
         if !due.is_empty() {

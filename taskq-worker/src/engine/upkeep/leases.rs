@@ -22,9 +22,9 @@ pub(super) fn renew(claims: &Claims, in_flight: &InFlight) {
     }
 }
 
-/// Claims the runs that lost their delivery, without waiting for the answers. Such a message may be delivered to another
-/// worker at any moment; the claim tells it that the run goes on. If the message comes back to this worker, the run simply
-/// takes it over. One claim at a time is under way for each run.
+/// Claims the runs that lost their delivery, without waiting for the answers. Such a message may be delivered to
+/// another worker at any moment; the claim tells it that the run goes on. If the message comes back to this worker,
+/// the run simply takes it over. One claim at a time is under way for each run.
 pub(super) fn claim_lost(claims: &Claims, in_flight: &Arc<InFlight>) {
     for run in in_flight.begin_claims_of_lost() {
         let (claims, in_flight) = (claims.clone(), Arc::clone(in_flight));

@@ -27,8 +27,8 @@ pub(super) fn hold(in_flight: &InFlight, observers: &Observers, run: &Arc<Run>, 
     true
 }
 
-/// Tells of a run that is past its limit and does not listen: async code that never awaits, a plain function, or a runtime
-/// that other code blocks. Its thread cannot be taken back; where the process is supervised, it is replaced.
+/// Tells of a run that is past its limit and does not listen: async code that never awaits, a plain function, or a
+/// runtime that other code blocks. Its thread cannot be taken back; where the process is supervised, it is replaced.
 pub(super) fn tell_if_stuck(observers: &Observers, run: &Run, why: Stop) {
     // When the worker ends anyway, so does the thread.
     if run.is_running() && why == Stop::TimeLimit {

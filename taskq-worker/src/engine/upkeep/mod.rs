@@ -1,7 +1,7 @@
 //! Upkeep: looking after everything that runs, ten times a second.
 //!
-//! One look at all runs is cheaper than timers for each: a task of a microsecond pays nothing. The look is made from the I/O
-//! thread, so that whatever tasks do to the threads they run on, limits hold and leases are renewed.
+//! One look at all runs is cheaper than timers for each: a task of a microsecond pays nothing. The look is made from
+//! the I/O thread, so that whatever tasks do to the threads they run on, limits hold and leases are renewed.
 //!
 //! * [`tick`]: the loop, which also answers questions about the worker
 //! * [`limits`]: time limits and blocked threads

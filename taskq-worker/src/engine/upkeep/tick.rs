@@ -22,7 +22,8 @@ use super::{leases, limits, progress};
 /// The time between two ticks: the grain of limits and progress.
 const TICK_EVERY: Duration = Duration::from_millis(100);
 
-/// The time after which a run that was told to stop and has not is ended from here. With two ticks it makes half a second.
+/// The time after which a run that was told to stop and has not is ended from here. With two ticks it makes half a
+/// second.
 const LISTENS_WITHIN: Duration = Duration::from_millis(300);
 
 /// The upkeep of one worker.
