@@ -19,7 +19,7 @@ async fn add(x: i64, y: i64) -> i64 {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Calls that name no client use the one that is installed.
-    let client = Client::from_env().await?.install();
+    let client = Client::from_settings().await?.install();
     // `add(2, 3)` is a value; `get` enqueues it and waits for the result.
     let sum = Worker::builder(client).run_until(add(2, 3).get()).await??;
     println!("2 + 3 = {sum}");

@@ -22,7 +22,7 @@ async fn collect(ctx: &Context) -> String {
             () = ctx.cancelled() => return "stopped in good order".to_owned(),
             () = tokio::time::sleep(Duration::from_millis(10)) => pages += 1,
         }
-        ctx.progress(pages, 0, "collecting").await;
+        ctx.progress(pages, 0, "collecting");
     }
 }
 

@@ -18,7 +18,7 @@ async fn greet(name: String) -> String;
 
 #[tokio::main]
 async fn main() -> Result<(), taskq::Error> {
-    let client = Client::from_env().await?.install();
+    let client = Client::from_settings().await?.install();
     for name in ["Ada", "Grace"] {
         // `Ok` means that the message is safe in its queue. This program does not wait for the result.
         let handle = greet(name).expires("1day").await?;

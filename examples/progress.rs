@@ -18,7 +18,7 @@ use taskq_worker::Worker;
 async fn import(ctx: &Context, rows: u64) -> u64 {
     for row in 1..=rows {
         tokio::time::sleep(Duration::from_millis(2)).await;
-        ctx.progress(row, rows, if row < rows / 2 { "reading" } else { "writing" }).await;
+        ctx.progress(row, rows, if row < rows / 2 { "reading" } else { "writing" });
     }
     rows
 }

@@ -26,11 +26,11 @@ use taskq_worker::Worker;
 /// Any error leads to a retry, according to the policy. The default policy is 3 retries, 1 s to 10 min apart.
 #[task(retries = 5, backoff = "20ms..100ms")]
 async fn fetch(ctx: &Context) -> Result<(), io::Error> {
-    if ctx.attempt() < 2 {
-        println!("fetch: connection refused, on attempt {}", ctx.attempt());
+    if ctx.retries() < 2 {
+        println!("fetch: connection refused, on attempt {}", ctx.retries());
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    println!("fetch: a page, on attempt {}", ctx.attempt());
+    println!("fetch: a page, on attempt {}", ctx.retries());
     Ok(())
 }
 
@@ -58,7 +58,7 @@ fn is_temporary(error: &CardError) -> bool {
 /// Only temporary errors are retried. A task can also decide so itself, with `TaskError::permanent(error)`.
 #[task(retries = 5, backoff = "20ms..100ms", retry_if = is_temporary)]
 async fn charge(ctx: &Context) -> Result<(), CardError> {
-    if ctx.attempt() == 0 {
+    if ctx.retries() == 0 {
         println!("charge: {}", CardError::Busy);
         return Err(CardError::Busy);
     }
@@ -73,18 +73,18 @@ async fn deliver(ctx: &Context) -> Result<(), TaskError> {
         println!("deliver: nobody is at home");
         return Err(TaskError::snooze(Duration::from_millis(50)));
     }
-    println!("deliver: handed over, on attempt {}", ctx.attempt());
+    println!("deliver: handed over, on attempt {}", ctx.retries());
     Ok(())
 }
 
 /// A remote system may say when to try again.
 #[task(retries = 1)]
 async fn call_back(ctx: &Context) -> Result<(), TaskError> {
-    if ctx.attempt() == 0 {
+    if ctx.retries() == 0 {
         println!("call_back: told to wait, on attempt 0");
         return Err(TaskError::retry_in(Duration::from_millis(50), "please hold the line"));
     }
-    println!("call_back: answered, on attempt {}", ctx.attempt());
+    println!("call_back: answered, on attempt {}", ctx.retries());
     Ok(())
 }
 

@@ -34,7 +34,7 @@ use tokio::net::TcpListener;
 #[task(queue = "reports", retries = 2, time_limit = "10m")]
 async fn report(ctx: &Context, title: String, rows: u64) -> String {
     for row in 1..=rows {
-        ctx.progress(row, rows, "adding up").await;
+        ctx.progress(row, rows, "adding up");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     format!("{title}: {rows} rows, {} in all", rows * (rows + 1) / 2)
@@ -81,7 +81,7 @@ impl IntoResponse for Unavailable {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
-    let worker = Worker::builder(Client::from_env().await?.install()).queues(["reports"]).build().await?;
+    let worker = Worker::builder(Client::from_settings().await?.install()).queues(["reports"]).build().await?;
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
     let routes = Router::new().route("/reports", post(order)).route("/reports/{id}", get(look));

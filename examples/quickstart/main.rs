@@ -81,7 +81,7 @@ struct Run {
 
 async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let paths = files::below(&arguments.folder)?;
-    let client = Client::from_env().await?.install();
+    let client = Client::from_settings().await?.install();
     // A queue of its own keeps apart from other users of the broker.
     let queue = format!("quickstart-{}", TaskId::new());
     let worker = RunningWorker::start(&queue)?;

@@ -34,7 +34,7 @@ pub(crate) fn examine(ctx: &Context, path: String) -> Result<Report, TaskError> 
         std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => TaskError::permanent(error),
         _ => TaskError::retry_in(std::time::Duration::from_millis(500), error),
     })?;
-    ctx.set_progress(1, 2, "counting");
+    ctx.progress(1, 2, "counting");
     let text = String::from_utf8_lossy(&content);
     Ok(Report {
         bytes: content.len() as u64,

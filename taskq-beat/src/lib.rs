@@ -7,7 +7,7 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let client = taskq::Client::from_env().await?;
+//! let client = taskq::Client::from_settings().await?;
 //! let beat = taskq_beat::Beat::builder(client).build().await?;
 //! let control = beat.control();
 //! let running = tokio::spawn(beat.run());

@@ -11,7 +11,7 @@ use crate::errors::{Mistakes, nearest};
 use crate::schedule;
 
 /// Every option, with a value that shows its form.
-const OPTIONS: [(&str, &str); 16] = [
+const OPTIONS: [(&str, &str); 15] = [
     ("name", "\"shop.add\""),
     ("queue", "\"mail\""),
     ("priority", "7"),
@@ -21,7 +21,6 @@ const OPTIONS: [(&str, &str); 16] = [
     ("soft_time_limit", "\"20s\""),
     ("time_limit", "\"30s\""),
     ("expires", "\"1h\""),
-    ("rate_limit", "\"100/s\""),
     ("ignore_result", "true"),
     ("ack", "\"early\""),
     ("cron", "\"0 9 * * MON-FRI\""),
@@ -31,7 +30,7 @@ const OPTIONS: [(&str, &str); 16] = [
 ];
 
 /// What other queues call things, and what to write here.
-const SYNONYMS: [(&str, &str); 15] = [
+const SYNONYMS: [(&str, &str); 14] = [
     ("retry", "write `retries = 5`"),
     ("max_retries", "write `retries = 5`"),
     ("autoretry_for", "every error is retried; say which are worth it with `retry_if = is_transient`"),
@@ -42,15 +41,19 @@ const SYNONYMS: [(&str, &str); 15] = [
     ("schedule", "write `cron = \"0 9 * * MON-FRI\"` or `every = \"30s\"`"),
     ("interval", "write `every = \"30s\"`"),
     ("timezone", "write `tz = \"Europe/Berlin\"` beside `cron`"),
-    ("rate", "write `rate_limit = \"100/s\"`"),
     ("ttl", "write `expires = \"1h\"`"),
     ("countdown", "a delay belongs to a call: `add(2, 3).countdown(\"10s\")`"),
     ("eta", "a time belongs to a call: `add(2, 3).eta(time)`"),
     ("unique", "a key belongs to a call: `add(2, 3).unique(\"key\", \"1h\")`"),
 ];
 
+/// The answer to `rate_limit`: a limit that is accepted and not kept would let a task hammer what it should spare.
+const RATE_LIMIT_REFUSED: &str = "rate limits are not enforced yet, so `rate_limit` is refused: leave it out, and limit how many \
+                                  of these tasks run at once by giving them a queue of their own, served by a worker with \
+                                  a small `--concurrency`";
+
 /// Options that only mean something to the worker that runs the task.
-const FOR_THE_WORKER: [&str; 8] = ["retries", "backoff", "retry_if", "rate_limit", "ack", "cron", "tz", "every"];
+const FOR_THE_WORKER: [&str; 7] = ["retries", "backoff", "retry_if", "ack", "cron", "tz", "every"];
 
 /// What the attribute says, as far as it could be understood.
 #[derive(Default)]
@@ -64,7 +67,6 @@ pub(crate) struct Attribute {
     pub(crate) soft_time_limit: Option<Duration>,
     pub(crate) time_limit: Option<Duration>,
     pub(crate) expires: Option<Duration>,
-    pub(crate) rate_limit: Option<(u32, Duration)>,
     pub(crate) ignore_result: bool,
     pub(crate) ack_early: bool,
     pub(crate) schedule: Option<Schedule>,
@@ -106,7 +108,7 @@ impl Attribute {
                 }
                 "time_limit" => attribute.time_limit = entry.parsed(duration::parse_positive, mistakes),
                 "expires" => attribute.expires = entry.parsed(duration::parse_positive, mistakes),
-                "rate_limit" => attribute.rate_limit = entry.parsed(duration::parse_rate, mistakes),
+                "rate_limit" | "rate" => mistakes.at(&entry.key, RATE_LIMIT_REFUSED),
                 "ignore_result" => attribute.ignore_result = entry.flag(mistakes).unwrap_or_default(),
                 "ack" => attribute.ack_early = entry.parsed(read_ack, mistakes).unwrap_or_default(),
                 "cron" => {

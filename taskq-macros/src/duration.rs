@@ -1,4 +1,4 @@
-//! Lengths of time and rates, as people write them.
+//! Lengths of time, as people write them.
 
 use std::time::Duration;
 
@@ -44,23 +44,6 @@ pub(crate) fn parse_backoff(text: &str) -> Result<(Duration, Duration), String> 
         return Err(format!("{text:?} ends before it begins; write the shorter time first: \"1s..5m\""));
     }
     Ok((min, max))
-}
-
-/// So many per so long: `"100/s"`, `"10/m"`, `"5/h"`.
-pub(crate) fn parse_rate(text: &str) -> Result<(u32, Duration), String> {
-    let wrong = || format!("{text:?} is not a rate; write for example \"100/s\", \"10/m\" or \"5/h\"");
-    let (count, unit) = text.split_once('/').ok_or_else(wrong)?;
-    let seconds = match unit.trim() {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return Err(wrong()),
-    };
-    match count.trim().parse() {
-        Ok(0) => Err(format!("{text:?} lets nothing start at all; write a count of 1 or more")),
-        Ok(count) => Ok((count, Duration::from_secs(seconds))),
-        Err(_) => Err(wrong()),
-    }
 }
 
 /// The words between the numbers.
@@ -112,16 +95,6 @@ mod tests {
         assert_eq!(parse_backoff("20m"), Ok((secs(1200), secs(1200))));
         for text in ["5m..1s", "1s..", "..5m", "1s..2s..3s", "fast"] {
             assert!(parse_backoff(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_rate_is_a_count_per_unit() {
-        assert_eq!(parse_rate("100/s"), Ok((100, secs(1))));
-        assert_eq!(parse_rate("10 / m"), Ok((10, secs(60))));
-        assert_eq!(parse_rate("5/h"), Ok((5, secs(3600))));
-        for text in ["100", "100/d", "x/s", "/s", "-1/s", "0/s", "1.5/s"] {
-            assert!(parse_rate(text).is_err(), "{text}");
         }
     }
 }

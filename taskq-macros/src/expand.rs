@@ -105,7 +105,7 @@ impl Task<'_> {
         let sig = &self.function.sig;
         let parameters = self.shape.parameters.iter().map(|parameter| {
             let (name, type_name) = (parameter.ident.unraw().to_string(), types::show(&parameter.ty));
-            quote_spanned!(site=> #private::Parameter { name: #name, type_name: #type_name })
+            quote_spanned!(site=> #private::Parameter::new(#name, #type_name))
         });
         let result = match &sig.output {
             syn::ReturnType::Default => "()".to_owned(),
@@ -122,14 +122,14 @@ impl Task<'_> {
                 const __TASKQ_PARAMETERS: &[#private::Parameter] = &[#(#parameters),*];
                 #start
                 #alias_check
-                static __TASKQ_DEFINITION: #private::Definition = #private::Definition {
-                    name: <#carrier>::NAME,
-                    options: <#carrier>::__TASKQ_OPTIONS,
-                    parameters: __TASKQ_PARAMETERS,
-                    result: #result,
-                    place: #private::Place { package: #package, file: #file, line: #line },
-                    start: __taskq_start,
-                };
+                static __TASKQ_DEFINITION: #private::Definition = #private::Definition::new(
+                    <#carrier>::NAME,
+                    #private::SourceLocation::new(#package, #file, #line),
+                    __taskq_start,
+                )
+                .with_options(<#carrier>::__TASKQ_OPTIONS)
+                .with_parameters(__TASKQ_PARAMETERS)
+                .with_result(#result);
                 #private::inventory::submit! { #private::Registration(&__TASKQ_DEFINITION) }
             };
         }
@@ -186,7 +186,7 @@ impl Task<'_> {
             }
             (Returns::Perhaps(ty), None) => {
                 let fallible = self.fallible(ty);
-                return quote_spanned!(site=> <#ty as #private::Outcome<#fallible>>::settle(#outcome));
+                return quote_spanned!(site=> <#ty as #private::TaskReturn<#fallible>>::settle(#outcome));
             }
             (Returns::Perhaps(_), Some(_)) => (inferred.clone(), inferred),
             (Returns::Result { value, error, .. }, _) => {
@@ -222,11 +222,11 @@ impl Task<'_> {
             Returns::Value(None) => quote_spanned!(site=> ()),
             Returns::Value(Some(ty)) | Returns::Result { value: Some(ty), .. } => quote!(#ty),
             Returns::Result { whole, value: None, .. } => {
-                quote_spanned!(site=> <#whole as #private::Outcome<true>>::Value)
+                quote_spanned!(site=> <#whole as #private::TaskReturn<true>>::Value)
             }
             Returns::Perhaps(ty) => {
                 let fallible = self.fallible(ty);
-                quote_spanned!(site=> <#ty as #private::Outcome<#fallible>>::Value)
+                quote_spanned!(site=> <#ty as #private::TaskReturn<#fallible>>::Value)
             }
         }
     }
@@ -234,7 +234,7 @@ impl Task<'_> {
     /// A constant that tells whether `ty` is a `Result`.
     fn fallible(&self, ty: &Type) -> TokenStream {
         let (site, private) = (Span::mixed_site(), self.private());
-        quote_spanned!(site=> { use #private::Infallible as _; #private::Kind::<#ty>::FALLIBLE })
+        quote_spanned!(site=> { use #private::Infallible as _; #private::ReturnKind::<#ty>::FALLIBLE })
     }
 
     /// Refuses an alias of `Result` whose name does not say so: its errors would be stored as values.

@@ -32,7 +32,7 @@ use signature::{Function, Returns, Shape};
 ///
 /// #[task(queue = "mail", retries = 5, backoff = "1s..5m", soft_time_limit = "20s", time_limit = "30s")]
 /// pub async fn welcome(ctx: &Context, user_id: u64) -> Result<(), std::io::Error> {
-///     ctx.progress(1, 3, "rendering").await;
+///     ctx.progress(1, 3, "rendering");
 ///     println!("welcome, {user_id}");
 ///     Ok(())
 /// }
@@ -59,29 +59,30 @@ use signature::{Function, Returns, Shape};
 /// * `add::run`, the function itself. A plain function stays plain; one with a context takes it as written;
 /// * an entry in the registry, which a worker finds if the crate is linked into its program.
 ///
-/// `use tasks::add` brings all of them. `NAME` and `run` hang on an empty type `add`, so a module with a task has no other
-/// type of the task's name, and a task called like a crate or a type of std hides it there. In documentation it is
-/// `` [`add()`] `` that is unambiguous.
+/// `use tasks::add` brings all of them. `NAME` and `run` hang on an empty type `add`, so a module with a task has no
+/// other type of the task's name, and a task called like a crate or a type of std hides it there. In documentation it
+/// is `` [`add()`] `` that is unambiguous.
 ///
 /// # Parameters
 ///
-/// They are owned, and `Serialize + DeserializeOwned`. There are no generics, lifetimes, `impl Trait`, patterns or `self`,
-/// because a message names one task with concrete types, and its arguments by position or by the parameter's name.
-/// Calls take what is easy to write: a `&str` for a `String`, a value for an `Option` of it, literals, `None`, `vec![]`.
-/// What says nothing about its own type (`x.into()`, `s.parse().unwrap()`, `.collect()`) wants a `let` with a type before it.
-/// A parameter of type `Option` may be left out of a message.
+/// They are owned, and `Serialize + DeserializeOwned`. There are no generics, lifetimes, `impl Trait`, patterns or
+/// `self`, because a message names one task with concrete types, and its arguments by position or by the parameter's
+/// name. Calls take what is easy to write: a `&str` for a `String`, a value for an `Option` of it, literals, `None`,
+/// `vec![]`. What says nothing about its own type (`x.into()`, `s.parse().unwrap()`, `.collect()`) wants a `let` with a
+/// type before it. A parameter of type `Option` may be left out of a message.
 ///
-/// A first parameter whose type ends in `Context` (`&Context` or `Context`) is handed in by the worker and is no argument.
+/// A first parameter whose type ends in `Context` (`&Context` or `Context`) is handed in by the worker and is no
+/// argument.
 ///
 /// # Results
 ///
 /// A task returns nothing, a `T`, or a `Result<T, E>`; `T` is `Serialize + DeserializeOwned`, and `E` is anything that
 /// converts into `Box<dyn Error + Send + Sync>`: errors of std, `thiserror` and `anyhow`, `String`, `&'static str`,
-/// `taskq::TaskError`. Callers get the `T`. Aliases of `Result` work if their names end in `Result`, as those of `io::Result`
-/// and `anyhow::Result` do.
+/// `taskq::TaskError`. Callers get the `T`. Aliases of `Result` work if their names end in `Result`, as those of
+/// `io::Result` and `anyhow::Result` do.
 ///
-/// An error costs an attempt and is retried; `TaskError::permanent`, `retry_in`, `snooze` and `cancel` say otherwise, also
-/// from behind other errors whose `source()` they are.
+/// An error costs an attempt and is retried; `TaskError::permanent`, `retry_in`, `snooze` and `cancel` say otherwise,
+/// also from behind other errors whose `source()` they are.
 ///
 /// # Options
 ///
@@ -98,7 +99,6 @@ use signature::{Function, Returns, Shape};
 /// | `soft_time_limit = "20s"` | none | After this an attempt is asked to stop: `ctx.cancelled()`. Shorter than `time_limit`. |
 /// | `time_limit = "30s"` | none | After this an attempt is stopped. |
 /// | `expires = "1h"` | never | A call that has not begun after this is revoked. |
-/// | `rate_limit = "100/s"` | none | Starts per worker: per second `/s`, minute `/m` or hour `/h`. Read, and not enforced yet. |
 /// | `ignore_result` | `false` | Results are not stored. Also `ignore_result = true`. |
 /// | `ack = "early"` | `"late"` | `"late"` acknowledges a message after the attempt: at least once. `"early"` before it: at most once. |
 /// | `cron = "0 9 * * MON-FRI"` | none | Beat sends the task at these times: minute, hour, day, month, weekday, with seconds before them if there are six fields. |
@@ -106,15 +106,18 @@ use signature::{Function, Returns, Shape};
 /// | `every = "30s"` | none | Beat sends the task each time this has passed, a second or more. Not with `cron`. |
 /// | `crate = "tq"` | `::taskq` | What `Cargo.toml` calls taskq, if not by its name. |
 ///
+/// `rate_limit` is refused: rate limits are not enforced yet. Until they are, a queue of its own and a worker with a
+/// small `--concurrency` limit how many attempts of a task run at once.
+///
 /// Beat sends a task with `cron` or `every` without arguments, so its parameters should be of type `Option`.
 ///
 /// Other attributes of the function stay with its body (`run`); lint levels and `cfg` hold for everything.
 ///
 /// # Tasks that live elsewhere
 ///
-/// Without a body, a function declares a task of another program, in Rust or in Python. It needs a name, has no `run`, and is
-/// not registered; what its own worker decides (`retries`, `backoff`, `retry_if`, `rate_limit`, `ack`, schedules) is not
-/// said here.
+/// Without a body, a function declares a task of another program, in Rust or in Python. It needs a name, has no `run`,
+/// and is not registered; what its own worker decides (`retries`, `backoff`, `retry_if`, `ack`, schedules) is not said
+/// here.
 ///
 /// ```
 /// #[taskq::task(name = "proj.add", queue = "python")]

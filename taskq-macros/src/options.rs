@@ -32,7 +32,7 @@ pub(crate) fn expand(attribute: &Attribute, private: &TokenStream) -> TokenStrea
     }
     if let Some((min, max)) = attribute.backoff {
         let (min, max) = (time(min), time(max));
-        set("backoff", some(quote_spanned!(site=> #private::Backoff { min: #min, max: #max })));
+        set("backoff", some(quote_spanned!(site=> #private::Backoff::new(#min, #max))));
     }
     for (field, limit) in [
         ("soft_time_limit", attribute.soft_time_limit),
@@ -43,10 +43,6 @@ pub(crate) fn expand(attribute: &Attribute, private: &TokenStream) -> TokenStrea
             set(field, some(time(limit)));
         }
     }
-    if let Some((count, per)) = attribute.rate_limit {
-        let per = time(per);
-        set("rate_limit", some(quote_spanned!(site=> #private::RateLimit { count: #count, per: #per })));
-    }
     if attribute.ignore_result {
         set("ignore_result", quote_spanned!(site=> true));
     }
@@ -55,11 +51,11 @@ pub(crate) fn expand(attribute: &Attribute, private: &TokenStream) -> TokenStrea
     }
     match &attribute.schedule {
         Some(Schedule::Cron { line, tz }) => {
-            set("schedule", some(quote_spanned!(site=> #private::Schedule::Cron { line: #line, tz: #tz })));
+            set("schedule", some(quote_spanned!(site=> #private::ScheduleAttribute::Cron { line: #line, tz: #tz })));
         }
         Some(Schedule::Every(period)) => {
             let period = time(*period);
-            set("schedule", some(quote_spanned!(site=> #private::Schedule::Every(#period))));
+            set("schedule", some(quote_spanned!(site=> #private::ScheduleAttribute::Every(#period))));
         }
         None => {}
     }

@@ -31,7 +31,7 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let client = taskq::Client::from_env().await?;
+//! let client = taskq::Client::from_settings().await?;
 //! let summary = taskq_worker::Worker::builder(client).concurrency(8).run().await?;
 //! println!("{} tasks done", summary.succeeded);
 //! # Ok(())

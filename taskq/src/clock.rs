@@ -1,4 +1,4 @@
-//! Where the time comes from.
+//! Sources of time.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,10 +11,10 @@ use crate::io;
 
 /// A source of wall-clock time: the system's, or one that a test moves by hand. Cloning shares it.
 #[derive(Debug, Clone, Default)]
-pub struct Clock(Source);
+pub struct Clock(TimeSource);
 
 #[derive(Debug, Clone, Default)]
-enum Source {
+enum TimeSource {
     #[default]
     System,
     Manual(Arc<Mutex<Manual>>),
@@ -25,37 +25,38 @@ type Action = Box<dyn FnOnce() + Send>;
 /// A clock that stands until it is moved.
 struct Manual {
     now: DateTime<Utc>,
-    /// What is to be done and when; things of one time in the order in which they were asked for.
+    /// The actions to do, by their times; actions of one time in the order in which they were asked for.
     actions: BTreeMap<(DateTime<Utc>, u64), Action>,
     asked: u64,
 }
 
 impl Clock {
-    /// The system's clock.
+    /// Returns the system's clock.
     pub fn system() -> Self {
-        Self(Source::System)
+        Self(TimeSource::System)
     }
 
-    /// A clock that stands at `start` until it is moved.
+    /// Makes a clock that stands at `start` until it is moved.
     pub fn manual(start: DateTime<Utc>) -> Self {
-        Self(Source::Manual(Arc::new(Mutex::new(Manual { now: start, actions: BTreeMap::new(), asked: 0 }))))
+        Self(TimeSource::Manual(Arc::new(Mutex::new(Manual { now: start, actions: BTreeMap::new(), asked: 0 }))))
     }
 
-    /// The time now.
+    /// Returns the time now.
     pub fn now(&self) -> DateTime<Utc> {
         match &self.0 {
-            Source::System => Utc::now(),
-            Source::Manual(manual) => lock(manual).now,
+            TimeSource::System => Utc::now(),
+            TimeSource::Manual(manual) => lock(manual).now,
         }
     }
 
-    /// Moves a manual clock forward (or back), and does what is due by then. The system's clock stays as it is.
+    /// Moves a manual clock forward (or back), and does the actions that are due by then. The system's clock stays as
+    /// it is.
     ///
     /// # Panics
     ///
     /// If that is beyond the times that can be written, some 260,000 years from now.
     pub fn advance(&self, by: TimeDelta) {
-        let Source::Manual(manual) = &self.0 else { return };
+        let TimeSource::Manual(manual) = &self.0 else { return };
         {
             let mut manual = lock(manual);
             manual.now = manual.now.checked_add_signed(by).expect("a clock is moved within what a calendar can show");
@@ -70,13 +71,13 @@ impl Clock {
     /// [`advance`](Self::advance) that gets there.
     pub fn after(&self, delay: Duration, action: impl FnOnce() + Send + 'static) {
         match &self.0 {
-            Source::System => {
+            TimeSource::System => {
                 io::spawn(async move {
                     tokio::time::sleep(delay).await;
                     action();
                 });
             }
-            Source::Manual(manual) => {
+            TimeSource::Manual(manual) => {
                 let mut manual = lock(manual);
                 let due = TimeDelta::from_std(delay).ok().and_then(|delay| manual.now.checked_add_signed(delay));
                 manual.asked += 1;
@@ -94,7 +95,7 @@ fn next_due(manual: &Mutex<Manual>) -> Option<Action> {
     (first.key().0 <= now).then(|| first.remove())
 }
 
-/// No code panics while it holds this lock, so a poisoned one is as good as any.
+/// Locks a manual clock. No code panics while it holds this lock, so a poisoned one is as good as any.
 fn lock(manual: &Mutex<Manual>) -> MutexGuard<'_, Manual> {
     manual.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -103,8 +104,8 @@ fn lock(manual: &Mutex<Manual>) -> MutexGuard<'_, Manual> {
 impl PartialEq for Clock {
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
-            (Source::System, Source::System) => true,
-            (Source::Manual(one), Source::Manual(other)) => Arc::ptr_eq(one, other),
+            (TimeSource::System, TimeSource::System) => true,
+            (TimeSource::Manual(one), TimeSource::Manual(other)) => Arc::ptr_eq(one, other),
             _ => false,
         }
     }

@@ -1,4 +1,4 @@
-//! What can go wrong for a user of the client.
+//! The client's errors.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::definition::RegistryError;
 use crate::message::{Failure, TaskId};
 use crate::settings::ConfigError;
 
-/// What can go wrong with a client, by what it means to the caller.
+/// An error of the client, by its meaning to the caller.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -18,13 +18,13 @@ pub enum Error {
     /// The tasks of this program cannot be run as they are.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The broker could not be reached, or did not do what was asked.
+    /// The broker could not be reached, or did not carry out a request.
     #[error(transparent)]
     Broker(#[from] BrokerError),
     /// A message was not accepted; the call will not run, unless it is sent again.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// The result backend could not be reached, or did not do what was asked.
+    /// The result backend could not be reached, or did not carry out a request.
     #[error(transparent)]
     Backend(#[from] BackendError),
     /// A test's call came from outside its test, and must not go to a server that it finds by itself.
@@ -35,7 +35,7 @@ pub enum Error {
          which testing::start() was called, or inside TestQueue::scope, or send it with a client"
     )]
     OutsideTest,
-    /// Results, progress and unique keys need a place.
+    /// No result backend is configured, and results, progress and unique keys need one.
     #[error(
         "no result backend is configured; set TASKQ_RESULT_URL, for example to redis://host:6379/0, or `result_url` in taskq.toml"
     )]
@@ -45,7 +45,7 @@ pub enum Error {
     Call {
         /// The task.
         task: String,
-        /// What is wrong and how to mend it.
+        /// The mistake and the remedy.
         mistake: String,
     },
     /// The task did not end in time. It may still; ask again.
@@ -53,7 +53,7 @@ pub enum Error {
     NoResultYet {
         /// The task.
         id: TaskId,
-        /// How long was waited.
+        /// The time that was waited.
         after: Duration,
     },
     /// The task failed for good.
@@ -79,8 +79,21 @@ pub enum Error {
         id: TaskId,
         /// The type that was asked for.
         expected: &'static str,
-        /// What the decoder says.
+        /// The decoder's error.
         source: serde_json::Error,
+    },
+    /// A dead message carries a letter in a format that is newer than this program knows; putting it back might lose
+    /// what the letter says.
+    #[error(
+        "the dead message of task {} was written by a newer taskq (`taskq-dead-version` is {version}) and stays where it is; \
+         put it back with a program that is built with that version",
+        id.as_ref().map_or("(none)", TaskId::as_str)
+    )]
+    NewerDeadLetter {
+        /// The task, where the message has an id.
+        id: Option<TaskId>,
+        /// The version of the letter's format.
+        version: u64,
     },
     /// There is nothing of that id in the dead set.
     #[error("the dead set has no task {id}")]

@@ -5,9 +5,9 @@ use std::error::Error;
 /// An error of any type that can be sent between threads.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The text of an error followed by those of its sources, joined by `: `.
+/// Returns the text of an error followed by those of its sources, joined by `: `.
 ///
-/// A source whose text is already part of what was said is left out, since many errors print their source themselves.
+/// A source whose text is already part of the message is left out, since many errors print their source themselves.
 pub fn full_message(error: &(dyn Error + 'static)) -> String {
     let mut message = error.to_string();
     let mut next = error.source();

@@ -1,9 +1,9 @@
 //! Hashes that every process computes alike, whatever its version, platform or seed.
 //!
-//! Copies of a message derive the same retry delay from these, and every beat the same jitter, so the functions must not
-//! change: two releases that run side by side would disagree.
+//! Copies of a message derive the same retry delay from these, and every beat the same jitter, so the functions must
+//! not change: two releases that run side by side would disagree.
 
-/// 64-bit FNV-1a of `bytes`.
+/// Computes the 64-bit FNV-1a hash of `bytes`.
 ///
 /// Source: <https://datatracker.ietf.org/doc/html/draft-eastlake-fnv>.
 pub fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
@@ -12,7 +12,7 @@ pub fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
-/// A number in `[0, 1)` drawn evenly from `bytes`: FNV-1a, finished as in splitmix64.
+/// Draws a number in `[0, 1)` evenly from `bytes`: FNV-1a, finished as in splitmix64.
 pub fn unit_interval(bytes: impl IntoIterator<Item = u8>) -> f64 {
     let mut hash = fnv1a(bytes);
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-//! What `taskq-worker` and `taskq-beat` need beyond the public face.
+//! Items for `taskq-worker` and `taskq-beat` alone, beyond the public API.
 //!
 //! Not covered by semantic versioning: anything in here may change or go with any release. The crates of this workspace
 //! are released together, so they may use it; programs must not.
@@ -8,12 +8,13 @@ use std::sync::Arc;
 use crate::Client;
 use crate::backend::Backend;
 use crate::broker::Broker;
+pub use crate::client::node::host_name;
 use crate::settings::Settings;
-pub use crate::settings::nearest;
+pub use crate::settings::nearest::nearest;
 
-/// A client over adapters that are already connected, for tests with adapters of their own.
+/// Makes a client over adapters that are already connected, for tests with adapters of their own.
 pub fn client_over(settings: Settings, broker: Arc<dyn Broker>, backend: Backend) -> Client {
-    Client::over(settings, broker, backend, crate::clock::Clock::system())
+    Client::over(settings, broker, Some(backend), crate::clock::Clock::system())
 }
 
 /// The pure steps of an attempt, shared by the worker and by `taskq::testing`.
@@ -29,6 +30,11 @@ pub mod clock {
 /// The wire: Celery's messages and result documents as bytes.
 pub mod codec {
     pub use crate::codec::*;
+}
+
+/// The end of messages that go to the dead set.
+pub mod dead {
+    pub use crate::client::dead::{Unreadable, dead_message};
 }
 
 /// Errors of any kind, and their texts.

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{self, Timeout};
 
-/// The handle of the I/O runtime.
+/// Returns the handle of the I/O runtime.
 pub fn handle() -> &'static Handle {
     static IO: OnceLock<Handle> = OnceLock::new();
     IO.get_or_init(|| {
@@ -38,7 +38,7 @@ where
     handle().spawn(future)
 }
 
-/// Runs `future` on the I/O runtime and waits for its answer here.
+/// Runs `future` on the I/O runtime, and waits for its answer on the caller's.
 pub async fn run<F>(future: F) -> F::Output
 where
     F: Future + Send + 'static,
@@ -50,8 +50,8 @@ where
     }
 }
 
-/// Waits for `future` for at most `limit`, counted from now. The clock is that of the I/O runtime, since the caller's may
-/// have no timers, or stand still.
+/// Waits for `future` for at most `limit`, counted from now. The clock is that of the I/O runtime, since the caller's
+/// may have no timers, or stand still.
 pub fn within<F: Future>(limit: Duration, future: F) -> Timeout<F> {
     let _context = handle().enter();
     time::timeout(limit, future)

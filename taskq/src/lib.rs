@@ -10,7 +10,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), taskq::Error> {
-//! // By default as `taskq.toml` and the environment say; here, one that lives in this process.
+//! // By default as `taskq.toml` and the environment configure it; here, one that lives in this process.
 //! Client::builder().broker("memory:").results("memory:").build().await?.install();
 //!
 //! let handle = add(2, 3).await?; // enqueued, and confirmed by the broker
@@ -25,14 +25,14 @@
 //! ```
 //!
 //! * [`task`](macro@task): the attribute, with every option
-//! * [`Call`], [`Handle`], [`Client`]: sending, and following what becomes of it
-//! * [`Context`], [`TaskError`]: what a running task knows, and how it says that it did not succeed
+//! * [`Call`], [`Handle`], [`Client`]: sending a call, and following its task
+//! * [`Context`], [`TaskError`]: a running task's view of itself, and its errors
 //! * [`Settings`]: `taskq.toml` and the environment
 //!
 //! * `testing` (a feature, for dev-dependencies): tests of tasks without a server, a worker or a sleep
 //!
-//! Workers and the command line are in the crate `taskq-worker`. Rooms for adapters and the curious:
-//! [`broker`] and [`backend`] are the ports, [`message`] the data, [`definition`] what a task is.
+//! Workers and the command line are in the crate `taskq-worker`. For writers of adapters:
+//! [`broker`] and [`backend`] are the ports, [`message`] the data, [`definition`] the definition of tasks.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -74,14 +74,14 @@ pub use taskq_macros::task;
 #[allow(unused_extern_crates, reason = "the macro names it")]
 extern crate self as taskq;
 
-/// What the code that `#[task]` writes refers to. Not for anybody else.
+/// Items for the code that `#[task]` writes, and for nothing else.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::canvas::outcome::{Infallible, Kind, Outcome, TaskFailure};
+    pub use crate::canvas::task_return::{Infallible, ReturnKind, TaskFailure, TaskReturn};
     pub use crate::canvas::{Arg, Call, IntoArg, TaskArgument, TaskOutput};
     pub use crate::definition::{
-        AckMode, ArgumentError, Arguments, Backoff, Body, Context, Definition, Parameter, Place, RateLimit,
-        Registration, Schedule, TaskError, TaskOptions, TaskResult,
+        AckMode, ArgumentError, Arguments, Backoff, Body, Context, Definition, Parameter, Registration,
+        ScheduleAttribute, SourceLocation, TaskError, TaskOptions, TaskResult,
     };
     pub use crate::fault::BoxError;
     pub use inventory;

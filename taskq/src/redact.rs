@@ -1,11 +1,12 @@
-//! Secrets that are not shown.
+//! Hiding secrets in texts for people.
 
-/// What stands where a password was.
+/// The text in place of a password.
 const HIDDEN: &str = "***";
 
-/// `url` as it may be shown to people: the password before `@` and the values of `password=` in the query are hidden.
+/// Returns `url` as it may be shown to people: the password before `@` and the values of `password=` in the query are
+/// hidden.
 ///
-/// It takes any text, since what it is given may be the very thing that is wrong. When in doubt it hides too much: a
+/// Takes any text, since a URL with a mistake may be the reason for showing it. When in doubt it hides too much: a
 /// password may hold any character, written as it is, so everything up to the last `@` counts as user and password.
 pub(crate) fn without_password(url: &str) -> String {
     // These name files and nothing else; an `@` in a path is no secret.
@@ -28,7 +29,7 @@ pub(crate) fn without_password(url: &str) -> String {
     }
 }
 
-/// One `key=value` of a query, the value hidden if the key speaks of a password.
+/// Returns one `key=value` of a query, with the value hidden if the key names a password.
 fn without_secret(pair: &str) -> String {
     match pair.split_once('=') {
         Some((key, _)) if key.to_ascii_lowercase().contains("pass") => format!("{key}={HIDDEN}"),

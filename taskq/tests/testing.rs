@@ -18,7 +18,7 @@ async fn add(x: i64, y: i64) -> i64 {
 
 #[task(retries = 2, backoff = "8s..1m")]
 async fn third_time(ctx: &Context) -> Result<u32, String> {
-    if ctx.attempt() < 2 { Err(format!("attempt {} fails", ctx.attempt())) } else { Ok(ctx.attempt()) }
+    if ctx.retries() < 2 { Err(format!("attempt {} fails", ctx.retries())) } else { Ok(ctx.retries()) }
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn a_task_can_say_what_its_error_means() {
     assert!(matches!(report.runs[3].end, End::Retried { after: MINUTE, .. }), "{report}");
     assert!(matches!(permanent.get().await, Err(Error::Failed { .. })));
     assert!(matches!(cancelled.get().await, Err(Error::Revoked { .. })));
-    let dead = queue.client().dead().show(permanent.id()).await.expect("it is dead");
+    let dead = queue.client().dead().get(permanent.id()).await.expect("it is dead");
     assert_eq!(
         (dead.letter.reason.as_str(), dead.letter.queue.as_str(), dead.letter.attempts),
         ("failed", "default", 1)
@@ -103,7 +103,7 @@ async fn a_panic_is_a_failure_with_its_place() {
 #[task]
 fn slow_sum(ctx: &Context, numbers: Vec<i64>) -> i64 {
     for (at, _) in numbers.iter().enumerate() {
-        ctx.set_progress(at as u64 + 1, numbers.len() as u64, "adding");
+        ctx.progress(at as u64 + 1, numbers.len() as u64, "adding");
     }
     // A plain function may wait for futures: it is on a thread of its own.
     tokio::runtime::Handle::current().block_on(async { add(1, 1).await }).expect("its worker's client takes it");
@@ -169,7 +169,7 @@ async fn tasks_find_their_state() {
 async fn a_body_can_be_called_itself() {
     let queue = testing::builder().state(Outbox(AtomicU32::new(7))).start();
     let context = queue.context(third_time::NAME);
-    assert_eq!((context.attempt(), context.retries_left(), context.is_cancelled()), (0, 2, false));
+    assert_eq!((context.retries(), context.retries_left(), context.is_cancelled()), (0, 2, false));
     third_time::run(&context).await.expect_err("the first attempt fails");
     send_mail::run(&context).await;
     assert_eq!(context.state::<Outbox>().0.load(Ordering::SeqCst), 8);
@@ -179,14 +179,14 @@ async fn a_body_can_be_called_itself() {
 
 #[tokio::test]
 async fn what_nobody_here_knows_is_put_back_and_then_dead() {
-    let queue = testing::builder().set("unknown_task_grace", "1m").start();
+    let queue = testing::builder().unknown_task_grace("1m").start();
     let handle: Handle<()> = Call::named("python.add", ArgumentList::new()).await.expect("it is taken");
     let report = queue.drain().await;
     assert_eq!(report.runs[0].end, End::PutBack { after: Duration::from_secs(1) });
     assert_eq!(queue.enqueued()[0].task, "python.add", "it is still there");
     let report = queue.drain_all().await;
     assert_eq!(report.runs.last().expect("it ended").failure().expect("badly").exc_type, "NotRegistered");
-    assert_eq!(queue.client().dead().show(handle.id()).await.expect("dead").letter.reason, "unknown-task");
+    assert_eq!(queue.client().dead().get(handle.id()).await.expect("dead").letter.reason, "unknown-task");
 }
 
 #[tokio::test]
@@ -213,7 +213,7 @@ async fn wrong_arguments_are_dead() {
     let report = queue.drain().await;
     let text = report.runs[0].to_string();
     assert!(text.contains("add(\"two\", 3), attempt 0: failed for good: TypeError"), "{text}");
-    assert_eq!(queue.client().dead().show(handle.id()).await.expect("dead").letter.reason, "arguments");
+    assert_eq!(queue.client().dead().get(handle.id()).await.expect("dead").letter.reason, "arguments");
 }
 
 #[task(ack = "early", ignore_result = true)]
@@ -234,7 +234,7 @@ async fn dead_tasks_can_be_put_back() {
     let queue = testing::start();
     answers("permanent").await.expect("it is taken");
     queue.drain().await;
-    assert_eq!(queue.client().dead().retry(&taskq::client::Which::All).await.expect("memory"), 1);
+    assert_eq!(queue.client().dead().retry(&taskq::client::DeadFilter::All).await.expect("memory"), 1);
     assert_eq!(queue.drain().await.runs.len(), 1);
 }
 

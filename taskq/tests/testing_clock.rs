@@ -15,7 +15,7 @@ async fn add(x: i64, y: i64) -> i64 {
 
 #[task(retries = 2, backoff = "8s..1m")]
 async fn third_time(ctx: &Context) -> Result<u32, String> {
-    if ctx.attempt() < 2 { Err(format!("attempt {} fails", ctx.attempt())) } else { Ok(ctx.attempt()) }
+    if ctx.retries() < 2 { Err(format!("attempt {} fails", ctx.retries())) } else { Ok(ctx.retries()) }
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn unique_keys_last_as_long_as_the_clock_says() {
 
 #[tokio::test]
 async fn results_last_as_long_as_the_clock_says() {
-    let queue = testing::builder().set("result_ttl", "1h").start();
+    let queue = testing::builder().result_ttl("1h").start();
     let handle = add(1, 1).await.expect("it is taken");
     queue.drain().await.assert_ok();
     queue.advance("59m 59s");

@@ -74,7 +74,7 @@ pub async fn about(ctx: &Context) -> Value {
     json!({
         "id": ctx.id(),
         "task": ctx.task(),
-        "attempt": ctx.attempt(),
+        "attempt": ctx.retries(),
         "retries_left": ctx.retries_left(),
         "root_id": ctx.root_id(),
         "parent_id": ctx.parent_id(),
@@ -136,14 +136,14 @@ pub async fn snooze(ctx: &Context, until_ms: u64, step_ms: u64) -> Result<u32, T
     if now_ms() < until_ms {
         return Err(TaskError::snooze(Duration::from_millis(step_ms)));
     }
-    Ok(ctx.attempt())
+    Ok(ctx.retries())
 }
 
 /// Reports `steps` steps of progress (`step 1`, `step 2`, …), `step_ms` apart, and gives their number.
 #[task(name = "shop.progress")]
 pub async fn progress(ctx: &Context, steps: u64, step_ms: u64) -> u64 {
     for step in 1..=steps {
-        ctx.progress(step, steps, format!("step {step}")).await;
+        ctx.progress(step, steps, format!("step {step}"));
         tokio::time::sleep(Duration::from_millis(step_ms)).await;
     }
     steps
@@ -244,16 +244,16 @@ async fn note(ctx: &Context, path: &str, line: &str, ms: u64) -> Result<(), io::
 
 /// One write to a file opened for appending: lines of several processes do not mix.
 fn append(ctx: &Context, path: &str, line: &str) -> Result<(), io::Error> {
-    let text = format!("{line} {} {} {} {}\n", ctx.id(), ctx.attempt(), std::process::id(), now_ms());
+    let text = format!("{line} {} {} {} {}\n", ctx.id(), ctx.retries(), std::process::id(), now_ms());
     std::fs::OpenOptions::new().append(true).create(true).open(path)?.write_all(text.as_bytes())
 }
 
 fn succeed_on(ctx: &Context, attempt: u32, retry_ms: Option<u64>) -> Result<u32, TaskError> {
-    if ctx.attempt() >= attempt {
-        return Ok(ctx.attempt());
+    if ctx.retries() >= attempt {
+        return Ok(ctx.retries());
     }
     let delay = Duration::from_millis(retry_ms.unwrap_or(100));
-    Err(TaskError::retry_in(delay, format!("attempt {} fails as it should", ctx.attempt())))
+    Err(TaskError::retry_in(delay, format!("attempt {} fails as it should", ctx.retries())))
 }
 
 /// Aborts its process, after `ms` milliseconds, none if not given.

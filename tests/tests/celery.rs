@@ -86,7 +86,7 @@ impl Bench {
     /// A client of ours whose calls go to the queue `celery`.
     async fn client(&self) -> Client {
         let servers = &self.vhost.servers;
-        let builder = Client::builder().broker(&servers.amqp).results(&servers.redis).set("default_queue", "celery");
+        let builder = Client::builder().broker(&servers.amqp).results(&servers.redis).default_queue("celery");
         builder.build().await.expect("the servers are up")
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use taskq::settings::Settings;
+use taskq::settings::{SettingReport, Settings};
 use taskq_tests::harness::{App, repository};
 
 /// The cells of the tables below a heading, rows by their first cell. Headers and the lines under them are none.
@@ -24,14 +24,14 @@ fn code(text: &str) -> String {
 /// Every key has a row, every row is a key, and its default is the one that holds.
 fn assert_settings(rows: &BTreeMap<String, Vec<String>>, file: &str) {
     let report = Settings::default().report();
-    for (key, value, _) in &report {
+    for SettingReport { key, value, .. } in &report {
         let row = rows.get(&code(key)).unwrap_or_else(|| panic!("{file} does not tell of `{key}`"));
         // What this is by default depends on the broker, which takes a sentence.
         if !["result_url", "beat_store"].contains(key) {
             assert_eq!(row[0], code(value), "{file}: the default of `{key}`");
         }
     }
-    let known = |row: &&String| report.iter().any(|(key, ..)| **row == code(key));
+    let known = |row: &&String| report.iter().any(|setting| **row == code(setting.key));
     assert_eq!(rows.keys().find(|row| !known(row)), None, "{file} tells of a setting that is not there");
 }
 

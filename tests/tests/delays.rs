@@ -6,7 +6,7 @@ use std::time::Duration;
 use lapin::options::QueueDeleteOptions;
 use lapin::{Connection, ConnectionProperties};
 use taskq::broker::QueueSpec;
-use taskq::client::Which;
+use taskq::client::DeadFilter;
 use taskq_tests::harness::{BOUND, Bench, Ledger, now_ms, unique, wait_until};
 use taskq_tests::tasks;
 
@@ -192,7 +192,7 @@ async fn a_task_whose_queue_was_deleted_while_it_waited_is_told_and_goes_back_th
     assert!(entry.letter.error.contains(&format!("there was no queue {queue} any more")), "{}", entry.letter.error);
     // As another process does it: this one does not know yet that the queue is gone.
     let other = bench.client_with(&[]).await;
-    let put_back = other.dead().retry(&Which::Fingerprint(&entry.letter.fingerprint)).await;
+    let put_back = other.dead().retry(&DeadFilter::Fingerprint(&entry.letter.fingerprint)).await;
     assert_eq!(put_back.expect("the queue is made again"), 1);
     let worker = bench.worker(&[&queue]);
     assert_eq!(sum.get_timeout(BOUND).await.expect("it runs"), 5);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use taskq::broker::{DEAD_QUEUE, Publication};
-use taskq::client::Which;
+use taskq::client::DeadFilter;
 use taskq::message::{Headers, Properties, WireMessage};
 use taskq::{Call, Client, Context, Error, Handle, TaskError, TaskId, TaskState, task};
 use taskq_worker::{Worker, WorkerBuilder, WorkerControl, WorkerError, WorkerSummary};
@@ -50,13 +50,13 @@ impl Bench {
     }
 
     async fn dead(&self, id: &TaskId) -> taskq::client::DeadEntry {
-        until("the task is in the dead set", || async { self.client.dead().show(id).await.ok() }).await
+        until("the task is in the dead set", || async { self.client.dead().get(id).await.ok() }).await
     }
 }
 
 async fn client() -> Client {
     let url = format!("memory:{}", TaskId::new());
-    let builder = Client::builder().broker(&url).results(&url).set("unknown_task_grace", "2s");
+    let builder = Client::builder().broker(&url).results(&url).unknown_task_grace("2s");
     builder.build().await.expect("the memory broker is always there")
 }
 
@@ -120,7 +120,7 @@ async fn many_at_once_are_reported_one_by_one() {
 
 #[task(retries = 5, backoff = "1ms..2ms")]
 async fn third_time(ctx: &Context) -> Result<u32, String> {
-    if ctx.attempt() < 2 { Err(format!("attempt {} fails", ctx.attempt())) } else { Ok(ctx.retries_left()) }
+    if ctx.retries() < 2 { Err(format!("attempt {} fails", ctx.retries())) } else { Ok(ctx.retries_left()) }
 }
 
 #[task(retries = 2, backoff = "1ms..2ms")]
@@ -174,7 +174,7 @@ async fn a_task_can_say_what_its_error_means() {
 #[task]
 async fn patient(ctx: Context) -> Result<u32, TaskError> {
     let rounds = ctx.state::<AtomicU32>().fetch_add(1, Ordering::SeqCst);
-    if rounds < 3 { Err(TaskError::snooze(Duration::from_millis(5))) } else { Ok(ctx.attempt()) }
+    if rounds < 3 { Err(TaskError::snooze(Duration::from_millis(5))) } else { Ok(ctx.retries()) }
 }
 
 #[tokio::test]
@@ -186,8 +186,8 @@ async fn a_snooze_costs_no_attempt() {
 
 #[task(retries = 1, backoff = "1ms..1ms")]
 async fn panics(ctx: &Context) -> u32 {
-    assert!(ctx.attempt() > 0, "the first attempt panics");
-    ctx.attempt()
+    assert!(ctx.retries() > 0, "the first attempt panics");
+    ctx.retries()
 }
 
 #[task(retries = 0)]
@@ -248,7 +248,7 @@ async fn limits_are_kept() {
 #[task]
 async fn climbs(ctx: &Context, steps: u64) {
     for step in 1..=steps {
-        ctx.progress(step, steps, format!("step {step}")).await;
+        ctx.progress(step, steps, format!("step {step}"));
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
 }
@@ -306,11 +306,10 @@ async fn what_cannot_be_run_is_dead_with_a_reason_and_the_worker_goes_on() {
     let queue = bench.client.declare("default").await.expect("it can be declared");
     let send = |id: &str, task: &str, body: &str| {
         let message = WireMessage {
-            properties: Properties {
-                content_type: Some("application/json".into()),
-                content_encoding: Some("utf-8".into()),
-                ..Properties::default()
-            },
+            properties: Properties::default().with(|properties| {
+                properties.content_type = Some("application/json".into());
+                properties.content_encoding = Some("utf-8".into());
+            }),
             headers: Headers::from_iter([("task", task.to_owned()), ("id", id.to_owned())]),
             body: body.to_owned().into(),
         };
@@ -356,7 +355,7 @@ async fn dead_tasks_can_be_put_back() {
     assert!(handle.get_timeout(PATIENCE).await.is_err());
     bench.dead(handle.id()).await;
     let ids = [handle.id().clone()];
-    assert_eq!(bench.client.dead().retry(&Which::Ids(&ids)).await.expect("it is there"), 1);
+    assert_eq!(bench.client.dead().retry(&DeadFilter::Ids(&ids)).await.expect("it is there"), 1);
     let again =
         until("the second generation has succeeded", || async { handle.get_timeout(PATIENCE).await.ok() }).await;
     assert_eq!(again, "now");

@@ -179,7 +179,7 @@ async fn connect(url: &str, consumer_timeout: Duration) -> std::sync::Arc<dyn Br
 }
 
 fn message(text: &str) -> WireMessage {
-    let properties = Properties { priority: Some(3), ..Properties::default() };
+    let properties = Properties::default().with(|properties| properties.priority = Some(3));
     WireMessage { properties, body: text.to_owned().into(), ..WireMessage::default() }
 }
 

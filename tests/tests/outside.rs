@@ -32,12 +32,12 @@ pub async fn add(x: i64, y: i64) -> i64 {
 
 #[task(queue = "mail", retries = 5, backoff = "1s..5m", soft_time_limit = "20s", time_limit = "30s")]
 pub async fn welcome(ctx: &Context, user_id: u64) -> Result<(), MailError> {
-    ctx.progress(1, 3, "rendering").await;
-    if user_id == 0 && ctx.attempt() == 0 {
+    ctx.progress(1, 3, "rendering");
+    if user_id == 0 && ctx.retries() == 0 {
         return Err(MailError("nobody has the number 0".to_owned()));
     }
     std::thread::sleep(std::time::Duration::from_millis(300));
-    ctx.progress(3, 3, "sent").await;
+    ctx.progress(3, 3, "sent");
     Ok(())
 }
 

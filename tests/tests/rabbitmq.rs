@@ -50,7 +50,7 @@ async fn queue(broker: &dyn Broker, kind: QueueKind) -> Arc<str> {
 }
 
 fn send(broker: &dyn Broker, queue: &Arc<str>, body: &str) -> BoxFuture<'static, Result<(), PublishError>> {
-    let properties = Properties { correlation_id: Some("the same".to_owned()), ..Properties::default() };
+    let properties = Properties::default().with(|properties| properties.correlation_id = Some("the same".to_owned()));
     let message = WireMessage { properties, body: body.to_owned().into(), ..WireMessage::default() };
     broker.publish(Publication { queue: Arc::clone(queue), message, delay: None })
 }
@@ -415,7 +415,7 @@ async fn a_delayed_message_without_a_queue_ends_in_the_dead_queue() {
     let broker = connect(&url).await;
     let name = queue(&*broker, QueueKind::Quorum).await;
     let id = TaskId::new().to_string();
-    let properties = Properties { correlation_id: Some(id.clone()), ..Properties::default() };
+    let properties = Properties::default().with(|properties| properties.correlation_id = Some(id.clone()));
     let message = WireMessage { properties, body: "lost".into(), ..WireMessage::default() };
     let delay = Some(Duration::from_millis(500));
     broker.publish(Publication { queue: Arc::clone(&name), message, delay }).await.expect("the ladder takes it");

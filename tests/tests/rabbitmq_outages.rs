@@ -229,7 +229,7 @@ fn send(
     queue: &Arc<str>,
     body: &str,
 ) -> futures_util::future::BoxFuture<'static, Result<(), PublishError>> {
-    let properties = Properties { correlation_id: Some(body.to_owned()), ..Properties::default() };
+    let properties = Properties::default().with(|properties| properties.correlation_id = Some(body.to_owned()));
     let message = WireMessage { properties, body: body.to_owned().into(), ..WireMessage::default() };
     broker.publish(Publication { queue: Arc::clone(queue), message, delay: None })
 }

@@ -31,7 +31,7 @@ fn options() -> BackendOptions {
 }
 
 fn success(id: &TaskId, value: u32) -> Record {
-    Record { value: Some(json(&value.to_string())), ..Record::new(id.clone(), TaskState::Success) }
+    Record::new(id.clone(), TaskState::Success).with(|record| record.value = Some(json(&value.to_string())))
 }
 
 fn json(text: &str) -> Json {
@@ -207,7 +207,7 @@ async fn documents_of_other_writers_are_respected() {
     for (document, generation, expected) in cases {
         let id = TaskId::new();
         redis::cmd("SET").arg(key(&id)).arg(&document).exec_async(&mut raw).await.expect("Redis is up");
-        let record = Record { generation, ..success(&id, 1) };
+        let record = success(&id, 1).with(|record| record.generation = generation);
         let written = backend.write(&[record]).await.expect("Redis is up");
         assert_eq!(written, [expected], "generation {generation} over {document}");
     }

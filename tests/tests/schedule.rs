@@ -172,5 +172,5 @@ fn beat_stands_alone_and_asks_the_program_for_its_entries() {
 }
 
 fn stage_node(name: &str) -> Value {
-    Value::from(format!("{name}@{}", taskq::client::host_name()))
+    Value::from(format!("{name}@{}", taskq::internal::host_name()))
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use taskq::backend::{self, BackendError, BackendOptions};
-use taskq::client::{Client, host_name};
+use taskq::client::Client;
 use taskq::definition::{Registry, RegistryError};
+use taskq::internal::host_name;
 
 use super::beat::Beat;
 use crate::entry::{Entry, Mistakes, check_overlap, collect};

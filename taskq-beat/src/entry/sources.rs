@@ -59,7 +59,7 @@ pub fn add(entries: &mut BTreeMap<String, Entry>, entry: Entry) -> Result<(), Mi
 /// Returns the entry that the attribute of a task describes, if it has a schedule.
 fn of_task(definition: &'static Definition) -> Option<Result<Entry, Mistakes>> {
     let schedule = definition.options.schedule.as_ref()?;
-    let origin = Origin::Task(definition.place.to_string());
+    let origin = Origin::Task(definition.location.to_string());
     let place = origin.place(definition.name);
     let mut mistakes = Vec::new();
     let mut mistake = |text| mistakes.push(Mistake { place: place.clone(), text });
@@ -69,9 +69,9 @@ fn of_task(definition: &'static Definition) -> Option<Result<Entry, Mistakes>> {
     Some(Mistakes::none(mistakes).map(|()| read.expect("what is missing is a mistake")))
 }
 
-fn schedule_of(schedule: &definition::Schedule) -> Result<Schedule, ScheduleError> {
+fn schedule_of(schedule: &definition::ScheduleAttribute) -> Result<Schedule, ScheduleError> {
     match schedule {
-        definition::Schedule::Cron { line, tz } => Schedule::cron(line, tz),
-        definition::Schedule::Every(period) => Schedule::every(*period, DateTime::UNIX_EPOCH),
+        definition::ScheduleAttribute::Cron { line, tz } => Schedule::cron(line, tz),
+        definition::ScheduleAttribute::Every(period) => Schedule::every(*period, DateTime::UNIX_EPOCH),
     }
 }

@@ -20,10 +20,4 @@ async fn backwards() {}
 #[task(backoff = "1s..")]
 async fn half() {}
 
-#[task(rate_limit = "100")]
-async fn without_period() {}
-
-#[task(rate_limit = "0/s")]
-async fn never() {}
-
 fn main() {}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use taskq::broker::amqp::bare;
 use taskq::broker::{QueueKind, QueueSpec};
 use taskq::canvas::ArgumentList;
-use taskq::definition::{ArgumentError, Arguments, Body, Context, Definition, Parameter, Place, Registry, TaskOptions};
+use taskq::definition::{ArgumentError, Arguments, Body, Context, Definition, Parameter, Registry, SourceLocation};
 use taskq::internal::codec;
 use taskq::message::{Envelope, WireMessage};
 use taskq::{BoxError, Call, Client, TaskId};
@@ -83,17 +83,12 @@ fn median_micros(mut took: Vec<Duration>) -> f64 {
 }
 
 /// The task: adds two numbers, and counts its runs.
-static ADD: Definition = Definition {
-    name: "taskq.bench.add",
-    options: TaskOptions::DEFAULT,
-    parameters: &PARAMETERS,
-    result: "i64",
-    place: Place { package: env!("CARGO_PKG_NAME"), file: file!(), line: line!() },
-    start,
-};
+static ADD: Definition =
+    Definition::new("taskq.bench.add", SourceLocation::new(env!("CARGO_PKG_NAME"), file!(), line!()), start)
+        .with_parameters(&PARAMETERS)
+        .with_result("i64");
 
-static PARAMETERS: [Parameter; 2] =
-    [Parameter { name: "x", type_name: "i64" }, Parameter { name: "y", type_name: "i64" }];
+static PARAMETERS: [Parameter; 2] = [Parameter::new("x", "i64"), Parameter::new("y", "i64")];
 
 /// The number of runs so far; the state of the tasks.
 #[derive(Debug, Default)]
@@ -122,7 +117,7 @@ fn message() -> Result<WireMessage, BoxError> {
     let arguments = arguments()?;
     let payload = codec::body::encode(|body| arguments.write_json(body), codec::Serializer::Json)?;
     let origin = Some("gen10000@localhost".to_owned());
-    Ok(codec::encode(Envelope { origin, ..Envelope::new(TaskId::new(), ADD.name, payload) }))
+    Ok(codec::encode(Envelope::new(TaskId::new(), ADD.name, payload).with(|envelope| envelope.origin = origin)))
 }
 
 /// Measures, and passes each line to `report` as soon as it is known.

@@ -45,7 +45,7 @@ impl BeatCommand {
         let client = session.client().await?;
         let mut builder = Beat::builder(client.clone()).registry(registry).entries(entries);
         if let Some(name) = &self.hostname {
-            builder = builder.node(super::values::node(name, taskq::client::host_name));
+            builder = builder.node(super::values::node(name, taskq::internal::host_name));
         }
         let beat = builder.build().await?;
         let node = beat.node().to_owned();

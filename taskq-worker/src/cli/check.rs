@@ -72,9 +72,10 @@ struct ServerReport {
 impl CheckCommand {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let settings = session.settings()?;
-        let rows = settings.report().into_iter().map(|(key, value, origin)| {
-            let origin = origin.to_string();
-            SettingRow { key, value, origin }
+        let rows = settings.report().into_iter().map(|setting| SettingRow {
+            key: setting.key,
+            value: setting.value,
+            origin: setting.origin.to_string(),
         });
         let report = Report {
             settings: rows.collect(),

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
 use taskq::TaskId;
-use taskq::client::{DeadEntry, Which};
+use taskq::client::{DeadEntry, DeadFilter};
 
 use super::confirm::confirm;
 use super::exit::Exit;
@@ -197,7 +197,7 @@ fn error(error_type: &str, error: &str, reason: &str) -> String {
 impl DeadShow {
     async fn run(&self, session: &Session) -> Result<Exit, Failure> {
         let client = session.client().await?;
-        let entry = client.dead().show(&self.id).await;
+        let entry = client.dead().get(&self.id).await;
         client.close().await;
         let entry = entry?;
         let shown = DeadDetails { entry: &entry, arguments: arguments(&entry) };
@@ -238,11 +238,11 @@ fn arguments(entry: &DeadEntry) -> Value {
 }
 
 impl DeadSelection {
-    fn which(&self) -> Which<'_> {
+    fn which(&self) -> DeadFilter<'_> {
         match &self.error {
-            Some(fingerprint) => Which::Fingerprint(fingerprint),
-            None if self.all => Which::All,
-            None => Which::Ids(&self.ids),
+            Some(fingerprint) => DeadFilter::Fingerprint(fingerprint),
+            None if self.all => DeadFilter::All,
+            None => DeadFilter::Ids(&self.ids),
         }
     }
 
@@ -257,9 +257,9 @@ impl DeadSelection {
     fn answer(&self, session: &Session, done: &'static str, count: usize) -> Result<Exit, Failure> {
         session.output().say(&DeadAnswer { done, count }, |DeadAnswer { done, count }| format!("{count} {done}"))?;
         let missing = match self.which() {
-            Which::Fingerprint(fingerprint) if count == 0 => format!("the dead set has no error {fingerprint}"),
-            Which::Ids([id]) if count == 0 => format!("the dead set has no task {id}"),
-            Which::Ids(ids) if count < ids.len() => {
+            DeadFilter::Fingerprint(fingerprint) if count == 0 => format!("the dead set has no error {fingerprint}"),
+            DeadFilter::Ids([id]) if count == 0 => format!("the dead set has no task {id}"),
+            DeadFilter::Ids(ids) if count < ids.len() => {
                 format!("only {count} of these {} tasks are in the dead set; `dead list --all` shows it", ids.len())
             }
             _ => return Ok(Exit::Ok),
@@ -270,14 +270,15 @@ impl DeadSelection {
 
 impl DeadDrop {
     async fn run(&self, session: &Session) -> Result<Exit, Failure> {
-        let what = match self.selection.which() {
-            Which::All => "discards every dead task for ever".to_owned(),
-            Which::Ids(ids) => format!("discards {} dead tasks for ever", ids.len()),
-            Which::Fingerprint(fingerprint) => format!("discards the dead tasks with error {fingerprint} for ever"),
+        let DeadSelection { error, all, ids } = &self.selection;
+        let what = match error {
+            Some(fingerprint) => format!("discards the dead tasks with error {fingerprint} for ever"),
+            None if *all => "discards every dead task for ever".to_owned(),
+            None => format!("discards {} dead tasks for ever", ids.len()),
         };
         confirm(&what, self.yes)?;
         let client = session.client().await?;
-        let count = client.dead().drop(&self.selection.which()).await;
+        let count = client.dead().discard(&self.selection.which()).await;
         client.close().await;
         self.selection.answer(session, "dropped", count?)
     }
@@ -286,15 +287,17 @@ impl DeadDrop {
 #[cfg(test)]
 mod tests {
     use taskq::client::DeadLetter;
-    use taskq::message::{Failure, WireMessage};
+    use taskq::message::{Failure, Headers, WireMessage};
 
     use super::*;
 
     fn entry(id: &str, error: &str, body: &'static [u8]) -> DeadEntry {
         let failure = Failure::new("shop", "NoStock", error);
         let letter = DeadLetter::new("failed", "orders", "shop.buy", &failure, 4, chrono::DateTime::UNIX_EPOCH);
-        let message = WireMessage { body: body.into(), ..WireMessage::default() };
-        DeadEntry { id: TaskId::parse(id).ok(), task: Some("shop.buy".into()), letter, message }
+        let mut message = WireMessage { body: body.into(), ..WireMessage::default() };
+        message.headers = Headers::from_iter([("id", id), ("task", "shop.buy")]);
+        letter.stamp(&mut message.headers);
+        DeadEntry::read(message)
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Setup {
     pub(super) fn registry(&self) -> Result<Registry, RegistryError> {
         match &self.registry {
             Some(registry) => Ok(registry.clone()),
-            None => Registry::collect()?.not_empty(),
+            None => Registry::collect()?.require_tasks(),
         }
     }
 

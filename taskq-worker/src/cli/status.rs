@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn progress_is_said_in_words() {
-        let step = |current, total, note: &str| Progress { current, total, note: note.into() };
+        let step = |current, total, note: &str| Progress::new(current, total, note);
         assert_eq!(progress(&step(3, 10, "rendering")), "3 of 10, rendering");
         assert_eq!(progress(&step(3, 0, "")), "3");
     }

@@ -35,7 +35,7 @@ struct ParameterRow {
 impl TasksCommand {
     #[expect(clippy::unused_self, reason = "all commands are run alike")]
     pub(super) fn run(&self, session: &Session) -> Result<Exit, Failure> {
-        let registry = Registry::collect()?.not_empty()?;
+        let registry = Registry::collect()?.require_tasks()?;
         let rows: Vec<TaskRow> = registry.iter().map(TaskRow::of).collect();
         session.output().table(&rows, ["TASK", "QUEUE", "TAKES AND GIVES"], |row| {
             [row.name.to_owned(), row.queue.unwrap_or("(default)").to_owned(), row.signature()]
@@ -55,9 +55,9 @@ impl TaskRow {
             parameters: task.parameters.iter().map(parameter).collect(),
             result: task.result,
             queue: task.options.queue,
-            package: task.place.package,
-            file: task.place.file,
-            line: task.place.line,
+            package: task.location.package,
+            file: task.location.file,
+            line: task.location.line,
         }
     }
 

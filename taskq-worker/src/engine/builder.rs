@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskq::broker::DEAD_QUEUE;
-use taskq::client::host_name;
 use taskq::definition::Registry;
 use taskq::internal::attempt;
+use taskq::internal::host_name;
 use taskq::{Client, TaskId};
 
 use super::prefetch::Prefetch;
@@ -93,7 +93,7 @@ impl WorkerBuilder {
         let Self { client, concurrency, queues, name, grace, mut state, registry, supervision } = self;
         let is_quarantine = Role::of(supervision.as_ref()).is_quarantine();
         let concurrency = if is_quarantine { 1 } else { concurrency };
-        let registry = registry.map_or_else(Registry::collect, Ok)?.not_empty()?;
+        let registry = registry.map_or_else(Registry::collect, Ok)?.require_tasks()?;
         let mut queues = queues.unwrap_or_else(|| queues_of(&registry, &client.settings().default_queue));
         if is_quarantine {
             // The broker hands out one message of each queue. Of one queue it is the one that runs, and its returns are

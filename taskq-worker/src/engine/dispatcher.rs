@@ -88,8 +88,8 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
             }
             Admission::PutOff(delay) => Step::Settle { envelope, exit: Exit::Move(delay) },
             Admission::PutBack(delay) => {
-                let unknown_since = Some(envelope.unknown_since.unwrap_or(now));
-                Step::Settle { envelope: Envelope { unknown_since, ..envelope }, exit: Exit::Move(delay) }
+                let envelope = envelope.with(|envelope| envelope.unknown_since = envelope.unknown_since.or(Some(now)));
+                Step::Settle { envelope, exit: Exit::Move(delay) }
             }
             Admission::Unknown => {
                 let verdict = Verdict::unknown_task(&envelope.task);

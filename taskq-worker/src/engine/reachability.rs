@@ -43,8 +43,8 @@ impl Reachability {
     pub(crate) fn of(settings: &Settings) -> Self {
         let mut urls = settings.report();
         let mut url = |wanted| {
-            let at = urls.iter().position(|(key, ..)| *key == wanted);
-            at.map_or_else(String::new, |at| urls.swap_remove(at).1)
+            let at = urls.iter().position(|setting| setting.key == wanted);
+            at.map_or_else(String::new, |at| urls.swap_remove(at).value)
         };
         Self { broker: url("broker_url"), results: url("result_url"), faults: Mutex::default() }
     }

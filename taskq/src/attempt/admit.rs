@@ -1,4 +1,4 @@
-//! What becomes of a delivery before anything runs: a pure decision.
+//! The admission of a delivery, before anything runs: a pure decision.
 
 use std::time::Duration;
 
@@ -7,33 +7,38 @@ use chrono::{DateTime, Utc};
 use crate::definition::{Definition, Registry};
 use crate::message::Envelope;
 
-/// A message that is early by no more than this waits here for the rest, in its slot; a way through the broker would
-/// take longer.
+/// The time by which a message may be early and still wait here, in its slot; a way through the broker would take
+/// longer.
 const EARLY_BY_MAX: Duration = Duration::from_millis(50);
 
 /// Bounds of the delay after which a message with an unknown task comes back.
 const UNKNOWN_DELAY_MIN: Duration = Duration::from_secs(1);
 const UNKNOWN_DELAY_MAX: Duration = Duration::from_secs(60);
 
-/// What becomes of a delivery.
+/// The decision about a delivery.
+///
+/// Exhaustive, since a worker must act on every decision; the worker is released together with this crate. Revoked
+/// tasks and throttled ones will each be a variant of their own, `Revoked` and `Throttled(Duration)`.
 #[derive(Debug, PartialEq)]
 pub enum Admission {
-    /// It is run at once: it is certainly the first delivery of the only copy.
+    /// Run the task at once: this is certainly the first delivery of the only copy.
     Run(&'static Definition),
-    /// It may be a copy of something that is running or has run: it is claimed first.
+    /// Claim the run first: the message may be a copy of one that is running or has run.
     Claim(&'static Definition),
-    /// It is not yet due; the broker holds it for this long.
+    /// Let the broker hold the message for this long: it is not yet due.
     PutOff(Duration),
-    /// Nobody here knows the task. It comes back after this long: a deploy may be under way.
+    /// Let the message come back after this long: this worker does not know the task, and a deploy may be under way.
     PutBack(Duration),
-    /// Nobody has known the task for so long that nobody will.
+    /// Give the message up: no worker has known the task for the whole grace period.
     Unknown,
-    /// It is no longer wanted.
+    /// Revoke the task: it has expired.
     Expired,
 }
 
-/// Decides about a delivery. `redelivered`: the broker says that somebody may have had it before. `unknown_grace`: for how
-/// long a message is put back whose task is not in `registry`.
+/// Decides about a delivery.
+///
+/// `redelivered` is the broker's mark that a consumer may have had the message before, and `unknown_grace` the time for
+/// which a message is put back whose task is not in `registry`.
 pub fn admit(
     envelope: &Envelope,
     redelivered: bool,
@@ -60,7 +65,7 @@ pub fn admit(
     if redelivered || envelope.may_be_copy() { Admission::Claim(definition) } else { Admission::Run(definition) }
 }
 
-/// How long the message is not yet due.
+/// Returns the time until the message is due; `None` if it is due.
 pub fn early_by(envelope: &Envelope, now: DateTime<Utc>) -> Option<Duration> {
     envelope.eta.and_then(|eta| (eta - now).to_std().ok()).filter(|early| !early.is_zero())
 }

@@ -1,16 +1,17 @@
-//! What an attempt is: whether it may begin, how it begins, and what its end means. For those who write a worker.
+//! The pure steps of an attempt: whether it may begin, how it begins, and what its end means. For writers of a worker.
 //!
 //! ```text
 //! message → admit → start → run → conclude → record, what follows
 //! ```
 //!
 //! * [`admit`] decides about a message: run it, put it off, give it up. Pure.
-//! * [`Start`] makes the context, decodes the arguments, and gives the body.
+//! * [`Start`] makes the context, decodes the arguments, and returns the body.
 //! * [`catch`] and [`catch_sync`] run a body and make a panic an end like others; [`Outcome`] is that end.
-//! * [`conclude`] says what the end means: the [`Verdict`], which knows its record and the message that follows. Pure.
+//! * [`conclude`] decides what the end means: the [`Verdict`], which knows its record and the message that follows.
+//!   Pure.
 //!
 //! The worker of `taskq-worker` and the drain of `taskq::testing` go through here, so a task cannot behave differently
-//! in a test. What differs is theirs: slots, claims, limits, connections, and when all of it is written.
+//! in a test. They differ in slots, claims, limits, connections, and the time at which all of it is written.
 
 mod admit;
 mod panics;

@@ -14,13 +14,13 @@ use crate::message::Failure;
 /// A panic that was caught.
 #[derive(Debug)]
 pub struct Panicked {
-    /// The failure that it is.
+    /// The failure that the panic means.
     pub failure: Failure,
-    /// Where it happened, with the backtrace if `RUST_BACKTRACE` asked for one.
+    /// The place of the panic, with the backtrace if `RUST_BACKTRACE` asked for one.
     pub place: Option<String>,
 }
 
-/// How a body ended by itself.
+/// The end of a body that ended by itself.
 pub type Caught = Result<TaskResult, Panicked>;
 
 /// Polls `future`, the body of an async task, and catches its panics.
@@ -33,25 +33,25 @@ pub fn catch_sync(function: impl FnOnce() -> TaskResult) -> Caught {
     std::panic::catch_unwind(AssertUnwindSafe(function)).map_err(|payload| panicked(&*payload))
 }
 
-/// Where the last panic of a thread happened.
+/// The place of the last panic of a thread.
 #[derive(Debug, Clone)]
-struct Place {
+struct PanicLocation {
     location: String,
     backtrace: Option<String>,
 }
 
 thread_local! {
-    static LAST: RefCell<Option<Place>> = const { RefCell::new(None) };
+    static LAST: RefCell<Option<PanicLocation>> = const { RefCell::new(None) };
 }
 
-/// From now on panics leave their place behind on their thread. The hook that was there before is still called.
+/// Makes panics leave their place behind on their thread, from now on. The hook that was there before is still called.
 pub fn note_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let earlier = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let backtrace = Backtrace::capture();
-            let place = Place {
+            let place = PanicLocation {
                 location: panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string),
                 // Only where RUST_BACKTRACE asks for it: resolving symbols takes long.
                 backtrace: (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string()),
@@ -62,7 +62,7 @@ pub fn note_panics() {
     });
 }
 
-/// What a caught panic is. Must be called on the thread that panicked, before anything else panics there.
+/// Converts a caught panic. Must be called on the thread that panicked, before anything else panics there.
 pub(super) fn panicked(payload: &(dyn Any + Send)) -> Panicked {
     let message = payload
         .downcast_ref::<&'static str>()

@@ -10,14 +10,14 @@ use tokio::sync::watch;
 
 use super::panics;
 use super::verdict::Outcome;
-use crate::codec::{self, Body as MessageBody};
+use crate::codec::{self, MessageBody};
 use crate::definition::{Body, Context, ContextParts, Definition, ProgressCell, RetryPolicy, TaskOptions};
 use crate::message::{Envelope, TimeLimits};
 
-/// What tasks ask for by its type, and the client under its own.
+/// The values that tasks ask for by type, and the client.
 pub type StateMap = Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>;
 
-/// The limits of one attempt: the call's, else the task's.
+/// Returns the limits of one attempt: the call's, else the task's.
 pub fn limits(envelope: &Envelope, options: &TaskOptions) -> TimeLimits {
     TimeLimits {
         soft: envelope.limits.soft.or(options.soft_time_limit),
@@ -25,7 +25,7 @@ pub fn limits(envelope: &Envelope, options: &TaskOptions) -> TimeLimits {
     }
 }
 
-/// Whether nobody wants the result: as the call says, else as the task does.
+/// Returns whether the result is not stored: as the call says, else as the task does.
 pub fn ignores_result(envelope: &Envelope, options: &TaskOptions) -> bool {
     envelope.ignore_result.unwrap_or(options.ignore_result)
 }
@@ -36,22 +36,22 @@ pub struct Start<'a> {
     pub definition: &'static Definition,
     /// The message.
     pub envelope: &'a Envelope,
-    /// How often it is retried.
+    /// The policy by which the task is retried.
     pub policy: &'a RetryPolicy,
-    /// The limits it has; see [`limits`].
+    /// The limits of the attempt; see [`limits`].
     pub limits: TimeLimits,
     /// The time now.
     pub now: DateTime<Utc>,
     /// Turns true when the attempt should stop.
     pub cancelled: watch::Receiver<bool>,
-    /// Where its progress goes.
+    /// The place for the attempt's progress.
     pub progress: Arc<ProgressCell>,
-    /// What tasks ask for by its type.
+    /// The values that tasks ask for by type.
     pub state: StateMap,
 }
 
 impl Start<'_> {
-    /// Decodes the arguments and gives what is to be run, with its context; or the end of an attempt that cannot begin.
+    /// Decodes the arguments and returns the body with its context, or the end of an attempt that cannot begin.
     pub fn start(self) -> Result<(Body, Context), Outcome> {
         let Self { definition, envelope, policy, limits, now, cancelled, progress, state } = self;
         let bad_body = |error: codec::BodyError| Outcome::BadBody(error.to_string());
@@ -62,7 +62,7 @@ impl Start<'_> {
         let context = Context::new(ContextParts {
             id: envelope.id.clone(),
             task: definition.name,
-            attempt: envelope.attempt,
+            retries: envelope.attempt,
             retries_left: policy.retries.saturating_sub(envelope.attempt),
             root_id: envelope.root().clone(),
             parent_id: envelope.parent_id.clone(),

@@ -1,4 +1,4 @@
-//! What an attempt's end means: pure decisions.
+//! The meaning of an attempt's end: pure decisions.
 
 use std::time::Duration;
 
@@ -9,16 +9,20 @@ use super::panics::{Caught, Panicked};
 use crate::definition::{ArgumentError, Decision, Directive, RetryPolicy, TaskError};
 use crate::message::{Envelope, Failure, Json, Record, TaskState};
 
-/// Why a running attempt is stopped.
+/// The reason for which a running attempt is stopped.
+///
+/// Exhaustive, since a worker must act on every reason; the worker is released together with this crate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// Its hard limit is over.
+    /// The attempt's hard limit is over.
     TimeLimit,
     /// The worker is shutting down and its grace is over.
     Interrupted,
 }
 
-/// How an attempt ended.
+/// The end of an attempt.
+///
+/// Exhaustive, since a worker makes every one of them; the worker is released together with this crate.
 #[derive(Debug)]
 pub enum Outcome {
     /// With a result.
@@ -29,16 +33,16 @@ pub enum Outcome {
     SoftLimit(TaskError),
     /// By a panic, with message and place.
     Panicked(Failure, Option<String>),
-    /// It never began: the arguments do not fit.
+    /// Before it began: the arguments do not fit.
     BadArguments(ArgumentError),
-    /// It never began: the body cannot be read.
+    /// Before it began: the body cannot be read.
     BadBody(String),
-    /// It was stopped; with the hard limit that it had.
+    /// By being stopped; with the hard limit that the attempt had.
     Stopped(Stop, Option<Duration>),
 }
 
 impl Outcome {
-    /// The end of a body that ended by itself. `soft_limit_over`: it had been told to stop by then.
+    /// Returns the end of a body that ended by itself. `soft_limit_over` tells that it had been asked to stop by then.
     pub fn of(caught: Caught, soft_limit_over: bool) -> Self {
         match caught {
             Ok(Ok(value)) => Self::Done(value),
@@ -55,8 +59,11 @@ impl From<Panicked> for Outcome {
     }
 }
 
-/// What follows from an attempt. Kept in Kv with the claim, so that whoever finds the attempt finished can do again
-/// what follows.
+/// The consequence of an attempt.
+///
+/// Kept in Kv with the claim, in a value with a version, so that a worker that finds the attempt finished can repeat
+/// its consequence. Exhaustive, since a worker must act on every verdict; the worker is released together with this
+/// crate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Verdict {
     /// `SUCCESS`.
@@ -68,7 +75,7 @@ pub enum Verdict {
         /// Why this one failed.
         failure: Failure,
     },
-    /// The same attempt again after this delay.
+    /// This attempt again after this delay.
     Snooze {
         /// The delay in milliseconds.
         delay_ms: u64,
@@ -89,24 +96,26 @@ pub enum Verdict {
     GiveBack,
 }
 
-/// Why a message goes to the dead set.
+/// The reason for which a message goes to the dead set.
+///
+/// Exhaustive like [`Verdict`], of which it is a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// Its attempts are used up, or trying again would not help.
+    /// The attempts are used up, or trying again would not help.
     Failed,
-    /// Its arguments do not fit the task.
+    /// The arguments do not fit the task.
     Arguments,
-    /// It cannot be read.
+    /// The message cannot be read.
     Decode,
-    /// Nobody knows the task.
+    /// No worker knows the task.
     UnknownTask,
-    /// Processes died of it.
+    /// Worker processes died while they ran the task.
     WorkerLost,
 }
 
 impl Reason {
-    /// As it stands in the dead letter.
+    /// Returns the word for it in the dead letter.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "failed",
@@ -118,14 +127,14 @@ impl Reason {
     }
 }
 
-/// An attempt's end: the verdict, and what goes into the record beside it.
+/// The conclusion of an attempt: the verdict, and the parts of the record that only the attempt knows.
 #[derive(Debug)]
 pub struct Conclusion {
-    /// What follows.
+    /// The consequence.
     pub verdict: Verdict,
     /// The result.
     pub value: Option<Json>,
-    /// Where it failed, as text.
+    /// The place of the failure, as text.
     pub traceback: Option<String>,
 }
 
@@ -135,7 +144,7 @@ impl Conclusion {
     }
 }
 
-/// What an attempt's end means.
+/// Concludes an attempt from its end.
 pub fn conclude(outcome: Outcome, policy: &RetryPolicy, envelope: &Envelope) -> Conclusion {
     let mut traceback = None;
     let verdict = match outcome {
@@ -184,31 +193,32 @@ fn decide(error: TaskError, policy: &RetryPolicy, envelope: &Envelope) -> Verdic
     }
 }
 
-/// Rounded up, so that nothing is due before it was asked for.
+/// Returns a delay in milliseconds, rounded up, so that nothing is due before it was asked for.
 fn millis(delay: Duration) -> u64 {
     delay.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX)
 }
 
 impl Verdict {
-    /// The end of a message whose task nobody knows.
+    /// Returns the end of a message whose task no worker knows.
     pub fn unknown_task(task: &str) -> Self {
         let failure = Failure::new("celery.exceptions", "NotRegistered", task);
         Self::Fail { reason: Reason::UnknownTask, failure }
     }
 
-    /// The end of a task of which processes died; `how` the last of them did. The type is the one that Celery raises.
+    /// Returns the end of a task of which worker processes died; `how` tells how the last of them did. The error's type
+    /// is the one that Celery raises.
     pub fn worker_lost(how: &str) -> Self {
         let text = format!("Worker exited prematurely: {how}");
         Self::Fail { reason: Reason::WorkerLost, failure: Failure::new("billiard.exceptions", "WorkerLostError", text) }
     }
 
-    /// The end of a message that nobody wants any more.
+    /// Returns the end of a message that has expired.
     pub fn expired() -> Self {
         Self::Revoke { failure: Failure::new("celery.exceptions", "TaskRevokedError", "expired") }
     }
 
-    /// What a stored record says about the run that wrote it, for a copy of that very run. `None` if the record was
-    /// written while the run was still going on.
+    /// Reads the verdict of a run from the record that it stored, for a copy of that very run. Returns `None` if the
+    /// record was written while the run was still going on.
     pub fn of_record(record: &Record, now: DateTime<Utc>) -> Option<Self> {
         let failure = || {
             let unexplained = || Failure::new("taskq", "TaskError", "the record does not say why");
@@ -226,14 +236,15 @@ impl Verdict {
         }
     }
 
-    /// Whether the terminal record that was there already makes what follows superfluous. It does, except that a failed
-    /// task must be in the dead set, and whoever wrote its failure may have died before that.
+    /// Returns whether the terminal record that was there already makes the consequence superfluous. It does, except
+    /// that a failed task must be in the dead set, and the worker that wrote its failure may have died before that.
     pub fn is_superseded_by(&self, stored: Option<&Record>) -> bool {
         let failed = stored.is_some_and(|record| record.state == TaskState::Failure);
         !(failed && matches!(self, Self::Fail { .. }))
     }
 
-    /// The record of this verdict, but for what only the run knows; `None` where the task's state stays as it is.
+    /// Returns the record of this verdict, without the parts that only the run knows; `None` where the task's state
+    /// stays as it is.
     pub fn record(&self, envelope: &Envelope, now: DateTime<Utc>) -> Option<Record> {
         let state = match self {
             Self::Succeed => TaskState::Success,
@@ -257,8 +268,8 @@ impl Verdict {
         Some(record)
     }
 
-    /// The message that follows, and the delay with which it is published; `None` if nothing follows into the task's
-    /// own queue.
+    /// Returns the message that follows, and the delay with which it is published; `None` if nothing follows into the
+    /// task's own queue.
     pub fn next_message(&self, envelope: &Envelope, now: DateTime<Utc>) -> Option<(Envelope, Duration)> {
         let mut next = envelope.clone();
         let delay_ms = match self {
@@ -283,7 +294,7 @@ impl Verdict {
     }
 }
 
-/// A record of the attempt that `envelope` is about.
+/// Makes a record of the attempt that `envelope` asks for.
 pub fn record_of(envelope: &Envelope, state: TaskState) -> Record {
     Record {
         attempt: envelope.attempt,
@@ -301,5 +312,4 @@ fn after(now: DateTime<Utc>, delay_ms: u64) -> DateTime<Utc> {
 }
 
 #[cfg(test)]
-#[path = "verdict_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! What may be passed to a task.
+//! The arguments and results of tasks, as types.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -56,7 +56,7 @@ pub trait TaskOutput: Sized + Send + 'static {
     fn to_json(&self) -> Result<crate::message::Json, serde_json::Error>;
     #[doc(hidden)]
     fn from_json(json: &str) -> Result<Self, serde_json::Error>;
-    /// What an attempt that gave this comes to.
+    /// Converts the value to the result of its attempt.
     #[doc(hidden)]
     fn settle(&self) -> TaskResult {
         self.to_json().map_err(|error| {
@@ -82,8 +82,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> TaskOutput for T {
 #[derive(Debug, Clone)]
 pub struct Arg<T>(pub(crate) T);
 
-/// What may stand in a call where the task takes a `T`: a `T`; a `&str` for a `String`; a `T` or a `&str` for an
-/// `Option`.
+/// A value that may stand in a call where the task takes a `T`: a `T`; a `&str` for a `String`; a `T` or a `&str` for
+/// an `Option`.
 ///
 /// The argument's type is found from the parameter's, so literals, `None` and `vec![]` just work; `x.into()` and
 /// `.parse().unwrap()` do not say what they make and want a `let` with a type.
@@ -92,7 +92,7 @@ pub struct Arg<T>(pub(crate) T);
     label = "expected `{T}`, found `{Self}`"
 )]
 pub trait IntoArg<T> {
-    /// The argument.
+    /// Converts the value to the argument.
     fn into_arg(self) -> Arg<T>;
 }
 

@@ -11,10 +11,10 @@ use super::{Arg, TaskArgument};
 use crate::definition::TaskOptions;
 use crate::message::{HeaderValue, Headers, TaskId};
 
-/// A call of a task that gives a `T`.
+/// A call of a task that returns a `T`.
 ///
-/// Made by calling the task; enqueued by `.await`, which gives a handle once the broker has confirmed the message.
-/// Options are set on the way:
+/// Made by calling the task; enqueued by `.await`, which returns a handle once the broker has confirmed the message.
+/// Options are set in between:
 ///
 /// ```
 /// # use taskq::task;
@@ -30,8 +30,9 @@ pub struct Call<T> {
     returns: PhantomData<fn() -> T>,
 }
 
-/// What a call consists of.
+/// The parts of a call.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct CallParts {
     /// The task's name.
     pub task: Cow<'static, str>,
@@ -41,12 +42,13 @@ pub struct CallParts {
     pub arguments: ArgumentList,
     /// The options of this call.
     pub options: CallOptions,
-    /// What the caller got wrong while making it; reported when it is sent.
+    /// The caller's first mistake in making the call; reported when it is sent.
     pub mistake: Option<String>,
 }
 
 /// The options of one call; each overrides the task's.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct CallOptions {
     /// The id; a fresh one if not given.
     pub id: Option<TaskId>,
@@ -54,11 +56,11 @@ pub struct CallOptions {
     pub queue: Option<Cow<'static, str>>,
     /// 0 to 255, larger first.
     pub priority: Option<u8>,
-    /// Not before this long has passed.
+    /// The time to wait before the task may run.
     pub countdown: Option<Duration>,
-    /// Not before this time.
+    /// The earliest time at which the task may run.
     pub eta: Option<DateTime<Utc>>,
-    /// Not after this long has passed.
+    /// The time after which the task is no longer wanted.
     pub expires: Option<Duration>,
     /// The soft limit of each attempt.
     pub soft_time_limit: Option<Duration>,
@@ -66,20 +68,21 @@ pub struct CallOptions {
     pub time_limit: Option<Duration>,
     /// Whether the result is not stored.
     pub ignore_result: Option<bool>,
-    /// Headers of the user's own.
+    /// The caller's own headers.
     pub headers: Headers,
-    /// At most one such call at a time.
+    /// The key that at most one such call holds at a time.
     pub unique: Option<Unique>,
-    /// Another process may send it as well, under the same id.
+    /// Whether another process may send the call as well, under this id.
     pub scheduled: bool,
 }
 
 /// A key that at most one call holds at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Unique {
     /// The key.
     pub key: String,
-    /// For how long after the first call.
+    /// The time for which the first call holds the key.
     pub ttl: Duration,
 }
 
@@ -93,12 +96,12 @@ pub struct ArgumentList {
 }
 
 impl ArgumentList {
-    /// No arguments.
+    /// Makes an empty list.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Arguments by position and by name, from plain JSON.
+    /// Makes a list of arguments by position and by name, from plain JSON.
     pub fn from_json(
         positional: &[serde_json::Value],
         named: &serde_json::Map<String, serde_json::Value>,
@@ -133,12 +136,12 @@ impl ArgumentList {
         body.extend_from_slice(self.named.as_deref().unwrap_or(b"{}"));
     }
 
-    /// The size of the arguments in bytes.
+    /// Returns the size of the arguments in bytes.
     pub fn len(&self) -> usize {
         self.positional.len() + self.named.as_ref().map_or(0, Vec::len)
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -146,31 +149,31 @@ impl ArgumentList {
 
 /// A length of time: a [`Duration`], or text as people write it (`"30s"`, `"5m"`, `"1h 30m"`).
 pub trait IntoDuration {
-    /// The duration, or what is wrong with the text.
-    fn into_time(self) -> Result<Duration, String>;
+    /// Converts to a duration, or to a description of the mistake in the text.
+    fn into_duration(self) -> Result<Duration, String>;
 }
 
 impl IntoDuration for Duration {
-    fn into_time(self) -> Result<Duration, String> {
+    fn into_duration(self) -> Result<Duration, String> {
         Ok(self)
     }
 }
 
 impl IntoDuration for &str {
-    fn into_time(self) -> Result<Duration, String> {
+    fn into_duration(self) -> Result<Duration, String> {
         humantime::parse_duration(self)
             .map_err(|error| format!("{self:?} is not a length of time ({error}); write for example \"30s\" or \"5m\""))
     }
 }
 
 impl IntoDuration for String {
-    fn into_time(self) -> Result<Duration, String> {
-        self.as_str().into_time()
+    fn into_duration(self) -> Result<Duration, String> {
+        self.as_str().into_duration()
     }
 }
 
 impl<T> Call<T> {
-    /// A call of `task` with nothing given yet. Used by `#[task]`.
+    /// Makes a call of `task` without arguments and options. Used by `#[task]`.
     #[doc(hidden)]
     pub fn new(task: impl Into<Cow<'static, str>>, task_options: &'static TaskOptions) -> Self {
         Self {
@@ -185,7 +188,7 @@ impl<T> Call<T> {
         }
     }
 
-    /// A call by name, of a task that this program does not declare.
+    /// Makes a call by name, of a task that this program does not declare.
     pub fn named(task: impl Into<String>, arguments: ArgumentList) -> Self {
         static PLAIN: TaskOptions = TaskOptions::DEFAULT;
         let mut call = Self::new(task.into(), &PLAIN);
@@ -202,65 +205,65 @@ impl<T> Call<T> {
         self
     }
 
-    /// What the call consists of.
+    /// Returns the parts of the call.
     pub fn parts(&self) -> &CallParts {
         &self.parts
     }
 
-    /// What the call consists of, by value.
+    /// Returns the parts of the call, by value.
     pub fn into_parts(self) -> CallParts {
         *self.parts
     }
 
-    /// Sends it to this queue.
+    /// Sends the call to this queue.
     pub fn queue(mut self, queue: impl Into<Cow<'static, str>>) -> Self {
         self.parts.options.queue = Some(queue.into());
         self
     }
 
-    /// Runs it no earlier than this long from when it is sent: `"10s"`, `"5m"` or a [`Duration`].
+    /// Runs the task no earlier than this long after the call was sent: `"10s"`, `"5m"` or a [`Duration`].
     pub fn countdown(mut self, delay: impl IntoDuration) -> Self {
         self.parts.options.countdown = self.time(delay);
         self
     }
 
-    /// Runs it no earlier than at this time.
+    /// Runs the task no earlier than at this time.
     pub fn eta(mut self, time: DateTime<Utc>) -> Self {
         self.parts.options.eta = Some(time);
         self
     }
 
-    /// 0 to 255; larger is served first, on queues that were declared with priorities.
+    /// Sets the priority, 0 to 255; larger is served first, on queues that were declared with priorities.
     pub fn priority(mut self, priority: u8) -> Self {
         self.parts.options.priority = Some(priority);
         self
     }
 
-    /// If it has not begun this long after it was sent, it ends as `REVOKED`.
+    /// Revokes the task if it has not begun this long after the call was sent.
     pub fn expires(mut self, after: impl IntoDuration) -> Self {
         self.parts.options.expires = self.time(after);
         self
     }
 
-    /// After this long an attempt is asked to stop.
+    /// Sets the time after which an attempt is asked to stop.
     pub fn soft_time_limit(mut self, limit: impl IntoDuration) -> Self {
         self.parts.options.soft_time_limit = self.time(limit);
         self
     }
 
-    /// After this long an attempt is stopped.
+    /// Sets the time after which an attempt is stopped.
     pub fn time_limit(mut self, limit: impl IntoDuration) -> Self {
         self.parts.options.time_limit = self.time(limit);
         self
     }
 
-    /// Whether the result is not stored.
+    /// Sets whether the result is not stored.
     pub fn ignore_result(mut self, ignore: bool) -> Self {
         self.parts.options.ignore_result = Some(ignore);
         self
     }
 
-    /// Sends a header of your own along. Names beginning with `taskq-` or `x-`, and the names that the message
+    /// Sends a header of the caller's along. Names beginning with `taskq-` or `x-`, and the names that the message
     /// format itself uses, are refused when the call is sent.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<HeaderValue>) -> Self {
         let name = name.into();
@@ -272,7 +275,7 @@ impl<T> Call<T> {
         self
     }
 
-    /// Gives it this id in place of a fresh one. Two sends of one id are one task to whoever asks for its result.
+    /// Gives the task this id in place of a fresh one. Two calls with one id are one task in the result backend.
     pub fn id(mut self, id: impl AsRef<str>) -> Self {
         match TaskId::parse(id.as_ref()) {
             Ok(id) => self.parts.options.id = Some(id),
@@ -281,8 +284,8 @@ impl<T> Call<T> {
         self
     }
 
-    /// Within `ttl` of the first call with this key, further calls with it enqueue nothing and give the handle of
-    /// the first, running or finished. Needs a Kv store (Redis, SQLite or memory).
+    /// Reserves `key` for `ttl`: within that time, further calls with the key enqueue nothing and return the handle of
+    /// the first call's task, running or finished. Needs a Kv store (Redis, SQLite or memory).
     pub fn unique(mut self, key: impl Into<String>, ttl: impl IntoDuration) -> Self {
         if let Some(ttl) = self.time(ttl) {
             self.parts.options.unique = Some(Unique { key: key.into(), ttl });
@@ -290,15 +293,17 @@ impl<T> Call<T> {
         self
     }
 
-    /// Says that another process may send the same call, under the same id, because it cannot know whether this one did. A
-    /// worker then makes sure before it runs that no other copy has run; that needs a Kv store (Redis, SQLite or memory).
+    /// Marks the call as one that another process may send as well, under this id, because it cannot know whether this
+    /// one did. A worker then makes sure before it runs that no other copy has run; that needs a Kv store (Redis,
+    /// SQLite or memory). For schedulers.
+    #[doc(hidden)]
     pub fn scheduled(mut self) -> Self {
         self.parts.options.scheduled = true;
         self
     }
 
     fn time(&mut self, time: impl IntoDuration) -> Option<Duration> {
-        match time.into_time() {
+        match time.into_duration() {
             Ok(time) => Some(time),
             Err(mistake) => {
                 self.mistake(|| mistake);

@@ -1,46 +1,124 @@
 //! From settings to connections.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use super::router::Router;
-use super::{Client, Inner, node};
+use super::{Client, node};
 use crate::backend::{self, BackendOptions};
 use crate::broker::{self, BrokerOptions};
+use crate::canvas::IntoDuration;
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::settings::{Origin, Settings};
+use crate::settings::{ConfigError, Origin, Serializer, Settings, duration_text, serializer_text};
 
-/// Builds a [`Client`]. Whatever is not said here comes from `taskq.toml` and the environment; see [`Settings`].
+/// A builder of a [`Client`]. Settings that are not given here come from `taskq.toml` and the environment; see
+/// [`Settings`].
+///
+/// ```
+/// # use taskq::Client;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), taskq::Error> {
+/// let client = Client::builder().broker("memory:docs").get_timeout("10s").default_queue("jobs").build().await?;
+/// assert_eq!(client.settings().default_queue, "jobs");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 #[must_use = "a builder does nothing until `build` is awaited"]
 pub struct ClientBuilder {
     settings: Option<Settings>,
     file: Option<PathBuf>,
-    overrides: Vec<(&'static str, String)>,
+    /// Keys with their values as text, or with the mistake in the value.
+    overrides: Vec<(&'static str, Result<String, String>)>,
     clock: Clock,
 }
 
 impl ClientBuilder {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self::default()
     }
 
-    /// The broker's URL, for example `amqp://user:password@host:5672/vhost`, `sqlite:taskq.db` or `memory:`.
+    /// Sets the broker's URL, for example `amqp://user:password@host:5672/vhost`, `sqlite:taskq.db` or `memory:`.
     pub fn broker(self, url: impl Into<String>) -> Self {
         self.set("broker_url", url)
     }
 
-    /// The result backend's URL, for example `redis://:password@host:6379/0`. An embedded broker keeps the results too
-    /// unless this says otherwise; `none` keeps none.
+    /// Sets the result backend's URL, for example `redis://:password@host:6379/0`. An embedded broker keeps the results
+    /// too unless this names another place; `none` keeps none.
     pub fn results(self, url: impl Into<String>) -> Self {
         self.set("result_url", url)
     }
 
-    /// One setting by its name in `taskq.toml`, for example `("publish_timeout", "5s")`. What is wrong with it is
-    /// said by [`build`](Self::build).
+    /// Sets the URL of the store in which beats keep their facts. Default: the result backend.
+    pub fn beat_store(self, url: impl Into<String>) -> Self {
+        self.set("beat_store", url)
+    }
+
+    /// Sets the group of this program's beats, for programs that share a store and have schedules of their own.
+    pub fn beat_group(self, name: impl Into<String>) -> Self {
+        self.set("beat_group", name)
+    }
+
+    /// Sets the queue of calls that name none, and whose task names none. Default `default`.
+    pub fn default_queue(self, name: impl Into<String>) -> Self {
+        self.set("default_queue", name)
+    }
+
+    /// Sets whether a queue that exists with other arguments is an error. Default: no, a warning.
+    pub fn strict(self, strict: bool) -> Self {
+        self.set("strict", strict.to_string())
+    }
+
+    /// Sets how long sending may take until the broker's confirm. Default 30 s.
+    pub fn publish_timeout(self, timeout: impl IntoDuration) -> Self {
+        self.set_duration("publish_timeout", timeout)
+    }
+
+    /// Sets the size of the largest message body that is sent, in bytes. Default 16 MiB.
+    pub fn max_message_bytes(self, bytes: usize) -> Self {
+        self.set("max_message_bytes", bytes.to_string())
+    }
+
+    /// Sets how long results are kept; zero keeps them for ever. Default one day.
+    pub fn result_ttl(self, ttl: impl IntoDuration) -> Self {
+        self.set_duration("result_ttl", ttl)
+    }
+
+    /// Sets how long [`Handle::get`](super::Handle::get) waits. Default one hour.
+    pub fn get_timeout(self, timeout: impl IntoDuration) -> Self {
+        self.set_duration("get_timeout", timeout)
+    }
+
+    /// Sets the format in which arguments are written. Default JSON.
+    pub fn serializer(self, serializer: Serializer) -> Self {
+        self.set("serializer", serializer_text(serializer))
+    }
+
+    /// Sets for how long a worker puts a message back whose task no worker knows, before the message goes to the dead
+    /// set. Default 10 min.
+    pub fn unknown_task_grace(self, grace: impl IntoDuration) -> Self {
+        self.set_duration("unknown_task_grace", grace)
+    }
+
+    /// Sets the time within which the broker wants messages acknowledged, RabbitMQ's `consumer_timeout`; zero: it waits
+    /// for ever. Default 30 min, as RabbitMQ's.
+    pub fn consumer_timeout(self, timeout: impl IntoDuration) -> Self {
+        self.set_duration("consumer_timeout", timeout)
+    }
+
+    /// Sets how long a worker's claim on a task holds without being renewed, at least one second. Default 30 s.
+    pub fn claim_lease(self, lease: impl IntoDuration) -> Self {
+        self.set_duration("claim_lease", lease)
+    }
+
+    /// Sets one setting by its name in `taskq.toml`, from text. A mistake in it is an error of [`build`](Self::build).
+    #[doc(hidden)]
     pub fn set(mut self, key: &'static str, value: impl Into<String>) -> Self {
-        self.overrides.push((key, value.into()));
+        self.overrides.push((key, Ok(value.into())));
+        self
+    }
+
+    fn set_duration(mut self, key: &'static str, value: impl IntoDuration) -> Self {
+        self.overrides.push((key, value.into_duration().map(duration_text)));
         self
     }
 
@@ -56,28 +134,31 @@ impl ClientBuilder {
         self
     }
 
-    /// Goes by this clock in place of the system's: for the times in messages, and for the delays of a `memory:` broker.
-    /// Servers, files, and what is kept in a `memory:` result backend go by their own.
+    /// Goes by this clock in place of the system's: for the times in messages, and for the delays of a `memory:`
+    /// broker.
+    ///
+    /// Servers, files, and the contents of a `memory:` result backend go by their own.
+    #[doc(hidden)]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Connects. An error says what is wrong, with what, and how to mend it.
+    /// Connects. An error names the setting or server that is at fault, the cause, and the remedy.
     pub async fn build(self) -> Result<Client, Error> {
         let mut settings = match self.settings {
             Some(settings) => settings,
             None => Settings::load(self.file.as_deref())?,
         };
-        for (key, value) in &self.overrides {
-            settings.set(key, value, Origin::Code)?;
+        for (key, value) in self.overrides {
+            let value = value.map_err(|mistake| ConfigError::new(Origin::Code, format!("`{key}`: {mistake}")))?;
+            settings.set(key, &value, Origin::Code)?;
         }
-        let origin = node::client_name();
         let broker_options = BrokerOptions {
             publish_timeout: settings.publish_timeout,
             strict: settings.strict,
             consumer_timeout: settings.consumer_timeout,
-            name: format!("taskq {origin}"),
+            name: format!("taskq {}", node::client_name()),
             clock: self.clock.clone(),
             ..BrokerOptions::default()
         };
@@ -89,7 +170,73 @@ impl ClientBuilder {
                 Some(backend::connect(url, BackendOptions { result_ttl: settings.result_ttl, ..defaults }).await?)
             }
         };
-        let router = Router::new(&settings);
-        Ok(Client { inner: Arc::new(Inner { settings, broker, backend, router, clock: self.clock, origin }) })
+        Ok(Client::over(settings, broker, backend, self.clock))
+    }
+}
+
+impl Client {
+    /// Returns a builder of a client. Settings that it is not given come from `taskq.toml` and the environment.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::new()
+    }
+
+    /// Connects as `taskq.toml` and the environment configure it; see [`Settings`].
+    pub async fn from_settings() -> Result<Self, Error> {
+        Self::builder().build().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_setting_has_its_setter() {
+        let minute = Duration::from_secs(60);
+        let builder = ClientBuilder::new()
+            .settings(Settings::default())
+            .broker("memory:each-setter")
+            .results("none")
+            .beat_store("memory:beats")
+            .beat_group("billing")
+            .default_queue("jobs")
+            .strict(true)
+            .publish_timeout("1500ms")
+            .max_message_bytes(1000)
+            .result_ttl("0s")
+            .get_timeout(minute + Duration::from_nanos(1))
+            .serializer(Serializer::Json)
+            .unknown_task_grace(minute)
+            .consumer_timeout(Duration::ZERO)
+            .claim_lease("5s");
+        let client = builder.build().await.expect("each value can be used");
+        let settings = client.settings();
+        let is_from_code = |key: &str| {
+            let report = settings.report();
+            report.into_iter().any(|setting| setting.key == key && setting.origin == Origin::Code)
+        };
+        let missing: Vec<_> = settings.report().into_iter().filter(|setting| !is_from_code(setting.key)).collect();
+        assert_eq!(missing, [], "settings without a setter");
+        assert_eq!((settings.broker_url(), settings.result_url()), ("memory:each-setter", None));
+        assert_eq!((settings.beat_store(), settings.beat_group()), (Some("memory:beats"), Some("billing")));
+        assert_eq!((settings.default_queue.as_str(), settings.strict), ("jobs", true));
+        assert_eq!((settings.publish_timeout, settings.max_message_bytes), (Duration::from_millis(1500), 1000));
+        assert_eq!((settings.result_ttl, settings.get_timeout), (None, minute + Duration::from_nanos(1)));
+        assert_eq!((settings.unknown_task_grace, settings.consumer_timeout), (minute, None));
+        assert_eq!(settings.claim_lease, Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn a_mistake_names_its_setting() {
+        let failure = |builder: ClientBuilder| async {
+            let failed = builder.settings(Settings::default()).broker("memory:").build().await;
+            failed.expect_err("the value cannot be used").to_string()
+        };
+        let text = failure(ClientBuilder::new().get_timeout("soon")).await;
+        assert!(text.contains("`get_timeout`: \"soon\" is not a length of time"), "{text}");
+        let text = failure(ClientBuilder::new().claim_lease("10ms")).await;
+        assert!(text.contains("`claim_lease` takes a length of time such as \"30s\", of at least a second"), "{text}");
     }
 }

@@ -16,27 +16,28 @@ use crate::canvas::TaskOutput;
 use crate::error::Error;
 use crate::message::{Failure, Json, Progress, Record, TaskId, TaskState};
 
-/// A task that was sent, by its id. Cloning is cheap; the task goes on whatever becomes of the handle.
+/// A handle to a task that was sent, by its id. Cloning is cheap; dropping it does not stop the task.
 pub struct Handle<T> {
     id: TaskId,
     client: Option<Client>,
     returns: PhantomData<fn() -> T>,
 }
 
-/// What is known of a task.
+/// The status of a task: everything that the result backend knows of it.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Status {
     /// The task's id.
     pub id: TaskId,
-    /// What it is doing. `PENDING` also where nothing is known of it.
+    /// The state; `PENDING` also where nothing is known of the task.
     pub state: TaskState,
-    /// The attempt that wrote this, 0 first.
+    /// The attempt that wrote this, counted from 0.
     pub attempt: u32,
     /// The latest progress, while it runs.
     pub progress: Option<Progress>,
-    /// When the attempt began, if it was noted.
+    /// When the attempt began, if that was recorded.
     pub started_at: Option<DateTime<Utc>>,
-    /// When it ended for good.
+    /// When the task ended for good.
     pub finished_at: Option<DateTime<Utc>>,
     /// In state `RETRY`: when the next attempt is due.
     pub retry_at: Option<DateTime<Utc>>,
@@ -44,26 +45,33 @@ pub struct Status {
     pub worker: Option<String>,
     /// The task's name, where it is known.
     pub task: Option<String>,
-    /// Why it failed, is retried or was revoked.
+    /// Why the task failed, is retried or was revoked.
     pub failure: Option<Failure>,
-    /// The result, as JSON, once it has succeeded; before that, what the task itself reported.
+    /// The result, as JSON, once the task has succeeded; before that, the value that the task itself reported.
     pub value: Option<Json>,
 }
 
-/// Every change of a task, up to and including its end.
+/// A stream of every change of a task, up to and including its end.
 pub struct Updates(Changes);
 
+impl Client {
+    /// Returns a handle to the task with this id, sent by any program.
+    pub fn handle<T>(&self, id: TaskId) -> Handle<T> {
+        Handle::new(id, Some(self.clone()))
+    }
+}
+
 impl<T> Handle<T> {
-    pub(super) fn new(id: TaskId, client: Option<Client>) -> Self {
+    fn new(id: TaskId, client: Option<Client>) -> Self {
         Self { id, client, returns: PhantomData }
     }
 
-    /// The handle of the task with this id, sent by whomever; uses the client that calls use which name none.
+    /// Attaches to the task with this id, sent by any program; uses the client of calls that name none.
     pub fn attach(id: TaskId) -> Self {
         Self::new(id, None)
     }
 
-    /// The task's id.
+    /// Returns the task's id.
     pub fn id(&self) -> &TaskId {
         &self.id
     }
@@ -75,14 +83,14 @@ impl<T> Handle<T> {
         }
     }
 
-    /// What is known of the task now.
+    /// Returns the status of the task now.
     pub async fn status(&self) -> Result<Status, Error> {
         let record = self.client().await?.results()?.read_one(&self.id).await?;
         Ok(record.map_or_else(|| Status::pending(self.id.clone()), Status::from))
     }
 
-    /// What is known now, then every change as it is made, until the task has ended. Pushed, not polled. Of changes
-    /// that follow each other faster than they are read, the latest arrive.
+    /// Streams the status now, then every change as it is made, until the task has ended. Pushed, not polled. Of
+    /// changes that follow each other faster than they are read, the latest arrive.
     pub async fn watch(&self) -> Result<Updates, Error> {
         Ok(Updates(self.client().await?.results()?.watch(&self.id).await?))
     }
@@ -94,8 +102,8 @@ impl<T> Handle<T> {
 }
 
 impl<T: TaskOutput> Handle<T> {
-    /// The result, as soon as there is one: woken by a push, without polling. Waits for `get_timeout` (a setting,
-    /// one hour by default).
+    /// Returns the result, as soon as there is one: woken by a push, without polling. Waits for `get_timeout` (a
+    /// setting, one hour by default).
     ///
     /// Errors: [`Error::Failed`] or [`Error::Revoked`] if the task ended so, [`Error::NoResultYet`] if it did not end
     /// in time, and what may go wrong with the backend.
@@ -104,7 +112,7 @@ impl<T: TaskOutput> Handle<T> {
         self.get_timeout(timeout).await
     }
 
-    /// The same, waiting for this long.
+    /// Returns the result like [`get`](Self::get), waiting for this long at most.
     pub async fn get_timeout(&self, timeout: Duration) -> Result<T, Error> {
         let client = self.client().await?;
         let record = client.results()?.wait(&self.id, timeout).await?;
@@ -115,7 +123,7 @@ impl<T: TaskOutput> Handle<T> {
     }
 }
 
-/// The result in a terminal record.
+/// Returns the result in a terminal record.
 fn outcome<T: TaskOutput>(record: Record) -> Result<T, Error> {
     let unexplained = || Failure::new("taskq", "TaskError", "the record does not say why");
     match record.state {
@@ -167,7 +175,7 @@ impl Stream for Updates {
 }
 
 impl Updates {
-    /// The next change; `None` once the task has ended.
+    /// Returns the next change; `None` once the task has ended.
     pub async fn next(&mut self) -> Option<Status> {
         StreamExt::next(self).await
     }

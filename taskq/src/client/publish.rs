@@ -1,11 +1,11 @@
-//! From a call to a message on its way.
+//! From a call to a published message.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
 
-use super::{Client, router};
+use super::Client;
 use crate::broker::{Publication, PublishError};
 use crate::canvas::CallParts;
 use crate::codec;
@@ -14,71 +14,79 @@ use crate::error::Error;
 use crate::message::{Envelope, TaskId, TimeLimits};
 
 /// A message that has been handed to the broker, and the broker's answer to come.
-pub(super) struct Underway {
+pub(super) struct PendingConfirm {
     pub(super) id: TaskId,
     pub(super) confirm: BoxFuture<'static, Result<(), Error>>,
 }
 
-/// What became of an attempt to put a call on its way without waiting.
-pub(super) enum Dispatch {
-    Underway(Underway),
-    /// Its queue has to be declared first.
+/// The outcome of enqueuing a call without waiting.
+pub(super) enum TryEnqueue {
+    /// The call is enqueued, its confirm pending.
+    Enqueued(PendingConfirm),
+    /// The call, returned: its queue has to be declared first.
     Undeclared(Box<CallParts>, TaskId),
 }
 
 impl Client {
-    /// Puts the call on its way. Waits only where its queue has not been declared yet.
-    pub(super) async fn dispatch(&self, parts: CallParts, id: TaskId, resent: bool) -> Result<Underway, Error> {
+    /// Enqueues the call. Waits only where its queue has not been declared yet.
+    pub(super) async fn enqueue(&self, parts: CallParts, id: TaskId, resent: bool) -> Result<PendingConfirm, Error> {
         let (mut parts, mut id) = (parts, id);
         loop {
-            match self.dispatch_now(parts, id, resent)? {
-                Dispatch::Underway(underway) => return Ok(underway),
-                Dispatch::Undeclared(returned, same) => (parts, id) = (*returned, same),
+            match self.try_enqueue(parts, id, resent)? {
+                TryEnqueue::Enqueued(pending) => return Ok(pending),
+                TryEnqueue::Undeclared(returned, same) => (parts, id) = (*returned, same),
             }
             self.declare(self.queue_of(&parts)).await?;
         }
     }
 
-    /// Puts the call on its way if its queue is known: the hot path, without waiting.
-    pub(super) fn dispatch_now(&self, parts: CallParts, id: TaskId, resent: bool) -> Result<Dispatch, Error> {
-        let Some(queue) = self.inner.router.known(self.queue_of(&parts)) else {
-            return Ok(Dispatch::Undeclared(Box::new(parts), id));
+    /// Enqueues the call if its queue is known: the hot path, without waiting.
+    pub(super) fn try_enqueue(&self, parts: CallParts, id: TaskId, resent: bool) -> Result<TryEnqueue, Error> {
+        let Some(queue) = self.router().known(self.queue_of(&parts)) else {
+            return Ok(TryEnqueue::Undeclared(Box::new(parts), id));
         };
-        let mut made = envelope(parts, id.clone(), self, Context::current().as_ref())?;
-        made.envelope.resent = resent;
-        let message = codec::encode(made.envelope);
-        let confirm = self.publish(Publication { queue, message, delay: made.delay });
-        Ok(Dispatch::Underway(Underway { id, confirm }))
+        let mut outbound = outbound_message(parts, id.clone(), self, Context::current().as_ref())?;
+        outbound.envelope.resent = resent;
+        let message = codec::encode(outbound.envelope);
+        let confirm = self.publish(Publication { queue, message, delay: outbound.delay });
+        Ok(TryEnqueue::Enqueued(PendingConfirm { id, confirm }))
     }
 
-    /// Publishes a message to a queue that has been declared. On its way as soon as this returns; the future is the
-    /// broker's answer. For workers: retries and everything else that follows a task go out here.
+    /// Publishes a message to a queue that has been declared.
+    ///
+    /// The message is handed to the broker before this returns; the future is the broker's answer. For workers: retries
+    /// and everything else that follows a task are published here.
     pub fn publish(&self, publication: Publication) -> BoxFuture<'static, Result<(), Error>> {
-        let confirm = self.inner.broker.publish(publication);
+        let confirm = self.broker().publish(publication);
         let client = self.clone();
-        Box::pin(async move { confirm.await.map_err(|error| router::publish_error(&client.inner.router, error)) })
+        Box::pin(async move { confirm.await.map_err(|error| client.router().publish_error(error)) })
     }
 
-    /// The queue a call goes to: the call's, else the task's, else the default.
+    /// Returns the queue of a call: the call's own, else the task's, else the default.
     fn queue_of<'a>(&'a self, parts: &'a CallParts) -> &'a str {
         let named = parts.options.queue.as_deref().or(parts.task_options.queue);
-        named.unwrap_or(&self.inner.settings.default_queue)
+        named.unwrap_or(&self.settings().default_queue)
     }
 }
 
-/// A message and how long the broker holds it back.
-struct Made {
+/// A message to publish, and for how long the broker holds it back.
+struct OutboundMessage {
     envelope: Envelope,
     delay: Option<Duration>,
 }
 
-/// The message that a call becomes. What the task's options say and every worker knows (retries, backoff) does not
-/// travel; what only the caller knows does.
-fn envelope(parts: CallParts, id: TaskId, client: &Client, parent: Option<&Context>) -> Result<Made, Error> {
+/// Makes the message of a call. Options of the task that every worker knows (retries, backoff) do not travel; options
+/// that only the caller knows do.
+fn outbound_message(
+    parts: CallParts,
+    id: TaskId,
+    client: &Client,
+    parent: Option<&Context>,
+) -> Result<OutboundMessage, Error> {
     if let Some(mistake) = parts.mistake {
         return Err(Error::Call { task: parts.task.into_owned(), mistake });
     }
-    let now = client.inner.clock.now();
+    let now = client.clock().now();
     let options = parts.options;
     let mistake = |mistake: String| Error::Call { task: parts.task.clone().into_owned(), mistake };
     let eta = match (options.countdown, options.eta) {
@@ -92,9 +100,9 @@ fn envelope(parts: CallParts, id: TaskId, client: &Client, parent: Option<&Conte
         Some(after) => Some(later(now, after).ok_or_else(|| mistake("it expires after the end of time".into()))?),
         None => None,
     };
-    let payload = codec::body::encode(|body| parts.arguments.write_json(body), client.inner.settings.serializer)
+    let payload = codec::body::encode(|body| parts.arguments.write_json(body), client.settings().serializer)
         .map_err(|error| mistake(error.to_string()))?;
-    let (size, limit) = (payload.body.len(), client.inner.settings.max_message_bytes);
+    let (size, limit) = (payload.body.len(), client.settings().max_message_bytes);
     if size > limit {
         return Err(Error::Publish(PublishError::TooLarge { size, limit }));
     }
@@ -105,14 +113,14 @@ fn envelope(parts: CallParts, id: TaskId, client: &Client, parent: Option<&Conte
         limits: TimeLimits { soft: options.soft_time_limit, hard: options.time_limit },
         root_id: parent.map(|parent| parent.root_id().clone()),
         parent_id: parent.map(|parent| parent.id().clone()),
-        origin: Some(client.inner.origin.clone()),
+        origin: Some(client.origin().to_owned()),
         ignore_result: options.ignore_result,
         scheduled: options.scheduled,
         headers: options.headers,
         ..Envelope::new(id, parts.task, payload)
     };
     let delay = eta.and_then(|eta| (eta - now).to_std().ok());
-    Ok(Made { envelope, delay })
+    Ok(OutboundMessage { envelope, delay })
 }
 
 fn later(now: DateTime<Utc>, by: Duration) -> Option<DateTime<Utc>> {

@@ -1,16 +1,16 @@
-//! Which queue a call goes to, and how that queue is declared.
+//! Queues as the client knows them: how each is declared, and which have been.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::broker::{Broker, BrokerError, Declared, QUARANTINE_SUFFIX, QueueKind, QueueSpec};
+use crate::broker::{Broker, BrokerError, Declared, PublishError, QUARANTINE_SUFFIX, QueueKind, QueueSpec};
 use crate::error::Error;
 use crate::settings::{QueueSettings, Settings};
 
 /// The queue that belongs to Celery by its name alone.
 const CELERY_QUEUE: &str = "celery";
 
-/// Knows the queues: how each is declared, and which have been.
+/// The queues as the settings describe them, and those that have been declared.
 #[derive(Debug)]
 pub(super) struct Router {
     queues: BTreeMap<String, QueueSettings>,
@@ -23,12 +23,12 @@ impl Router {
         Self { queues: settings.queues.clone(), interop: settings.interop.clone(), declared: RwLock::default() }
     }
 
-    /// How `queue` is to be declared.
+    /// Returns how `queue` is to be declared.
     pub(super) fn spec(&self, queue: &str) -> QueueSpec {
         match queue.strip_suffix(QUARANTINE_SUFFIX) {
-            // The companion of a queue is like it, except that Celery has no business there.
-            Some(home) if !self.queues.contains_key(queue) => {
-                let like = self.spec(home);
+            // The quarantine of a queue is declared like the queue, except that Celery has no business there.
+            Some(origin) if !self.queues.contains_key(queue) => {
+                let like = self.spec(origin);
                 let kind = if like.kind == QueueKind::Celery { QueueKind::default() } else { like.kind };
                 QueueSpec { name: queue.into(), kind, ..like }
             }
@@ -43,12 +43,13 @@ impl Router {
         QueueSpec { name: queue.into(), kind, max_priority: settings.max_priority }
     }
 
-    /// The name of `queue` as the broker port takes it, if it was declared before. The hot path: no waiting.
+    /// Returns the name of `queue` as the broker port takes it, if it was declared before. The hot path: no waiting.
     pub(super) fn known(&self, queue: &str) -> Option<Arc<str>> {
         self.declared.read().unwrap_or_else(PoisonError::into_inner).get(queue).cloned()
     }
 
-    /// The same, declaring the queue first if need be.
+    /// Returns the name of `queue` as the broker port takes it, declaring the queue first if it was not declared
+    /// before.
     pub(super) async fn declared(&self, broker: &dyn Broker, queue: &str) -> Result<Arc<str>, Error> {
         if let Some(name) = self.known(queue) {
             return Ok(name);
@@ -56,7 +57,7 @@ impl Router {
         self.declare_as(broker, &self.spec(queue)).await
     }
 
-    /// Declares a queue as `spec` says, whatever the settings say of it.
+    /// Declares a queue as `spec` describes it, whatever the settings say of it.
     pub(super) async fn declare_as(&self, broker: &dyn Broker, spec: &QueueSpec) -> Result<Arc<str>, Error> {
         QueueSpec::check_name(&spec.name).map_err(Error::Broker)?;
         match broker.declare(spec).await? {
@@ -74,22 +75,22 @@ impl Router {
         Ok(name)
     }
 
-    /// Forgets that `queue` was declared: a message could not be routed to it, so somebody deleted it. The next call
+    /// Forgets that `queue` was declared: a message could not be routed to it, so it was deleted. The next call
     /// declares it again.
     pub(super) fn forget(&self, queue: &str) {
         self.declared.write().unwrap_or_else(PoisonError::into_inner).remove(queue);
     }
-}
 
-/// The error of a message that could not be routed, with the router taking note.
-pub(super) fn publish_error(router: &Router, error: crate::broker::PublishError) -> Error {
-    match error {
-        crate::broker::PublishError::Unroutable { queue } => {
-            router.forget(&queue);
-            Error::Publish(crate::broker::PublishError::Unroutable { queue })
+    /// Converts the error of a publish, and forgets a queue to which nothing could be routed.
+    pub(super) fn publish_error(&self, error: PublishError) -> Error {
+        match error {
+            PublishError::Unroutable { queue } => {
+                self.forget(&queue);
+                Error::Publish(PublishError::Unroutable { queue })
+            }
+            PublishError::Broker(BrokerError::Closed) => Error::Broker(BrokerError::Closed),
+            other => Error::Publish(other),
         }
-        crate::broker::PublishError::Broker(BrokerError::Closed) => Error::Broker(BrokerError::Closed),
-        other => Error::Publish(other),
     }
 }
 
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_queue_for_tasks_that_run_alone_is_like_its_home() {
+    fn the_quarantine_of_a_queue_is_declared_like_the_queue() {
         let mut settings = Settings::default();
         settings.queues.insert("mail".into(), QueueSettings { kind: QueueKind::Classic, max_priority: Some(9) });
         settings.queues.insert("odd.quarantine".into(), QueueSettings { kind: QueueKind::Classic, max_priority: None });
@@ -113,7 +114,7 @@ mod tests {
         assert_eq!(
             router.spec("odd.quarantine"),
             spec("odd.quarantine", QueueKind::Classic, None),
-            "what is said of it counts"
+            "its own settings count"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Many calls at once.
+//! Sending many calls at once.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,47 +10,48 @@ use std::task::{Context, Poll};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
 
-use super::publish::{Dispatch, Underway};
+use super::publish::{PendingConfirm, TryEnqueue};
 use super::{Client, Handle};
-use crate::canvas::CallParts;
+use crate::canvas::{Call, CallParts};
 use crate::error::Error;
 use crate::message::TaskId;
 
-/// How many confirms may be outstanding at once; bounds memory, and is far beyond what fills the pipe.
+/// The number of confirms that may be outstanding at once; it bounds memory, and is far beyond what fills the pipe.
 const OUTSTANDING_MAX: usize = 4096;
 
+/// The position of a call, and its outcome.
 type Answer = (usize, Result<TaskId, Error>);
 
-/// Many calls on their way.
+/// A sending of many calls, made by [`Client::send_all`].
 ///
-/// Awaited, it sends all and gives a [`SendReport`]. As a [`Stream`] it gives `(index, result)` as the answers come, in
-/// no order; dropping the stream leaves the calls that were not yet on their way unsent.
+/// Awaited, it sends all and returns a [`SendReport`]. As a [`Stream`] it yields `(index, result)` as the answers come,
+/// in no order; calls that were not yet published when the stream is dropped stay unsent.
 #[must_use = "it sends nothing until it is awaited or polled"]
 pub struct SendAll<T> {
     client: Client,
     waiting: VecDeque<CallParts>,
     next_index: usize,
-    /// A call that cannot go at once: its queue is being declared, or its key looked up. Later ones wait for it, so that
-    /// calls go out in their order.
-    held_up: Option<BoxFuture<'static, Result<Confirm, Answer>>>,
-    outstanding: FuturesUnordered<Confirm>,
+    /// The call that cannot be published at once: its queue is being declared, or its key looked up. Later ones wait
+    /// for it, so that calls are published in their order.
+    held_up: Option<BoxFuture<'static, Result<IndexedConfirm, Answer>>>,
+    outstanding: FuturesUnordered<IndexedConfirm>,
     returns: PhantomData<fn() -> T>,
 }
 
 /// The broker's answer to one call.
-struct Confirm {
+struct IndexedConfirm {
     index: usize,
     id: TaskId,
     confirm: BoxFuture<'static, Result<(), Error>>,
 }
 
-impl Confirm {
-    fn new(index: usize, Underway { id, confirm }: Underway) -> Self {
+impl IndexedConfirm {
+    fn new(index: usize, PendingConfirm { id, confirm }: PendingConfirm) -> Self {
         Self { index, id, confirm }
     }
 }
 
-impl Future for Confirm {
+impl Future for IndexedConfirm {
     type Output = Answer;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
@@ -58,8 +59,9 @@ impl Future for Confirm {
     }
 }
 
-/// What became of many calls.
+/// The outcome of sending many calls.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct SendReport<T> {
     /// A handle for each call that the broker confirmed, by the call's position.
     pub sent: Vec<(usize, Handle<T>)>,
@@ -68,8 +70,8 @@ pub struct SendReport<T> {
 }
 
 impl<T> SendReport<T> {
-    /// The handles, if all calls were accepted; else the first error. The handles of those that were accepted are
-    /// lost with it: look at the fields to keep them.
+    /// Returns the handles if all calls were accepted, else the first error. The handles of those that were accepted
+    /// are lost with it: look at the fields to keep them.
     pub fn all(self) -> Result<Vec<Handle<T>>, Error> {
         match self.failed.into_iter().next() {
             Some((_, error)) => Err(error),
@@ -78,8 +80,17 @@ impl<T> SendReport<T> {
     }
 }
 
+impl Client {
+    /// Sends many calls, without waiting for one confirm before the next is published.
+    ///
+    /// Awaited, it returns a report of all; as a stream, it yields each answer as it comes.
+    pub fn send_all<T>(&self, calls: impl IntoIterator<Item = Call<T>>) -> SendAll<T> {
+        SendAll::new(self.clone(), calls.into_iter().map(Call::into_parts).collect())
+    }
+}
+
 impl<T> SendAll<T> {
-    pub(super) fn new(client: Client, calls: VecDeque<CallParts>) -> Self {
+    fn new(client: Client, calls: VecDeque<CallParts>) -> Self {
         Self {
             client,
             waiting: calls,
@@ -90,8 +101,8 @@ impl<T> SendAll<T> {
         }
     }
 
-    /// Puts the next call on its way, if there is one and there is room; false if not. Gives the answer of a call that
-    /// cannot be sent at all.
+    /// Enqueues the next call if there is one and there is room, and returns whether it did. The error is the answer of
+    /// a call that cannot be sent at all.
     fn begin_next(&mut self) -> Result<bool, Answer> {
         if self.held_up.is_some() || self.outstanding.len() >= OUTSTANDING_MAX {
             return Ok(false);
@@ -102,17 +113,17 @@ impl<T> SendAll<T> {
         let id = parts.options.id.take().unwrap_or_default();
         let client = self.client.clone();
         if let Some(unique) = parts.options.unique.take() {
-            // Who holds the key is found out first; the answer to that is the answer.
+            // The holder of the key is looked up first; the answer to that is the answer.
             let sent = Box::pin(async move { client.send_unique(parts, id, unique).await });
             self.held_up = Some(Box::pin(async move { Err((index, sent.await)) }));
             return Ok(true);
         }
-        match client.dispatch_now(parts, id, false).map_err(|error| (index, Err(error)))? {
-            Dispatch::Underway(underway) => self.outstanding.push(Confirm::new(index, underway)),
-            Dispatch::Undeclared(parts, id) => {
+        match client.try_enqueue(parts, id, false).map_err(|error| (index, Err(error)))? {
+            TryEnqueue::Enqueued(pending) => self.outstanding.push(IndexedConfirm::new(index, pending)),
+            TryEnqueue::Undeclared(parts, id) => {
                 self.held_up = Some(Box::pin(async move {
-                    let underway = client.dispatch(*parts, id, false).await;
-                    underway.map(|underway| Confirm::new(index, underway)).map_err(|error| (index, Err(error)))
+                    let pending = client.enqueue(*parts, id, false).await;
+                    pending.map(|pending| IndexedConfirm::new(index, pending)).map_err(|error| (index, Err(error)))
                 }));
             }
         }

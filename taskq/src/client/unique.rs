@@ -1,9 +1,9 @@
 //! At most one call per key: `.unique("key", "1h")`.
 //!
-//! The first call reserves the key, sends its message, and marks the key as sent. Whoever finds the key marked has
-//! the first call's task. Whoever finds it reserved and not marked must not answer yet, because the first call may
-//! still fail: it waits until the key is marked, is given up, or is so old that its owner must have died; then it
-//! sends under the same id, marked as resent, so that workers run one of the two.
+//! The first call reserves the key, sends its message, and marks the key as sent. A later call that finds the key
+//! marked returns the first call's task. One that finds it reserved and not marked must not answer yet, because the
+//! first call may still fail: it waits until the key is marked, is given up, or is so old that its owner must have
+//! died; then it sends under the first call's id, marked as resent, so that workers run one of the two.
 
 use std::time::Duration;
 
@@ -11,45 +11,73 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Client;
-use crate::backend::Put;
 use crate::backend::kv::{from_json, to_json};
+use crate::backend::{BackendError, Put};
 use crate::canvas::{CallParts, Unique};
 use crate::error::Error;
 use crate::message::TaskId;
 
-/// How often a call that waits for another one looks.
+/// The interval at which a call that waits for another one looks.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
-/// What is kept under a unique key.
+/// The reservation of a unique key, as it is kept in Kv.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Reservation {
     id: TaskId,
     at: DateTime<Utc>,
     sent: bool,
+    /// The version of this format; absent means 1.
+    #[serde(default = "version_one")]
+    v: u32,
 }
 
-/// What a call does about the key, given what is there.
+/// The version of [`Reservation`] that this program writes, and the newest that it reads.
+const VERSION: u32 = 1;
+
+fn version_one() -> u32 {
+    1
+}
+
+/// The version alone, whatever else a value holds.
+#[derive(Deserialize)]
+struct ReservationVersion {
+    #[serde(default = "version_one")]
+    v: u32,
+}
+
+/// The next step of a call, given the reservation of its key.
 #[derive(Debug, PartialEq)]
-enum Step {
+enum KeyStep {
     Reserve,
     Join(TaskId),
     Wait,
     TakeOver(Reservation),
 }
 
-fn decide(there: Option<Reservation>, now: DateTime<Utc>, patience: Duration) -> Step {
+/// Reads the reservation under `key`. One that a newer program wrote is an error: it may mean something else.
+fn read(key: &str, value: &[u8]) -> Result<Reservation, BackendError> {
+    let ReservationVersion { v } = from_json(key, value)?;
+    if v > VERSION {
+        let text =
+            format!("its format is version {v}, written by a newer taskq; update this program, or delete the key");
+        return Err(BackendError::Nonsense { what: format!("the value of {key:?}"), source: text.into() });
+    }
+    from_json(key, value)
+}
+
+fn decide(there: Option<Reservation>, now: DateTime<Utc>, patience: Duration) -> KeyStep {
     match there {
-        None => Step::Reserve,
-        Some(reservation) if reservation.sent => Step::Join(reservation.id),
+        None => KeyStep::Reserve,
+        Some(reservation) if reservation.sent => KeyStep::Join(reservation.id),
         Some(reservation) if (now - reservation.at).to_std().is_ok_and(|age| age > patience) => {
-            Step::TakeOver(reservation)
+            KeyStep::TakeOver(reservation)
         }
-        Some(_) => Step::Wait,
+        Some(_) => KeyStep::Wait,
     }
 }
 
 impl Client {
-    /// Sends the call unless another one holds its key; gives the id of whichever was sent.
+    /// Sends the call unless another one holds its key; returns the id of the one that was sent.
     pub(super) async fn send_unique(&self, parts: CallParts, id: TaskId, unique: Unique) -> Result<TaskId, Error> {
         let kv = self.kv().ok_or(Error::NoResultBackend)?;
         let key = format!("unique/{}/{}", parts.task, unique.key);
@@ -57,18 +85,18 @@ impl Client {
         let patience = self.settings().publish_timeout * 2;
         loop {
             let there = kv.get(&key).await?;
-            let reservation = there.as_deref().map(|value| from_json(&key, value)).transpose()?;
+            let reservation = there.as_deref().map(|value| read(&key, value)).transpose()?;
             let now = self.clock().now();
             let (id, expected, resent) = match decide(reservation, now, patience) {
-                Step::Join(id) => return Ok(id),
-                Step::Wait => {
+                KeyStep::Join(id) => return Ok(id),
+                KeyStep::Wait => {
                     tokio::time::sleep(LOOK_EVERY).await;
                     continue;
                 }
-                Step::Reserve => (id.clone(), None, false),
-                Step::TakeOver(dead) => (dead.id, there, true),
+                KeyStep::Reserve => (id.clone(), None, false),
+                KeyStep::TakeOver(dead) => (dead.id, there, true),
             };
-            let reserved = Reservation { id: id.clone(), at: now, sent: false };
+            let reserved = Reservation { id: id.clone(), at: now, sent: false, v: VERSION };
             let value = to_json(&reserved);
             if kv.compare_and_put(&key, expected, value.clone(), Some(unique.ttl)).await? != Put::Done {
                 continue;
@@ -101,16 +129,29 @@ mod tests {
         let now = Utc::now();
         let patience = Duration::from_secs(60);
         let id = TaskId::new();
-        let reservation = |age, sent| Reservation { id: id.clone(), at: now - chrono::TimeDelta::seconds(age), sent };
+        let reservation =
+            |age, sent| Reservation { id: id.clone(), at: now - chrono::TimeDelta::seconds(age), sent, v: VERSION };
         for (there, expected) in [
-            (None, Step::Reserve),
-            (Some(reservation(0, true)), Step::Join(id.clone())),
-            (Some(reservation(1000, true)), Step::Join(id.clone())),
-            (Some(reservation(10, false)), Step::Wait),
-            (Some(reservation(-10, false)), Step::Wait),
-            (Some(reservation(61, false)), Step::TakeOver(reservation(61, false))),
+            (None, KeyStep::Reserve),
+            (Some(reservation(0, true)), KeyStep::Join(id.clone())),
+            (Some(reservation(1000, true)), KeyStep::Join(id.clone())),
+            (Some(reservation(10, false)), KeyStep::Wait),
+            (Some(reservation(-10, false)), KeyStep::Wait),
+            (Some(reservation(61, false)), KeyStep::TakeOver(reservation(61, false))),
         ] {
             assert_eq!(decide(there.clone(), now, patience), expected, "{there:?}");
         }
+    }
+
+    #[test]
+    fn a_reservation_has_a_version() {
+        let reservation = Reservation { id: TaskId::new(), at: Utc::now(), sent: true, v: VERSION };
+        let written = to_json(&reservation);
+        assert_eq!(read("unique/t/k", &written).expect("it was just written"), reservation);
+        let without = String::from_utf8(written.to_vec()).expect("JSON").replace(",\"v\":1", "");
+        assert_eq!(read("unique/t/k", without.as_bytes()).expect("absent means 1"), reservation);
+        let error = read("unique/t/k", b"{\"v\":2,\"owner\":7}").expect_err("it is newer");
+        let text = crate::fault::full_message(&error);
+        assert!(text.contains("unique/t/k") && text.contains("version 2") && text.contains("update"), "{text}");
     }
 }

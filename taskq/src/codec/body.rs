@@ -16,17 +16,18 @@ use crate::message::Payload;
 const JSON: &str = "application/json";
 const MSGPACK: &str = "application/x-msgpack";
 
-/// How Celery names zlib streams.
+/// Celery's name for zlib streams.
 const GZIP: &str = "application/x-gzip";
 
-/// What a compressed body may grow to, in bytes.
+/// The size that a compressed body may grow to, in bytes.
 const INFLATED_BYTES_MAX: u64 = 256 << 20;
 
 /// The third element of a body that nothing follows.
 const NOTHING_FOLLOWS: &[u8] = br#"{"callbacks":null,"errbacks":null,"chain":null,"chord":null}"#;
 
-/// How arguments are written.
+/// The format in which arguments are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Serializer {
     /// `application/json`. The default, and the only one that Celery takes unasked.
     #[default]
@@ -51,13 +52,13 @@ pub enum BodyError {
     /// The compressed bytes are broken, or too many.
     #[error("the body cannot be decompressed")]
     Inflate(#[source] std::io::Error),
-    /// Something is to follow the task. Running the task alone would lose it without a word.
+    /// A continuation of the task. Running the task alone would lose it without a word.
     #[error("the message carries `{0}`, and this version runs single tasks only; what follows would be lost")]
     Follows(String),
-    /// Understood, but not by this program.
+    /// A form that this program was built without.
     #[error("this program was built without the feature `{0}` of taskq")]
     Feature(&'static str),
-    /// Grows beyond all bounds.
+    /// A body that grows beyond the bound when it is decompressed.
     #[error("the body is larger than {INFLATED_BYTES_MAX} bytes once decompressed")]
     Bomb,
     /// Broken bytes, or not of the form `[args, kwargs, embed]`.
@@ -65,7 +66,7 @@ pub enum BodyError {
     Form(String),
 }
 
-/// The body with the arguments that `write` writes, as a JSON list, a comma and a JSON map, and nothing that follows.
+/// Encodes a body without a continuation; `write` writes the arguments, as a JSON list, a comma and a JSON map.
 pub fn encode(write: impl FnOnce(&mut Vec<u8>), serializer: Serializer) -> Result<Payload, BodyError> {
     let mut body = Vec::with_capacity(NOTHING_FOLLOWS.len() + 64);
     body.push(b'[');
@@ -109,12 +110,13 @@ fn json_to_msgpack(json: &[u8]) -> Result<Vec<u8>, BodyError> {
     rmp_serde::to_vec_named(&value).map_err(|error| form(&error))
 }
 
-/// A body as plain JSON text, whatever it was on the wire.
+/// A message's body as plain JSON text, decompressed and translated.
 #[derive(Debug, Clone)]
-pub struct Body(Bytes);
+pub struct MessageBody(Bytes);
 
-impl Body {
-    /// Decompresses and translates what is not plain JSON. Plain JSON is taken as it is, without a copy.
+impl MessageBody {
+    /// Reads a body, decompressing and translating what is not plain JSON. Plain JSON is taken as it is, without a
+    /// copy.
     pub fn read(payload: &Payload) -> Result<Self, BodyError> {
         match payload.content_encoding.to_ascii_lowercase().as_str() {
             "utf-8" | "utf8" | "us-ascii" | "ascii" | "binary" | "" => {}
@@ -132,7 +134,7 @@ impl Body {
         }
     }
 
-    /// The arguments in it.
+    /// Returns the arguments in the body.
     pub fn arguments(&self) -> Result<Arguments<'_>, BodyError> {
         let parts: Parts<'_> = serde_json::from_slice(&self.0).map_err(|error| BodyError::Form(error.to_string()))?;
         if let Some(what) = what_follows(parts.embed) {
@@ -147,7 +149,7 @@ fn inflate(_bytes: &[u8]) -> Result<Bytes, BodyError> {
     Err(BodyError::Feature("gzip"))
 }
 
-/// The first thing that is to follow the task, by its name; `None` if nothing is.
+/// Returns the name of the first continuation of the task; `None` if there is none.
 fn what_follows(embed: &RawValue) -> Option<String> {
     if embed.get().as_bytes() == NOTHING_FOLLOWS {
         return None;
@@ -163,7 +165,7 @@ fn what_follows(embed: &RawValue) -> Option<String> {
     entries.into_iter().find(|(name, value)| follows(name) && says_something(value)).map(|(name, _)| name)
 }
 
-/// Celery's gzip is a zlib stream; real gzip is taken as well.
+/// Decompresses a body. Celery's gzip is a zlib stream; real gzip is taken as well.
 #[cfg(feature = "gzip")]
 fn inflate(bytes: &[u8]) -> Result<Bytes, BodyError> {
     use std::io::Read;
@@ -179,8 +181,8 @@ fn inflate(bytes: &[u8]) -> Result<Bytes, BodyError> {
     if size as u64 > INFLATED_BYTES_MAX { Err(BodyError::Bomb) } else { Ok(inflated.into()) }
 }
 
-/// Makes JSON of what Python's encoder writes beyond it: `NaN` and the like, halves of surrogate pairs, and values with
-/// a `__type__`.
+/// Makes JSON of the output of Python's encoder that goes beyond it: `NaN` and the like, halves of surrogate pairs, and
+/// values with a `__type__`.
 fn from_python(bytes: Bytes) -> Result<Bytes, BodyError> {
     // Literals that are not JSON have one of these letters, broken escapes a backslash; most bodies have none.
     let suspicious = bytes.iter().any(|byte| matches!(byte, b'N' | b'I' | b'\\'));
@@ -257,7 +259,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Named<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Vec::new();
-                while let Some((key, value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
+                while let Some((key, value)) = map.next_entry::<ArgumentName<'de>, &'de RawValue>()? {
                     entries.push((key.0, value));
                 }
                 Ok(Named(entries))
@@ -269,25 +271,25 @@ impl<'de: 'a, 'a> Deserialize<'de> for Named<'a> {
 }
 
 /// A key, borrowed where it has no escapes.
-struct Key<'a>(Cow<'a, str>);
+struct ArgumentName<'a>(Cow<'a, str>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for ArgumentName<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Text;
 
         impl<'de> Visitor<'de> for Text {
-            type Value = Key<'de>;
+            type Value = ArgumentName<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a parameter's name")
             }
 
             fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Key(Cow::Borrowed(text)))
+                Ok(ArgumentName(Cow::Borrowed(text)))
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Key(Cow::Owned(text.to_owned())))
+                Ok(ArgumentName(Cow::Owned(text.to_owned())))
             }
         }
 
@@ -296,5 +298,4 @@ impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
 }
 
 #[cfg(test)]
-#[path = "body_tests.rs"]
 mod tests;

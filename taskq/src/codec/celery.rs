@@ -1,7 +1,7 @@
 //! Task messages by Celery's protocol 2: headers and properties ↔ [`Envelope`].
 //!
-//! Source: <https://docs.celeryq.dev/en/stable/internals/protocol.html>. Only headers that say something are sent;
-//! what we do not interpret is kept and passed on. What Celery has no word for travels under `taskq-`.
+//! Source: <https://docs.celeryq.dev/en/stable/internals/protocol.html>. Only headers with a meaning are sent;
+//! headers that we do not interpret are kept and passed on. Facts that Celery has no word for travel under `taskq-`.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -40,10 +40,10 @@ const UNKNOWN_SINCE: &str = "taskq-unknown-since";
 const ORIGIN_QUEUE: &str = "taskq-origin-queue";
 const RETURNS: &str = "taskq-returns";
 
-/// The header by which a publisher says that it sent a message once more.
+/// The header that marks a message which its publisher sent once more.
 pub const RESENT: &str = "taskq-resent";
 
-/// A message that is no task message.
+/// An error in a message, which is therefore no task message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -53,26 +53,26 @@ pub enum DecodeError {
     /// A header of another type than the protocol says.
     #[error("the header `{header}` is {got}, and should be {expected}")]
     Header {
-        /// Its name.
+        /// The header's name.
         header: &'static str,
-        /// What came.
+        /// The value that came.
         got: String,
-        /// What the protocol says.
+        /// The form that the protocol prescribes.
         expected: &'static str,
     },
 }
 
-/// Whether a header of this name belongs to the message format, so that users cannot set it.
+/// Returns whether a header with this name belongs to the message format, so that users cannot set it.
 pub fn is_reserved_header(name: &str) -> bool {
     is_celery_header(name) || name.starts_with("taskq-") || name.starts_with("x-death") || name.starts_with("x-first-")
 }
 
-/// Whether a header of this name is one of Celery's own.
+/// Returns whether a header with this name is one of Celery's own.
 pub fn is_celery_header(name: &str) -> bool {
     INTERPRETED.contains(&name) || PASSED_ON.contains(&name) || name == COMPRESSION
 }
 
-/// The message that says what `envelope` says.
+/// Encodes an envelope as a message.
 pub fn encode(envelope: Envelope) -> WireMessage {
     let mut headers = Headers::with_capacity(8 + envelope.headers.len());
     headers.push("lang", "rs");
@@ -129,7 +129,7 @@ fn push_some(headers: &mut Headers, key: &'static str, value: Option<impl Into<H
     }
 }
 
-/// A limit as Celery writes it: whole seconds as an integer, others as a float.
+/// Returns a limit as Celery writes it: whole seconds as an integer, others as a float.
 fn seconds(limit: Option<Duration>) -> Value {
     match limit {
         None => Value::Null,
@@ -138,7 +138,7 @@ fn seconds(limit: Option<Duration>) -> Value {
     }
 }
 
-/// What `message` says. The body is not read.
+/// Decodes the headers and properties of a message. The body is not read.
 pub fn decode(message: &WireMessage) -> Result<Envelope, DecodeError> {
     let properties = &message.properties;
     let payload = Payload {
@@ -153,7 +153,7 @@ pub fn decode(message: &WireMessage) -> Result<Envelope, DecodeError> {
     envelope.priority = properties.priority;
     envelope.reply_to = properties.reply_to.clone().filter(|queue| !queue.is_empty());
     for (key, value) in message.headers.iter() {
-        // An explicit null says the same as an absent header.
+        // An explicit null means an absent header.
         if value.is_null() {
             continue;
         }
@@ -192,7 +192,7 @@ pub fn decode(message: &WireMessage) -> Result<Envelope, DecodeError> {
 }
 
 /// A header and its value.
-type Entry<'a> = (&'static str, &'a Value);
+type HeaderEntry<'a> = (&'static str, &'a Value);
 
 const ID: &str = "a text of 1 to 255 bytes";
 
@@ -200,28 +200,28 @@ fn wrong(header: &'static str, got: &Value, expected: &'static str) -> DecodeErr
     DecodeError::Header { header, got: got.to_string().chars().take(100).collect(), expected }
 }
 
-fn text((header, value): Entry<'_>) -> Result<String, DecodeError> {
+fn text((header, value): HeaderEntry<'_>) -> Result<String, DecodeError> {
     value.as_str().map(str::to_owned).ok_or_else(|| wrong(header, value, "text"))
 }
 
-fn task_id((header, value): Entry<'_>) -> Result<TaskId, DecodeError> {
+fn task_id((header, value): HeaderEntry<'_>) -> Result<TaskId, DecodeError> {
     value.as_str().and_then(|text| TaskId::parse(text).ok()).ok_or_else(|| wrong(header, value, ID))
 }
 
-fn integer((header, value): Entry<'_>) -> Result<i64, DecodeError> {
+fn integer((header, value): HeaderEntry<'_>) -> Result<i64, DecodeError> {
     value.as_i64().ok_or_else(|| wrong(header, value, "an integer"))
 }
 
-fn count((header, value): Entry<'_>) -> Result<u32, DecodeError> {
+fn count((header, value): HeaderEntry<'_>) -> Result<u32, DecodeError> {
     let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
     number.ok_or_else(|| wrong(header, value, "an integer from 0 to 2³²−1"))
 }
 
-fn flag((header, value): Entry<'_>) -> Result<bool, DecodeError> {
+fn flag((header, value): HeaderEntry<'_>) -> Result<bool, DecodeError> {
     value.as_bool().ok_or_else(|| wrong(header, value, "true or false"))
 }
 
-fn time((header, value): Entry<'_>) -> Result<DateTime<Utc>, DecodeError> {
+fn time((header, value): HeaderEntry<'_>) -> Result<DateTime<Utc>, DecodeError> {
     let time = value.as_str().and_then(parse_time);
     time.ok_or_else(|| wrong(header, value, "a time such as 2026-01-31T12:00:00+00:00"))
 }
@@ -239,12 +239,12 @@ fn limits(value: &Value) -> Result<TimeLimits, DecodeError> {
     Ok(TimeLimits { hard: limit(hard)?, soft: limit(soft)? })
 }
 
-/// A time as Celery writes it, with offset and microseconds.
+/// Returns a time as Celery writes it, with offset and microseconds.
 pub fn time_text(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, false)
 }
 
-/// A time as Celery or anybody else may write it; without offset it is UTC.
+/// Parses a time as Celery or another writer may write it; without offset it is UTC.
 pub fn parse_time(text: &str) -> Option<DateTime<Utc>> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Some(time.to_utc());
@@ -262,5 +262,4 @@ pub fn parse_time(text: &str) -> Option<DateTime<Utc>> {
 }
 
 #[cfg(test)]
-#[path = "celery_tests.rs"]
 mod tests;

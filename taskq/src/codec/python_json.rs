@@ -1,6 +1,6 @@
-//! What Python's JSON encoder writes and JSON does not allow.
+//! The output of Python's JSON encoder that JSON does not allow.
 //!
-//! Python writes the numbers that are none as `NaN`, `Infinity` and `-Infinity`, and text that is not Unicode as
+//! Python writes floats that are no numbers as `NaN`, `Infinity` and `-Infinity`, and text that is not Unicode as
 //! half a surrogate pair. Both are read as the nearest thing that JSON has; neither is ever written.
 
 use std::borrow::Cow;
@@ -8,9 +8,9 @@ use std::borrow::Cow;
 /// The longest literals first where one begins another.
 const NOT_NUMBERS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
 
-/// `text` with every `NaN`, `Infinity` and `-Infinity` outside of strings replaced by `null`.
+/// Returns `text` with every `NaN`, `Infinity` and `-Infinity` outside of strings replaced by `null`.
 ///
-/// Gives back what it was given if there is none of them. Text that is not JSON for another reason stays so.
+/// Borrows `text` if there is none of them. Text that is not JSON for another reason stays so.
 pub fn sanitize(text: &[u8]) -> Cow<'_, [u8]> {
     let mut sanitized = Vec::new();
     let mut copied = 0;
@@ -37,13 +37,13 @@ pub fn sanitize(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(sanitized)
 }
 
-/// The place after the string that begins at `start`, or the end of the text.
+/// Returns the place after the string that begins at `start`, or the end of the text.
 fn after_string(text: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while let Some(byte) = text.get(at) {
         match byte {
             b'"' => return at + 1,
-            // Whatever was escaped, a quotation mark above all, does not end the string.
+            // An escaped character, above all a quotation mark, does not end the string.
             b'\\' => at += 2,
             _ => at += 1,
         }
@@ -51,17 +51,17 @@ fn after_string(text: &[u8], start: usize) -> usize {
     text.len()
 }
 
-/// JSON text with each escaped half of a surrogate pair replaced by the replacement character's escape.
+/// Returns JSON text with each escaped half of a surrogate pair replaced by the replacement character's escape.
 pub(super) fn without_lone_surrogates(json: &str) -> String {
-    let mut mended = String::with_capacity(json.len());
+    let mut replaced = String::with_capacity(json.len());
     let mut rest = json;
     while let Some(at) = rest.find('\\') {
-        mended.push_str(&rest[..at]);
+        replaced.push_str(&rest[..at]);
         rest = &rest[at..];
         let taken = match (escaped_unit(rest), rest.get(6..).and_then(escaped_unit)) {
             (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => 12,
             (Some(0xD800..=0xDFFF), _) => {
-                mended.push_str("\\ufffd");
+                replaced.push_str("\\ufffd");
                 rest = &rest[6..];
                 continue;
             }
@@ -69,14 +69,14 @@ pub(super) fn without_lone_surrogates(json: &str) -> String {
             // The backslash and the character after it, which may be a backslash.
             (None, _) => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
         };
-        mended.push_str(&rest[..taken]);
+        replaced.push_str(&rest[..taken]);
         rest = &rest[taken..];
     }
-    mended.push_str(rest);
-    mended
+    replaced.push_str(rest);
+    replaced
 }
 
-/// The UTF-16 unit that `text` begins with, written `\uXXXX`.
+/// Returns the UTF-16 unit that `text` begins with, written `\uXXXX`.
 fn escaped_unit(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     // `from_str_radix` would take a sign.
@@ -98,7 +98,7 @@ mod tests {
             (r#"{"NaN": NaN, "a": -1}"#, r#"{"NaN": null, "a": -1}"#),
             (r#"["NaN", "Infinity\" NaN", NaN]"#, r#"["NaN", "Infinity\" NaN", null]"#),
             (r#"["\\", NaN]"#, r#"["\\", null]"#),
-            // Nothing to do, or nothing that could be mended.
+            // Nothing to replace, or nothing that could be replaced.
             (r#"["Name", "I"]"#, r#"["Name", "I"]"#),
             ("Nan", "Nan"),
             ("\"NaN", "\"NaN"),
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn half_pairs_are_replaced_and_nothing_else() {
-        for (json, mended) in [
+        for (json, replaced) in [
             (r#""caf\u00e9 \ud83d\ude00""#, r#""caf\u00e9 \ud83d\ude00""#),
             (r#""\udc80.txt""#, r#""\ufffd.txt""#),
             (r#""\ud83d\ud83d\ude00""#, r#""\ufffd\ud83d\ude00""#),
@@ -125,7 +125,7 @@ mod tests {
             ("\\", "\\"),
             ("", ""),
         ] {
-            assert_eq!(without_lone_surrogates(json), mended, "{json}");
+            assert_eq!(without_lone_surrogates(json), replaced, "{json}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! For tests: the messages that were recorded from Celery.
+//! Messages that were recorded from Celery, for tests.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::message::{Properties, WireMessage};
 
-/// All of them, by the name of their file.
+/// Returns all recorded messages, by the names of their files.
 pub(super) fn messages() -> BTreeMap<String, WireMessage> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/messages");
     let entries = std::fs::read_dir(folder).expect("the recordings are part of the repository");

@@ -1,7 +1,7 @@
 //! Celery's result documents ↔ [`Record`].
 //!
 //! A document of ours begins with its `status`, and with its `generation` if that is not 0: the Redis backend
-//! decides by these first bytes whether a stored document may be replaced. What Celery has no word for stands
+//! decides by these first bytes whether a stored document may be replaced. Facts that Celery has no word for stand
 //! under one key, `taskq`. The value of a task passes through as it is.
 
 use std::borrow::Cow;
@@ -18,16 +18,16 @@ use crate::message::{Failure, Json, Record, TaskId, TaskState};
 #[derive(Debug, thiserror::Error)]
 #[error("the result document of {id} is not one that Celery writes")]
 pub struct ResultError {
-    /// Whose document it is.
+    /// The task of the document.
     pub id: TaskId,
-    /// What is wrong with it.
+    /// The fault in the document.
     #[source]
     pub source: serde_json::Error,
 }
 
-/// The document of `record`, as Celery's clients read it.
+/// Encodes a record as a document, as Celery's clients read it.
 pub fn encode(record: &Record) -> Vec<u8> {
-    let document = Outgoing {
+    let document = OutgoingDocument {
         status: &record.state,
         generation: record.generation,
         result: OutgoingResult::of(record),
@@ -45,8 +45,10 @@ pub fn encode(record: &Record) -> Vec<u8> {
     serde_json::to_vec(&document).expect("documents have text keys and no other map")
 }
 
-/// The record in `document`, which was found under the id `id`. Takes everything that Celery's clients write and
-/// what other writers leave out; only the `status` must be there.
+/// Decodes the record in `document`, which was found under the id `id`.
+///
+/// Takes everything that Celery's clients write, and tolerates what other writers leave out; only the `status` must be
+/// there.
 pub fn decode(id: &TaskId, document: &[u8]) -> Result<Record, ResultError> {
     let failed = |source| ResultError { id: id.clone(), source };
     match serde_json::from_slice::<Incoming<'_>>(document) {
@@ -58,9 +60,9 @@ pub fn decode(id: &TaskId, document: &[u8]) -> Result<Record, ResultError> {
     }
 }
 
-/// Keys in the order in which they are written. The first two are the prefix that Redis looks at.
+/// A document of ours. Its keys are written in this order; the first two are the prefix that Redis looks at.
 #[derive(Serialize)]
-struct Outgoing<'a> {
+struct OutgoingDocument<'a> {
     status: &'a TaskState,
     #[serde(skip_serializing_if = "is_zero")]
     generation: u32,
@@ -122,12 +124,12 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// Whether the `result` of this state is a failure.
+/// Returns whether the `result` of this state is a failure.
 fn has_failure(state: &TaskState) -> bool {
     matches!(state, TaskState::Failure | TaskState::Retry | TaskState::Revoked)
 }
 
-/// The failure of a record that names none.
+/// Returns the failure of a record that names none.
 fn unexplained(state: &TaskState) -> Failure {
     match state {
         TaskState::Revoked => Failure::new("celery.exceptions", "TaskRevokedError", "revoked"),
@@ -140,8 +142,8 @@ fn iso(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, false)
 }
 
-/// A document of anybody's. Only what must be understood has a type; the rest is looked at later, so that one odd
-/// value does not make the others unreadable.
+/// A document by any writer. Only fields that must be understood have a type; the rest is looked at later, so that one
+/// odd value does not make the others unreadable.
 #[derive(Deserialize)]
 struct Incoming<'a> {
     status: TaskState,
@@ -203,7 +205,7 @@ impl Incoming<'_> {
     }
 }
 
-/// The value of a record that is no failure. A task that succeeded always has one, be it `null`.
+/// Returns the value of a record that is no failure. A task that succeeded always has one, be it `null`.
 fn read_value(state: &TaskState, result: Option<&RawValue>) -> Option<Json> {
     match result {
         Some(value) => Some(value.to_owned()),
@@ -212,7 +214,7 @@ fn read_value(state: &TaskState, result: Option<&RawValue>) -> Option<Json> {
     }
 }
 
-/// A failure, whatever stands in its place: Celery's map, a text, nothing.
+/// Reads a failure from any form that stands in its place: Celery's map, a text, nothing.
 fn read_failure(state: &TaskState, result: Option<&RawValue>) -> Failure {
     let Some(result) = result else { return unexplained(state) };
     let mut parts = match value(result) {
@@ -248,7 +250,7 @@ fn value(json: &RawValue) -> Option<Value> {
         .ok()
 }
 
-/// A text, or what stands in its place as JSON.
+/// Reads a text, or the JSON that stands in its place.
 fn text(json: &RawValue) -> Option<String> {
     match value(json) {
         Some(Value::String(text)) => Some(text),
@@ -257,7 +259,7 @@ fn text(json: &RawValue) -> Option<String> {
     }
 }
 
-/// A count, also if it was written as text.
+/// Reads a count, also if it was written as text.
 fn count(json: &RawValue) -> Option<u32> {
     match value(json)? {
         Value::Number(number) => number.as_u64().map(saturated),
@@ -270,7 +272,7 @@ fn saturated(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// A point in time as Python writes it. Without an offset it is UTC.
+/// Parses a point in time as Python writes it. Without an offset it is UTC.
 fn time(text: &str) -> Option<DateTime<Utc>> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Some(time.to_utc());
@@ -281,5 +283,4 @@ fn time(text: &str) -> Option<DateTime<Utc>> {
 }
 
 #[cfg(test)]
-#[path = "result_tests.rs"]
 mod tests;

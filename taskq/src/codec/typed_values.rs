@@ -1,7 +1,7 @@
 //! Values for which JSON has no form of its own: dates, UUIDs, decimals, bytes.
 //!
-//! Celery's JSON encoder (kombu's) writes them as `{"__type__": T, "__value__": V}`. Here they become what serde
-//! expects of the natural Rust types: text for times, UUIDs and decimals, a list of numbers for bytes.
+//! Celery's JSON encoder (kombu's) writes them as `{"__type__": T, "__value__": V}`. Here they become the forms that
+//! serde expects of the natural Rust types: text for times, UUIDs and decimals, a list of numbers for bytes.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -10,13 +10,14 @@ use serde_json::Value;
 const TYPE: &str = "__type__";
 const VALUE: &str = "__value__";
 
-/// Whether there may be such a value in `json`. May say yes for nothing, never no for something.
+/// Returns whether there may be such a value in `json`; it may be true where there is none, but never false where there
+/// is one.
 pub(super) fn may_be_in(json: &[u8]) -> bool {
     // Most bodies have no underscore at all, and this test is a few nanoseconds.
     json.contains(&b'_') && json.windows(TYPE.len()).any(|window| window == TYPE.as_bytes())
 }
 
-/// `value` with every typed value in it replaced by its plain form. Unknown types stay as they are.
+/// Returns `value` with every typed value in it replaced by its plain form. Unknown types stay as they are.
 pub(super) fn plain(value: Value) -> Value {
     match value {
         Value::Array(items) => Value::Array(items.into_iter().map(plain).collect()),

@@ -1,6 +1,6 @@
-//! What every Kv store must do, one function per promise.
+//! The promises of every Kv store, one function per promise.
 //!
-//! Each works on keys of its own, so all may run on one store. A promise that is broken is a panic that says which.
+//! Each function works on keys of its own, so all may run on one store. A broken promise is a panic that names it.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -22,14 +22,14 @@ const SHORT: Duration = Duration::from_millis(100);
 /// A TTL that is not over while a promise is being checked.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// One promise.
-pub type Promise = fn(SharedKv) -> BoxFuture<'static, ()>;
+/// The check of one promise.
+pub type KvPromise = fn(SharedKv) -> BoxFuture<'static, ()>;
 
-/// All promises, by name.
-pub fn promises() -> Vec<(&'static str, Promise)> {
+/// Returns the checks of all promises, by name.
+pub fn promises() -> Vec<(&'static str, KvPromise)> {
     macro_rules! list {
         ($($name:ident),* $(,)?) => {
-            vec![$((stringify!($name), (|kv| $name(kv).boxed()) as Promise)),*]
+            vec![$((stringify!($name), (|kv| $name(kv).boxed()) as KvPromise)),*]
         };
     }
     list![
@@ -121,7 +121,7 @@ pub async fn put_if_equal(kv: SharedKv) {
     assert_eq!(get(&kv, &key).await.as_deref(), Some(&b"two"[..]));
 }
 
-/// Of many who put at once where nothing is, one wins, and all others see its value.
+/// Of many writers that put at once where nothing is, one wins, and all others see its value.
 pub async fn one_of_many_wins(kv: SharedKv) {
     for _ in 0..10 {
         let key = fresh("race");
@@ -143,7 +143,7 @@ pub async fn one_of_many_wins(kv: SharedKv) {
     }
 }
 
-/// Counting by comparing loses no step, however many count.
+/// Counting by comparing loses no step, however many writers count.
 pub async fn no_count_is_lost(kv: SharedKv) {
     let key = fresh("count");
     put(&kv, &key, b"0", None).await;
@@ -168,7 +168,7 @@ pub async fn no_count_is_lost(kv: SharedKv) {
     assert_eq!(count(&get(&kv, &key).await.expect("nobody deletes it")), 200);
 }
 
-/// A deleted key is as if it had never been; deleting what is not there is fine.
+/// A deleted key is as if it had never been; deleting an absent key is no error.
 pub async fn deleted_is_gone(kv: SharedKv) {
     let key = fresh("delete");
     assert_eq!(kv.delete(&key, None).await.expect("the store works"), Put::Done);
@@ -224,7 +224,7 @@ pub async fn a_put_sets_the_ttl_anew(kv: SharedKv) {
     assert_eq!(get(&kv, &renewed).await.is_some(), was_renewed);
 }
 
-/// What has expired is absent for every question.
+/// An expired value is absent for every question.
 pub async fn expired_is_absent(kv: SharedKv) {
     let key = fresh("expired");
     put(&kv, &key, b"one", Some(SHORT)).await;
@@ -236,7 +236,7 @@ pub async fn expired_is_absent(kv: SharedKv) {
     assert_eq!(swap(&kv, &key, None, b"two").await, Put::Done);
 }
 
-/// A scan gives all keys with the prefix, whole, with their values, each once, and no other.
+/// A scan returns all keys with the prefix, whole, with their values, each once, and no other.
 pub async fn a_scan_finds_the_prefix(kv: SharedKv) {
     let prefix = fresh("scan");
     assert!(scan(&kv, &prefix).await.is_empty());

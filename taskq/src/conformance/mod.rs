@@ -1,4 +1,4 @@
-//! What every adapter must pass, for our own and for adapters written elsewhere.
+//! The suite that every adapter must pass, our own and those written elsewhere.
 //!
 //! Each function checks one promise of a port and panics where it is broken. They wait for facts and bound the wait
 //! generously; none asserts a time.
@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-/// How long anything may take that has to happen. Generous, since nothing is asserted about speed.
+/// The time within which an expected event must happen. Generous, since nothing is asserted about speed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Checks one promise; a panic says which one is broken, and how.
+/// Checks one promise; a panic names the one that is broken, and how.
 async fn keep(name: &str, promise: impl Future<Output = ()>) {
     let checked = tokio::time::timeout(PATIENCE * 2, AssertUnwindSafe(promise).catch_unwind()).await;
     match checked {

@@ -1,6 +1,6 @@
-//! What every result backend must do, one function per promise.
+//! The promises of every result backend, one function per promise.
 //!
-//! Each works on tasks of its own, so all may run on one store. A promise that is broken is a panic that says which.
+//! Each function works on tasks of its own, so all may run on one store. A broken promise is a panic that names it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use super::{PATIENCE, keep};
 use crate::backend::{BackendError, Changes, ResultBackendExt, SharedResults, Written};
 use crate::message::{Failure, Progress, Record, TaskId, TaskState};
 
-/// How long is waited for what must not happen.
+/// The time for which an event that must not happen is waited for.
 const CALM: Duration = Duration::from_millis(300);
 
-/// One promise.
-pub type Promise = fn(SharedResults) -> BoxFuture<'static, ()>;
+/// The check of one promise.
+pub type ResultsPromise = fn(SharedResults) -> BoxFuture<'static, ()>;
 
-/// All promises, by name.
-pub fn promises() -> Vec<(&'static str, Promise)> {
+/// Returns the checks of all promises, by name.
+pub fn promises() -> Vec<(&'static str, ResultsPromise)> {
     macro_rules! list {
         ($($name:ident),* $(,)?) => {
-            vec![$((stringify!($name), (|results| $name(results).boxed()) as Promise)),*]
+            vec![$((stringify!($name), (|results| $name(results).boxed()) as ResultsPromise)),*]
         };
     }
     list![
@@ -66,7 +66,7 @@ where
     }
 }
 
-/// What is written is read, every field of it.
+/// A written record is read back, every field of it.
 pub async fn records_survive_unchanged(results: SharedResults) {
     let moment = Utc.timestamp_opt(1_795_226_686, 123_456_000).single();
     let common = Record {
@@ -116,7 +116,7 @@ pub async fn nothing_is_nothing(results: SharedResults) {
     results.forget(&[]).await.expect("nothing was asked");
 }
 
-/// Many are read at once, in the order of the question, also twice the same.
+/// Many records are read at once, in the order of the question, also one twice.
 pub async fn reading_keeps_the_order(results: SharedResults) {
     let records: Vec<Record> = (0..1000).map(|number| numbered(&TaskId::new(), TaskState::Success, number)).collect();
     results.write(&records).await.expect("the backend works");
@@ -140,7 +140,7 @@ pub async fn terminal_replaces_progress(results: SharedResults) {
     }
 }
 
-/// Whatever comes after a terminal record of the same generation is not stored.
+/// A record that comes after a terminal record of the same generation is not stored.
 pub async fn nothing_replaces_a_terminal_record(results: SharedResults) {
     for terminal in [TaskState::Success, TaskState::Failure, TaskState::Revoked] {
         for generation in [0, 7] {
@@ -193,7 +193,7 @@ pub async fn a_higher_generation_replaces_all(results: SharedResults) {
     }
 }
 
-/// Of many who end the same task at once, one is told that it was first, and its record is there.
+/// Of many writers that end a task at once, one is told that it was first, and its record is there.
 pub async fn one_of_many_writers_wins(results: SharedResults) {
     for _ in 0..20 {
         let id = TaskId::new();
@@ -243,7 +243,7 @@ pub async fn a_large_batch_is_written(results: SharedResults) {
     results.forget(&ids).await.expect("the backend works");
 }
 
-/// Every change that is stored after the subscription comes, in the order of writing; what was there before does not.
+/// Every change that is stored after the subscription comes, in the order of writing; earlier ones do not.
 pub async fn changes_come_in_order(results: SharedResults) {
     let id = TaskId::new();
     write(&results, &with_progress(&id, 0)).await;
@@ -258,7 +258,7 @@ pub async fn changes_come_in_order(results: SharedResults) {
     assert_eq!(next(&mut changes).await.state, TaskState::Success);
 }
 
-/// Who watches is not told of a record that was not stored.
+/// A watcher is not told of a record that was not stored.
 pub async fn kept_records_are_not_changes(results: SharedResults) {
     let id = TaskId::new();
     write(&results, &numbered(&id, TaskState::Success, 1)).await;
@@ -293,7 +293,7 @@ pub async fn a_subscription_misses_nothing(results: SharedResults) {
     }
 }
 
-/// A watch gives what is stored, then changes, then the terminal record, and ends.
+/// A watch yields the stored record, then changes, then the terminal record, and ends.
 pub async fn a_watch_ends_with_the_terminal_record(results: SharedResults) {
     let id = TaskId::new();
     write(&results, &with_progress(&id, 1)).await;
@@ -307,7 +307,7 @@ pub async fn a_watch_ends_with_the_terminal_record(results: SharedResults) {
     assert!(end.is_none(), "{end:?}");
 }
 
-/// Who comes when all is over gets the terminal record at once.
+/// A watcher that comes after the end gets the terminal record at once.
 pub async fn a_late_watch_gets_what_is_stored(results: SharedResults) {
     let record = numbered(&TaskId::new(), TaskState::Success, 5);
     write(&results, &record).await;
@@ -350,13 +350,13 @@ pub async fn a_dropped_watch_disturbs_nobody(results: SharedResults) {
         assert_eq!(next(&mut staying).await.progress().expect("it is progress").current, current);
     }
     drop(staying);
-    // The last one has gone; whoever comes now is served again.
+    // The last watcher has gone; a new one is served again.
     let mut returning = results.changes(&id).await.expect("the backend works");
     write(&results, &Record::new(id, TaskState::Success)).await;
     assert_eq!(next(&mut returning).await.state, TaskState::Success);
 }
 
-/// Whoever reads slowly may miss progress, and never the end.
+/// A slow reader may miss progress, and never the end.
 pub async fn a_slow_watcher_gets_the_terminal_record(results: SharedResults) {
     let id = TaskId::new();
     let mut changes = results.changes(&id).await.expect("the backend works");
@@ -366,7 +366,7 @@ pub async fn a_slow_watcher_gets_the_terminal_record(results: SharedResults) {
     while !next(&mut changes).await.state.is_terminal() {}
 }
 
-/// What was forgotten is as if it had never been.
+/// A forgotten result is as if it had never been.
 pub async fn forgotten_is_gone(results: SharedResults) {
     let (one, other) = (TaskId::new(), TaskId::new());
     let batch = [Record::new(one.clone(), TaskState::Success), Record::new(other.clone(), TaskState::Success)];
@@ -377,7 +377,7 @@ pub async fn forgotten_is_gone(results: SharedResults) {
     assert_eq!(write(&results, &Record::new(one, TaskState::Started)).await, Written::Stored);
 }
 
-/// Waiting for a task that nobody knows ends when the time is over.
+/// Waiting for an unknown task ends when the time is over.
 pub async fn waiting_for_nothing_ends(results: SharedResults) {
     let waited = results.wait(&TaskId::new(), CALM).await.expect("the backend works");
     assert!(waited.is_none(), "{waited:?}");

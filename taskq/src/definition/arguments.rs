@@ -13,7 +13,7 @@ pub struct Arguments<'a> {
     named: Vec<(Cow<'a, str>, &'a RawValue)>,
 }
 
-/// The arguments do not fit the task. Celery's callers see a `TypeError`.
+/// An error in arguments that do not fit their task. Celery's callers see a `TypeError`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArgumentError {
@@ -22,9 +22,9 @@ pub enum ArgumentError {
     TooMany {
         /// The task.
         task: &'static str,
-        /// How many it has.
+        /// The number of its parameters.
         takes: usize,
-        /// How many came.
+        /// The number of arguments that came.
         given: usize,
     },
     /// A parameter without a value.
@@ -34,7 +34,7 @@ pub enum ArgumentError {
         task: &'static str,
         /// The parameter.
         parameter: &'static str,
-        /// Its type.
+        /// The parameter's type.
         type_name: &'static str,
     },
     /// A name that no parameter has.
@@ -44,7 +44,7 @@ pub enum ArgumentError {
         task: &'static str,
         /// The name that came.
         name: String,
-        /// The names there are.
+        /// The names of the parameters.
         known: String,
     },
     /// A parameter given by position and by name.
@@ -62,33 +62,34 @@ pub enum ArgumentError {
         task: &'static str,
         /// The parameter.
         parameter: &'static str,
-        /// Its type.
+        /// The parameter's type.
         type_name: &'static str,
         /// The start of the value that came.
         got: String,
-        /// What the decoder says.
+        /// The decoder's message.
         why: String,
     },
 }
 
 impl<'a> Arguments<'a> {
-    /// The arguments `positional` and `named`.
+    /// Makes arguments of `positional` and `named` ones.
     pub fn new(positional: Vec<&'a RawValue>, named: Vec<(Cow<'a, str>, &'a RawValue)>) -> Self {
         Self { positional, named }
     }
 
-    /// The positional arguments.
+    /// Returns the positional arguments.
     pub fn positional(&self) -> &[&'a RawValue] {
         &self.positional
     }
 
-    /// The named arguments.
+    /// Returns the named arguments.
     pub fn named(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
         self.named.iter().map(|(name, value)| (name.as_ref(), *value))
     }
 
+    /// Checks the number and names of the arguments, before their values are taken.
+    ///
     /// Fails if there are more arguments than `parameters`, or names that none of them has, or two values for one.
-    /// Called once before the values are taken.
     pub fn check(&self, task: &'static str, parameters: &'static [super::Parameter]) -> Result<(), ArgumentError> {
         if self.positional.len() > parameters.len() {
             return Err(ArgumentError::TooMany { task, takes: parameters.len(), given: self.positional.len() });
@@ -108,8 +109,8 @@ impl<'a> Arguments<'a> {
         Ok(())
     }
 
-    /// The value of the parameter at `index`, as a `T`. An absent value is read as null once, so that a parameter
-    /// of type `Option` may be left out.
+    /// Decodes the value of the parameter at `index`, as a `T`. An absent value is read as null once, so that a
+    /// parameter of type `Option` may be left out.
     pub fn take<T: DeserializeOwned>(
         &self,
         task: &'static str,
@@ -135,13 +136,13 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// How much of a value that does not fit is shown.
+/// The number of characters that are shown of a value that does not fit.
 const GOT_CHARACTERS_MAX: usize = 60;
 
-/// How much is shown of what the decoder says about it.
+/// The number of characters that are shown of the decoder's message.
 const WHY_CHARACTERS_MAX: usize = 300;
 
-/// The first characters of a value, for people.
+/// Returns the first characters of a value, for people.
 fn excerpt(text: &str, characters_max: usize) -> String {
     match text.char_indices().nth(characters_max) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -1,4 +1,4 @@
-//! What a running task knows about itself.
+//! The context of a running task.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -15,20 +15,26 @@ tokio::task_local! {
     static CURRENT: Context;
 }
 
-/// What a running task knows about itself and can say about its work. Taken as the first parameter of a task
-/// (`ctx: &Context` or `ctx: Context`); never part of the arguments. Cloning is cheap.
+/// A running task's view of itself: its id, its attempt, its limits, and the way to report progress.
+///
+/// A task takes it as its first parameter (`ctx: &Context` or `ctx: Context`); it is never part of the arguments.
+/// Cloning is cheap.
 #[derive(Clone)]
 pub struct Context(Arc<ContextParts>);
 
-/// What a [`Context`] is made of; filled in by the worker.
+/// The parts of a [`Context`], filled in by the worker.
+///
+/// Made by [`ContextParts::new`], which sets what a first attempt of a task that stands alone has; the fields are
+/// changed afterwards.
+#[non_exhaustive]
 pub struct ContextParts {
     /// The task's id.
     pub id: TaskId,
     /// The task's name.
     pub task: &'static str,
-    /// Which attempt this is, 0 first.
-    pub attempt: u32,
-    /// How many further attempts there may be.
+    /// The number of retries so far, 0 in the first attempt.
+    pub retries: u32,
+    /// The number of further attempts that may follow this one.
     pub retries_left: u32,
     /// The first task of the workflow.
     pub root_id: TaskId,
@@ -36,18 +42,38 @@ pub struct ContextParts {
     pub parent_id: Option<TaskId>,
     /// The message's headers that are not taskq's own.
     pub headers: Headers,
-    /// When the attempt will be stopped.
+    /// The time at which the attempt will be stopped.
     pub deadline: Option<DateTime<Utc>>,
     /// Turns true when the attempt should stop.
     pub cancelled: watch::Receiver<bool>,
-    /// Where progress goes.
+    /// The place for the latest progress.
     pub progress: Arc<ProgressCell>,
-    /// What the worker was built with, and the client, by type.
+    /// The values that the worker was built with, and the client, by type.
     pub state: Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
-/// The latest progress of one attempt, waiting to be written. Later values replace earlier ones: a task may
-/// report as often as it likes, and what is written is the latest.
+impl ContextParts {
+    /// The parts for the first and only attempt of a task that stands alone, without headers, limits and state.
+    pub fn new(id: TaskId, task: &'static str) -> Self {
+        Self {
+            root_id: id.clone(),
+            id,
+            task,
+            retries: 0,
+            retries_left: 0,
+            parent_id: None,
+            headers: Headers::new(),
+            deadline: None,
+            cancelled: watch::channel(false).1,
+            progress: Arc::default(),
+            state: Arc::default(),
+        }
+    }
+}
+
+/// The latest progress of one attempt, waiting to be written.
+///
+/// Later values replace earlier ones: a task may report as often as it likes, and only the latest value is written.
 #[derive(Debug, Default)]
 pub struct ProgressCell(Mutex<Option<Progress>>);
 
@@ -64,12 +90,12 @@ impl ProgressCell {
 }
 
 impl Context {
-    /// A context of these parts. For workers and tests.
+    /// Makes a context of its parts. For workers and tests.
     pub fn new(parts: ContextParts) -> Self {
         Self(Arc::new(parts))
     }
 
-    /// The context of the task that is running here, if one is: inside the body of a task, also of a plain one.
+    /// Returns the context of the running task when called inside the body of a task, async or synchronous.
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Clone::clone).ok()
     }
@@ -84,67 +110,62 @@ impl Context {
         CURRENT.sync_scope(self, function)
     }
 
-    /// The task's id.
+    /// Returns the task's id.
     pub fn id(&self) -> &TaskId {
         &self.0.id
     }
 
-    /// The task's name.
+    /// Returns the task's name.
     pub fn task(&self) -> &'static str {
         self.0.task
     }
 
-    /// Which attempt this is: 0 for the first.
-    pub fn attempt(&self) -> u32 {
-        self.0.attempt
+    /// Returns the number of retries so far: 0 in the first attempt, as Celery's `request.retries`.
+    pub fn retries(&self) -> u32 {
+        self.0.retries
     }
 
-    /// How many attempts may still follow this one.
+    /// Returns the number of attempts that may still follow this one.
     pub fn retries_left(&self) -> u32 {
         self.0.retries_left
     }
 
-    /// The first task of the workflow; this task's own id if it stands alone.
+    /// Returns the id of the workflow's first task; this task's own id if it stands alone.
     pub fn root_id(&self) -> &TaskId {
         &self.0.root_id
     }
 
-    /// The task that sent this one.
+    /// Returns the id of the task that sent this one.
     pub fn parent_id(&self) -> Option<&TaskId> {
         self.0.parent_id.as_ref()
     }
 
-    /// The headers that the caller gave.
+    /// Returns the headers that the caller gave.
     pub fn headers(&self) -> &Headers {
         &self.0.headers
     }
 
-    /// When this attempt will be stopped, if it has a limit.
+    /// Returns the time at which this attempt will be stopped, if it has a limit.
     pub fn deadline(&self) -> Option<DateTime<Utc>> {
         self.0.deadline
     }
 
-    /// A key that is the same for every copy and every attempt of this task: hand it to a payment provider or
-    /// put it under a unique index, and side effects happen once.
+    /// Returns a key that is equal for every copy and every attempt of this task.
+    ///
+    /// Hand it to a payment provider, or put it under a unique index, and side effects happen once.
     pub fn idempotency_key(&self) -> &str {
         self.0.id.as_str()
     }
 
-    /// Reports that `current` of `total` is done (`total` 0: nobody knows), with a word on what is being done.
+    /// Reports that `current` of `total` is done (`total` 0: unknown), with a word on the current step.
     ///
-    /// Cheap: the latest value is written to the result backend about ten times a second at most, and always
-    /// before the task ends.
-    #[allow(clippy::unused_async, reason = "reporting may have to wait one day; callers already await it")]
-    pub async fn progress(&self, current: u64, total: u64, note: impl Into<String>) {
-        self.set_progress(current, total, note);
-    }
-
-    /// The same for tasks that are plain functions.
-    pub fn set_progress(&self, current: u64, total: u64, note: impl Into<String>) {
+    /// Returns at once, in async and in synchronous tasks: the latest value is written to the result backend about ten
+    /// times a second at most, and always before the task ends.
+    pub fn progress(&self, current: u64, total: u64, note: impl Into<String>) {
         self.0.progress.put(Progress { current, total, note: note.into() });
     }
 
-    /// Whether the attempt should stop: its soft time limit is over, or the worker is shutting down.
+    /// Returns whether the attempt should stop: its soft time limit is over, or the worker is shutting down.
     pub fn is_cancelled(&self) -> bool {
         *self.0.cancelled.borrow()
     }
@@ -163,7 +184,7 @@ impl Context {
         tracing::info!(target: "taskq::task", task = self.0.task, id = %self.0.id, "{line}");
     }
 
-    /// What the worker was built with (`Worker::builder(client).state(value)`), by its type.
+    /// Returns the value of type `T` that the worker was built with (`Worker::builder(client).state(value)`).
     ///
     /// # Panics
     ///
@@ -175,7 +196,7 @@ impl Context {
         })
     }
 
-    /// What the worker was built with, by its type, if it was.
+    /// Returns the value of type `T` that the worker was built with, or `None` if there is none.
     pub fn try_state<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.0.state.get(&TypeId::of::<T>())?.clone().downcast().ok()
     }
@@ -183,6 +204,6 @@ impl Context {
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Context({} {} attempt {})", self.0.task, self.0.id, self.0.attempt)
+        write!(f, "Context({} {} retries {})", self.0.task, self.0.id, self.0.retries)
     }
 }

@@ -1,4 +1,4 @@
-//! How a task says that it did not succeed.
+//! The errors of tasks, with directives on what should follow.
 
 use std::error::Error;
 use std::fmt;
@@ -7,14 +7,15 @@ use std::time::Duration;
 use crate::fault::{BoxError, full_message};
 use crate::message::Failure;
 
-/// What an unsuccessful attempt asks for.
+/// A request of an unsuccessful attempt: what should follow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Directive {
-    /// Another attempt by the task's policy. What every ordinary error means.
+    /// Another attempt by the task's policy: the meaning of every ordinary error.
     Retry,
     /// Another attempt after this delay; counts as one.
     RetryIn(Duration),
-    /// The same attempt later; costs none.
+    /// This attempt again later; costs none.
     Snooze(Duration),
     /// No further attempt.
     Permanent,
@@ -22,11 +23,11 @@ pub enum Directive {
     Cancel,
 }
 
-/// An error that says what should happen next. A task may return any error, and an ordinary one means: again, by
+/// An error that asks for what should follow. A task may return any error, and an ordinary one means another attempt by
 /// the policy. The constructors below are for tasks that know better.
 ///
-/// It may be wrapped (by `anyhow`'s `context`, by an enum of the user's own): it is looked for along the chain of
-/// sources.
+/// The error may be wrapped (by `anyhow`'s `context`, by an enum of the user's own): it is looked for along the chain
+/// of sources.
 ///
 /// ```
 /// use std::time::Duration;
@@ -43,8 +44,8 @@ pub enum Directive {
 // Boxed, so that a `Result<T, TaskError>` is not much larger than a `T`.
 pub struct TaskError(Box<Marker>);
 
-/// What a `TaskError` consists of, and its source. Wrappers such as `anyhow::Error` hide the type they wrap, but not
-/// what its `source()` gives; so this travels there.
+/// The content of a `TaskError`, and its source. Wrappers such as `anyhow::Error` hide the type that they wrap, but not
+/// its `source()`; so the content travels there.
 #[derive(Debug, Clone)]
 struct Marker {
     directive: Directive,
@@ -52,28 +53,28 @@ struct Marker {
 }
 
 impl TaskError {
-    /// Failed, and trying again would not help.
+    /// Fails for good: trying again would not help.
     pub fn permanent(error: impl Into<BoxError>) -> Self {
         Self::from_error(Directive::Permanent, &error.into())
     }
 
-    /// Failed; try again after `delay`. Counts as an attempt.
+    /// Fails, and asks for another attempt after `delay`. Counts as an attempt.
     pub fn retry_in(delay: Duration, error: impl Into<BoxError>) -> Self {
         Self::from_error(Directive::RetryIn(delay), &error.into())
     }
 
-    /// Not yet; run this attempt again after `delay`. Costs no attempt.
+    /// Asks for this attempt again after `delay`. Costs no attempt.
     pub fn snooze(delay: Duration) -> Self {
         let text = format!("snoozed for {}", humantime::format_duration(delay));
         Self::new(Directive::Snooze(delay), Failure::new("taskq", "Snooze", text))
     }
 
-    /// Not wanted any more. Ends as `REVOKED` with `why`.
+    /// Cancels the task, which ends as `REVOKED` with `why`.
     pub fn cancel(why: impl fmt::Display) -> Self {
         Self::new(Directive::Cancel, Failure::new("celery.exceptions", "TaskRevokedError", why.to_string()))
     }
 
-    /// Makes one of a task's own error. Used by `#[task]`; the type is known there, and its name is kept.
+    /// Converts a task's own error. Used by `#[task]`; the type is known there, and its name is kept.
     #[doc(hidden)]
     pub fn from_task<E: Into<BoxError>>(error: E) -> Self {
         let error = error.into();
@@ -83,7 +84,7 @@ impl TaskError {
         }
     }
 
-    /// The failure with this directive and stored form. For workers.
+    /// Makes an error with this directive and stored form. For workers.
     pub fn new(directive: Directive, failure: Failure) -> Self {
         Self(Box::new(Marker { directive, failure }))
     }
@@ -92,23 +93,23 @@ impl TaskError {
         Self::new(directive, describe("taskq::TaskError", &**error))
     }
 
-    /// What it asks for.
+    /// Returns what the error asks for.
     pub fn directive(&self) -> Directive {
         self.0.directive
     }
 
-    /// The same error with another directive.
+    /// Returns this error with another directive.
     #[must_use]
     pub fn with_directive(self, directive: Directive) -> Self {
         Self::new(directive, self.into_failure())
     }
 
-    /// Its stored form.
+    /// Returns the stored form.
     pub fn failure(&self) -> &Failure {
         &self.0.failure
     }
 
-    /// Its stored form, by value.
+    /// Returns the stored form, by value.
     pub fn into_failure(self) -> Failure {
         self.0.failure
     }
@@ -128,7 +129,7 @@ fn find_marker(error: &(dyn Error + 'static)) -> Option<Marker> {
     None
 }
 
-/// Keeps what wrappers say around a `TaskError`.
+/// Keeps the messages of wrappers around a `TaskError`.
 fn with_outer_message(error: &(dyn Error + 'static), mut inner: Failure) -> Failure {
     let message = full_message(error);
     if message != inner.message() {
@@ -137,14 +138,14 @@ fn with_outer_message(error: &(dyn Error + 'static), mut inner: Failure) -> Fail
     inner
 }
 
-/// The stored form of an error whose static type is `type_name`: its message and its sources' messages.
+/// Returns the stored form of an error whose static type is `type_name`: its message and its sources' messages.
 fn describe(type_name: &str, error: &(dyn Error + 'static)) -> Failure {
     let (module, name) = type_place(type_name);
     Failure::new(&module, name, full_message(error))
 }
 
-/// `my_crate::errors::InvalidInput` lives in `my_crate.errors` and is called `InvalidInput`. Types that say
-/// nothing about the failure (text, boxes, `anyhow`) are called `TaskError`.
+/// Splits a type's name: `my_crate::errors::InvalidInput` lives in `my_crate.errors` and is called `InvalidInput`.
+/// Types that say nothing about the failure (text, boxes, `anyhow`) are called `TaskError`.
 fn type_place(type_name: &str) -> (String, &str) {
     let plain = type_name.split('<').next().unwrap_or(type_name).trim_start_matches(['&', ' ']);
     let anonymous = matches!(plain, "str" | "alloc::string::String" | "alloc::boxed::Box" | "anyhow::Error");

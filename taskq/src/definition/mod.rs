@@ -1,7 +1,8 @@
-//! What a task is: its name, options, parameters and body, the context it runs in, and what its errors mean.
+//! The definition of a task: its name, options, parameters and body, the context it runs in, and the meaning of its
+//! errors.
 //!
 //! `#[task]` makes one [`Definition`] per function and registers it; the [`Registry`] is all of them. A worker
-//! looks a message's name up, hands the body to [`Definition::start`], and gets either something to run or an
+//! looks a message's name up, hands the arguments to [`Definition::start`], and gets either a [`Body`] to run or an
 //! [`ArgumentError`] that names the parameter.
 
 mod arguments;
@@ -15,7 +16,7 @@ mod task;
 pub use arguments::{ArgumentError, Arguments};
 pub use context::{Context, ContextParts, ProgressCell};
 pub use error::{Directive, TaskError};
-pub use options::{AckMode, Backoff, RateLimit, Schedule, TaskOptions};
+pub use options::{AckMode, Backoff, ScheduleAttribute, TaskOptions};
 pub use registry::{Registration, Registry, RegistryError};
 pub use retry::{Decision, RetryPolicy, delay_before};
-pub use task::{Body, Definition, Parameter, Place, TaskResult};
+pub use task::{Body, Definition, Parameter, SourceLocation, StartTask, TaskResult};

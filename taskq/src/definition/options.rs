@@ -1,36 +1,37 @@
-//! What `#[task(...)]` can say about a task.
+//! The options of a task, as `#[task(...)]` gives them.
 
 use std::time::Duration;
 
-/// The options of a task, as its attribute gives them. `None` means: not said, the default holds.
+/// The options of a task, as its attribute gives them. `None` means that the default holds.
+///
+/// Made from [`TaskOptions::DEFAULT`], by changing its fields; that also works in constants.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct TaskOptions {
-    /// The queue its calls go to. Default: the client's default queue, `default`.
+    /// The queue of the task's calls. Default: the client's default queue, `default`.
     pub queue: Option<&'static str>,
-    /// 0 to 255, larger first, on queues that know priorities.
+    /// The priority, 0 to 255, larger first, on queues that know priorities.
     pub priority: Option<u8>,
-    /// How many retries after the first attempt. Default 3.
+    /// The number of retries after the first attempt. Default 3.
     pub retries: Option<u32>,
     /// The bounds of the delay between attempts. Default 1 s to 10 min.
     pub backoff: Option<Backoff>,
-    /// After this the task is asked to stop. Default: none.
+    /// The time after which an attempt is asked to stop. Default: none.
     pub soft_time_limit: Option<Duration>,
-    /// After this it is stopped. Default: none.
+    /// The time after which an attempt is stopped. Default: none.
     pub time_limit: Option<Duration>,
-    /// Calls not begun after this long are revoked. Default: never.
+    /// The time after which calls that have not begun are revoked. Default: never.
     pub expires: Option<Duration>,
-    /// How often it may start, per worker. Kept in the registry.
-    pub rate_limit: Option<RateLimit>,
     /// Whether results are not stored.
     pub ignore_result: bool,
-    /// When the message is acknowledged.
+    /// The moment at which the message is acknowledged.
     pub ack: AckMode,
-    /// When beat sends it.
-    pub schedule: Option<Schedule>,
+    /// The times at which beat sends the task.
+    pub schedule: Option<ScheduleAttribute>,
 }
 
 impl TaskOptions {
-    /// Nothing said.
+    /// The options of a task whose attribute names none.
     pub const DEFAULT: Self = Self {
         queue: None,
         priority: None,
@@ -39,7 +40,6 @@ impl TaskOptions {
         soft_time_limit: None,
         time_limit: None,
         expires: None,
-        rate_limit: None,
         ignore_result: false,
         ack: AckMode::Late,
         schedule: None,
@@ -52,8 +52,9 @@ impl Default for TaskOptions {
     }
 }
 
-/// When a message is acknowledged.
+/// The moment at which a message is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum AckMode {
     /// After the attempt is settled: at least once. The default.
     #[default]
@@ -64,37 +65,36 @@ pub enum AckMode {
 
 /// The bounds of an exponential delay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Backoff {
     /// The bound of the first delay; doubled for each further one.
     pub min: Duration,
-    /// What it never exceeds.
+    /// The bound that no delay exceeds.
     pub max: Duration,
 }
 
 impl Backoff {
     /// 1 s to 10 min.
-    pub const DEFAULT: Self = Self { min: Duration::from_secs(1), max: Duration::from_secs(600) };
+    pub const DEFAULT: Self = Self::new(Duration::from_secs(1), Duration::from_secs(600));
+
+    /// Bounds the first delay by `min`, and every delay by `max`.
+    pub const fn new(min: Duration, max: Duration) -> Self {
+        Self { min, max }
+    }
 }
 
-/// So many starts per so long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RateLimit {
-    /// How many starts.
-    pub count: u32,
-    /// In how long.
-    pub per: Duration,
-}
-
-/// When beat sends a task by itself.
+/// The times at which beat sends a task by itself, as the task's attribute gives them.
+///
+/// Exhaustive, since beat must know how to follow every kind of schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Schedule {
-    /// At the times that a cron line names, in a time zone (`UTC` by default).
+pub enum ScheduleAttribute {
+    /// The times that a cron line names, in a time zone (`UTC` by default).
     Cron {
         /// Five or six fields.
         line: &'static str,
         /// An IANA name such as `Europe/Berlin`.
         tz: &'static str,
     },
-    /// Each time this long has passed.
+    /// Equal distances of this length.
     Every(Duration),
 }

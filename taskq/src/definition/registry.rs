@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Definition, Place};
+use super::{Definition, SourceLocation};
 
-/// One task's entry in the list that `#[task]` makes. Use [`Registry::collect`] to read it.
+/// A task's entry in the list that `#[task]` makes; [`Registry::collect`] reads it.
 #[derive(Clone, Copy)]
 pub struct Registration(pub &'static Definition);
 
@@ -16,21 +16,21 @@ pub struct Registry {
     tasks: HashMap<&'static str, &'static Definition>,
 }
 
-/// The tasks of this program cannot be run as they are.
+/// An error in the tasks of this program, which cannot be run as they are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// Two functions of one name.
+    /// Two functions with one name.
     #[error("two tasks are called {name:?}: {first} and {second}; rename one, or give it `#[task(name = \"…\")]`")]
     Duplicate {
-        /// The name.
+        /// The name of both.
         name: &'static str,
-        /// One of the two places.
-        first: Place,
-        /// The other.
-        second: Place,
+        /// The place of one.
+        first: SourceLocation,
+        /// The place of the other.
+        second: SourceLocation,
     },
-    /// No function at all.
+    /// No function is a task.
     #[error(
         "no task is registered in this program; the linker drops a crate that is never mentioned, so write \
          `use my_tasks as _;` (with the name of the crate that holds the tasks) above `fn main`"
@@ -39,54 +39,54 @@ pub enum RegistryError {
 }
 
 impl Registry {
-    /// All tasks that are linked into this program. Fails if two have the same name.
+    /// Collects all tasks that are linked into this program. Fails if two have equal names.
     pub fn collect() -> Result<Self, RegistryError> {
         Self::of(inventory::iter::<Registration>.into_iter().map(|registration| registration.0))
     }
 
-    /// The registry of these tasks. Fails if two have the same name.
+    /// Makes a registry of these tasks. Fails if two have equal names.
     pub fn of(definitions: impl IntoIterator<Item = &'static Definition>) -> Result<Self, RegistryError> {
         let mut tasks: HashMap<&'static str, &'static Definition> = HashMap::new();
         for definition in definitions {
             if let Some(earlier) = tasks.insert(definition.name, definition) {
                 // Link order is unspecified; the message should not be.
-                let mut places = [earlier.place, definition.place];
-                places.sort_by_key(|place| (place.file, place.line));
-                let [first, second] = places;
+                let mut locations = [earlier.location, definition.location];
+                locations.sort_by_key(|location| (location.file, location.line));
+                let [first, second] = locations;
                 return Err(RegistryError::Duplicate { name: definition.name, first, second });
             }
         }
         Ok(Self { tasks })
     }
 
-    /// This registry, if there is anything in it.
-    pub fn not_empty(self) -> Result<Self, RegistryError> {
+    /// Returns this registry if it has a task, and [`RegistryError::Empty`] with the remedy if it has none.
+    pub fn require_tasks(self) -> Result<Self, RegistryError> {
         if self.tasks.is_empty() { Err(RegistryError::Empty) } else { Ok(self) }
     }
 
-    /// The task of this name.
+    /// Returns the task with this name.
     pub fn get(&self, name: &str) -> Option<&'static Definition> {
         self.tasks.get(name).copied()
     }
 
-    /// All tasks, by name.
+    /// Iterates over all tasks, by name.
     pub fn iter(&self) -> impl Iterator<Item = &'static Definition> {
         let mut tasks: Vec<_> = self.tasks.values().copied().collect();
         tasks.sort_by_key(|task| task.name);
         tasks.into_iter()
     }
 
-    /// The packages whose tasks are linked.
+    /// Returns the packages whose tasks are linked.
     pub fn packages(&self) -> BTreeSet<&'static str> {
-        self.tasks.values().map(|task| task.place.package).collect()
+        self.tasks.values().map(|task| task.location.package).collect()
     }
 
-    /// How many tasks there are.
+    /// Returns the number of tasks.
     pub fn len(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there is no task.
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty()
     }

@@ -1,14 +1,15 @@
-//! What follows a failed attempt: a pure decision.
+//! The retry policy: a pure decision about what follows a failed attempt.
 
 use std::time::Duration;
 
 use super::{Backoff, Directive, TaskOptions};
 use crate::hash::unit_interval;
 
-/// How often and how fast a task is retried.
+/// The rule by which a task is retried: how often, and after which delays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RetryPolicy {
-    /// Retries after the first attempt.
+    /// The number of retries after the first attempt.
     pub retries: u32,
     /// The bounds of the delays.
     pub backoff: Backoff,
@@ -18,7 +19,7 @@ impl RetryPolicy {
     /// 3 retries, 1 s to 10 min.
     pub const DEFAULT: Self = Self { retries: 3, backoff: Backoff::DEFAULT };
 
-    /// What a task's options say, with the defaults where they say nothing.
+    /// Returns the policy of a task with these options.
     pub fn of(options: &TaskOptions) -> Self {
         Self {
             retries: options.retries.unwrap_or(Self::DEFAULT.retries),
@@ -27,12 +28,13 @@ impl RetryPolicy {
     }
 }
 
-/// What a failed attempt leads to.
+/// The decision about a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Decision {
     /// Another attempt, its number one higher, after this delay.
     Retry(Duration),
-    /// The same attempt once more, after this delay.
+    /// This attempt once more, after this delay.
     Snooze(Duration),
     /// Failed for good.
     Fail,
@@ -41,9 +43,9 @@ pub enum Decision {
 }
 
 impl RetryPolicy {
-    /// What follows when attempt `attempt` (0 first) of the task `id` ended with `directive`.
+    /// Decides what follows when attempt `attempt` (counted from 0) of the task `id` ended with `directive`.
     ///
-    /// Depends on nothing but its arguments, so that whoever decides again after a crash decides the same.
+    /// Depends on nothing but its arguments, so that a worker that decides again after a crash decides alike.
     pub fn decide(&self, id: &str, attempt: u32, directive: Directive) -> Decision {
         let again = |delay| if attempt < self.retries { Decision::Retry(delay) } else { Decision::Fail };
         match directive {
@@ -56,7 +58,8 @@ impl RetryPolicy {
     }
 }
 
-/// The delay between attempt `attempt` (0 first) of the task `id` and the next: exponential with full jitter.
+/// Returns the delay between attempt `attempt` (counted from 0) of the task `id` and the next: exponential with full
+/// jitter.
 ///
 /// Uniform in `[0, min(max, min × 2^attempt)]`, but never under a tenth of that bound, so that a dependency that
 /// is down is not asked again at once. The jitter is drawn from the id and the attempt, not from a generator:

@@ -1,65 +1,99 @@
 //! One task, as the worker and the caller know it.
 
 use std::fmt;
-use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
-use tokio::sync::watch;
 
 use super::{ArgumentError, Arguments, Context, ContextParts, TaskError, TaskOptions};
-use crate::message::{Headers, Json, TaskId};
+use crate::message::{Json, TaskId};
 
-/// What an attempt gives: the result, serialized, or an error with its directive.
+/// The result of an attempt, serialized, or an error with its directive.
 pub type TaskResult = Result<Json, TaskError>;
 
-/// Everything that is known of a task at compile time. Made by `#[task]`.
+/// The function that decodes a task's arguments and returns the body to run.
+pub type StartTask = fn(Context, &Arguments<'_>) -> Result<Body, ArgumentError>;
+
+/// A task as it is known at compile time. Made by `#[task]`.
+#[non_exhaustive]
 pub struct Definition {
     /// The name in messages.
     pub name: &'static str,
-    /// What the attribute said.
+    /// The options that the attribute names.
     pub options: TaskOptions,
     /// The parameters in order, without the context.
     pub parameters: &'static [Parameter],
     /// The result's type, as written.
     pub result: &'static str,
-    /// Where the function is.
-    pub place: Place,
-    /// Decodes the arguments and gives what is to be run.
-    pub start: fn(Context, &Arguments<'_>) -> Result<Body, ArgumentError>,
+    /// The place of the function in the source.
+    pub location: SourceLocation,
+    /// Decodes the arguments and returns the body to run.
+    pub start: StartTask,
 }
 
 /// A parameter of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Parameter {
-    /// Its name; callers may pass it by this.
+    /// The name, by which callers may pass it.
     pub name: &'static str,
-    /// Its type, as written.
+    /// The type, as written.
     pub type_name: &'static str,
 }
 
-/// Where a function is written.
+/// The place of a function in the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+#[non_exhaustive]
+pub struct SourceLocation {
     /// The package.
     pub package: &'static str,
     /// The source file.
     pub file: &'static str,
-    /// The line of its name.
+    /// The line of the function's name.
     pub line: u32,
 }
 
 /// An attempt, ready to run.
+///
+/// Exhaustive, since a worker must know how to run every kind of body.
 pub enum Body {
     /// An async task: polled on the task runtime.
     Async(BoxFuture<'static, TaskResult>),
-    /// A plain function: called on the blocking pool.
+    /// A synchronous task: called on the blocking pool.
     Blocking(Box<dyn FnOnce() -> TaskResult + Send>),
 }
 
 impl Definition {
-    /// Fails, as the worker would, if the task cannot be started with these arguments: if there are too many or too few, a
-    /// name that no parameter has, or a value of another type. Decodes them as an attempt does; nothing is run.
+    /// Defines the task `name`, with default options, without parameters, and with the result `()`.
+    pub const fn new(name: &'static str, location: SourceLocation, start: StartTask) -> Self {
+        Self { name, options: TaskOptions::DEFAULT, parameters: &[], result: "()", location, start }
+    }
+
+    /// Sets the options.
+    #[must_use]
+    pub const fn with_options(mut self, options: TaskOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Sets the parameters.
+    #[must_use]
+    pub const fn with_parameters(mut self, parameters: &'static [Parameter]) -> Self {
+        self.parameters = parameters;
+        self
+    }
+
+    /// Sets the result's type, as written.
+    #[must_use]
+    pub const fn with_result(mut self, result: &'static str) -> Self {
+        self.result = result;
+        self
+    }
+
+    /// Checks, as the worker would, whether the task can be started with these arguments.
+    ///
+    /// Fails if there are too many or too few, a name that no parameter has, or a value of another type. The arguments
+    /// are decoded as for an attempt, but nothing is run.
     pub fn check_arguments(&self, positional: &[Value], named: &Map<String, Value>) -> Result<(), ArgumentError> {
         let raw = |value: &Value| serde_json::value::to_raw_value(value).expect("JSON can be written as JSON");
         let positional: Vec<_> = positional.iter().map(raw).collect();
@@ -68,31 +102,32 @@ impl Definition {
             positional.iter().map(|value| &**value).collect(),
             named.iter().map(|(name, value)| ((*name).into(), &**value)).collect(),
         );
-        let id = TaskId::new();
-        let context = Context::new(ContextParts {
-            root_id: id.clone(),
-            id,
-            task: self.name,
-            attempt: 0,
-            retries_left: 0,
-            parent_id: None,
-            headers: Headers::new(),
-            deadline: None,
-            cancelled: watch::channel(false).1,
-            progress: Arc::default(),
-            state: Arc::default(),
-        });
+        let context = Context::new(ContextParts::new(TaskId::new(), self.name));
         (self.start)(context, &arguments).map(drop)
     }
 }
 
-impl fmt::Display for Place {
+impl Parameter {
+    /// Describes the parameter `name` of type `type_name`.
+    pub const fn new(name: &'static str, type_name: &'static str) -> Self {
+        Self { name, type_name }
+    }
+}
+
+impl SourceLocation {
+    /// Names the place at `line` of `file`, in `package`.
+    pub const fn new(package: &'static str, file: &'static str, line: u32) -> Self {
+        Self { package, file, line }
+    }
+}
+
+impl fmt::Display for SourceLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{} (package {})", self.file, self.line, self.package)
     }
 }
 
-/// Definitions of one name are one task: a registry takes only one of them.
+/// Definitions with equal names are one task: a registry takes only one of them.
 impl PartialEq for Definition {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
@@ -103,6 +138,6 @@ impl Eq for Definition {}
 
 impl fmt::Debug for Definition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Definition({} at {})", self.name, self.place)
+        write!(f, "Definition({} at {})", self.name, self.location)
     }
 }

@@ -1,4 +1,4 @@
-//! A task message, understood.
+//! A task message, decoded.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,8 +8,10 @@ use chrono::{DateTime, Utc};
 
 use super::{Headers, TaskId};
 
-/// The arguments of a task as they travel: bytes and what they are. They are made once, by the caller, and pass
+/// The arguments of a task as they travel: bytes and their format. They are made once, by the caller, and pass
 /// through retries and delays unread.
+///
+/// Exhaustive: these are the parts of a message's body by Celery's protocol 2.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Payload {
     /// `application/json` or `application/x-msgpack`.
@@ -22,32 +24,38 @@ pub struct Payload {
     pub body: Bytes,
 }
 
-/// How long one attempt may run.
+/// The limits of one attempt's time.
+///
+/// Exhaustive: Celery's `timelimit` has these two parts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TimeLimits {
-    /// After this the task is asked to stop.
+    /// The time after which the task is asked to stop.
     pub soft: Option<Duration>,
-    /// After this it is stopped.
+    /// The time after which the task is stopped.
     pub hard: Option<Duration>,
 }
 
-/// A task message, understood: what is to be run, as which attempt, with what.
+/// A task message, decoded: the task to run, the attempt, and the arguments.
+///
+/// Made by [`Envelope::new`], and changed field by field or by [`with`](Self::with).
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Envelope {
     /// The task's identity.
     pub id: TaskId,
     /// The name of the task to run.
     pub task: Cow<'static, str>,
-    /// How many attempts have been made before; Celery's `retries`.
+    /// The number of attempts that have been made before; Celery's `retries`.
     pub attempt: u32,
-    /// See [`Record::generation`](super::Record::generation).
+    /// The number of times that the task was put back after it had failed for good; see
+    /// [`Record::generation`](super::Record::generation).
     pub generation: u32,
-    /// How often this attempt was put off by the task itself. With id, generation and attempt it tells copies of one
-    /// run from different runs.
+    /// The number of times that the task itself put off this attempt. With id, generation and attempt it tells copies
+    /// of one run from different runs.
     pub snoozes: u32,
-    /// Not before this time.
+    /// The earliest time at which the task may run.
     pub eta: Option<DateTime<Utc>>,
-    /// Not after this time.
+    /// The time after which the task is no longer wanted.
     pub expires: Option<DateTime<Utc>>,
     /// 0 to 255, larger first.
     pub priority: Option<u8>,
@@ -57,37 +65,38 @@ pub struct Envelope {
     pub root_id: Option<TaskId>,
     /// The task during whose execution this one was sent.
     pub parent_id: Option<TaskId>,
-    /// The group it belongs to.
+    /// The group that the task belongs to.
     pub group_id: Option<String>,
-    /// Its place in the group.
+    /// The task's place in the group.
     pub group_index: Option<i64>,
-    /// Who sent it: a node name.
+    /// The sender: a node name.
     pub origin: Option<String>,
-    /// Whether the result is wanted; `None` leaves it to the task.
+    /// Whether the result is not stored; `None` leaves it to the task.
     pub ignore_result: Option<bool>,
-    /// The publisher lost its connection before the confirm and sent the message once more.
+    /// Whether the publisher lost its connection before the confirm and sent the message once more.
     pub resent: bool,
-    /// Copied by a worker while the first copy may still be there (claims, early ETA, unknown tasks).
+    /// Whether a worker copied the message while the first copy may still be there (claims, early ETA, unknown tasks).
     pub moved: bool,
-    /// Sent by a scheduler under an id that another one may use as well, if it cannot know whether this one sent it.
+    /// Whether a scheduler sent the message under an id that another one may use as well, if it cannot know whether
+    /// this one sent it.
     pub scheduled: bool,
-    /// Since when workers have been putting it back because none knew the task.
+    /// The time since which workers have been putting the message back because none knew the task.
     pub unknown_since: Option<DateTime<Utc>>,
-    /// In a queue for tasks that run alone: the queue it came from, where what follows it goes.
+    /// The queue that a quarantined message came from, and to which its retries go.
     pub origin_queue: Option<String>,
-    /// How often it came back from the hands of workers, as far as the broker does not count that: a copy begins from zero
-    /// there.
+    /// The number of times that workers returned the message, as far as the broker does not count that: a copy begins
+    /// from zero there.
     pub returns: u32,
     /// Headers we do not interpret: the user's own, Celery's that are for others. Passed on unchanged.
     pub headers: Headers,
-    /// Where an rpc result would go; passed on.
+    /// The queue to which an RPC result would go; passed on.
     pub reply_to: Option<String>,
     /// The arguments.
     pub payload: Payload,
 }
 
 impl Envelope {
-    /// The envelope of a first attempt with everything else unset.
+    /// Makes the envelope of a first attempt, with everything else unset.
     pub fn new(id: TaskId, task: impl Into<Cow<'static, str>>, payload: Payload) -> Self {
         Self {
             id,
@@ -117,12 +126,19 @@ impl Envelope {
         }
     }
 
-    /// The first task of the workflow: its own id if no other is named.
+    /// Changes the envelope by `change`, and returns it: `envelope.clone().with(|copy| copy.moved = true)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// Returns the id of the workflow's first task: the task's own id if no other is named.
     pub fn root(&self) -> &TaskId {
         self.root_id.as_ref().unwrap_or(&self.id)
     }
 
-    /// Whether this message may be a second copy of one that is already being, or has been, worked on. The
+    /// Returns whether this message may be a second copy of one that is already being, or has been, worked on. The
     /// broker's own `redelivered` flag is not part of the message and has to be asked beside this.
     ///
     /// Delays and retries count: both are published before their predecessor is acknowledged, so a crash

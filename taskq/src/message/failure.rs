@@ -5,23 +5,24 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Why a task failed, in the form of Celery's result documents: a type, its module and the arguments that it
-/// was made with. The first argument is the message.
+/// The reason for which a task failed, in the form of Celery's result documents: a type, its module and the arguments
+/// that it was made with. The first argument is the message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Failure {
     /// The name of the error's type, for example `InvalidInput` or `ValueError`.
     pub exc_type: String,
-    /// What the error was made with; the first is its message. Never empty for failures of our own, except
-    /// where Celery leaves it empty.
+    /// The arguments that the error was made with; the first is its message. Never empty for failures of our own,
+    /// except where Celery leaves it empty.
     #[serde(default, deserialize_with = "one_or_many")]
     pub exc_message: Vec<Value>,
-    /// Where the type lives, with dots: `my_crate.errors`, `builtins`.
+    /// The module of the type, with dots: `my_crate.errors`, `builtins`.
     #[serde(default)]
     pub exc_module: Option<String>,
 }
 
 impl Failure {
-    /// A failure of type `exc_type` in `exc_module` with one message.
+    /// Makes a failure of type `exc_type` in `exc_module` with one message.
     pub fn new(exc_module: &str, exc_type: &str, message: impl Into<String>) -> Self {
         Self {
             exc_type: exc_type.to_owned(),
@@ -30,7 +31,7 @@ impl Failure {
         }
     }
 
-    /// The message: the arguments as text, joined by commas.
+    /// Returns the message: the arguments as text, joined by commas.
     pub fn message(&self) -> String {
         let mut text = String::new();
         for part in &self.exc_message {
@@ -53,7 +54,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Other writers store a single text where Celery stores a list.
+/// Reads a list, or the single text that other writers store where Celery stores a list.
 fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Value>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::Array(parts) => parts,

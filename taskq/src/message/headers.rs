@@ -5,39 +5,39 @@ use std::borrow::Cow;
 /// A header's value. Integers, floats, text, null, lists and tables map one to one onto AMQP's types.
 pub type HeaderValue = serde_json::Value;
 
-/// An ordered table of headers with few entries; a key is there once.
+/// An ordered table of headers with few entries; each key occurs once.
 ///
 /// Lookups scan: a message has about ten headers, and a scan of ten short keys beats any hash.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Headers(Vec<(Cow<'static, str>, HeaderValue)>);
 
 impl Headers {
-    /// An empty table.
+    /// Makes an empty table.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An empty table with room for `entries`.
+    /// Makes an empty table with room for `entries`.
     pub fn with_capacity(entries: usize) -> Self {
         Self(Vec::with_capacity(entries))
     }
 
-    /// The value under `key`; `None` if the key is absent. An explicit null is `Some(Null)`.
+    /// Returns the value under `key`; `None` if the key is absent. An explicit null is `Some(Null)`.
     pub fn get(&self, key: &str) -> Option<&HeaderValue> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
-    /// The text under `key`, if it is there and is text.
+    /// Returns the text under `key`, if it is there and is text.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.get(key)?.as_str()
     }
 
-    /// Whether `key` is there, with whatever value.
+    /// Returns whether `key` is there, with any value.
     pub fn contains(&self, key: &str) -> bool {
         self.get(key).is_some()
     }
 
-    /// Puts `value` under `key` and gives back what was there.
+    /// Puts `value` under `key` and returns the value that was there.
     pub fn set(&mut self, key: impl Into<Cow<'static, str>>, value: impl Into<HeaderValue>) -> Option<HeaderValue> {
         let (key, value) = (key.into(), value.into());
         match self.0.iter_mut().find(|(name, _)| *name == key) {
@@ -49,33 +49,33 @@ impl Headers {
         }
     }
 
-    /// Appends without looking for an earlier entry of that key. For builders that know the key is new.
+    /// Appends without looking for an earlier entry with that key. For builders that know that the key is new.
     pub(crate) fn push(&mut self, key: impl Into<Cow<'static, str>>, value: impl Into<HeaderValue>) {
         self.0.push((key.into(), value.into()));
     }
 
-    /// Takes the entry under `key` out.
+    /// Removes the entry under `key` and returns its value.
     pub fn remove(&mut self, key: &str) -> Option<HeaderValue> {
         let at = self.0.iter().position(|(name, _)| name == key)?;
         Some(self.0.remove(at).1)
     }
 
-    /// Keeps the entries for which `keep` says true.
+    /// Keeps the entries for which `keep` returns true.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
         self.0.retain(|(name, _)| keep(name));
     }
 
-    /// The entries in their order.
+    /// Returns the entries in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &HeaderValue)> {
         self.0.iter().map(|(name, value)| (name.as_ref(), value))
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is no entry.
+    /// Returns whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Identities.
+//! The identity of a task.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ const TASK_ID_BYTES_MAX: usize = 255;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(Arc<str>);
 
-/// The text cannot serve as a task id.
+/// An error in a text that cannot serve as a task id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a task id has 1 to {TASK_ID_BYTES_MAX} bytes, this one has {0}")]
 pub struct InvalidTaskId(usize);
 
 impl TaskId {
-    /// A fresh id: a `UUIDv7`, so that ids sort by the time they were made.
+    /// Makes a fresh id: a `UUIDv7`, so that ids sort by the time they were made.
     pub fn new() -> Self {
         let mut text = uuid::Uuid::encode_buffer();
         Self(Arc::from(&*uuid::Uuid::now_v7().hyphenated().encode_lower(&mut text)))
     }
 
-    /// The id with this text. Fails if the text is empty or longer than 255 bytes.
+    /// Takes this text as an id. Fails if the text is empty or longer than 255 bytes.
     pub fn parse(text: &str) -> Result<Self, InvalidTaskId> {
         if text.is_empty() || text.len() > TASK_ID_BYTES_MAX {
             return Err(InvalidTaskId(text.len()));
@@ -34,12 +34,12 @@ impl TaskId {
         Ok(Self(Arc::from(text)))
     }
 
-    /// Stands where an id will be; never leaves the crate.
+    /// Makes a stand-in for an id to come; it never leaves the crate.
     pub(crate) fn placeholder() -> Self {
         Self(Arc::default())
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

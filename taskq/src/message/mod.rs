@@ -1,4 +1,4 @@
-//! What travels and what is kept: ids, headers, envelopes, states, records.
+//! The data that travels and that is kept: ids, headers, envelopes, states, records.
 //!
 //! Pure data. Nothing here does I/O, awaits, reads a clock or knows how bytes look on a wire; that is the
 //! business of [`codec`](crate::codec) and of the adapters.

@@ -1,4 +1,4 @@
-//! What is known about one task: the content of its result document.
+//! The record of a task: the content of its result document.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,21 +6,24 @@ use serde_json::value::RawValue;
 
 use super::{Failure, TaskId, TaskState};
 
-/// A JSON text that is carried along unread.
+/// A JSON text that is passed on unread.
 pub type Json = Box<RawValue>;
 
-/// What is known about one task.
+/// The record of a task: everything that is kept about it.
+///
+/// Made by [`Record::new`], and changed field by field or by [`with`](Self::with).
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Record {
-    /// Whose record it is.
+    /// The task.
     pub id: TaskId,
     /// The state.
     pub state: TaskState,
-    /// `SUCCESS`: the result. `PROGRESS` and custom states: what the task reported. `STARTED`: who runs it.
+    /// `SUCCESS`: the result. `PROGRESS` and custom states: the task's report. `STARTED`: the process that runs it.
     pub value: Option<Json>,
-    /// `FAILURE`, `RETRY`, `REVOKED`: why.
+    /// `FAILURE`, `RETRY`, `REVOKED`: the reason.
     pub failure: Option<Failure>,
-    /// Where it failed, as text.
+    /// The place of the failure, as text.
     pub traceback: Option<String>,
     /// When a terminal state was reached.
     pub finished_at: Option<DateTime<Utc>>,
@@ -28,14 +31,14 @@ pub struct Record {
     pub started_at: Option<DateTime<Utc>>,
     /// `RETRY`: when the next attempt is due.
     pub retry_at: Option<DateTime<Utc>>,
-    /// Which attempt wrote it: 0 first, Celery's `retries`.
+    /// The attempt that wrote the record, counted from 0; Celery's `retries`.
     pub attempt: u32,
-    /// How often a task that had failed for good was put back. The first terminal record of an
+    /// The number of times that the task was put back after it had failed for good. The first terminal record of an
     /// `(id, generation)` wins; a higher generation replaces it.
     pub generation: u32,
     /// The task's name.
     pub task: Option<String>,
-    /// The node name of the worker that wrote it.
+    /// The node name of the worker that wrote the record.
     pub worker: Option<String>,
     /// The task during whose execution this one was sent.
     pub parent_id: Option<TaskId>,
@@ -43,20 +46,28 @@ pub struct Record {
     pub group_id: Option<String>,
 }
 
-/// What a task reports about its own progress; the `result` of a `PROGRESS` document.
+/// A task's report about its own progress; the `result` of a `PROGRESS` document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Progress {
-    /// How much is done.
+    /// The amount that is done.
     pub current: u64,
-    /// How much there is; 0 if nobody knows.
+    /// The whole amount; 0 if it is unknown.
     pub total: u64,
-    /// A word on what is being done.
+    /// A word on the current step.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
 }
 
+impl Progress {
+    /// Reports `current` of `total` (0: unknown), with a word on the current step.
+    pub fn new(current: u64, total: u64, note: impl Into<String>) -> Self {
+        Self { current, total, note: note.into() }
+    }
+}
+
 impl Record {
-    /// A record in `state` of which nothing else is known.
+    /// Makes a record in `state` of which nothing else is known.
     pub fn new(id: TaskId, state: TaskState) -> Self {
         Self {
             id,
@@ -76,7 +87,14 @@ impl Record {
         }
     }
 
-    /// The progress that the task reported, if this is a `PROGRESS` record in the usual form.
+    /// Changes the record by `change`, and returns it.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// Returns the progress that the task reported, if this is a `PROGRESS` record in the usual form.
     pub fn progress(&self) -> Option<Progress> {
         if self.state != TaskState::Progress {
             return None;
@@ -84,7 +102,7 @@ impl Record {
         serde_json::from_str(self.value.as_ref()?.get()).ok()
     }
 
-    /// Whether this record may take the place of `stored`: nothing replaces a terminal record except a higher
+    /// Returns whether this record may take the place of `stored`: nothing replaces a terminal record except a higher
     /// generation, and a lower generation replaces nothing.
     ///
     /// This is the rule that every result backend keeps in one atomic step.

@@ -5,11 +5,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a task is doing, as its result document says it.
+/// The state of a task, by the name in its result document.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TaskState {
-    /// Nothing is known: queued, or never sent. It is never stored; the absence of a document means it.
+    /// Nothing is known: queued, or never sent. Never stored; the absence of a document means this state.
     Pending,
     /// An attempt is running. Written once an attempt has run for about 100 ms.
     Started,
@@ -28,12 +28,12 @@ pub enum TaskState {
 }
 
 impl TaskState {
-    /// Whether nothing follows: `SUCCESS`, `FAILURE` or `REVOKED`.
+    /// Returns whether no other state follows: `SUCCESS`, `FAILURE` or `REVOKED`.
     pub fn is_terminal(&self) -> bool {
         matches!(self, Self::Success | Self::Failure | Self::Revoked)
     }
 
-    /// Celery's name of the state.
+    /// Returns Celery's name of the state.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Pending => "PENDING",

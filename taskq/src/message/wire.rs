@@ -6,24 +6,38 @@ use bytes::Bytes;
 
 use super::Headers;
 
-/// The message properties that matter to us, by AMQP's names. Persistence is not among them: everything we
-/// publish is persistent.
+/// The message properties that taskq uses, by AMQP's names. Persistence is not among them: every message that taskq
+/// publishes is persistent.
+///
+/// Made by [`Properties::default`], and changed field by field or by [`with`](Self::with).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Properties {
-    /// For example `application/json`. `None` if the sender named none.
+    /// The format of the body, for example `application/json`. `None` if the sender named none.
     pub content_type: Option<Cow<'static, str>>,
-    /// For example `utf-8`.
+    /// The encoding of the body, for example `utf-8`.
     pub content_encoding: Option<Cow<'static, str>>,
-    /// 0 to 255; larger is served first, on queues that know priorities.
+    /// The priority, 0 to 255; larger is served first, on queues that know priorities.
     pub priority: Option<u8>,
     /// The task id once more; returned messages are matched by it.
     pub correlation_id: Option<String>,
-    /// Where an rpc result would go.
+    /// The queue to which an RPC result would go.
     pub reply_to: Option<String>,
 }
 
-/// A message as a broker carries it: properties, headers, body. What it means is said by
-/// [`codec`](crate::codec), and a message that means nothing is still a `WireMessage`.
+impl Properties {
+    /// Changes the properties by `change`, and returns them.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
+/// A message as a broker carries it: properties, headers, body. [`codec`](crate::codec) interprets it, and a message
+/// without a meaning is still a `WireMessage`.
+///
+/// Exhaustive: a message has these three parts in every broker.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct WireMessage {
     /// The properties.

@@ -1,18 +1,12 @@
-//! `taskq.toml`: finding it and reading it.
+//! Reading `taskq.toml`.
 
-use std::path::PathBuf;
-
-use super::{ConfigError, FILE_NAME, Origin, Settings};
 #[cfg(feature = "toml")]
-use super::{KEYS, QueueSettings, unknown};
+use super::QueueSettings;
+#[cfg(feature = "toml")]
+use super::keys::{KEYS, unknown};
+use super::{ConfigError, Origin, Settings};
 #[cfg(feature = "toml")]
 use crate::broker::QueueKind;
-
-/// The file of that name in the working directory or the nearest folder above it.
-pub(super) fn find() -> Option<PathBuf> {
-    let here = std::env::current_dir().ok()?;
-    here.ancestors().map(|folder| folder.join(FILE_NAME)).find(|path| path.is_file())
-}
 
 impl Settings {
     #[cfg(not(feature = "toml"))]
@@ -20,12 +14,12 @@ impl Settings {
     pub(super) fn apply_toml(&mut self, _text: &str, origin: &Origin) -> Result<(), ConfigError> {
         let text = "this program was built without the feature `toml` of taskq and cannot read it; add the feature, or \
                     configure it by TASKQ_BROKER_URL and the like from a folder without this file";
-        Err(ConfigError { origin: origin.clone(), text: text.to_owned() })
+        Err(ConfigError::new(origin.clone(), text.to_owned()))
     }
 
     #[cfg(feature = "toml")]
     pub(super) fn apply_toml(&mut self, text: &str, origin: &Origin) -> Result<(), ConfigError> {
-        let wrong = |text: String| ConfigError { origin: origin.clone(), text };
+        let wrong = |text: String| ConfigError::new(origin.clone(), text);
         let table: toml::Table = text.parse().map_err(|error| wrong(not_toml(&error)))?;
         for (key, value) in table {
             match (key.as_str(), value) {
@@ -47,11 +41,11 @@ impl Settings {
                 }
                 (key @ ("queues" | "interop"), _) => return Err(wrong(format!("`{key}` is a table: write [{key}]"))),
                 (key, value) => match plain_text(&value) {
-                    Some(text) if KEYS.iter().any(|(name, _)| *name == key) => self.set(key, &text, origin.clone())?,
+                    Some(text) if KEYS.iter().any(|known| known.name == key) => self.set(key, &text, origin.clone())?,
                     _ => {
-                        let known = KEYS.iter().map(|(name, _)| *name).chain(["queues", "interop", "schedule"]);
-                        return Err(wrong(match KEYS.iter().find(|(name, _)| *name == key) {
-                            Some((_, takes)) => format!("`{key}` takes {takes}"),
+                        let known = KEYS.iter().map(|known| known.name).chain(["queues", "interop", "schedule"]);
+                        return Err(wrong(match KEYS.iter().find(|known| known.name == key) {
+                            Some(known) => format!("`{key}` takes {}", known.takes),
                             None => unknown("setting", key, known),
                         }));
                     }
@@ -62,7 +56,7 @@ impl Settings {
     }
 }
 
-/// What the parser says, with the mend where that is not plain from it.
+/// The parser's message, with the remedy where that is not plain from it.
 #[cfg(feature = "toml")]
 fn not_toml(error: &toml::de::Error) -> String {
     let text = error.to_string();
@@ -121,7 +115,7 @@ fn interop_queues(table: &toml::Table) -> Result<Vec<String>, String> {
     names.ok_or_else(|| "`interop.queues` takes a list of queue names, such as [\"celery\"]".to_owned())
 }
 
-/// The same value as JSON; moments become texts.
+/// Converts a value to JSON; moments become texts.
 #[cfg(feature = "toml")]
 fn json(value: toml::Value) -> Result<serde_json::Value, String> {
     use serde_json::Value;

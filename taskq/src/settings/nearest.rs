@@ -1,11 +1,11 @@
-//! Names that are like others, for whoever has mistyped one.
+//! Known names that are like a mistyped one.
 
-/// The one that is most like `name`, for the error texts of all crates of taskq.
+/// Returns the known name that is most like `name`, for the error texts of all crates of taskq.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known.into_iter().min_by_key(|known| distance(name, known))
 }
 
-/// How many letters must be changed, added or taken away to make one of the other (Levenshtein).
+/// Returns the number of letters to change, add or take away to make one name of the other (Levenshtein).
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();

@@ -1,4 +1,4 @@
-//! Making the queue of a test.
+//! The builder of a test's queue.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -11,24 +11,25 @@ use chrono::{DateTime, SubsecRound, Utc};
 
 use super::TestQueue;
 use super::current::{self, Refused};
-use super::queue::Inner;
+use super::parts::QueueParts;
 use crate::attempt;
 use crate::backend::memory::MemoryBackend;
 use crate::backend::{Backend, BackendOptions, SharedResults};
 use crate::broker::BrokerOptions;
 use crate::broker::memory::MemoryBroker;
+use crate::canvas::IntoDuration;
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::definition::Registry;
-use crate::settings::{Origin, Settings};
+use crate::settings::{Origin, Settings, duration_text};
 
-/// After so many runs a drain is taken for one that never ends.
+/// The number of runs after which a drain is taken for one that never ends.
 const RUNS_MAX: usize = 10_000;
 
-/// How long `Handle::get` waits if nothing is said: what has not run by then waits for a drain that does not come.
+/// How long `Handle::get` waits by default: a task that has not run by then waits for a drain that does not come.
 const GET_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a [`TestQueue`] is to be like.
+/// A builder of a [`TestQueue`].
 #[must_use = "a builder does nothing until it is started"]
 pub struct Builder {
     settings: Settings,
@@ -47,7 +48,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Something that tasks ask for by its type: `ctx.state::<T>()`. As with a worker.
+    /// Adds a value that tasks ask for by its type, `ctx.state::<T>()`, as with a worker.
     pub fn state<T: Send + Sync + 'static>(mut self, state: T) -> Self {
         self.state.insert(TypeId::of::<T>(), Arc::new(state));
         self
@@ -59,18 +60,59 @@ impl Builder {
         self
     }
 
-    /// Takes these settings, for example those of the project's `taskq.toml`, but for the URLs. Otherwise the defaults
-    /// hold, whatever file and environment say, but for a `get_timeout` of five seconds.
+    /// Takes these settings, for example those of the project's `taskq.toml`, except the URLs. Otherwise the defaults
+    /// hold, whatever file and environment say, except for a `get_timeout` of five seconds.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
     }
 
-    /// One setting by its name in `taskq.toml`, for example `("default_queue", "jobs")`.
+    /// Sets the queue of calls that name none, and whose task names none.
+    ///
+    /// # Panics
+    ///
+    /// If the name is empty.
+    #[track_caller]
+    pub fn default_queue(self, name: &str) -> Self {
+        self.set("default_queue", name)
+    }
+
+    /// Sets how long results are kept, by the test's clock; zero keeps them for ever.
+    ///
+    /// # Panics
+    ///
+    /// If the text is not a length of time.
+    #[track_caller]
+    pub fn result_ttl(self, ttl: impl IntoDuration) -> Self {
+        self.set_duration("result_ttl", ttl)
+    }
+
+    /// Sets how long `Handle::get` waits. Default five seconds.
+    ///
+    /// # Panics
+    ///
+    /// If the text is not a length of time.
+    #[track_caller]
+    pub fn get_timeout(self, timeout: impl IntoDuration) -> Self {
+        self.set_duration("get_timeout", timeout)
+    }
+
+    /// Sets for how long calls of unknown tasks are put back, before they go to the dead set.
+    ///
+    /// # Panics
+    ///
+    /// If the text is not a length of time.
+    #[track_caller]
+    pub fn unknown_task_grace(self, grace: impl IntoDuration) -> Self {
+        self.set_duration("unknown_task_grace", grace)
+    }
+
+    /// Sets one setting by its name in `taskq.toml`, from text.
     ///
     /// # Panics
     ///
     /// If there is no such setting, or it does not take that value.
+    #[doc(hidden)]
     #[track_caller]
     pub fn set(mut self, key: &str, value: &str) -> Self {
         if let Err(error) = self.settings.set(key, value, Origin::Code) {
@@ -79,23 +121,32 @@ impl Builder {
         self
     }
 
-    /// What time it is at first. Default: the time when it starts.
+    #[track_caller]
+    fn set_duration(self, key: &str, value: impl IntoDuration) -> Self {
+        match value.into_duration() {
+            Ok(value) => self.set(key, &duration_text(value)),
+            Err(mistake) => panic!("`{key}`: {mistake}"),
+        }
+    }
+
+    /// Sets the clock's first time. Default: the time when the queue is started.
     pub fn at(mut self, now: DateTime<Utc>) -> Self {
         self.now = Some(now);
         self
     }
 
-    /// After how many runs a drain panics. Default 10,000.
+    /// Sets the number of runs after which a drain panics. Default 10,000.
     pub fn runs_max(mut self, runs_max: usize) -> Self {
         self.runs_max = runs_max;
         self
     }
 
-    /// A queue to which calls that name no client go, from everywhere on this tokio runtime, until it is dropped.
+    /// Starts a queue to which calls that name no client go, from everywhere on this tokio runtime, until it is
+    /// dropped.
     ///
     /// # Panics
     ///
-    /// If there is no runtime here, if there is a queue on it already, or if two linked tasks have the same name.
+    /// If there is no runtime here, if there is a queue on it already, or if two linked tasks have equal names.
     #[track_caller]
     pub fn start(self) -> TestQueue {
         let queue = self.detached();
@@ -116,12 +167,12 @@ impl Builder {
         }
     }
 
-    /// A queue that gets only calls made inside its [`scope`](TestQueue::scope), or sent with its
+    /// Makes a queue that gets only calls made inside its [`scope`](TestQueue::scope), or sent with its
     /// [`client`](TestQueue::client). For tests that share a runtime.
     ///
     /// # Panics
     ///
-    /// If two linked tasks have the same name.
+    /// If two linked tasks have equal names.
     #[track_caller]
     pub fn detached(self) -> TestQueue {
         let Self { settings, mut state, registry, now, runs_max } = self;
@@ -136,12 +187,12 @@ impl Builder {
         let options = BackendOptions { result_ttl: settings.result_ttl, ..BackendOptions::default() };
         let kept = Arc::new(MemoryBackend::by_clock(&options, clock.clone()));
         let backend = Backend { results: Arc::clone(&kept) as SharedResults, kv: kept };
-        let client = Client::over(settings, Arc::clone(&broker) as _, backend, clock);
+        let client = Client::over(settings, Arc::clone(&broker) as _, Some(backend), clock);
         state.insert(TypeId::of::<Client>(), Arc::new(client.clone()));
         current::listen();
         attempt::note_panics();
         let state = Arc::new(state);
-        TestQueue(Arc::new(Inner { client, broker, registry, state, runs_max, begun_at, seat: OnceLock::new() }))
+        TestQueue(Arc::new(QueueParts { client, broker, registry, state, runs_max, begun_at, seat: OnceLock::new() }))
     }
 }
 

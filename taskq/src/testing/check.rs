@@ -6,8 +6,9 @@ use crate::canvas::Call;
 
 /// Asserts that a call like this one is enqueued in the testing queue of this test.
 ///
-/// The task and the arguments are compared, as they travel. The options (queue, countdown, eta, priority, expiry, limits,
-/// headers, id) are compared only if the given call names them; see [`TestQueue::find`](crate::testing::TestQueue::find).
+/// The task and the arguments are compared, as they travel. The options (queue, countdown, eta, priority, expiry,
+/// limits, headers, id) are compared only if the given call names them; see
+/// [`TestQueue::find`](crate::testing::TestQueue::find).
 ///
 /// # Panics
 ///
@@ -20,7 +21,8 @@ macro_rules! __taskq_assert_enqueued {
     };
 }
 
-/// Asserts that no call like this one is enqueued in the testing queue of this test. Compares as [`assert_enqueued`] does.
+/// Asserts that no call like this one is enqueued in the testing queue of this test. Compares as [`assert_enqueued`]
+/// does.
 ///
 /// # Panics
 ///
@@ -57,10 +59,10 @@ fn look<T>(call: &Call<T>) -> (Expected, Vec<Enqueued>) {
     let Some(queue) = TestQueue::current() else {
         panic!("no testing queue belongs to this runtime; begin the test with `let queue = taskq::testing::start();`")
     };
-    (Expected::of(call, queue.inner()), queue.enqueued())
+    (Expected::of(call, queue.registry()), queue.enqueued())
 }
 
-/// What is said when nothing is like it.
+/// Returns the text of an assertion that found no such call.
 fn missing(text: &str, expected: &Expected, enqueued: &[Enqueued]) -> String {
     let with_differences = enqueued.iter().map(|there| (there, expected.differences(there)));
     let of_the_task = with_differences.filter(|(there, _)| expected.is_of_task(there));

@@ -1,47 +1,47 @@
-//! Which queue belongs to the code that is running here.
+//! The queue of the code that is running here: by scope, or by runtime.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use tokio::runtime::{Handle, Id};
 
-use super::queue::Inner;
+use super::parts::QueueParts;
 use crate::client;
 
 tokio::task_local! {
-    static SCOPE: Arc<Inner>;
+    static SCOPE: Arc<QueueParts>;
 }
 
-/// The queue of the scope that this is in, else of the runtime.
-pub(super) fn current() -> Option<Arc<Inner>> {
+/// Returns the queue of the current scope, else of the runtime.
+pub(super) fn current() -> Option<Arc<QueueParts>> {
     SCOPE.try_with(Arc::clone).ok().or_else(|| {
         let runtime = Handle::try_current().ok()?.id();
         runtimes().get(&runtime)?.upgrade()
     })
 }
 
-/// Runs `future` with `queue` as its own.
-pub(super) fn scope<F: Future>(queue: Arc<Inner>, future: F) -> impl Future<Output = F::Output> + use<F> {
+/// Runs `future` with `queue` as the queue of its calls.
+pub(super) fn scope<F: Future>(queue: Arc<QueueParts>, future: F) -> impl Future<Output = F::Output> + use<F> {
     SCOPE.scope(queue, future)
 }
 
-/// From now on calls in this process ask for their test's queue first.
+/// Makes calls in this process ask for their test's queue first, from now on.
 pub(super) fn listen() {
     client::ask_first(|| current().map(|queue| queue.client.clone()));
 }
 
-/// The place of a queue in the table of runtimes; given up when it is dropped.
+/// The place of a queue in the table of runtimes; given up on drop.
 #[derive(Debug)]
 pub(super) struct Seat(Id);
 
-/// Why there is no seat.
+/// The reason for which a queue gets no seat.
 pub(super) enum Refused {
     NoRuntime,
-    Taken(Arc<Inner>),
+    Taken(Arc<QueueParts>),
 }
 
-/// Gives `queue` the runtime that this is on.
-pub(super) fn sit(queue: &Weak<Inner>) -> Result<Seat, Refused> {
+/// Seats `queue` on the current runtime.
+pub(super) fn sit(queue: &Weak<QueueParts>) -> Result<Seat, Refused> {
     let runtime = Handle::try_current().map_err(|_| Refused::NoRuntime)?.id();
     let mut runtimes = runtimes();
     if let Some(earlier) = runtimes.get(&runtime).and_then(Weak::upgrade) {
@@ -63,7 +63,7 @@ impl Drop for Seat {
     }
 }
 
-fn runtimes() -> MutexGuard<'static, HashMap<Id, Weak<Inner>>> {
-    static RUNTIMES: OnceLock<Mutex<HashMap<Id, Weak<Inner>>>> = OnceLock::new();
+fn runtimes() -> MutexGuard<'static, HashMap<Id, Weak<QueueParts>>> {
+    static RUNTIMES: OnceLock<Mutex<HashMap<Id, Weak<QueueParts>>>> = OnceLock::new();
     RUNTIMES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,37 +6,34 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use futures_util::future;
 use tokio::sync::{oneshot, watch};
 
 use super::enqueued::Enqueued;
-use super::queue::Inner;
+use super::parts::{IN_MEMORY, QueueParts};
 use super::report::{End, Report, Run};
 use crate::attempt::{self, Admission, Caught, Conclusion, Outcome, Start, Stop, Verdict, conclude};
 use crate::backend::{ResultBackendExt, Written};
-use crate::broker::{DEAD_QUEUE, Delivery, Publication};
-use crate::client::{Unreadable, dead_message, host_name};
+use crate::broker::{DEAD_QUEUE, Delivery};
+use crate::client::dead::{Unreadable, dead_message};
+use crate::client::node::host_name;
 use crate::codec::{self, DecodeError};
 use crate::definition::{AckMode, Body, Context, Definition, RetryPolicy};
-use crate::message::{Envelope, Record, TaskState, TimeLimits, WireMessage};
+use crate::message::{Envelope, Failure, Record, TaskState, TimeLimits};
 
-/// The broker and the backend are in memory, and the queue's own.
-const IN_MEMORY: &str = "what is in memory can be reached, unless the test has closed its client";
-
-/// A drain and what it has done so far.
+/// A drain, with the report of what it has done so far.
 pub(super) struct Drain<'a> {
-    queue: &'a Inner,
+    queue: &'a QueueParts,
     pub(super) report: Report,
     taken: usize,
 }
 
 impl<'a> Drain<'a> {
-    pub(super) fn of(queue: &'a Inner) -> Self {
+    pub(super) fn of(queue: &'a QueueParts) -> Self {
         Self { queue, report: Report::default(), taken: 0 }
     }
 
-    /// Runs what is due until nothing is.
+    /// Runs everything that is due until nothing is.
     pub(super) async fn run_what_is_due(&mut self) {
         while let Some(name) = self.queue.broker.first_queue(DEAD_QUEUE) {
             assert!(self.taken < self.queue.runs_max, "{}", self.endless());
@@ -52,7 +49,7 @@ impl<'a> Drain<'a> {
         }
     }
 
-    /// The same, and goes on with what comes in until the sender of `ended` is dropped and nothing is due.
+    /// Runs everything that is due and that comes in, until the sender of `ended` is dropped and nothing is due.
     pub(super) async fn run_until(&mut self, mut ended: oneshot::Receiver<Infallible>) {
         loop {
             // Listening first, so that what comes in while the drain ends is not slept through.
@@ -68,7 +65,7 @@ impl<'a> Drain<'a> {
         self.run_what_is_due().await;
     }
 
-    /// What is said about a drain that does not end.
+    /// Returns the text of the panic of a drain that does not end.
     fn endless(&self) -> String {
         let mut counts = HashMap::<&str, usize>::new();
         for run in &self.report.runs {
@@ -84,8 +81,8 @@ impl<'a> Drain<'a> {
     }
 }
 
-/// Deals with one message as a worker does. `None`: it was neither run nor ended.
-async fn work(queue: &Inner, delivery: Delivery) -> Option<Run> {
+/// Handles one message as a worker does. Returns `None` if it was neither run nor ended.
+async fn work(queue: &QueueParts, delivery: Delivery) -> Option<Run> {
     let envelope = match codec::decode(&delivery.message) {
         Ok(envelope) => envelope,
         Err(error) => return Some(give_up(queue, delivery, &error).await),
@@ -94,7 +91,7 @@ async fn work(queue: &Inner, delivery: Delivery) -> Option<Run> {
     let now = queue.now();
     let grace = queue.client.settings().unknown_task_grace;
     let end = match attempt::admit(&envelope, redelivered, &queue.registry, grace, now) {
-        // Nobody else can have a copy, so nothing is claimed.
+        // No other process can have a copy, so nothing is claimed.
         Admission::Run(definition) | Admission::Claim(definition) => {
             if definition.options.ack == AckMode::Early {
                 acker.ack();
@@ -133,8 +130,8 @@ async fn work(queue: &Inner, delivery: Delivery) -> Option<Run> {
     end.map(|end| Run::new(Enqueued::of(&envelope, &name, None, now), end))
 }
 
-/// One attempt, from its start to its settlement. `None` if it was interrupted, by the end of the runtime.
-async fn run(queue: &Inner, envelope: &Envelope, definition: &'static Definition, name: &Arc<str>) -> Option<End> {
+/// Runs one attempt, from its start to its settlement. Returns `None` if it was interrupted, by the end of the runtime.
+async fn run(queue: &QueueParts, envelope: &Envelope, definition: &'static Definition, name: &Arc<str>) -> Option<End> {
     let policy = RetryPolicy::of(&definition.options);
     let limits = attempt::limits(envelope, &definition.options);
     let (cancel, cancelled) = watch::channel(false);
@@ -198,8 +195,8 @@ async fn run_body(body: Body, context: Context, limits: TimeLimits, cancel: &wat
     }
 }
 
-/// On the blocking pool as in a worker: a plain function may block on futures, which it could not do inside of one. `None`
-/// if the runtime is going down.
+/// Calls a function on the blocking pool, as a worker does: it may block on futures, which it could not do inside of
+/// one. Returns `None` if the runtime is shutting down.
 async fn call_blocking(function: impl FnOnce() -> Caught + Send + 'static) -> Option<Caught> {
     tokio::task::spawn_blocking(function).await.ok()
 }
@@ -211,14 +208,14 @@ async fn sleep(limit: Option<Duration>) {
     }
 }
 
-async fn end_without_run(queue: &Inner, envelope: &Envelope, name: &Arc<str>, verdict: &Verdict) {
+async fn end_without_run(queue: &QueueParts, envelope: &Envelope, name: &Arc<str>, verdict: &Verdict) {
     let stored = envelope.ignore_result != Some(true);
     let records = verdict.record(envelope, queue.now()).filter(|_| stored).into_iter().collect();
     settle(queue, envelope, name, verdict, records).await;
 }
 
-/// Record, then what follows; the acknowledgement is the caller's.
-async fn settle(queue: &Inner, envelope: &Envelope, name: &Arc<str>, verdict: &Verdict, records: Vec<Record>) {
+/// Writes the records, then publishes what follows; the acknowledgement is the caller's.
+async fn settle(queue: &QueueParts, envelope: &Envelope, name: &Arc<str>, verdict: &Verdict, records: Vec<Record>) {
     let results = queue.client.results().expect("a testing queue has a result backend");
     let worker = Some(format!("testing@{}", host_name()));
     let records: Vec<_> = records.into_iter().map(|record| Record { worker: worker.clone(), ..record }).collect();
@@ -238,26 +235,15 @@ async fn settle(queue: &Inner, envelope: &Envelope, name: &Arc<str>, verdict: &V
     }
 }
 
-/// The end of a message that is no call.
-async fn give_up(queue: &Inner, delivery: Delivery, error: &DecodeError) -> Run {
+/// Gives up a message that is no call.
+async fn give_up(queue: &QueueParts, delivery: Delivery, error: &DecodeError) -> Run {
     let now = queue.now();
     let Unreadable { envelope, message, record } = Unreadable::new(&delivery, error, now);
     let records: Vec<_> = record.into_iter().collect();
     queue.client.results().expect("a testing queue has a result backend").write(&records).await.expect(IN_MEMORY);
     queue.publish(DEAD_QUEUE, message, None).await;
-    let end = End::Failed(crate::message::Failure::new("taskq", "DecodeError", error.to_string()));
+    let end = End::Failed(Failure::new("taskq", "DecodeError", error.to_string()));
     let run = Run::new(Enqueued::of(&envelope, &delivery.queue, None, now), end);
     delivery.acker.ack();
     run
-}
-
-impl Inner {
-    fn now(&self) -> DateTime<Utc> {
-        self.client.clock().now()
-    }
-
-    async fn publish(&self, queue: &str, message: WireMessage, delay: Option<Duration>) {
-        let queue = self.client.declare(queue).await.expect(IN_MEMORY);
-        self.client.publish(Publication { queue, message, delay }).await.expect(IN_MEMORY);
-    }
 }

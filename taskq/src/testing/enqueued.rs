@@ -1,4 +1,4 @@
-//! Calls that wait, and whether they are like a given one.
+//! Calls that wait, and their comparison with an expected one.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,14 +6,13 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 
-use super::queue::Inner;
 use crate::broker::memory::Waiting;
 use crate::canvas::{Call, CallOptions};
-use crate::codec::{self, Body, BodyError, Serializer};
-use crate::definition::Definition;
+use crate::codec::{self, BodyError, MessageBody, Serializer};
+use crate::definition::{Definition, Registry};
 use crate::message::{Envelope, Headers, Payload, TaskId, TimeLimits};
 
-/// How much of one argument is shown in texts.
+/// The number of characters of one argument that are shown in texts.
 const ARGUMENT_CHARACTERS_MAX: usize = 200;
 
 /// A call that waits, as it would come to a worker.
@@ -28,13 +27,13 @@ pub struct Enqueued {
     pub args: Vec<Value>,
     /// The arguments that were given by name.
     pub kwargs: Map<String, Value>,
-    /// The queue it waits in.
+    /// The queue that it waits in.
     pub queue: String,
-    /// When it can be taken; `None` if that is now.
+    /// When it is due; `None` if that is now.
     pub due: Option<DateTime<Utc>>,
-    /// Its priority, if it has one.
+    /// The priority, if it has one.
     pub priority: Option<u8>,
-    /// When it ends as `REVOKED` if it has not begun by then.
+    /// When it ends as `REVOKED` unless it has begun.
     pub expires: Option<DateTime<Utc>>,
     /// The limits that the call set.
     pub limits: TimeLimits,
@@ -42,16 +41,16 @@ pub struct Enqueued {
     pub ignore_result: Option<bool>,
     /// The headers that the caller gave.
     pub headers: Headers,
-    /// Which attempt it will be, 0 first.
+    /// The number of its attempt, counted from 0.
     pub attempt: u32,
     /// The task during whose run it was sent.
     pub parent_id: Option<TaskId>,
-    /// What time it was when this was looked at.
+    /// The time at which this was read.
     pub seen_at: DateTime<Utc>,
 }
 
 impl Enqueued {
-    /// `None` if the message is no call.
+    /// Reads a waiting message; `None` if it is no call.
     pub(super) fn read(waiting: &Waiting, now: DateTime<Utc>) -> Option<Self> {
         let envelope = codec::decode(&waiting.message).ok()?;
         Some(Self::of(&envelope, &waiting.queue, waiting.due, now))
@@ -80,7 +79,7 @@ impl Enqueued {
         }
     }
 
-    /// In how long it can be taken.
+    /// Returns the time until it is due.
     fn due_in(&self) -> Duration {
         self.due.and_then(|due| (due - self.seen_at).to_std().ok()).unwrap_or_default()
     }
@@ -140,7 +139,7 @@ fn argument_text(value: &Value) -> String {
 type ArgumentValues = (Vec<Value>, Map<String, Value>);
 
 fn arguments(payload: &Payload) -> Result<ArgumentValues, BodyError> {
-    let body = Body::read(payload)?;
+    let body = MessageBody::read(payload)?;
     let arguments = body.arguments()?;
     let value = |json: &serde_json::value::RawValue| {
         serde_json::from_str(json.get()).map_err(|error| BodyError::Form(error.to_string()))
@@ -160,9 +159,9 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    /// The call, with its arguments as they would travel.
+    /// Makes the expectation of a call, with its arguments as they would travel.
     #[track_caller]
-    pub(super) fn of<T>(call: &Call<T>, queue: &Inner) -> Self {
+    pub(super) fn of<T>(call: &Call<T>, registry: &Registry) -> Self {
         let parts = call.parts();
         if let Some(mistake) = &parts.mistake {
             panic!("the call of {} cannot be sent: {mistake}", parts.task);
@@ -174,19 +173,20 @@ impl Expected {
         };
         Self {
             task: parts.task.clone().into_owned(),
-            definition: queue.registry.get(&parts.task),
+            definition: registry.get(&parts.task),
             args,
             kwargs,
             options: parts.options.clone(),
         }
     }
 
-    /// Whether the two are at least of the same task.
+    /// Returns whether the two are at least of one task.
     pub(super) fn is_of_task(&self, there: &Enqueued) -> bool {
         self.task == there.task
     }
 
-    /// How `there` differs from it: one line for each argument and each option that it names. None if they are alike.
+    /// Returns how `there` differs: one line for each argument and for each option that the call names. Empty if they
+    /// are alike.
     pub(super) fn differences(&self, there: &Enqueued) -> Vec<String> {
         if !self.is_of_task(there) {
             return vec![format!("the task is {}, not {}", there.task, self.task)];
@@ -242,7 +242,8 @@ impl Expected {
             .collect()
     }
 
-    /// All arguments by name, as far as the parameters are known, so that it does not matter how they were given.
+    /// Returns all arguments by name, as far as the parameters are known, so that it does not matter how they were
+    /// given.
     fn by_parameter(&self, args: &[Value], kwargs: &Map<String, Value>) -> Vec<(String, Value)> {
         let parameters = self.definition.map_or(&[][..], |definition| definition.parameters);
         let positional = args.iter().enumerate().map(|(at, value)| match parameters.get(at) {
@@ -254,7 +255,7 @@ impl Expected {
     }
 }
 
-/// `None` after the end of time; sending refuses that.
+/// Returns the time `by` after `now`; `None` after the end of time, which sending refuses.
 fn later(now: DateTime<Utc>, by: Duration) -> Option<DateTime<Utc>> {
     now.checked_add_signed(TimeDelta::from_std(by).ok()?)
 }

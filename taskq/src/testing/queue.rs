@@ -2,86 +2,65 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::panic::Location;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
-use super::current::{self, Seat};
+use super::current;
 use super::drain::Drain;
 use super::enqueued::Expected;
+use super::parts::QueueParts;
 use super::{Enqueued, Report};
-use crate::attempt::StateMap;
-use crate::broker::DEAD_QUEUE;
-use crate::broker::memory::MemoryBroker;
 use crate::canvas::{Call, IntoDuration};
 use crate::client::Client;
 use crate::definition::{Context, ContextParts, Registry, RetryPolicy};
-use crate::message::{Headers, TaskId};
+use crate::message::TaskId;
 
-/// The queues, results and time of one test. Made by [`start`](super::start) or by a [`Builder`](super::Builder). Cloning is cheap and gives
-/// the same one.
+/// The queues, results and clock of one test. Made by [`start`](super::start) or by a [`Builder`](super::Builder).
+/// Cloning is cheap and shares them.
 #[derive(Clone)]
-pub struct TestQueue(pub(super) Arc<Inner>);
-
-pub(super) struct Inner {
-    pub(super) client: Client,
-    pub(super) broker: Arc<MemoryBroker>,
-    pub(super) registry: Registry,
-    pub(super) state: StateMap,
-    pub(super) runs_max: usize,
-    pub(super) begun_at: &'static Location<'static>,
-    pub(super) seat: OnceLock<Seat>,
-}
+pub struct TestQueue(pub(super) Arc<QueueParts>);
 
 impl TestQueue {
-    /// The client, for code that is given one, and for everything else that a client can do: `client().dead()`,
+    /// Returns the client, for code that is given one, and for everything else that a client can do: `client().dead()`,
     /// `client().handle(id)`.
     pub fn client(&self) -> &Client {
         &self.0.client
     }
 
-    /// Runs `future` with this queue as that of the calls in it, whatever the runtime's is. Tasks that it spawns are not in
-    /// the scope.
+    /// Runs `future` with this queue as that of the calls in it, in place of the runtime's. Tasks that it spawns are
+    /// not in the scope.
     pub fn scope<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
         current::scope(Arc::clone(&self.0), future)
     }
 
-    /// A context with this queue's client and state, as the first attempt of the task of this name has it. For calling a
-    /// task's function itself: `welcome::run(&queue.context(welcome::NAME), 42)`. Nobody reads what it reports.
+    /// Makes a context with this queue's client and state, as the first attempt of the task with this name has it.
+    ///
+    /// For calling a task's function itself: `welcome::run(&queue.context(welcome::NAME), 42)`. Progress that is
+    /// reported to it goes nowhere.
     pub fn context(&self, task: &'static str) -> Context {
         let policy = self.0.registry.get(task).map_or(RetryPolicy::DEFAULT, |known| RetryPolicy::of(&known.options));
-        let id = TaskId::new();
-        Context::new(ContextParts {
-            root_id: id.clone(),
-            id,
-            task,
-            attempt: 0,
-            retries_left: policy.retries,
-            parent_id: None,
-            headers: Headers::new(),
-            deadline: None,
-            cancelled: watch::channel(false).1,
-            progress: Arc::default(),
-            state: Arc::clone(&self.0.state),
-        })
+        let mut parts = ContextParts::new(TaskId::new(), task);
+        parts.retries_left = policy.retries;
+        parts.state = Arc::clone(&self.0.state);
+        Context::new(parts)
     }
 
-    /// The time now.
+    /// Returns the time by the test's clock.
     pub fn now(&self) -> DateTime<Utc> {
-        self.client().clock().now()
+        self.0.now()
     }
 
-    /// Moves the clock forward by `"10s"`, `"5m"` or a [`Duration`]. What is due then can be drained.
+    /// Moves the clock forward by `"10s"`, `"5m"` or a [`Duration`]. Calls that are due then can be drained.
     ///
     /// # Panics
     ///
     /// If the text is not a length of time.
     #[track_caller]
     pub fn advance(&self, by: impl IntoDuration) {
-        let by = match by.into_time() {
+        let by = match by.into_duration() {
             Ok(by) => by,
             Err(mistake) => panic!("{mistake}"),
         };
@@ -89,7 +68,7 @@ impl TestQueue {
         self.client().clock().advance(by);
     }
 
-    /// Moves the clock to the time when the next call that is held back is due, and says by how much; `None` if none is.
+    /// Moves the clock to the time when the next delayed call is due, and returns by how much; `None` if there is none.
     pub fn advance_to_next(&self) -> Option<Duration> {
         let next = self.0.waiting().find_map(|waiting| waiting.due)?;
         let by = next - self.now();
@@ -97,30 +76,31 @@ impl TestQueue {
         Some(by.to_std().unwrap_or_default())
     }
 
-    /// All calls that wait, retries included: those that are due, in the order in which they came, then those that are not,
-    /// by their time. Dead tasks are not among them, nor are messages that are no calls.
+    /// Returns all calls that wait, retries included: those that are due, in the order in which they came, then those
+    /// that are not, by their time. Dead tasks are not among them, nor are messages that are no calls.
     pub fn enqueued(&self) -> Vec<Enqueued> {
-        self.0.enqueued()
+        let now = self.now();
+        self.0.waiting().filter_map(|waiting| Enqueued::read(&waiting, now)).collect()
     }
 
-    /// Those of them that are like `call`: of the same task with the same arguments, and with those options that `call`
-    /// names. Delays are compared as they are now: a call that was made three seconds ago with a countdown of ten is
-    /// found by one of seven.
+    /// Returns the waiting calls that are like `call`: of its task, with its arguments, and with those options that
+    /// `call` names. Delays are compared as they are now: a call that was made three seconds ago with a countdown of
+    /// ten is found by one of seven.
     ///
     /// # Panics
     ///
     /// If the call could not be sent.
     #[track_caller]
     pub fn find<T>(&self, call: &Call<T>) -> Vec<Enqueued> {
-        let expected = Expected::of(call, &self.0);
+        let expected = Expected::of(call, &self.0.registry);
         self.enqueued().into_iter().filter(|there| expected.differences(there).is_empty()).collect()
     }
 
-    /// Runs everything that is due, here and one after another, oldest first, with everything that it enqueues, until nothing
-    /// is due. The clock stands still meanwhile.
+    /// Runs everything that is due, here and one after another, oldest first, with everything that it enqueues, until
+    /// nothing is due. The clock stands still meanwhile.
     ///
-    /// Async tasks are polled by this future; plain functions are called on tokio's blocking pool. Time limits are kept, by
-    /// time as it passes.
+    /// Async tasks are polled by this future; plain functions are called on tokio's blocking pool. Time limits are
+    /// kept, by time as it passes.
     ///
     /// # Panics
     ///
@@ -131,8 +111,8 @@ impl TestQueue {
         drain.report
     }
 
-    /// The same, and moves the clock from one due call to the next until nothing is enqueued at all. For tests that care
-    /// about how it ends and not about when.
+    /// Drains like [`drain`](Self::drain), and moves the clock from one due call to the next until nothing is enqueued
+    /// at all. For tests that care about how tasks end and not about when.
     ///
     /// # Panics
     ///
@@ -147,8 +127,9 @@ impl TestQueue {
         }
     }
 
-    /// Runs `future`, and everything that is due meanwhile and after it, as [`drain`](Self::drain) does. For code that waits
-    /// for results itself: it would wait for a drain that comes only after it. Gives what `future` gives, and what was run.
+    /// Runs `future`, and everything that is due meanwhile and after it, as [`drain`](Self::drain) does. For code that
+    /// waits for results itself: it would wait for a drain that comes only after it. Returns the output of `future`,
+    /// and the report of the drain.
     ///
     /// # Panics
     ///
@@ -169,19 +150,8 @@ impl TestQueue {
         current::current().map(Self)
     }
 
-    pub(super) fn inner(&self) -> &Inner {
-        &self.0
-    }
-}
-
-impl Inner {
-    fn waiting(&self) -> impl Iterator<Item = crate::broker::memory::Waiting> {
-        self.broker.waiting().into_iter().filter(|waiting| &*waiting.queue != DEAD_QUEUE)
-    }
-
-    pub(super) fn enqueued(&self) -> Vec<Enqueued> {
-        let now = self.client.clock().now();
-        self.waiting().filter_map(|waiting| Enqueued::read(&waiting, now)).collect()
+    pub(super) fn registry(&self) -> &Registry {
+        &self.0.registry
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a drain did.
+//! The report of a drain.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,8 +10,9 @@ use super::enqueued::call_text;
 use crate::attempt::Verdict;
 use crate::message::{Failure, Json, TaskId};
 
-/// What a drain did: one entry for each attempt, in the order in which they ran.
+/// The report of a drain: one entry for each attempt, in the order in which they ran.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Report {
     /// The attempts, and the calls that ended without one.
     pub runs: Vec<Run>,
@@ -29,40 +30,40 @@ pub struct Run {
     pub args: Vec<Value>,
     /// The arguments that were given by name.
     pub kwargs: Map<String, Value>,
-    /// The queue it was taken from.
+    /// The queue that it was taken from.
     pub queue: String,
-    /// Which attempt it was, 0 first.
+    /// The number of the attempt, counted from 0.
     pub attempt: u32,
     /// How it ended.
     pub end: End,
 }
 
-/// How a [`Run`] ended.
+/// The end of a [`Run`].
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum End {
-    /// With this result.
+    /// The run succeeded with this result.
     Succeeded(Value),
-    /// It failed, and another attempt is due after this delay.
+    /// The run failed, and another attempt is due after this delay.
     Retried {
         /// The delay.
         after: Duration,
-        /// Why it failed.
+        /// Why the run failed.
         failure: Failure,
     },
-    /// It put itself off; the same attempt is due again after this delay.
+    /// The run snoozed; its attempt is due again after this delay.
     Snoozed {
         /// The delay.
         after: Duration,
     },
-    /// It failed for good, and is in the dead set.
+    /// The run failed for good, and its task is in the dead set.
     Failed(Failure),
-    /// It cancelled itself.
+    /// The run cancelled its task.
     Revoked(Failure),
-    /// It was not run, since its time was over.
+    /// The call was not run, since it had expired.
     Expired,
-    /// It was not run, since no task of its name is linked. It was put back, and is looked at again after this delay; workers
-    /// do so for ten minutes, and then it is dead.
+    /// The call was not run, since no task with its name is linked. It was put back, and is looked at again after this
+    /// delay; workers do so for ten minutes, and then it is dead.
     PutBack {
         /// The delay.
         after: Duration,
@@ -70,7 +71,7 @@ pub enum End {
 }
 
 impl Report {
-    /// The runs of the task of this name: `report.of(welcome::NAME)`.
+    /// Returns the runs of the task with this name: `report.of(welcome::NAME)`.
     pub fn of<'a>(&'a self, task: &'a str) -> impl Iterator<Item = &'a Run> {
         self.runs.iter().filter(move |run| run.task == task)
     }
@@ -98,7 +99,7 @@ impl Run {
         Self { id, task, args, kwargs, queue, attempt, end }
     }
 
-    /// The result, if it succeeded.
+    /// Returns the result, if the run succeeded.
     pub fn value(&self) -> Option<&Value> {
         match &self.end {
             End::Succeeded(value) => Some(value),
@@ -106,7 +107,7 @@ impl Run {
         }
     }
 
-    /// Why it did not succeed, if it failed, for good or not, or cancelled itself.
+    /// Returns the failure of a run that failed, for good or not, or cancelled itself.
     pub fn failure(&self) -> Option<&Failure> {
         match &self.end {
             End::Retried { failure, .. } | End::Failed(failure) | End::Revoked(failure) => Some(failure),
@@ -116,7 +117,7 @@ impl Run {
 }
 
 impl End {
-    /// `None` if it was interrupted.
+    /// Returns the end that a verdict means; `None` if the run was interrupted.
     pub(super) fn of(verdict: &Verdict, value: Option<&Json>) -> Option<Self> {
         Some(match verdict.clone() {
             Verdict::Succeed => {

@@ -24,7 +24,7 @@ async fn produce() -> Result<(), Box<dyn Error>> {
     };
     let (count, batch, pause_ms) = (count.parse::<usize>()?, batch.parse::<usize>()?, pause_ms.parse()?);
     let mut notes = OpenOptions::new().append(true).create(true).open(notes)?;
-    let client = Client::from_env().await?;
+    let client = Client::from_settings().await?;
     for first in (0..count).step_by(batch) {
         let ids: Vec<String> = (first..count.min(first + batch)).map(|number| format!("{prefix}-{number}")).collect();
         let mut answers = client.send_all(ids.iter().map(|id| tasks::ledger(ledger.as_str(), "-", 0).id(id)));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use taskq::BoxError;
 use taskq::backend::SharedResults;
-use taskq::client::Which;
+use taskq::client::DeadFilter;
 use taskq::message::Record;
 use taskq::{Client, TaskId, TaskState};
 
@@ -100,7 +100,7 @@ pub(super) async fn empty_dead_set(client: &Client, prefix: &str, ledger: &Ledge
     ledger.note_all(mine.iter().map(|(id, reason)| Fact::Dead { id: Some(id.to_string()), reason: reason.clone() }))?;
     let ids: Vec<TaskId> = mine.into_iter().map(|(id, _)| id).collect();
     if !ids.is_empty() {
-        client.dead().drop(&Which::Ids(&ids)).await?;
+        client.dead().discard(&DeadFilter::Ids(&ids)).await?;
     }
     Ok(())
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use taskq::definition::{
-    ArgumentError, Arguments, Backoff, Body, Context, Definition, Parameter, Place, Registry, TaskOptions, TaskResult,
+    ArgumentError, Arguments, Backoff, Body, Context, Definition, Parameter, Registry, SourceLocation, TaskOptions,
+    TaskResult,
 };
 use taskq::message::Json;
 use taskq::{TaskError, TaskId};
@@ -59,23 +60,29 @@ pub(crate) fn registry() -> Registry {
     Registry::of(TASKS.iter()).expect("the names below differ")
 }
 
-const RETRIED: TaskOptions = TaskOptions {
-    retries: Some(20),
-    backoff: Some(Backoff { min: Duration::from_millis(100), max: Duration::from_millis(400) }),
-    ..TaskOptions::DEFAULT
+const RETRIED: TaskOptions = retried(20);
+
+const RETRIED_ONCE: TaskOptions = retried(1);
+
+const NOT_RETRIED: TaskOptions = {
+    let mut options = TaskOptions::DEFAULT;
+    options.retries = Some(0);
+    options
 };
 
-const RETRIED_ONCE: TaskOptions = TaskOptions { retries: Some(1), ..RETRIED };
-
-const NOT_RETRIED: TaskOptions = TaskOptions { retries: Some(0), ..TaskOptions::DEFAULT };
-
-const fn task(name: &'static str, options: TaskOptions) -> Definition {
-    let place = Place { package: env!("CARGO_PKG_NAME"), file: file!(), line: line!() };
-    Definition { name, options, parameters: &PARAMETERS, result: "u32", place, start }
+const fn retried(retries: u32) -> TaskOptions {
+    let mut options = TaskOptions::DEFAULT;
+    options.retries = Some(retries);
+    options.backoff = Some(Backoff::new(Duration::from_millis(100), Duration::from_millis(400)));
+    options
 }
 
-static PARAMETERS: [Parameter; 2] =
-    [Parameter { name: "behavior", type_name: "Behavior" }, Parameter { name: "sent_ms", type_name: "u64" }];
+const fn task(name: &'static str, options: TaskOptions) -> Definition {
+    let location = SourceLocation::new(env!("CARGO_PKG_NAME"), file!(), line!());
+    Definition::new(name, location, start).with_options(options).with_parameters(&PARAMETERS).with_result("u32")
+}
+
+static PARAMETERS: [Parameter; 2] = [Parameter::new("behavior", "Behavior"), Parameter::new("sent_ms", "u64")];
 
 static TASKS: [Definition; 14] = [
     task("torture.work", TaskOptions::DEFAULT),
@@ -119,7 +126,7 @@ struct TracedRun {
 impl TracedRun {
     fn begin(context: Context) -> Result<Self, TaskError> {
         let run = Self { witness: context.state::<Witness>(), context };
-        run.witness.note(Fact::Began { id: run.id(), attempt: run.context.attempt() })?;
+        run.witness.note(Fact::Began { id: run.id(), attempt: run.context.retries() })?;
         Ok(run)
     }
 
@@ -128,17 +135,17 @@ impl TracedRun {
     }
 
     fn effect(&self) -> Result<(), TaskError> {
-        self.witness.note(Fact::Effect { id: self.id(), attempt: self.context.attempt() })
+        self.witness.note(Fact::Effect { id: self.id(), attempt: self.context.retries() })
     }
 
     fn result(&self) -> Json {
-        serde_json::value::to_raw_value(&self.context.attempt()).expect("a number can be written as JSON")
+        serde_json::value::to_raw_value(&self.context.retries()).expect("a number can be written as JSON")
     }
 }
 
 async fn run(context: Context, behavior: Behavior, sent_ms: u64) -> TaskResult {
     let run = TracedRun::begin(context)?;
-    let attempt = run.context.attempt();
+    let attempt = run.context.retries();
     match behavior {
         Behavior::Work { ms } => sleep(ms).await,
         Behavior::Flaky { until } if attempt < until => {
@@ -166,7 +173,7 @@ async fn run(context: Context, behavior: Behavior, sent_ms: u64) -> TaskResult {
         }
         Behavior::Progress { steps, ms } => {
             for step in 1..=steps {
-                run.context.progress(step, steps, format!("step {step}")).await;
+                run.context.progress(step, steps, format!("step {step}"));
                 sleep(ms).await;
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use taskq::Client;
 use taskq::definition::Registry;
-use taskq::settings::nearest;
+use taskq::internal::nearest;
 use taskq_beat::entry::{self, Entry};
 use taskq_beat::open_store;
 use taskq_beat::store::{Override, Store};

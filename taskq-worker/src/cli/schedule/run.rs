@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 use taskq::TaskId;
-use taskq::client::host_name;
+use taskq::internal::host_name;
 use taskq_beat::run_now;
 
 use super::super::exit::Exit;

@@ -153,7 +153,7 @@ impl WorkerHost for SupervisedProcess {
 /// Returns the place where losses are stored, without passwords.
 fn kept_in(session: &Session) -> Result<String, Failure> {
     let settings = session.settings()?.report();
-    let kept_in = settings.into_iter().find(|(key, ..)| *key == "result_url").map(|(_, url, _)| url);
+    let kept_in = settings.into_iter().find(|setting| setting.key == "result_url").map(|setting| setting.value);
     let kept_in = kept_in.unwrap_or_default();
     // A relative path means another file in another folder.
     Ok(match kept_in.strip_prefix("sqlite:").map(std::path::absolute) {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use taskq::client::host_name;
+use taskq::internal::host_name;
 use tokio::sync::mpsc;
 
 use super::super::exit::Exit;

@@ -248,7 +248,7 @@ mod tests {
     }
 
     fn envelope(attempt: u32) -> Envelope {
-        Envelope { attempt, ..Envelope::new(TaskId::new(), "t", Payload::default()) }
+        Envelope::new(TaskId::new(), "t", Payload::default()).with(|envelope| envelope.attempt = attempt)
     }
 
     #[tokio::test]
@@ -331,10 +331,11 @@ mod tests {
     fn records_of_unclaimed_runs_count() {
         let now = Utc::now();
         let mine = envelope(1);
-        let record = |attempt, generation, state: TaskState| Record {
-            attempt,
-            generation,
-            ..Record::new(mine.id.clone(), state)
+        let record = |attempt, generation, state: TaskState| {
+            Record::new(mine.id.clone(), state).with(|record| {
+                record.attempt = attempt;
+                record.generation = generation;
+            })
         };
         assert!(judge_record(&record(1, 0, TaskState::Started), &mine, now).is_none());
         assert!(judge_record(&record(0, 0, TaskState::Retry), &mine, now).is_none());
@@ -348,7 +349,7 @@ mod tests {
             Some(Claimed::Finished(Verdict::Succeed))
         ));
         assert!(matches!(judge_record(&record(0, 1, TaskState::Started), &mine, now), Some(Claimed::Overtaken)));
-        let next_generation = Envelope { generation: 1, ..mine.clone() };
+        let next_generation = mine.clone().with(|envelope| envelope.generation = 1);
         assert!(judge_record(&record(1, 0, TaskState::Failure), &next_generation, now).is_none());
     }
 }

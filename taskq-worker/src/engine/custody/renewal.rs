@@ -252,10 +252,13 @@ impl DeliveryRenewer {
 /// The queue to which the message of a run goes if no run here wants it any more, and its copy. When the copy arrives
 /// there, the message has come back once more.
 fn copy_of(run: &Run, role: Role) -> (Arc<str>, Envelope) {
-    let copy = Envelope { moved: true, returns: run.envelope.returns.saturating_add(1), ..run.envelope.clone() };
+    let copy = run.envelope.clone().with(|copy| {
+        copy.moved = true;
+        copy.returns = copy.returns.saturating_add(1);
+    });
     if role.is_quarantine() {
-        let origin_queue = Some(run.queue.to_string());
-        (quarantine_queue(&run.queue).into(), Envelope { origin_queue, ..copy })
+        let copy = copy.with(|copy| copy.origin_queue = Some(run.queue.to_string()));
+        (quarantine_queue(&run.queue).into(), copy)
     } else {
         (Arc::clone(&run.queue), copy)
     }

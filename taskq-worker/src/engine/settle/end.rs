@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskq::broker::{Acker, Delivery};
-use taskq::client::{Unreadable, dead_message};
 use taskq::internal::attempt::{Conclusion, Verdict};
 use taskq::internal::clock::Clock;
 use taskq::internal::codec::{self, DecodeError};
+use taskq::internal::dead::{Unreadable, dead_message};
 use taskq::message::{Envelope, Record, TaskState, WireMessage};
 
 use super::super::custody::UnrunGuard;
@@ -60,14 +60,17 @@ pub(crate) struct Ends {
 impl Follow {
     /// The message of `envelope` once more in `queue`, held back by the broker for `delay`.
     pub(crate) fn moved(envelope: &Envelope, queue: &Arc<str>, delay: Duration) -> Self {
-        let copy = Envelope { moved: true, ..envelope.clone() };
+        let copy = envelope.clone().with(|copy| copy.moved = true);
         Self { queue: Arc::clone(queue), message: codec::encode(copy), delay: Some(delay) }
     }
 
     /// The message of a run in the quarantine queue `queue`. Its count of returns begins anew there.
     fn quarantined(run: &Run, queue: &str) -> Self {
-        let origin_queue = Some(run.queue.to_string());
-        let copy = Envelope { moved: true, origin_queue, returns: 0, ..run.envelope.clone() };
+        let copy = run.envelope.clone().with(|copy| {
+            copy.moved = true;
+            copy.origin_queue = Some(run.queue.to_string());
+            copy.returns = 0;
+        });
         Self { queue: queue.into(), message: codec::encode(copy), delay: None }
     }
 }

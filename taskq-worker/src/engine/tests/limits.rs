@@ -40,7 +40,7 @@ async fn expect_time_limit(handle: &Handle<()>) {
 }
 
 async fn is_dead(client: &Client, id: &TaskId) -> bool {
-    client.dead().show(id).await.is_ok()
+    client.dead().get(id).await.is_ok()
 }
 
 #[tokio::test]

@@ -130,13 +130,13 @@ async fn lost_while_alone_it_is_dead_and_may_be_raised_again() {
         "Worker exited prematurely: signal 11 (SIGSEGV) on web-1, 3.2 s after it began; it was the only task there; \
          3 processes were lost with it"
     );
-    let entry = until("it is in the dead set", async || client.dead().show(handle.id()).await.ok()).await;
+    let entry = until("it is in the dead set", async || client.dead().get(handle.id()).await.ok()).await;
     assert_eq!((entry.letter.reason.as_str(), entry.letter.queue.as_str()), ("worker-lost", "default"));
     assert_eq!(count(&gate.0).load(Ordering::SeqCst), 0);
     assert_eq!(lone.ended().await.failed, 1);
 
     // Another generation has no past.
-    client.dead().retry(&taskq::client::Which::Ids(std::slice::from_ref(handle.id()))).await.expect("it is there");
+    client.dead().retry(&taskq::client::DeadFilter::Ids(std::slice::from_ref(handle.id()))).await.expect("it is there");
     let read = async || handle.status().await.ok().filter(|status| status.state == TaskState::Success).map(drop);
     until("it has run", read).await;
     first.stop().await;
@@ -177,7 +177,7 @@ async fn the_lease_of_a_dead_process_ends_with_it() {
     // As if it died: nobody renews, nothing is given up, and the message comes back.
     let recording = recorder::read(&dying.file.0).expect("a recording");
     dying.runtime.take().expect("it runs").shutdown_background();
-    let host = taskq::client::host_name();
+    let host = taskq::internal::host_name();
     let death = Death { code: None, signal: Some(9), host, at_ms: recording.began_ms + 5 };
     report(&client, &Loss { recording, death }).await;
     client.broker().publish(taken_over(&client, &handle, &gate).await).await.expect("memory takes it");
@@ -195,7 +195,7 @@ async fn taken_over<T>(client: &Client, handle: &Handle<T>, gate: &Gate) -> Publ
         compression: None,
         body: format!(r#"[["{}", 0], {{}}, {{}}]"#, gate.0).into(),
     };
-    let envelope = Envelope { moved: true, ..Envelope::new(handle.id().clone(), suspect::NAME, payload) };
+    let envelope = Envelope::new(handle.id().clone(), suspect::NAME, payload).with(|copy| copy.moved = true);
     let queue = client.declare("default").await.expect("memory");
     Publication { queue, message: taskq::internal::codec::encode(envelope), delay: None }
 }
@@ -221,7 +221,7 @@ async fn without_a_supervisor_a_suspect_runs_where_it_is_and_a_dead_one_does_not
 #[tokio::test]
 async fn without_a_kv_store_returns_are_counted() {
     let url = format!("memory:{}", TaskId::new());
-    let builder = Client::builder().broker(&url).set("result_url", "none");
+    let builder = Client::builder().broker(&url).results("none");
     let (client, gate) = (builder.build().await.expect("memory"), Gate::new());
     gate.open();
     came_back(&client, suspect(gate.0.clone(), 0), 2).await;
@@ -242,15 +242,15 @@ async fn without_a_kv_store_returns_are_counted() {
 #[tokio::test]
 async fn returns_from_before_the_message_was_copied_count() {
     let url = format!("memory:{}", TaskId::new());
-    let builder = Client::builder().broker(&url).set("result_url", "none");
+    let builder = Client::builder().broker(&url).results("none");
     let (client, gate) = (builder.build().await.expect("memory"), Gate::new());
     gate.open();
     let mut bench = normal(&client).await;
     for (returns, begun) in [(2, 1), (3, 1)] {
         let id = TaskId::new();
         let Publication { queue, message, delay } = taken_over(&client, &client.handle::<u32>(id), &gate).await;
-        let envelope =
-            taskq::message::Envelope { returns, ..taskq::internal::codec::decode(&message).expect("it is a task's") };
+        let envelope = taskq::internal::codec::decode(&message).expect("it is a task's");
+        let envelope = envelope.with(|envelope| envelope.returns = returns);
         let publication = Publication { queue, message: taskq::internal::codec::encode(envelope), delay };
         client.publish(publication).await.expect("memory takes it");
         until("it runs", async || (count(&gate.0).load(Ordering::SeqCst) == begun).then_some(())).await;

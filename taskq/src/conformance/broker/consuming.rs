@@ -1,4 +1,4 @@
-//! What is said of consuming and settling.
+//! The promises of consuming and settling.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::conformance::PATIENCE;
 
 use super::tools::{body, consume, name, next, nothing, publish, queue, wait_for_ready};
 
-/// What was acknowledged does not come back.
+/// An acknowledged message does not come back.
 pub async fn acknowledged_is_gone(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     for number in 0..5 {
@@ -31,7 +31,7 @@ pub async fn acknowledged_is_gone(broker: Arc<dyn Broker>, kind: QueueKind) {
     again.control.close().await;
 }
 
-/// What is given back comes again, and says that it was there before.
+/// A message that is given back comes again, marked as redelivered.
 pub async fn requeued_comes_back(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     publish(&*broker, &queue, "again").await;
@@ -46,7 +46,7 @@ pub async fn requeued_comes_back(broker: Arc<dyn Broker>, kind: QueueKind) {
     wait_for_ready(&*broker, &queue, 0).await;
 }
 
-/// What is not settled when the consumption closes comes back.
+/// An unsettled message comes back when its consumption closes.
 pub async fn unsettled_comes_back_at_close(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     for number in 0..10 {
@@ -71,7 +71,7 @@ pub async fn unsettled_comes_back_at_close(broker: Arc<dyn Broker>, kind: QueueK
     again.control.close().await;
 }
 
-/// A consumption that is simply dropped gives everything back, too.
+/// A consumption that is dropped without being closed gives everything back, too.
 pub async fn unsettled_comes_back_when_dropped(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     publish(&*broker, &queue, "dropped").await;
@@ -82,7 +82,7 @@ pub async fn unsettled_comes_back_when_dropped(broker: Arc<dyn Broker>, kind: Qu
     drop(held);
 }
 
-/// No more than the prefetch is out per queue; settling one brings the next.
+/// No more messages than the prefetch are unsettled per queue; settling one brings the next.
 pub async fn prefetch_is_a_bound(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     for number in 0..10 {
@@ -137,7 +137,8 @@ pub async fn prefetch_can_be_changed(broker: Arc<dyn Broker>, kind: QueueKind) {
     consumption.control.close().await;
 }
 
-/// After `stop`, what was fetched and not read goes back at once, the stream ends, and what was read can be settled.
+/// After `stop`, messages that were fetched and not read go back at once, the stream ends, and those that were read can
+/// be settled.
 pub async fn stop_gives_back_and_ends(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     for number in 0..20 {
@@ -158,7 +159,7 @@ pub async fn stop_gives_back_and_ends(broker: Arc<dyn Broker>, kind: QueueKind) 
     wait_for_ready(&*broker, &queue, 19).await;
 }
 
-/// Settling something whose consumption is closed has no effect, neither on it nor on anything else.
+/// Settling a message whose consumption is closed has no effect, neither on it nor on any other.
 pub async fn stale_ackers_do_nothing(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     publish(&*broker, &queue, "stale").await;
@@ -176,7 +177,7 @@ pub async fn stale_ackers_do_nothing(broker: Arc<dyn Broker>, kind: QueueKind) {
     again.control.close().await;
 }
 
-/// One consumption serves several queues, each within its own prefetch, and says where a message came from.
+/// One consumption serves several queues, each within its own prefetch, and names the queue of each message.
 pub async fn several_queues_at_once(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queues = [queue(&*broker, kind).await, queue(&*broker, kind).await, queue(&*broker, kind).await];
     for queue in &queues {

@@ -1,4 +1,4 @@
-//! What is said of looking at queues.
+//! The promises of looking at queues.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub async fn browsing_changes_nothing(broker: Arc<dyn Broker>, kind: QueueKind) 
     browse.finish().await;
 }
 
-/// What is acknowledged while looking is taken out, and nothing else.
+/// A message that is acknowledged while looking is taken out, and no other.
 pub async fn browsing_can_take(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     for number in 0..10 {
@@ -50,7 +50,7 @@ pub async fn browsing_can_take(broker: Arc<dyn Broker>, kind: QueueKind) {
     consumption.control.close().await;
 }
 
-/// Purging removes what is ready, says how much, and leaves what is being worked on.
+/// Purging removes the ready messages, returns their number, and leaves those that are being worked on.
 pub async fn purging_empties(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     for number in 0..10 {
@@ -85,7 +85,7 @@ pub async fn stats_of_nothing_are_an_error(broker: Arc<dyn Broker>, kind: QueueK
         .await;
 }
 
-/// The broker says what it is.
+/// The broker names its product.
 pub async fn info_names_the_product(broker: Arc<dyn Broker>, _kind: QueueKind) {
     let info = broker.info().await.expect("the broker is there");
     assert!(!info.product.is_empty() && info.version.starts_with(|first: char| first.is_ascii_digit()), "{info:?}");

@@ -1,7 +1,7 @@
-//! What every broker adapter must do, one function per promise.
+//! The promises of every broker adapter, one function per promise.
 //!
-//! Each makes queues of its own, of the kind it is given, and waits for facts: how full a queue is may become known
-//! late, so nothing is read once and believed. A promise that is broken is a panic that says which.
+//! Each function makes queues of its own, of the kind it is given, and waits for facts: the length of a queue may
+//! become known late, so nothing is read once and believed. A broken promise is a panic that names it.
 
 mod consuming;
 mod looking;
@@ -22,14 +22,14 @@ pub use self::waiting::*;
 use super::keep;
 use crate::broker::{Broker, QueueKind};
 
-/// One promise: takes a broker, and the kind of queue to try it on.
-pub type Promise = fn(Arc<dyn Broker>, QueueKind) -> BoxFuture<'static, ()>;
+/// The check of one promise: takes a broker, and the kind of queue to check with.
+pub type BrokerPromise = fn(Arc<dyn Broker>, QueueKind) -> BoxFuture<'static, ()>;
 
-/// All promises, by name.
-pub fn promises() -> Vec<(&'static str, Promise)> {
+/// Returns the checks of all promises, by name.
+pub fn promises() -> Vec<(&'static str, BrokerPromise)> {
     macro_rules! list {
         ($($name:ident),* $(,)?) => {
-            vec![$((stringify!($name), (|broker, kind| $name(broker, kind).boxed()) as Promise)),*]
+            vec![$((stringify!($name), (|broker, kind| $name(broker, kind).boxed()) as BrokerPromise)),*]
         };
     }
     list![

@@ -1,4 +1,4 @@
-//! What is said of declaring and publishing.
+//! The promises of declaring and publishing.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::message::{Headers, Properties, WireMessage};
 
 use super::tools::{body, consume, name, next, publish, queue, send, wait_for_ready};
 
-/// Declaring the same queue twice is fine, and leaves what is in it.
+/// Declaring a queue twice is no error, and leaves its messages.
 pub async fn declaring_is_repeatable(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     publish(&*broker, &queue, "kept").await;
@@ -31,7 +31,7 @@ pub async fn bad_names_are_refused(broker: Arc<dyn Broker>, kind: QueueKind) {
     }
 }
 
-/// What was answered with `Ok` is there.
+/// A message whose publish was answered with `Ok` is there.
 pub async fn confirmed_is_present(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     publish(&*broker, &queue, "here").await;
@@ -131,7 +131,7 @@ pub async fn too_large_is_an_error(broker: Arc<dyn Broker>, kind: QueueKind) {
 pub async fn a_thousand_pipelined(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     let answers: Vec<_> = (0..1000).map(|number| send(&*broker, &queue, &number.to_string(), None)).collect();
-    // They are on their way already; nobody has polled them.
+    // They are published already, though nothing has polled them.
     wait_for_ready(&*broker, &queue, 1000).await;
     for answer in answers {
         timeout(PATIENCE, answer).await.expect("the answer comes").expect("the queue exists");

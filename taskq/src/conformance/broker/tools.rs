@@ -1,4 +1,4 @@
-//! What the promises are checked with.
+//! Tools for checking the promises.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::broker::{Broker, Consumption, Delivery, Publication, PublishError, Qu
 use crate::conformance::PATIENCE;
 use crate::message::{Headers, Properties, TaskId, WireMessage};
 
-/// How long is waited for what must not happen.
+/// The time for which an event that must not happen is waited for.
 pub(super) const CALM: Duration = Duration::from_millis(300);
 
-/// A name that nobody used before.
+/// Returns a name that was not used before.
 pub(super) fn name() -> Arc<str> {
     format!("conformance.{}", TaskId::new()).into()
 }
@@ -55,7 +55,7 @@ pub(super) async fn next(consumption: &mut Consumption) -> Delivery {
     next.expect("a message comes").expect("the stream goes on")
 }
 
-/// Nothing comes. That can only be watched for a while.
+/// Asserts that nothing comes, which can only be watched for a while.
 pub(super) async fn nothing(consumption: &mut Consumption) {
     if let Ok(Some(delivery)) = timeout(CALM, consumption.deliveries.next()).await {
         panic!("{:?} came, and nothing should", body(&delivery));

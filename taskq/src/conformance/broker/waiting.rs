@@ -1,4 +1,4 @@
-//! What is said of delays.
+//! The promises of delays.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub async fn delays_are_never_early(broker: Arc<dyn Broker>, kind: QueueKind) {
     consumption.control.close().await;
 }
 
-/// Messages with a long delay do not keep those with a short one.
+/// Messages with a long delay do not hold up those with a short one.
 pub async fn a_long_delay_does_not_hold_a_short_one(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     let mut consumption = consume(&*broker, &queue, 10).await;
@@ -47,7 +47,7 @@ pub async fn a_long_delay_does_not_hold_a_short_one(broker: Arc<dyn Broker>, kin
     consumption.control.close().await;
 }
 
-/// While they wait, delayed messages are neither ready nor out with a consumer, so they take nobody's prefetch.
+/// Delayed messages are neither ready nor unsettled with a consumer, so they take no consumer's prefetch.
 pub async fn delayed_messages_are_in_nobodys_hands(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     let mut consumption = consume(&*broker, &queue, 1).await;

@@ -1,13 +1,12 @@
 //! From a definition in the registry and the arguments of a message to the outcome of an attempt.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
 use taskq::definition::{ArgumentError, Arguments, Body, ContextParts, Definition, Directive, Registry, TaskResult};
-use taskq::message::{Headers, TaskId};
+use taskq::message::TaskId;
 use taskq::{Call, Context, TaskError, task};
 
 #[task]
@@ -28,7 +27,7 @@ async fn with_context(ctx: &Context, suffix: String) -> String {
 
 #[task]
 async fn with_owned_context(ctx: taskq::Context) -> u32 {
-    ctx.attempt()
+    ctx.retries()
 }
 
 #[task]
@@ -111,21 +110,10 @@ fn definition(name: &str) -> &'static Definition {
 }
 
 fn context(name: &'static str) -> Context {
-    let id = TaskId::parse("the-id").expect("it is a short text");
-    let (_, cancelled) = tokio::sync::watch::channel(false);
-    Context::new(ContextParts {
-        id: id.clone(),
-        task: name,
-        attempt: 2,
-        retries_left: 1,
-        root_id: id,
-        parent_id: None,
-        headers: Headers::new(),
-        deadline: None,
-        cancelled,
-        progress: Arc::default(),
-        state: Arc::new(HashMap::new()),
-    })
+    let mut parts = ContextParts::new(TaskId::parse("the-id").expect("it is a short text"), name);
+    parts.retries = 2;
+    parts.retries_left = 1;
+    Context::new(parts)
 }
 
 /// Runs the task `name` with the arguments of a message, as a worker would.

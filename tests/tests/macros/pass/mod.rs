@@ -2,6 +2,7 @@
 
 mod attempts;
 mod inference;
+mod modules;
 mod names;
 mod options;
 mod results;

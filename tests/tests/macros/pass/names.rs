@@ -102,8 +102,8 @@ fn what_lives_elsewhere_is_not_registered_here() {
     let registry = taskq::definition::Registry::collect().expect("all names differ");
     assert!(registry.get("proj.elsewhere").is_none());
     let definition = registry.get("proj.mul").expect("it has a body");
-    assert!(definition.place.file.ends_with("names.rs"), "{}", definition.place);
-    let line = include_str!("names.rs").lines().nth(definition.place.line as usize - 1);
+    assert!(definition.location.file.ends_with("names.rs"), "{}", definition.location);
+    let line = include_str!("names.rs").lines().nth(definition.location.line as usize - 1);
     assert_eq!(line, Some("pub(crate) fn multiply(x: i64, y: i64) -> i64 {"));
-    assert_eq!(definition.place.package, env!("CARGO_PKG_NAME"));
+    assert_eq!(definition.location.package, env!("CARGO_PKG_NAME"));
 }

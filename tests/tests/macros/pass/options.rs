@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use taskq::definition::{AckMode, Backoff, Parameter, RateLimit, Registry, Schedule, TaskOptions};
+use taskq::definition::{AckMode, Backoff, Parameter, Registry, ScheduleAttribute, TaskOptions};
 use taskq::task;
 
 #[task]
@@ -17,7 +17,6 @@ async fn plain() {}
     soft_time_limit = "20s",
     time_limit = "1m 30s",
     expires = "1h",
-    rate_limit = "10/m",
     ignore_result,
     ack = "early",
     cron = "0 9 * * MON-FRI",
@@ -43,19 +42,17 @@ fn nothing_said_is_the_default() {
 
 #[test]
 fn all_options_arrive_in_the_call_and_in_the_registry() {
-    let expected = TaskOptions {
-        queue: Some("mail"),
-        priority: Some(7),
-        retries: Some(5),
-        backoff: Some(Backoff { min: Duration::from_secs(1), max: Duration::from_secs(300) }),
-        soft_time_limit: Some(Duration::from_secs(20)),
-        time_limit: Some(Duration::from_secs(90)),
-        expires: Some(Duration::from_secs(3600)),
-        rate_limit: Some(RateLimit { count: 10, per: Duration::from_secs(60) }),
-        ignore_result: true,
-        ack: AckMode::Early,
-        schedule: Some(Schedule::Cron { line: "0 9 * * MON-FRI", tz: "Europe/Berlin" }),
-    };
+    let mut expected = TaskOptions::DEFAULT;
+    expected.queue = Some("mail");
+    expected.priority = Some(7);
+    expected.retries = Some(5);
+    expected.backoff = Some(Backoff::new(Duration::from_secs(1), Duration::from_secs(300)));
+    expected.soft_time_limit = Some(Duration::from_secs(20));
+    expected.time_limit = Some(Duration::from_secs(90));
+    expected.expires = Some(Duration::from_secs(3600));
+    expected.ignore_result = true;
+    expected.ack = AckMode::Early;
+    expected.schedule = Some(ScheduleAttribute::Cron { line: "0 9 * * MON-FRI", tz: "Europe/Berlin" });
     assert_eq!(*everything(std::collections::HashMap::new()).parts().task_options, expected);
     let registry = Registry::collect().expect("all names differ");
     let definition = registry.get(everything::NAME).expect("it is registered");
@@ -63,14 +60,14 @@ fn all_options_arrive_in_the_call_and_in_the_registry() {
     assert_eq!(definition.result, "Result<(), String>");
     assert_eq!(
         definition.parameters,
-        [Parameter { name: "_list", type_name: "std::collections::HashMap<String, Vec<(i64, Option<u8>)>>" }]
+        [Parameter::new("_list", "std::collections::HashMap<String, Vec<(i64, Option<u8>)>>")]
     );
 }
 
 #[test]
 fn an_interval_is_a_schedule() {
     let options = periodic().parts().task_options;
-    assert_eq!(options.schedule, Some(Schedule::Every(Duration::from_secs(30))));
-    assert_eq!(options.backoff, Some(Backoff { min: Duration::from_secs(2), max: Duration::from_secs(600) }));
+    assert_eq!(options.schedule, Some(ScheduleAttribute::Every(Duration::from_secs(30))));
+    assert_eq!(options.backoff, Some(Backoff::new(Duration::from_secs(2), Duration::from_secs(600))));
     assert_eq!((options.ack, options.ignore_result), (AckMode::Late, false));
 }

@@ -1,8 +1,8 @@
-//! From what a task's function gives to what the worker settles.
+//! From the value that a task's function returns to the result that the worker settles.
 //!
 //! `#[task]` goes by the text of the return type: `Result<T, E>` can fail, `i64` cannot. A name that ends in
 //! `Result` may be either, and there the compiler is asked: an inherent constant wins over a trait's constant of
-//! the same name, so [`Kind`] knows a `Result` also behind an alias.
+//! the same name, so [`ReturnKind`] knows a `Result` also behind an alias.
 
 use std::marker::PhantomData;
 
@@ -10,7 +10,7 @@ use super::TaskOutput;
 use crate::definition::{Directive, TaskError, TaskResult};
 use crate::fault::BoxError;
 
-/// A type that a task may give as its error: whatever converts into a boxed error.
+/// A type that a task may return as its error: any that converts into a boxed error.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the error of a task",
     label = "this does not convert into `Box<dyn Error + Send + Sync>`",
@@ -20,8 +20,8 @@ pub trait TaskFailure: Sized {
     #[doc(hidden)]
     fn into_task_error(self) -> TaskError;
 
-    /// The same where the task has been asked whether another attempt is worth while. An error that carries a
-    /// directive of its own ([`TaskError::snooze`] and its sisters) has said so itself.
+    /// Converts an error of a task that decides with `retry_if` whether another attempt is worth while. An error that
+    /// carries a directive of its own ([`TaskError::snooze`] and its sisters) keeps it.
     #[doc(hidden)]
     fn into_task_error_if(self, again: bool) -> TaskError {
         let error = self.into_task_error();
@@ -38,36 +38,36 @@ impl<E: Into<BoxError>> TaskFailure for E {
 }
 
 /// Tells a `Result` from other types; see the description of this file.
-pub struct Kind<R>(PhantomData<fn() -> R>);
+pub struct ReturnKind<R>(PhantomData<fn() -> R>);
 
-impl<T, E> Kind<Result<T, E>> {
-    /// It is one.
+impl<T, E> ReturnKind<Result<T, E>> {
+    /// Whether the type is a `Result`: yes.
     pub const FALLIBLE: bool = true;
 }
 
-/// What [`Kind`] says of all other types.
+/// The answer of [`ReturnKind`] for all other types.
 pub trait Infallible {
-    /// It is none.
+    /// Whether the type is a `Result`: no.
     const FALLIBLE: bool = false;
 }
 
-impl<R> Infallible for Kind<R> {}
+impl<R> Infallible for ReturnKind<R> {}
 
-/// What a task returns, given whether it is a `Result`.
+/// A type that a task may return, given whether it is a `Result`.
 #[diagnostic::on_unimplemented(
     message = "a task cannot return `{Self}`",
     label = "this type cannot travel in a message",
     note = "results travel as JSON: derive `serde::Serialize` and `serde::Deserialize` for `{Self}`, or for the value in it if it is a `Result`"
 )]
-pub trait Outcome<const FALLIBLE: bool> {
-    /// What the caller gets.
+pub trait TaskReturn<const FALLIBLE: bool> {
+    /// The type that the caller gets.
     type Value: TaskOutput;
     #[doc(hidden)]
     fn settle(self) -> TaskResult;
 }
 
 #[diagnostic::do_not_recommend]
-impl<T: TaskOutput> Outcome<false> for T {
+impl<T: TaskOutput> TaskReturn<false> for T {
     type Value = T;
 
     fn settle(self) -> TaskResult {
@@ -76,7 +76,7 @@ impl<T: TaskOutput> Outcome<false> for T {
 }
 
 #[diagnostic::do_not_recommend]
-impl<T: TaskOutput, E: TaskFailure> Outcome<true> for Result<T, E> {
+impl<T: TaskOutput, E: TaskFailure> TaskReturn<true> for Result<T, E> {
     type Value = T;
 
     fn settle(self) -> TaskResult {

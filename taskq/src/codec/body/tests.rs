@@ -16,7 +16,7 @@ fn payload(content_type: &'static str, body: impl Into<Bytes>) -> Payload {
     }
 }
 
-fn json_list(body: &Body) -> Vec<Value> {
+fn json_list(body: &MessageBody) -> Vec<Value> {
     let arguments = body.arguments().expect("the body has the right form");
     arguments.positional().iter().map(|raw| serde_json::from_str(raw.get()).expect("JSON")).collect()
 }
@@ -39,30 +39,32 @@ fn bodies_of_another_form_are_refused() {
         "\u{0}",
         "[[1], {}, {}] x",
     ] {
-        let read = Body::read(&payload(JSON, body)).and_then(|body| body.arguments().map(|_| ()));
+        let read = MessageBody::read(&payload(JSON, body)).and_then(|body| body.arguments().map(|_| ()));
         assert!(read.is_err(), "{body:?} was taken");
     }
 }
 
 #[test]
 fn halves_of_surrogate_pairs_are_replaced() {
-    let body = Body::read(&payload(JSON, r#"[["\udc80.txt", "\ud83d\ude00", "\\ud83d"], {}, {}]"#)).expect("readable");
+    let body =
+        MessageBody::read(&payload(JSON, r#"[["\udc80.txt", "\ud83d\ude00", "\\ud83d"], {}, {}]"#)).expect("readable");
     assert_eq!(json_list(&body), [json!("\u{fffd}.txt"), json!("😀"), json!("\\ud83d")]);
 }
 
 #[test]
 fn what_python_writes_is_read() {
-    let body = Body::read(&payload(JSON, r#"[[NaN, -Infinity, 1e3, 123456789012345678901234567890], null, null]"#))
-        .expect("readable");
+    let body =
+        MessageBody::read(&payload(JSON, r#"[[NaN, -Infinity, 1e3, 123456789012345678901234567890], null, null]"#))
+            .expect("readable");
     assert_eq!(json_list(&body)[..2], [Value::Null, Value::Null]);
     let typed = r#"[[{"__type__": "uuid", "__value__": {"hex": "00000000000000000000000000000005"}}], {}, {}]"#;
-    let body = Body::read(&payload(JSON, typed)).expect("readable");
+    let body = MessageBody::read(&payload(JSON, typed)).expect("readable");
     assert_eq!(json_list(&body), [json!("00000000-0000-0000-0000-000000000005")]);
 }
 
 #[test]
 fn foreign_forms_are_refused_by_name() {
-    let refusal = |payload: &Payload| Body::read(payload).expect_err("foreign").to_string();
+    let refusal = |payload: &Payload| MessageBody::read(payload).expect_err("foreign").to_string();
     assert!(refusal(&payload("application/x-python-serialize", "x")).contains("x-python-serialize"));
     assert!(refusal(&payload("", "[[],{},{}]")).contains("\"\""));
     let mut brotli = payload(JSON, "x");
@@ -73,7 +75,7 @@ fn foreign_forms_are_refused_by_name() {
     assert!(refusal(&utf16).contains("utf-16"));
     let mut gzip = payload(JSON, "not compressed");
     gzip.compression = Some(GZIP.to_owned());
-    assert!(Body::read(&gzip).is_err());
+    assert!(MessageBody::read(&gzip).is_err());
 }
 
 #[test]
@@ -86,7 +88,7 @@ fn what_follows_is_never_dropped_in_silence() {
         (r#"{"chain": [{"task": "a"}]}"#, Some("chain")),
         (r#"{"chord": {"task": "a"}}"#, Some("chord")),
     ] {
-        let body = Body::read(&payload(JSON, format!("[[], {{}}, {embed}]"))).expect("JSON");
+        let body = MessageBody::read(&payload(JSON, format!("[[], {{}}, {embed}]"))).expect("JSON");
         match (body.arguments(), named) {
             (Ok(_), None) => {}
             (Err(BodyError::Follows(what)), Some(named)) => assert_eq!(what, named),
@@ -129,7 +131,7 @@ fn recorded_bodies_are_read() {
 /// The arguments in a recording, as plain JSON.
 fn recorded_arguments(message: &WireMessage) -> Result<(Vec<Value>, Value), BodyError> {
     let payload = decode(message).expect("a recording can be read").payload;
-    let body = Body::read(&payload)?;
+    let body = MessageBody::read(&payload)?;
     let arguments = body.arguments()?;
     let value = |raw: &RawValue| serde_json::from_str::<Value>(raw.get()).expect("JSON");
     let positional = arguments.positional().iter().map(|raw| value(raw)).collect();
@@ -148,7 +150,7 @@ proptest! {
         let named: serde_json::Map<_, _> = names.iter().map(|(name, text)| (name.clone(), json!(text))).collect();
         let text = format!("{},{}", json!(positional), json!(named));
         let serializer = if msgpack && cfg!(feature = "msgpack") { Serializer::Msgpack } else { Serializer::Json };
-        let body = Body::read(&encode(|body| body.extend_from_slice(text.as_bytes()), serializer).expect("plain JSON")).expect("our own");
+        let body = MessageBody::read(&encode(|body| body.extend_from_slice(text.as_bytes()), serializer).expect("plain JSON")).expect("our own");
         prop_assert_eq!(json_list(&body), positional);
         let arguments = body.arguments().expect("our own");
         let read: serde_json::Map<_, _> = arguments
@@ -164,7 +166,7 @@ proptest! {
         if kind > 1 {
             payload.compression = Some(GZIP.to_owned());
         }
-        if let Ok(body) = Body::read(&payload) {
+        if let Ok(body) = MessageBody::read(&payload) {
             let _ = body.arguments();
         }
     }

@@ -1,4 +1,4 @@
-//! Tables of what an attempt's end means.
+//! Tables of attempts' ends and their meaning.
 
 use super::*;
 use crate::message::{Payload, TaskId};
@@ -58,7 +58,7 @@ fn a_retry_is_the_same_task_one_attempt_on() {
     assert_eq!(next.eta, Some(now + TimeDelta::milliseconds(1500)));
     let record = retry.record(&envelope, now).expect("a retry is recorded");
     assert_eq!((record.state.clone(), record.retry_at, record.attempt), (TaskState::Retry, next.eta, 1));
-    // Whoever finds the record later waits for what is left, and never less than nothing.
+    // A worker that finds the record later waits for the rest of the delay, and never for less than nothing.
     assert_eq!(
         Verdict::of_record(&record, now + TimeDelta::milliseconds(500)),
         Some(Verdict::Retry { delay_ms: 1000, failure: failure() })
@@ -104,9 +104,9 @@ fn what_a_process_died_of_is_celerys_exception_and_has_a_reason_of_its_own() {
 }
 
 #[test]
-fn what_follows_a_task_that_ran_alone_goes_home() {
-    let put_aside = Envelope { moved: true, origin_queue: Some("orders".into()), returns: 2, ..envelope(0) };
+fn the_retry_of_a_quarantined_task_goes_to_its_origin_queue() {
+    let quarantined = Envelope { moved: true, origin_queue: Some("orders".into()), returns: 2, ..envelope(0) };
     let retry = Verdict::Retry { delay_ms: 1, failure: failure() };
-    let (next, _) = retry.next_message(&put_aside, Utc::now()).expect("a retry follows");
+    let (next, _) = retry.next_message(&quarantined, Utc::now()).expect("a retry follows");
     assert_eq!((next.origin_queue, next.moved, next.returns), (None, false, 0));
 }

@@ -1,4 +1,4 @@
-//! Whatever is wrong with a message, it is read or refused with a reason.
+//! Property tests of broken messages: each is read, or refused with a reason.
 //!
 //! `PROPTEST_CASES=1000000` makes it a million; `scripts/torture F33` does.
 
@@ -9,12 +9,12 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Value, json};
 
-use super::{Body, decode, recorded};
+use super::{MessageBody, decode, recorded};
 use crate::message::WireMessage;
 
 static RECORDED: LazyLock<Vec<WireMessage>> = LazyLock::new(|| recorded::messages().into_values().collect());
 
-/// Something that is wrong with a message.
+/// A fault in a message.
 #[derive(Debug, Clone)]
 enum Wrong {
     Cut(Index),
@@ -107,7 +107,7 @@ fn header(at: Index, message: &WireMessage) -> Option<String> {
 /// Everything that is read before a body can run.
 fn read(message: &WireMessage) -> Result<(), String> {
     let envelope = decode(message).map_err(|error| error.to_string())?;
-    let body = Body::read(&envelope.payload).map_err(|error| error.to_string())?;
+    let body = MessageBody::read(&envelope.payload).map_err(|error| error.to_string())?;
     body.arguments().map_err(|error| error.to_string())?;
     Ok(())
 }

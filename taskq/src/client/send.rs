@@ -12,11 +12,11 @@ use crate::canvas::{Call, CallParts, TaskOutput};
 use crate::error::Error;
 use crate::message::TaskId;
 
-/// A call on its way; gives the handle once the broker has confirmed the message.
+/// The sending of a call; returns the handle once the broker has confirmed the message.
 #[must_use = "futures do nothing until they are awaited"]
 pub struct SendFuture<T>(BoxFuture<'static, Result<Handle<T>, Error>>);
 
-/// A call on its way, and the wait for its result.
+/// The sending of a call, and the wait for its result.
 #[must_use = "futures do nothing until they are awaited"]
 pub struct GetFuture<T>(BoxFuture<'static, Result<T, Error>>);
 
@@ -24,9 +24,9 @@ impl<T> IntoFuture for Call<T> {
     type Output = Result<Handle<T>, Error>;
     type IntoFuture = SendFuture<T>;
 
-    /// Enqueues the call with the worker's client inside a task, else with the installed client, else with one that
-    /// is connected now as `taskq.toml` and the environment say. `Ok` means: confirmed by the broker, it will run at
-    /// least once.
+    /// Enqueues the call with the worker's client inside a task, else with the installed client, else with one that is
+    /// connected now as `taskq.toml` and the environment configure it. `Ok` means: confirmed by the broker, it will run
+    /// at least once.
     fn into_future(self) -> SendFuture<T> {
         let parts = self.into_parts();
         SendFuture(Box::pin(async move {
@@ -37,7 +37,7 @@ impl<T> IntoFuture for Call<T> {
 }
 
 impl<T> Call<T> {
-    /// Enqueues the call with this client; otherwise the same as awaiting it.
+    /// Enqueues the call with this client; otherwise like awaiting the call.
     pub fn send(self, client: &Client) -> SendFuture<T> {
         let (client, parts) = (client.clone(), self.into_parts());
         SendFuture(Box::pin(async move { send_parts(&client, parts).await }))
@@ -64,9 +64,9 @@ async fn send_parts<T>(client: &Client, mut parts: CallParts) -> Result<Handle<T
 impl Client {
     /// Sends the call and waits for the confirm.
     pub(super) async fn send_now(&self, parts: CallParts, id: TaskId, resent: bool) -> Result<TaskId, Error> {
-        let underway = self.dispatch(parts, id, resent).await?;
-        underway.confirm.await?;
-        Ok(underway.id)
+        let pending = self.enqueue(parts, id, resent).await?;
+        pending.confirm.await?;
+        Ok(pending.id)
     }
 }
 

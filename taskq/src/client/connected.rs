@@ -1,0 +1,100 @@
+//! The client itself: connections, and what every part of the client asks of them.
+
+use std::sync::Arc;
+
+use super::node;
+use super::router::Router;
+use crate::backend::{Backend, ResultBackend, SharedKv};
+use crate::broker::{Broker, QueueSpec};
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::settings::Settings;
+
+/// A connection to a broker and a result backend. Cloning is cheap and shares the connections.
+///
+/// ```
+/// # use taskq::{task, Client};
+/// #[task]
+/// pub async fn add(x: i64, y: i64) -> i64 { x + y }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), taskq::Error> {
+/// let client = Client::builder().broker("memory:docs").results("memory:docs").build().await?;
+/// let handle = add(2, 3).send(&client).await?;
+/// println!("enqueued as {}", handle.id());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Connected>,
+}
+
+#[derive(Debug)]
+struct Connected {
+    settings: Settings,
+    broker: Arc<dyn Broker>,
+    backend: Option<Backend>,
+    router: Router,
+    clock: Clock,
+    /// The node name that our messages carry: `gen<pid>@<host>`, as Celery's.
+    origin: String,
+}
+
+impl Client {
+    /// Makes a client of these connections.
+    pub(crate) fn over(settings: Settings, broker: Arc<dyn Broker>, backend: Option<Backend>, clock: Clock) -> Self {
+        let (router, origin) = (Router::new(&settings), node::client_name());
+        Self { inner: Arc::new(Connected { settings, broker, backend, router, clock, origin }) }
+    }
+
+    /// Returns the settings that the client was built with.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// Returns the broker.
+    pub fn broker(&self) -> &Arc<dyn Broker> {
+        &self.inner.broker
+    }
+
+    /// Returns the result backend. The error of a client without one tells how to configure it.
+    pub fn results(&self) -> Result<&Arc<dyn ResultBackend>, Error> {
+        self.inner.backend.as_ref().map(|backend| &backend.results).ok_or(Error::NoResultBackend)
+    }
+
+    /// Returns the Kv store, if there is one.
+    pub fn kv(&self) -> Option<&SharedKv> {
+        self.inner.backend.as_ref().map(|backend| &backend.kv)
+    }
+
+    /// Returns the clock that the client goes by.
+    #[doc(hidden)]
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    pub(super) fn router(&self) -> &Router {
+        &self.inner.router
+    }
+
+    /// Returns the node name that the client's messages carry.
+    pub(super) fn origin(&self) -> &str {
+        &self.inner.origin
+    }
+
+    /// Declares the queue as the settings describe it. Sending to a queue does this by itself.
+    pub async fn declare(&self, queue: &str) -> Result<Arc<str>, Error> {
+        self.inner.router.declared(&*self.inner.broker, queue).await
+    }
+
+    /// Declares a queue as `spec` describes it, whatever the settings say of it.
+    pub async fn declare_as(&self, spec: &QueueSpec) -> Result<Arc<str>, Error> {
+        self.inner.router.declare_as(&*self.inner.broker, spec).await
+    }
+
+    /// Sends what is still to be sent, and closes the connections.
+    pub async fn close(&self) {
+        self.inner.broker.close().await;
+    }
+}

@@ -1,0 +1,202 @@
+//! The table of single settings: the name, the form and the text of each.
+
+use std::time::Duration;
+
+use super::nearest::nearest;
+use super::{ConfigError, Origin, Serializer, Settings};
+use crate::redact::without_password;
+
+/// The shortest lease of a claim: a shorter one would run out between two renewals on a machine that is busy.
+const CLAIM_LEASE_MIN: Duration = Duration::from_secs(1);
+
+/// The longest name of a group of beats: with the longest name of an entry and a moment, it makes an id that is short
+/// enough.
+const GROUP_BYTES_MAX: usize = 20;
+
+/// A setting with a single value.
+pub(super) struct SettingKey {
+    /// The name in `taskq.toml`; the variable's is made from it.
+    pub(super) name: &'static str,
+    /// The form of its values, for error texts.
+    pub(super) takes: &'static str,
+    /// Assigns the value that a text stands for; `None` if the text stands for none.
+    assign: fn(&mut Settings, &str) -> Option<()>,
+    /// Shows the value, without passwords.
+    pub(super) show: fn(&Settings) -> String,
+}
+
+pub(super) const KEYS: [SettingKey; 14] = [
+    SettingKey {
+        name: "broker_url",
+        takes: "a URL",
+        assign: |settings, text| assign(&mut settings.broker_url, Some(not_empty(text))),
+        show: |settings| without_password(settings.broker_url()),
+    },
+    SettingKey {
+        name: "result_url",
+        takes: "a URL, or \"none\"",
+        assign: |settings, text| assign(&mut settings.result_url, Some(not_empty(text))),
+        show: |settings| settings.result_url().map_or_else(none, without_password),
+    },
+    SettingKey {
+        name: "beat_store",
+        takes: "a URL",
+        assign: |settings, text| assign(&mut settings.beat_store, Some(not_empty(text))),
+        show: |settings| settings.beat_store().map_or_else(none, without_password),
+    },
+    SettingKey {
+        name: "beat_group",
+        takes: "a name of at most 20 letters, digits, `-`, `_` and `.`",
+        assign: |settings, text| assign(&mut settings.beat_group, beat_group(text)),
+        show: |settings| settings.beat_group().map_or_else(none, str::to_owned),
+    },
+    SettingKey {
+        name: "default_queue",
+        takes: "a queue's name",
+        assign: |settings, text| assign(&mut settings.default_queue, not_empty(text)),
+        show: |settings| settings.default_queue.clone(),
+    },
+    SettingKey {
+        name: "strict",
+        takes: "true or false",
+        assign: |settings, text| assign(&mut settings.strict, flag(text)),
+        show: |settings| settings.strict.to_string(),
+    },
+    SettingKey {
+        name: "publish_timeout",
+        takes: "a length of time such as \"30s\"",
+        assign: |settings, text| assign(&mut settings.publish_timeout, duration(text)),
+        show: |settings| duration_text(settings.publish_timeout),
+    },
+    SettingKey {
+        name: "max_message_bytes",
+        takes: "a number of bytes",
+        assign: |settings, text| assign(&mut settings.max_message_bytes, text.replace('_', "").parse().ok()),
+        show: |settings| settings.max_message_bytes.to_string(),
+    },
+    SettingKey {
+        name: "result_ttl",
+        takes: "a length of time such as \"1day\", or \"0s\" for ever",
+        assign: |settings, text| assign(&mut settings.result_ttl, duration(text).map(not_zero)),
+        show: |settings| settings.result_ttl.map_or_else(|| "for ever".to_owned(), duration_text),
+    },
+    SettingKey {
+        name: "get_timeout",
+        takes: "a length of time such as \"1h\"",
+        assign: |settings, text| assign(&mut settings.get_timeout, duration(text)),
+        show: |settings| duration_text(settings.get_timeout),
+    },
+    SettingKey {
+        name: "serializer",
+        takes: "\"json\" or \"msgpack\"",
+        assign: |settings, text| assign(&mut settings.serializer, serializer(text)),
+        show: |settings| serializer_text(settings.serializer).to_owned(),
+    },
+    SettingKey {
+        name: "unknown_task_grace",
+        takes: "a length of time such as \"10m\"",
+        assign: |settings, text| assign(&mut settings.unknown_task_grace, duration(text)),
+        show: |settings| duration_text(settings.unknown_task_grace),
+    },
+    SettingKey {
+        name: "consumer_timeout",
+        takes: "a length of time such as \"30m\", or \"none\"",
+        assign: |settings, text| assign(&mut settings.consumer_timeout, duration_or_none(text)),
+        show: |settings| settings.consumer_timeout.map_or_else(|| "none".to_owned(), duration_text),
+    },
+    SettingKey {
+        name: "claim_lease",
+        takes: "a length of time such as \"30s\", of at least a second",
+        assign: |settings, text| {
+            assign(&mut settings.claim_lease, duration(text).filter(|lease| *lease >= CLAIM_LEASE_MIN))
+        },
+        show: |settings| duration_text(settings.claim_lease),
+    },
+];
+
+impl Settings {
+    /// Sets one value by its key, from text. For command lines; programs set it on the builder of the client.
+    #[doc(hidden)]
+    pub fn set(&mut self, key: &str, value: &str, origin: Origin) -> Result<(), ConfigError> {
+        let Some(known) = KEYS.iter().find(|known| known.name == key) else {
+            let text = unknown("setting", key, KEYS.iter().map(|known| known.name));
+            return Err(ConfigError::new(origin, text));
+        };
+        match (known.assign)(self, value) {
+            Some(()) => {
+                self.origins.insert(known.name, origin);
+                Ok(())
+            }
+            // A URL may hold a password; only values that cannot are repeated.
+            None => Err(ConfigError::new(origin, format!("`{key}` takes {}, not {value:?}", known.takes))),
+        }
+    }
+}
+
+fn assign<T>(place: &mut T, value: Option<T>) -> Option<()> {
+    *place = value?;
+    Some(())
+}
+
+fn none() -> String {
+    "(none)".to_owned()
+}
+
+fn not_empty(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    humantime::parse_duration(text).ok()
+}
+
+fn not_zero(duration: Duration) -> Option<Duration> {
+    Some(duration).filter(|duration| !duration.is_zero())
+}
+
+fn duration_or_none(text: &str) -> Option<Option<Duration>> {
+    match text {
+        "none" | "0" => Some(None),
+        other => duration(other).map(not_zero),
+    }
+}
+
+/// A duration as [`duration`] reads it, without loss.
+pub(crate) fn duration_text(time: Duration) -> String {
+    humantime::format_duration(time).to_string()
+}
+
+/// The group of beats with that name, none if it is empty; `None` if no group can have it.
+fn beat_group(name: &str) -> Option<Option<String>> {
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
+    let is_name = name.len() <= GROUP_BYTES_MAX && name.chars().all(fits);
+    is_name.then(|| not_empty(name))
+}
+
+fn flag(text: &str) -> Option<bool> {
+    match text {
+        "true" | "1" | "yes" => Some(true),
+        "false" | "0" | "no" => Some(false),
+        _ => None,
+    }
+}
+
+fn serializer(text: &str) -> Option<Serializer> {
+    match text {
+        "json" => Some(Serializer::Json),
+        "msgpack" => Some(Serializer::Msgpack),
+        _ => None,
+    }
+}
+
+pub(crate) fn serializer_text(serializer: Serializer) -> &'static str {
+    match serializer {
+        Serializer::Json => "json",
+        Serializer::Msgpack => "msgpack",
+    }
+}
+
+/// «unknown X `y`», with the known name that is most like it.
+pub(super) fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    format!("unknown {what} `{name}`; did you mean `{}`?", nearest(name, known).unwrap_or_default())
+}

@@ -1,0 +1,113 @@
+//! Settings from files, variables and code, and what is said about those that cannot be used.
+
+use std::time::Duration;
+
+use super::values::DEFAULT_URL;
+use super::*;
+use crate::broker::QueueKind;
+
+fn from_toml(text: &str) -> Result<Settings, String> {
+    let mut settings = Settings::default();
+    settings.apply_toml(text, &Origin::File("taskq.toml".into())).map_err(|error| error.to_string())?;
+    Ok(settings)
+}
+
+#[test]
+fn a_group_of_beats_has_a_short_plain_name() {
+    let mut settings = Settings::default();
+    for (name, expected) in [("billing", Some("billing")), ("a.b-c_1", Some("a.b-c_1")), ("", None)] {
+        settings.set("beat_group", name, Origin::Code).expect(name);
+        assert_eq!(settings.beat_group(), expected);
+    }
+    for name in ["a/b", "two words", "longer-than-twenty-bytes"] {
+        settings.set("beat_group", name, Origin::Code).expect_err(name);
+    }
+}
+
+#[test]
+fn a_file_is_read_whole() {
+    let settings = from_toml(
+        "broker_url = \"amqp://h\"\nstrict = true\nmax_message_bytes = 1_000\nresult_ttl = \"0s\"\n\
+         [queues.mail]\nkind = \"classic\"\nmax_priority = 9\n[interop]\nqueues = [\"py\"]\n",
+    )
+    .expect("every key is known");
+    assert_eq!((settings.broker_url(), settings.result_url()), ("amqp://h", None));
+    assert_eq!((settings.strict, settings.max_message_bytes, settings.result_ttl), (true, 1000, None));
+    assert_eq!(settings.queues["mail"], QueueSettings { kind: QueueKind::Classic, max_priority: Some(9) });
+    assert_eq!(settings.interop, ["py"]);
+}
+
+#[test]
+fn a_broker_may_wait_for_ever() {
+    let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+    let cases = [("\"none\"", None), ("\"0\"", None), ("\"0s\"", None), ("0", None), ("\"1h\"", minutes(60))];
+    for (value, expected) in cases {
+        let settings = from_toml(&format!("consumer_timeout = {value}")).expect(value);
+        assert_eq!(settings.consumer_timeout, expected, "{value}");
+    }
+    assert_eq!(Settings::default().consumer_timeout, minutes(30));
+    let error = from_toml("consumer_timeout = \"never\"").expect_err("it is written `none`");
+    assert!(error.contains("or \"none\", not \"never\""), "{error}");
+}
+
+#[test]
+fn schedules_are_kept_for_others_to_read() {
+    let text = "[schedule.nightly]\ntask = \"x\"\nonce = 2030-01-31T08:00:00Z\nargs = [1, 2.5, true, [\"a\"]]\n";
+    let settings = from_toml(text).expect("it is not looked into");
+    let expected = serde_json::json!({
+        "nightly": { "task": "x", "once": "2030-01-31T08:00:00Z", "args": [1, 2.5, true, ["a"]] }
+    });
+    assert_eq!(serde_json::Value::Object(settings.schedule.clone()), expected);
+    assert_eq!(settings.schedule_origin().to_string(), "taskq.toml");
+    assert_eq!(Settings::default().schedule_origin(), Origin::Default);
+}
+
+#[test]
+fn mistakes_name_the_key_and_the_mend() {
+    for (text, expected) in [
+        ("brokerurl = \"x\"", "did you mean `broker_url`?"),
+        ("broker_url = [1]", "`broker_url` takes a URL"),
+        ("publish_timeout = \"soon\"", "`publish_timeout` takes a length of time such as \"30s\", not \"soon\""),
+        ("strict = \"perhaps\"", "`strict` takes true or false"),
+        ("claim_lease = \"10ms\"", "`claim_lease` takes a length of time such as \"30s\", of at least a second"),
+        ("queues = 3", "write [queues]"),
+        ("[queues.mail]\nkind = \"lazy\"", "takes \"quorum\" or \"classic\""),
+        ("[queues.mail]\nmax_priority = 9", "needs a classic queue"),
+        ("[queues.mail]\nmax_prio = 9", "did you mean `max_priority`?"),
+        ("[interop]\nqueues = \"celery\"", "takes a list"),
+        ("schedule = 3", "write [schedule.NAME]"),
+        ("[schedule.x]\nkwargs = { share = nan }", "`schedule` holds a number that JSON does not have: NaN"),
+        ("strict = ", "taskq.toml: TOML parse error"),
+    ] {
+        let error = from_toml(text).expect_err(text);
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+}
+
+#[test]
+fn variables_override_the_file_and_are_remembered() {
+    let mut settings = from_toml("default_queue = \"file\"").expect("known");
+    let variables = [("TASKQ_DEFAULT_QUEUE", "env"), ("TASKQ_TEST_X", "1"), ("PATH", "/")];
+    settings
+        .apply_variables(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .expect("only the first is ours");
+    assert_eq!(settings.default_queue, "env");
+    let report = settings.report();
+    let setting = report.iter().find(|setting| setting.key == "default_queue").expect("it is a key");
+    assert_eq!(setting.origin, Origin::Variable("TASKQ_DEFAULT_QUEUE".to_owned()));
+}
+
+#[test]
+fn an_embedded_broker_keeps_the_results_too() {
+    for (text, broker, results) in [
+        ("", DEFAULT_URL, Some(DEFAULT_URL)),
+        ("broker_url = \"sqlite:jobs.db\"", "sqlite:jobs.db", Some("sqlite:jobs.db")),
+        ("broker_url = \"memory:x\"", "memory:x", Some("memory:x")),
+        ("broker_url = \"memory:x\"\nresult_url = \"none\"", "memory:x", None),
+        ("result_url = \"redis://h\"", DEFAULT_URL, Some("redis://h")),
+        ("broker_url = \"amqp://h\"", "amqp://h", None),
+    ] {
+        let settings = from_toml(text).expect("every key is known");
+        assert_eq!((settings.broker_url(), settings.result_url()), (broker, results), "{text}");
+    }
+}

@@ -1,0 +1,132 @@
+//! The values of all settings, with their defaults.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Origin, Serializer};
+use crate::broker::QueueKind;
+
+/// The broker when nothing is configured: a file in the working directory, which also holds the results.
+pub(super) const DEFAULT_URL: &str = "sqlite:taskq.db";
+
+/// The value of `result_url` with which an embedded broker keeps no results.
+const NO_RESULTS: &str = "none";
+
+/// The settings of a client. Made by [`Settings::load`]; every value remembers where it came from.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Settings {
+    pub(super) broker_url: Option<String>,
+    pub(super) result_url: Option<String>,
+    pub(super) beat_store: Option<String>,
+    pub(super) beat_group: Option<String>,
+    /// The queue of calls that name none, and whose task names none. Default `default`.
+    pub default_queue: String,
+    /// Whether a queue that exists with other arguments is an error. Default: no, a warning.
+    pub strict: bool,
+    /// How long sending may take until the broker's confirm. Default 30 s.
+    pub publish_timeout: Duration,
+    /// The largest message body, in bytes. Default 16 MiB.
+    pub max_message_bytes: usize,
+    /// How long results are kept. Default one day; `0s` keeps them for ever.
+    pub result_ttl: Option<Duration>,
+    /// How long `Handle::get` waits. Default one hour.
+    pub get_timeout: Duration,
+    /// The format in which arguments are written: `json` (default) or `msgpack`.
+    pub serializer: Serializer,
+    /// For how long a message whose task no worker knows is put back, before it goes to the dead set. Default 10 min.
+    pub unknown_task_grace: Duration,
+    /// The broker's `consumer_timeout`: the time within which it wants messages acknowledged. Default 30 min, as
+    /// RabbitMQ's; `None`, written `none` or `0s`: the broker has no such limit.
+    pub consumer_timeout: Option<Duration>,
+    /// How long a worker's claim on a task holds without being renewed, and so how long the task waits when its worker
+    /// died and nobody reported that. Renewed three times within that time. Default 30 s, at least 1 s.
+    pub claim_lease: Duration,
+    /// The settings of single queues, by name.
+    pub queues: BTreeMap<String, QueueSettings>,
+    /// Queues shared with Celery workers, declared exactly as Celery declares them. `celery` always is one.
+    pub interop: Vec<String>,
+    /// The table `[schedule.NAME]` of each periodic task, by name, as JSON: moments have become texts. Interpreted by
+    /// `taskq-beat` alone.
+    pub schedule: serde_json::Map<String, serde_json::Value>,
+    pub(super) origins: BTreeMap<&'static str, Origin>,
+}
+
+/// The settings of one queue, as `[queues.NAME]` gives them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct QueueSettings {
+    /// `kind = "quorum"` (default) or `"classic"`.
+    pub kind: QueueKind,
+    /// `max_priority = 10`: the highest priority that the queue knows; classic queues only.
+    pub max_priority: Option<u8>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            broker_url: None,
+            result_url: None,
+            beat_store: None,
+            beat_group: None,
+            default_queue: "default".to_owned(),
+            strict: false,
+            publish_timeout: Duration::from_secs(30),
+            max_message_bytes: 16 << 20,
+            result_ttl: Some(Duration::from_secs(86_400)),
+            get_timeout: Duration::from_secs(3600),
+            serializer: Serializer::Json,
+            unknown_task_grace: Duration::from_secs(600),
+            consumer_timeout: Some(Duration::from_secs(1800)),
+            claim_lease: Duration::from_secs(30),
+            queues: BTreeMap::new(),
+            interop: Vec::new(),
+            schedule: serde_json::Map::new(),
+            origins: BTreeMap::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// Returns the broker's URL. Default `sqlite:taskq.db`, a file in the working directory.
+    pub fn broker_url(&self) -> &str {
+        self.broker_url.as_deref().unwrap_or(DEFAULT_URL)
+    }
+
+    /// Returns the result backend's URL. Where none is given, an embedded broker (`sqlite:`, `memory:`) keeps the
+    /// results too, unless the setting says `none`; a broker that is a server keeps none.
+    pub fn result_url(&self) -> Option<&str> {
+        match self.result_url.as_deref() {
+            Some(NO_RESULTS) => None,
+            Some(url) => Some(url),
+            None => Some(self.broker_url()).filter(|url| url.starts_with("sqlite:") || url.starts_with("memory:")),
+        }
+    }
+
+    /// Returns the URL of the store in which beats keep their facts and elect the one that fires, of the kind of a
+    /// result backend's. Default: the result backend.
+    pub fn beat_store(&self) -> Option<&str> {
+        self.beat_store.as_deref().or_else(|| self.result_url())
+    }
+
+    /// Returns the group of this program's beats. Of all beats that share a store, those with equal groups are one
+    /// scheduler. Default: none, which is a group, too.
+    pub fn beat_group(&self) -> Option<&str> {
+        self.beat_group.as_deref()
+    }
+
+    /// Returns the place that [`schedule`](Self::schedule) came from.
+    pub fn schedule_origin(&self) -> Origin {
+        self.origins.get("schedule").cloned().unwrap_or(Origin::Default)
+    }
+
+    /// Returns whether no broker is configured, so that it is the embedded file.
+    pub fn is_default_broker(&self) -> bool {
+        self.broker_url.is_none()
+    }
+
+    /// Returns whether the broker lives inside this process (`memory:`), where no other process reaches it.
+    pub fn is_in_process(&self) -> bool {
+        self.broker_url().starts_with("memory:")
+    }
+}
