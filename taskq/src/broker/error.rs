@@ -13,7 +13,7 @@ pub enum BrokerError {
     Url {
         /// The URL, without its password.
         url: String,
-        /// What is wrong and how to mend it.
+        /// The cause and the remedy.
         why: String,
     },
     /// Nobody answers.
@@ -21,7 +21,7 @@ pub enum BrokerError {
     Unreachable {
         /// The URL, without its password.
         url: String,
-        /// What is wrong and how to mend it.
+        /// The cause and the remedy.
         why: String,
     },
     /// Somebody answers, and says no: user, password, virtual host.
@@ -29,7 +29,7 @@ pub enum BrokerError {
     Refused {
         /// The URL, without its password.
         url: String,
-        /// What is wrong and how to mend it.
+        /// The cause and the remedy.
         why: String,
     },
     /// There is no such queue.

@@ -4,8 +4,8 @@
 //! ([`Broker::consume`]) and forgets it when it is acknowledged. Anything that is taken and not acknowledged comes
 //! back. Delays live in the broker too, so a waiting message is never held by a worker.
 //!
-//! Adapters mend their own connections: a consumption goes on after an outage of any length, without help from
-//! whoever reads it. The promises are checked, adapter by adapter, by `taskq::conformance::broker`.
+//! Adapters reconnect by themselves: a consumption goes on after an outage of any length, without help from
+//! its reader. The promises are checked, adapter by adapter, by `taskq::conformance::broker`.
 
 mod connect;
 mod delivery;
@@ -93,8 +93,8 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
 
 /// Messages coming in.
 pub struct Consumption {
-    /// The messages. Pending while there is none and while the connection is being mended; ends only after
-    /// [`ConsumptionControl::stop`], or where there is nothing left to be mended, as after the deletion of a file. It may be
+    /// The messages. Pending while there is none and while the connection is being restored; ends only after
+    /// [`ConsumptionControl::stop`], or where there is nothing left to recover, as after the deletion of a file. It may be
     /// polled on any runtime.
     pub deliveries: Pin<Box<dyn Stream<Item = Delivery> + Send>>,
     /// How to steer it.

@@ -12,7 +12,7 @@ use futures_util::{FutureExt, Stream};
 use super::{Consumption, ConsumptionControl, Delivery};
 
 /// Takes messages from some queues, and settles them.
-pub(super) trait Reading: Send + Sync + 'static {
+pub(super) trait PullReader: Send + Sync + 'static {
     /// The next message, if there is one now that may be taken.
     fn next(self: &Arc<Self>) -> Option<Delivery>;
 
@@ -43,21 +43,21 @@ pub(super) trait Reading: Send + Sync + 'static {
 }
 
 /// The reader as the port shows it.
-pub(super) fn consumption<R: Reading>(reader: Arc<R>) -> Consumption {
-    let hold = Arc::new(Hold(reader));
+pub(super) fn consumption<R: PullReader>(reader: Arc<R>) -> Consumption {
+    let hold = Arc::new(OpenReader(reader));
     Consumption { deliveries: Box::pin(Deliveries(Arc::clone(&hold))), control: hold }
 }
 
 /// What keeps the reader open that was read from already.
-pub(super) fn control<R: Reading>(reader: Arc<R>) -> Arc<dyn ConsumptionControl> {
-    Arc::new(Hold(reader))
+pub(super) fn control<R: PullReader>(reader: Arc<R>) -> Arc<dyn ConsumptionControl> {
+    Arc::new(OpenReader(reader))
 }
 
 /// Keeps a reader open: once the stream and the control are both gone, what was not settled goes back. Ackers do not
 /// keep it open.
-struct Hold<R: Reading>(Arc<R>);
+struct OpenReader<R: PullReader>(Arc<R>);
 
-impl<R: Reading> ConsumptionControl for Hold<R> {
+impl<R: PullReader> ConsumptionControl for OpenReader<R> {
     fn set_prefetch(&self, prefetch: u16) {
         self.0.set_prefetch(prefetch.into());
     }
@@ -76,16 +76,16 @@ impl<R: Reading> ConsumptionControl for Hold<R> {
     }
 }
 
-impl<R: Reading> Drop for Hold<R> {
+impl<R: PullReader> Drop for OpenReader<R> {
     fn drop(&mut self) {
         self.0.close();
     }
 }
 
 /// The messages of a reader.
-struct Deliveries<R: Reading>(Arc<Hold<R>>);
+struct Deliveries<R: PullReader>(Arc<OpenReader<R>>);
 
-impl<R: Reading> Stream for Deliveries<R> {
+impl<R: PullReader> Stream for Deliveries<R> {
     type Item = Delivery;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delivery>> {

@@ -1,4 +1,4 @@
-//! The broker's URL, and what goes wrong with it, said so that it can be mended.
+//! The broker's URL, and errors at connecting with their remedies.
 
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Error, ErrorKind};

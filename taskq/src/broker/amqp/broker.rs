@@ -14,7 +14,7 @@ use tokio::time::{self, Instant};
 use super::address::Address;
 use super::browse::browse;
 use super::command::Plan;
-use super::consume::consume;
+use super::consumer::consume;
 use super::control::Control;
 use super::greeting;
 use super::link::Link;
@@ -48,8 +48,8 @@ struct Core {
 
 impl AmqpBroker {
     /// Connects to `url`: `amqp://user:password@host:port/vhost`, with `?heartbeat=` in seconds (default 10) and
-    /// `&frame_max=` in bytes (default 16384) where needed. An error says what is wrong and how to mend it; after
-    /// the first success, lost connections are mended without end.
+    /// `&frame_max=` in bytes (default 16384) where needed. An error says what is wrong and the remedy; after
+    /// the first success, lost connections are reopened without end.
     pub async fn connect(url: &str, options: BrokerOptions) -> Result<Self, BrokerError> {
         let address = Address::parse(url)?;
         let name = format!("{} publish", options.name);
@@ -126,10 +126,10 @@ impl Core {
         &self,
         queues: Vec<Arc<str>>,
         prefetch: u16,
-        home: Option<Arc<str>>,
+        origin: Option<Arc<str>>,
     ) -> Result<Consumption, BrokerError> {
         let link = self.consume_link().await?;
-        let plan = Plan { queues, prefetch, home, settle_within: self.options.consumer_timeout };
+        let plan = Plan { queues, prefetch, origin, settle_within: self.options.consumer_timeout };
         let (consumption, control) = consume(link, Arc::clone(&self.topology), plan).await?;
         let mut consumptions = self.consumptions.lock().unwrap_or_else(PoisonError::into_inner);
         consumptions.retain(|consumption| consumption.strong_count() > 0);

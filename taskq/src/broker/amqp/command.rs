@@ -11,7 +11,7 @@ pub(super) struct Plan {
     pub(super) queues: Vec<Arc<str>>,
     pub(super) prefetch: u16,
     /// The queue to which messages are given back, if the consumed queue holds copies.
-    pub(super) home: Option<Arc<str>>,
+    pub(super) origin: Option<Arc<str>>,
     /// The time within which the broker requires settlements.
     pub(super) settle_within: Option<Duration>,
 }
@@ -23,10 +23,10 @@ pub(super) enum Command {
     /// The reader comes back to a queue whose consumer rests.
     Wanted,
     /// The reader will not read for long.
-    Rest(oneshot::Sender<()>),
+    SuspendFetching(oneshot::Sender<()>),
     SetPrefetch(u16),
     /// Like `SetPrefetch`, but unsettled deliveries count against the new limit.
-    LeaveRoom(u16),
+    CapOutstanding(u16),
     Stop,
     Close(oneshot::Sender<()>),
 }

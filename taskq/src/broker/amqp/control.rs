@@ -48,7 +48,7 @@ impl ConsumptionControl for Control {
             self.sources.stop();
             let (done, closed) = oneshot::channel();
             if self.tell(Command::Close(done)) {
-                // Either way the supervisor has ended.
+                // Either way the consumer has ended.
                 let _ = closed.await;
             }
         }
@@ -58,16 +58,16 @@ impl ConsumptionControl for Control {
 
 impl FetchControl for Control {
     fn cap_outstanding(&self, prefetch: u16) {
-        self.tell(Command::LeaveRoom(prefetch));
+        self.tell(Command::CapOutstanding(prefetch));
     }
 
     fn suspend_fetching(&self) -> BoxFuture<'_, ()> {
-        let (done, rests) = oneshot::channel();
-        let told = self.tell(Command::Rest(done));
+        let (done, suspended) = oneshot::channel();
+        let told = self.tell(Command::SuspendFetching(done));
         async move {
             if told {
                 // Either way nothing is fetched.
-                let _ = rests.await;
+                let _ = suspended.await;
             }
         }
         .boxed()

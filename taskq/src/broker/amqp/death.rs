@@ -3,7 +3,7 @@
 use lapin::types::FieldTable;
 use serde_json::Value;
 
-use super::delay;
+use super::delay_ladder;
 use super::value::from_value;
 use crate::broker::NO_QUEUE;
 
@@ -20,7 +20,7 @@ pub(super) fn of(headers: &FieldTable, key: &str) -> Option<(String, String)> {
     let first = || Some((text(&noted("x-first-death-reason")?)?, text(&noted("x-first-death-queue")?)?));
     let (reason, queue) = last.or_else(first)?;
     // On the ladder a message only dies from one level to the next. One that is here has come to its end.
-    match delay::queue_of(key).filter(|_| delay::is_ladder(&queue)) {
+    match delay_ladder::queue_of(key).filter(|_| delay_ladder::is_ladder(&queue)) {
         Some(queue) => Some((NO_QUEUE.to_owned(), queue.to_owned())),
         None => Some((reason, queue)),
     }
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn the_last_death_counts_and_the_ladder_is_none() {
-        let (_, ladder) = delay::route(Duration::from_secs(3), "eu.mail");
+        let (_, ladder) = delay_ladder::route(Duration::from_secs(3), "eu.mail");
         for (deaths, key, expected) in [
             (&[][..], "mail", None),
             (&[("expired", "mail")], "mail", Some(("expired", "mail"))),

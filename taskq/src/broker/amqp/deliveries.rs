@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::command::Command;
 use super::convert;
 use super::settle::ChannelSettler;
-use super::shelf::Shelf;
+use super::staleness::BufferAge;
 use crate::broker::{Acker, Delivery, Settlement, Settler};
 
 /// How many messages in a row may come from one queue while others may have some, too.
@@ -56,9 +56,9 @@ struct Slot {
     draining: VecDeque<Source>,
     current: Option<Source>,
     /// It has no consumer until somebody wants messages.
-    rests: bool,
+    is_suspended: bool,
     /// Its next consumer is to hold no more than there is room for.
-    is_narrow: bool,
+    is_capped: bool,
 }
 
 struct Source {
@@ -66,7 +66,7 @@ struct Source {
     settler: Arc<ChannelSettler>,
     /// How many messages it holds at most; 0 is no bound.
     window: u16,
-    shelf: Shelf,
+    buffer_age: BufferAge,
     /// What it gave to somebody who only wanted to know whether there is something.
     peeked: Option<Given>,
 }
@@ -81,8 +81,8 @@ impl Sources {
             queue: Arc::clone(queue),
             draining: VecDeque::new(),
             current: None,
-            rests: false,
-            is_narrow: false,
+            is_suspended: false,
+            is_capped: false,
         };
         Arc::new(Self {
             inner: Mutex::new(Inner { slots: queues.iter().map(slot).collect(), ..Inner::default() }),
@@ -95,14 +95,14 @@ impl Sources {
     /// The queues that nobody consumes from at the moment, and somebody should.
     pub(super) fn vacant(&self) -> Vec<Arc<str>> {
         let inner = self.lock();
-        let vacant = inner.slots.iter().filter(|slot| slot.current.is_none() && !slot.rests);
+        let vacant = inner.slots.iter().filter(|slot| slot.current.is_none() && !slot.is_suspended);
         vacant.map(|slot| Arc::clone(&slot.queue)).collect()
     }
 
     /// Whether the next consumer of this queue is to hold no more than there is room for beside what is out: the reader was
     /// away for long, and has long runs in hand, most likely.
-    pub(super) fn is_narrow(&self, queue: &str) -> bool {
-        self.lock().slots.iter().any(|slot| &*slot.queue == queue && slot.is_narrow)
+    pub(super) fn is_capped(&self, queue: &str) -> bool {
+        self.lock().slots.iter().any(|slot| &*slot.queue == queue && slot.is_capped)
     }
 
     /// The tags of the consumers at work, by queue.
@@ -116,11 +116,11 @@ impl Sources {
     pub(super) fn install(&self, queue: &str, consumer: lapin::Consumer, settler: Arc<ChannelSettler>, window: u16) {
         let mut inner = self.lock();
         if let Some(slot) = inner.slots.iter_mut().find(|slot| &*slot.queue == queue) {
-            let shelf = Shelf::new(window, Instant::now());
-            slot.current = Some(Source { consumer, settler, window, shelf, peeked: None });
-            slot.is_narrow = false;
+            let buffer_age = BufferAge::new(window, Instant::now());
+            slot.current = Some(Source { consumer, settler, window, buffer_age, peeked: None });
+            slot.is_capped = false;
         }
-        let complete = inner.slots.iter().all(|slot| slot.current.is_some() || slot.rests);
+        let complete = inner.slots.iter().all(|slot| slot.current.is_some() || slot.is_suspended);
         self.complete.store(complete, Ordering::Release);
         drop(inner);
         self.waker.wake();
@@ -132,19 +132,19 @@ impl Sources {
     }
 
     /// The same, and there is more room for the next one than it had.
-    pub(super) fn widen(&self, queue: &str) {
+    pub(super) fn restore_window(&self, queue: &str) {
         self.change(queue, |slot| {
             slot.retire();
-            slot.is_narrow = true;
+            slot.is_capped = true;
         });
     }
 
     /// The consumer of `queue` is about to be cancelled, so that its end is no news. What it has is still to be read, and no other
     /// is wanted before the reader comes for more.
-    pub(super) fn rest(&self, queue: &str) {
+    pub(super) fn suspend_fetching(&self, queue: &str) {
         self.change(queue, |slot| {
             slot.retire();
-            slot.rests = true;
+            slot.is_suspended = true;
         });
     }
 
@@ -156,13 +156,13 @@ impl Sources {
     }
 
     /// The consumers that hold fewer than `window` messages though the reader waits for more, by queue.
-    pub(super) fn narrower_than(&self, window: u16) -> Vec<(Arc<str>, ShortString)> {
+    pub(super) fn capped_below(&self, window: u16) -> Vec<(Arc<str>, ShortString)> {
         let inner = self.lock();
-        let narrow = |slot: &Slot| {
+        let capped = |slot: &Slot| {
             let source = slot.current.as_ref().filter(|source| source.window > 0 && source.window < window)?;
             Some((Arc::clone(&slot.queue), source.consumer.tag()))
         };
-        if inner.waits { inner.slots.iter().filter_map(narrow).collect() } else { Vec::new() }
+        if inner.waits { inner.slots.iter().filter_map(capped).collect() } else { Vec::new() }
     }
 
     /// Gives back what may have been waiting for the reader for longer than `limit`, and says which consumers hold such
@@ -199,7 +199,7 @@ impl Sources {
                     fault = fault.or(given.err());
                 }
             }
-            (slot.rests, slot.is_narrow) = (false, false);
+            (slot.is_suspended, slot.is_capped) = (false, false);
         }
         self.complete.store(false, Ordering::Release);
         fault
@@ -277,7 +277,7 @@ impl Inner {
         self.waits = false;
         for offset in 0..count {
             let at = (self.next + offset) % count;
-            let rested = self.slots[at].rests;
+            let was_suspended = self.slots[at].is_suspended;
             let polled = self.slots[at].poll(context, commands);
             if let Some(fault) = polled.as_ref().err() {
                 self.fault.get_or_insert_with(|| fault.clone());
@@ -294,7 +294,7 @@ impl Inner {
                 }
                 return Some(delivery);
             }
-            if rested {
+            if was_suspended {
                 woken.get_or_insert(at);
             }
         }
@@ -322,8 +322,8 @@ impl Slot {
                 Poll::Pending => return Ok(None),
             };
         }
-        if std::mem::take(&mut self.rests) {
-            self.is_narrow = true;
+        if std::mem::take(&mut self.is_suspended) {
+            self.is_capped = true;
             // The supervisor may have ended, and then needs no telling. The same below.
             let _ = commands.send(Command::Wanted);
         }
@@ -346,14 +346,14 @@ impl Source {
         let given = self.peeked.take().map_or_else(|| self.consumer.poll_next_unpin(context), Poll::Ready);
         match given {
             Poll::Ready(Some(Ok(delivery))) if !delivery.acker.poisoned() => {
-                self.shelf.take();
+                self.buffer_age.take();
                 Poll::Ready(Ok(Some(delivery_of(delivery, queue, &self.settler))))
             }
             // A message whose channel is gone is already on its way to somebody else.
             Poll::Ready(Some(Ok(_)) | None) => Poll::Ready(Ok(None)),
             Poll::Ready(Some(Err(error))) => Poll::Ready(Err(error)),
             Poll::Pending => {
-                self.shelf.found_empty();
+                self.buffer_age.found_empty();
                 Poll::Pending
             }
         }
@@ -367,13 +367,13 @@ impl Source {
     /// Whether a message may have been lying here for longer than `limit`. An empty buffer is not stale, however long nobody has
     /// looked into it.
     fn is_stale(&mut self, now: Instant, limit: Duration, waits: bool) -> bool {
-        if !self.shelf.is_stale(now, limit, waits) {
+        if !self.buffer_age.is_stale(now, limit, waits) {
             return false;
         }
         // Nobody waits here, so nobody's waker is lost by this.
         self.peeked = self.take_now();
         if self.peeked.is_none() {
-            self.shelf.found_empty();
+            self.buffer_age.found_empty();
         }
         matches!(self.peeked, Some(Some(Ok(_))))
     }

@@ -1,4 +1,4 @@
-//! Queues in which copies are held of what takes long: how they are declared.
+//! Renewal queues: how the queues for copies of long-running deliveries are declared.
 
 use std::time::Duration;
 
@@ -6,20 +6,21 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use super::arguments::{quorum_before, text};
 
-/// How long a copy waits in the queue where it is held. Whoever published it takes it at once; if not, he is dead, or so slow
-/// that somebody else may look whether he is. What comes back to the queue later than this leaves it at once.
-const HELD_FOR: Duration = Duration::from_secs(20);
+/// The TTL of a copy in its renewal queue. A live worker consumes its own copies immediately, so an expired copy means that
+/// the worker died or stalled; the broker then routes it to the original queue, where another worker checks the claim. A copy
+/// that comes back to the renewal queue later than this leaves it at once.
+const RENEWAL_TTL: Duration = Duration::from_secs(20);
 
-/// How long such a queue stays without a consumer. Messages of a dead process leave within seconds, and go with the queue
-/// only if their home cannot take them for all that time.
-const HELD_QUEUE_UNUSED_FOR: Duration = Duration::from_secs(86_400);
+/// How long a renewal queue stays without a consumer. Messages of a dead process leave within seconds, and are lost with the
+/// queue only if the original queue cannot take them for all that time.
+const RENEWAL_QUEUE_EXPIRES: Duration = Duration::from_secs(86_400);
 
-/// The arguments of a queue for copies, which sends them home when they are not wanted here.
-pub(super) fn arguments(home: &str) -> FieldTable {
+/// Returns the arguments of a renewal queue, from which unwanted copies return to the queue `origin`.
+pub(super) fn arguments(origin: &str) -> FieldTable {
     let milliseconds = |time: Duration| AMQPValue::LongLongInt(time.as_millis() as i64);
     let mut arguments = quorum_before("");
-    arguments.insert("x-dead-letter-routing-key".into(), text(home));
-    arguments.insert("x-message-ttl".into(), milliseconds(HELD_FOR));
-    arguments.insert("x-expires".into(), milliseconds(HELD_QUEUE_UNUSED_FOR));
+    arguments.insert("x-dead-letter-routing-key".into(), text(origin));
+    arguments.insert("x-message-ttl".into(), milliseconds(RENEWAL_TTL));
+    arguments.insert("x-expires".into(), milliseconds(RENEWAL_QUEUE_EXPIRES));
     arguments
 }

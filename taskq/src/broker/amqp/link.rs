@@ -1,4 +1,4 @@
-//! A connection that is mended: the session of the moment, and the next one after it is lost.
+//! A connection that is reopened: the session of the moment, and the next one after it is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

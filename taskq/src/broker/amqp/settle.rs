@@ -10,7 +10,7 @@ use lapin::options::{BasicAckOptions, BasicNackOptions};
 use tokio::sync::Notify;
 use tokio::time::{self, Instant};
 
-use super::ack::{Frames, Ledger};
+use super::ack_planner::{Frames, Ledger};
 use crate::broker::{Settlement, Settler};
 use crate::io;
 
@@ -39,18 +39,18 @@ pub(super) struct ChannelSettler {
     ticking: AtomicBool,
     /// The broker may still have to pass settlements on.
     burst: AtomicBool,
-    /// Where goes what is given back.
+    /// The destination of messages that are given back.
     back: Back,
-    bell: Notify,
+    wake: Notify,
 }
 
-/// Where a message goes that is given back.
+/// The destination of a message that is given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Back {
-    /// Into its queue again.
+    /// The queue that the message was consumed from.
     Queue,
-    /// Where its queue sends what it gives up.
-    Home,
+    /// The origin of the copies in a renewal queue, to which that queue dead-letters.
+    Origin,
 }
 
 impl ChannelSettler {
@@ -64,7 +64,7 @@ impl ChannelSettler {
             ticking: AtomicBool::new(false),
             burst: AtomicBool::new(false),
             back,
-            bell: Notify::new(),
+            wake: Notify::new(),
         });
         io::spawn(Arc::clone(&settler).tick());
         settler
@@ -101,7 +101,7 @@ impl ChannelSettler {
     /// The channel is gone, and with it every delivery that came over it.
     pub(super) fn end(&self) {
         self.alive.store(false, Ordering::Release);
-        self.bell.notify_one();
+        self.wake.notify_one();
     }
 
     /// Under the ledger's lock, because the broker closes the channel if two batches overtake each other: the later
@@ -136,7 +136,7 @@ impl ChannelSettler {
                 self.burst.store(false, Ordering::Release);
                 // Whoever settled before that line saw the clock run and did not ring.
                 if self.lock().is_idle() {
-                    self.bell.notified().await;
+                    self.wake.notified().await;
                 }
                 self.ticking.store(true, Ordering::SeqCst);
                 idle = 0;
@@ -163,7 +163,7 @@ impl Settler for ChannelSettler {
         }
         drop(ledger);
         if !self.ticking.load(Ordering::SeqCst) {
-            self.bell.notify_one();
+            self.wake.notify_one();
         }
     }
 

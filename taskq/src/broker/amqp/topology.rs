@@ -15,7 +15,7 @@ use tokio::time::{self, Instant};
 
 use super::arguments::{quorum, quorum_before, text};
 use super::session::{Fault, Session};
-use super::{delay, delivery_renewal};
+use super::{delay_ladder, delivery_renewal};
 use crate::broker::{BrokerError, DEAD_QUEUE, Declared, QueueKind, QueueSpec};
 
 /// Where the broker sends what it gives up. A fanout, since what arrives carries any routing key.
@@ -125,10 +125,15 @@ impl Topology {
         Ok(declared)
     }
 
-    /// Makes a queue exist in which copies of `home`'s messages are held. Not remembered: its consumer declares it whenever it
+    /// Makes a queue exist in which copies of `origin`'s messages are held. Not remembered: its consumer declares it whenever it
     /// begins.
-    pub(super) async fn declare_held(&self, session: &Session, queue: &str, home: &str) -> Result<(), DeclareFault> {
-        self.declare_queue(session, queue, delivery_renewal::arguments(home)).await?;
+    pub(super) async fn declare_renewal_queue(
+        &self,
+        session: &Session,
+        queue: &str,
+        origin: &str,
+    ) -> Result<(), DeclareFault> {
+        self.declare_queue(session, queue, delivery_renewal::arguments(origin)).await?;
         Ok(())
     }
 
@@ -253,8 +258,8 @@ async fn bind(session: &Session, spec: &QueueSpec) -> Result<(), Fault> {
     session
         .on_scratch(|channel| async move {
             let options = QueueBindOptions::default();
-            for exchange in [delay::DELIVERY_EXCHANGE, delay::LATE_DELIVERY_EXCHANGE] {
-                let key = delay::arrives(name);
+            for exchange in [delay_ladder::DELIVERY_EXCHANGE, delay_ladder::LATE_DELIVERY_EXCHANGE] {
+                let key = delay_ladder::arrives(name);
                 channel.queue_bind(name.into(), exchange.into(), key.into(), options, FieldTable::default()).await?;
             }
             if celery {
@@ -268,13 +273,17 @@ async fn bind(session: &Session, spec: &QueueSpec) -> Result<(), Fault> {
 
 async fn dead_exchanges(channel: Channel) -> lapin::Result<()> {
     exchange(&channel, DEAD_EXCHANGE, ExchangeKind::Fanout, FieldTable::default()).await?;
-    exchange(&channel, delay::LATE_DELIVERY_EXCHANGE, ExchangeKind::Topic, delay::or_else(DEAD_EXCHANGE)).await?;
-    exchange(&channel, delay::LATE, ExchangeKind::Fanout, FieldTable::default()).await?;
+    exchange(&channel, delay_ladder::LATE_DELIVERY_EXCHANGE, ExchangeKind::Topic, delay_ladder::or_else(DEAD_EXCHANGE))
+        .await?;
+    exchange(&channel, delay_ladder::LATE, ExchangeKind::Fanout, FieldTable::default()).await?;
     let options = QueueDeclareOptions::durable();
-    channel.queue_declare(delay::LATE.into(), options, delay::late_arguments()).await?;
+    channel.queue_declare(delay_ladder::LATE.into(), options, delay_ladder::late_arguments()).await?;
     let options = QueueBindOptions::default();
-    channel.queue_bind(delay::LATE.into(), delay::LATE.into(), "".into(), options, FieldTable::default()).await?;
-    exchange(&channel, delay::DELIVERY_EXCHANGE, ExchangeKind::Topic, delay::or_else(delay::LATE)).await
+    channel
+        .queue_bind(delay_ladder::LATE.into(), delay_ladder::LATE.into(), "".into(), options, FieldTable::default())
+        .await?;
+    exchange(&channel, delay_ladder::DELIVERY_EXCHANGE, ExchangeKind::Topic, delay_ladder::or_else(delay_ladder::LATE))
+        .await
 }
 
 async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind, arguments: FieldTable) -> lapin::Result<()> {
@@ -285,18 +294,18 @@ async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind, arguments: 
 /// Declares all levels, each step for all of them at once, since one by one it takes a second.
 async fn ladder(channel: Channel) -> lapin::Result<()> {
     let channel = &channel;
-    try_join_all((0..delay::LEVELS).map(|level| async move {
-        exchange(channel, &delay::level_name(level), ExchangeKind::Topic, FieldTable::default()).await
+    try_join_all((0..delay_ladder::LEVELS).map(|level| async move {
+        exchange(channel, &delay_ladder::level_name(level), ExchangeKind::Topic, FieldTable::default()).await
     }))
     .await?;
-    try_join_all((0..delay::LEVELS).map(|level| {
-        let arguments = delay::level_arguments(level);
-        channel.queue_declare(delay::level_name(level).into(), QueueDeclareOptions::durable(), arguments)
+    try_join_all((0..delay_ladder::LEVELS).map(|level| {
+        let arguments = delay_ladder::level_arguments(level);
+        channel.queue_declare(delay_ladder::level_name(level).into(), QueueDeclareOptions::durable(), arguments)
     }))
     .await?;
-    try_join_all((0..delay::LEVELS).map(|level| async move {
-        let name = delay::level_name(level);
-        let (waits, passes) = (delay::waits(level).into(), delay::passes(level).into());
+    try_join_all((0..delay_ladder::LEVELS).map(|level| async move {
+        let name = delay_ladder::level_name(level);
+        let (waits, passes) = (delay_ladder::waits(level).into(), delay_ladder::passes(level).into());
         channel
             .queue_bind(
                 name.as_str().into(),
@@ -307,7 +316,9 @@ async fn ladder(channel: Channel) -> lapin::Result<()> {
             )
             .await?;
         let options = ExchangeBindOptions::default();
-        channel.exchange_bind(delay::below(level).into(), name.into(), passes, options, FieldTable::default()).await
+        channel
+            .exchange_bind(delay_ladder::below(level).into(), name.into(), passes, options, FieldTable::default())
+            .await
     }))
     .await?;
     Ok(())

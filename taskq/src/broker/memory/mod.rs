@@ -20,7 +20,7 @@ use self::reader::Reader;
 use self::store::Store;
 #[cfg(feature = "testing")]
 pub(crate) use self::store::Waiting;
-use super::reading::{self, Reading};
+use super::reading::{self, PullReader};
 use super::{
     Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, Declared, Publication, PublishError,
     QueueSpec, QueueStats,

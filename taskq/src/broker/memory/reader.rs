@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::task::AtomicWaker;
 
 use super::store::{Place, Store, Stored};
-use crate::broker::reading::Reading;
+use crate::broker::reading::PullReader;
 use crate::broker::{Acker, Delivery, Settlement, Settler};
 
 /// Takes messages from some queues, and settles them.
@@ -57,7 +57,7 @@ impl Reader {
     }
 }
 
-impl Reading for Reader {
+impl PullReader for Reader {
     fn next(self: &Arc<Self>) -> Option<Delivery> {
         // The lock is held while the queues are looked at, so that `close` either comes first and nothing is taken,
         // or comes after and finds what was.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use chrono::{DateTime, Utc};
 
-use super::super::reading::Reading;
+use super::super::reading::PullReader;
 use super::super::{BrokerError, PublishError, QueueSpec, QueueStats};
 use super::reader::Reader;
 use crate::message::WireMessage;
@@ -24,13 +24,13 @@ pub(super) struct Store {
 struct Queues {
     by_name: HashMap<Arc<str>, Queue>,
     /// Those that wait for their time.
-    held: BTreeMap<u64, Held>,
+    delayed: BTreeMap<u64, Delayed>,
     /// Counts the messages that ever came in; keeps those of one priority in order.
     arrivals: u64,
 }
 
 /// A message that waits for its time.
-struct Held {
+struct Delayed {
     queue: Arc<str>,
     message: WireMessage,
     #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "only tests ask when it is due"))]
@@ -108,13 +108,13 @@ impl Store {
         let mut locked = self.lock();
         locked.arrivals += 1;
         let place = locked.arrivals;
-        locked.held.insert(place, Held { queue, message, due });
+        locked.delayed.insert(place, Delayed { queue, message, due });
         place
     }
 
     /// Appends a message that was kept back.
     pub(super) fn release(&self, place: u64) -> Result<(), PublishError> {
-        let Some(Held { queue, message, .. }) = self.lock().held.remove(&place) else { return Ok(()) };
+        let Some(Delayed { queue, message, .. }) = self.lock().delayed.remove(&place) else { return Ok(()) };
         self.put(&queue, message)
     }
 
@@ -147,7 +147,7 @@ impl Store {
             message: stored.message.clone(),
             due: None,
         });
-        let mut held: Vec<_> = locked.held.values().collect();
+        let mut held: Vec<_> = locked.delayed.values().collect();
         held.sort_by_key(|held| held.due);
         let held = held.into_iter().map(|held| Waiting {
             queue: Arc::clone(&held.queue),

@@ -9,7 +9,7 @@ use super::lease::RENEW_EVERY;
 use super::reader::{Reader, Step};
 use super::turn::Turn;
 use crate::broker::Delivery;
-use crate::broker::reading::Reading;
+use crate::broker::reading::PullReader;
 use crate::io;
 use crate::sqlite::{Fault, FaultKind, Observer};
 

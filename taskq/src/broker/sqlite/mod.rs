@@ -32,7 +32,7 @@ use futures_util::future::{self, BoxFuture};
 
 use self::convert::Written;
 use self::reader::Reader;
-use super::reading::{self, Reading};
+use super::reading::{self, PullReader};
 use super::{
     Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, Declared, Publication, PublishError,
     QueueSpec, QueueStats,

@@ -14,8 +14,8 @@ use super::lease::{Lease, SettleInbox};
 use super::queue::{Queue, TAKEN_MAX};
 use super::state::{Phase, State};
 use super::statements::{self, Taken};
-use super::turn::{Outcome, Turn, Want};
-use crate::broker::reading::Reading;
+use super::turn::{Turn, TurnOutcome, Want};
+use crate::broker::reading::PullReader;
 use crate::broker::{Acker, Delivery, Settlement, Settler};
 use crate::sqlite::{Committed, Database, Observer, now_ms, presence};
 
@@ -97,10 +97,10 @@ impl Reader {
     }
 
     /// Takes note of what a turn came to.
-    pub(super) fn carried_out(self: &Arc<Self>, turn: &Turn, outcome: Outcome) {
+    pub(super) fn carried_out(self: &Arc<Self>, turn: &Turn, outcome: TurnOutcome) {
         let mut state = self.lock();
         state.works = true;
-        let Outcome::Done { until, taken } = outcome else {
+        let TurnOutcome::Done { until, taken } = outcome else {
             tracing::warn!("the lease ran out before it could be renewed; its messages went to others");
             return state.begin_anew(Lease::new(Arc::<Self>::downgrade(self)));
         };
@@ -177,7 +177,7 @@ impl SettleInbox for Reader {
     }
 }
 
-impl Reading for Reader {
+impl PullReader for Reader {
     fn next(self: &Arc<Self>) -> Option<Delivery> {
         let (queue, taken, lease) = {
             let mut state = self.lock();

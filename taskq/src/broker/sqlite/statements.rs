@@ -63,7 +63,7 @@ pub(super) fn begin_lease(tx: &Tx<'_>, lease: i64, until: i64) -> rusqlite::Resu
     tx.prepare_cached("INSERT INTO leases (lease, until) VALUES (?1, ?2)")?.execute([lease, until]).map(drop)
 }
 
-/// Says that whoever has the lease consumes from a queue.
+/// Notes that the holder of the lease consumes from a queue.
 pub(super) fn register(tx: &Tx<'_>, lease: i64, queue: i64) -> rusqlite::Result<()> {
     tx.prepare_cached("INSERT OR IGNORE INTO consumers (lease, queue) VALUES (?1, ?2)")?
         .execute([lease, queue])

@@ -43,7 +43,7 @@ pub(super) struct Want {
 
 /// The outcome of a turn.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum TurnOutcome {
     /// Carried out.
     Done {
         /// Until when the lease lasts.
@@ -57,7 +57,7 @@ pub(super) enum Outcome {
 
 impl Turn {
     /// Carries out the turn, within a transaction on the database at `file`.
-    pub(super) fn carry_out(&self, tx: &mut Tx<'_>, file: &Path) -> rusqlite::Result<Outcome> {
+    pub(super) fn carry_out(&self, tx: &mut Tx<'_>, file: &Path) -> rusqlite::Result<TurnOutcome> {
         let (lease, until) = (self.lease.number, ms_after(LEASE));
         if self.begins {
             self.lease.show(file);
@@ -66,7 +66,7 @@ impl Turn {
                 statements::register(tx, lease, *queue)?;
             }
         } else if !statements::renew(tx, lease, until)? {
-            return Ok(Outcome::Lost);
+            return Ok(TurnOutcome::Lost);
         }
         for id in &self.settled.done {
             statements::forget(tx, lease, *id)?;
@@ -92,6 +92,6 @@ impl Turn {
             }
         }
         let taken = self.take.iter().map(|want| statements::take(tx, lease, want.queue, want.limit));
-        Ok(Outcome::Done { until, taken: taken.collect::<rusqlite::Result<_>>()? })
+        Ok(TurnOutcome::Done { until, taken: taken.collect::<rusqlite::Result<_>>()? })
     }
 }

@@ -1,4 +1,4 @@
-//! The supervisor of a consumption: opens its channel and its consumers, and opens them again whatever happened.
+//! The consumer, the task behind a consumption: opens its channel and consumers, and reopens them after every loss.
 //!
 //! One channel carries all queues of a consumption, with one consumer each. A queue that cannot be consumed from for
 //! the moment is tried again by itself and stops no other.
@@ -34,7 +34,7 @@ const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(15);
 
 /// Which part of the time that the broker gives may pass until messages that wait for their reader are taken for stale. They
-/// may be twice as old then, a quarter of it: whoever reads them has at least three quarters left.
+/// may be twice as old then, a quarter of it: their reader has at least three quarters left.
 const STALE_PART: u32 = 8;
 
 /// Begins to consume. Returns when every queue was tried once; an error if one of them does not exist.
@@ -43,37 +43,37 @@ pub(super) async fn consume(
     topology: Arc<Topology>,
     plan: Plan,
 ) -> Result<(Consumption, Arc<Control>), BrokerError> {
-    let Plan { queues, prefetch, home, settle_within } = plan;
+    let Plan { queues, prefetch, origin, settle_within } = plan;
     let sources = Sources::new(&queues);
     let (commands, inbox) = mpsc::unbounded_channel();
     let (ready, first) = oneshot::channel();
-    let supervisor = Supervisor {
+    let consumer = Consumer {
         link: Arc::clone(&link),
         topology,
         sources: Arc::clone(&sources),
         inbox,
         prefetch,
-        home,
+        origin,
         settle_within,
         retries: HashMap::new(),
         ready: Some(ready),
     };
-    io::spawn(supervisor.run());
+    io::spawn(consumer.run());
     first.await.unwrap_or(Err(BrokerError::Closed))?;
-    // The supervisor does not keep the commands alive: when stream and control are gone, it ends.
+    // The consumer does not keep the commands alive: when stream and control are gone, it ends.
     let commands = Arc::new(commands);
     let control = Arc::new(Control { link, sources: Arc::clone(&sources), commands: Arc::clone(&commands) });
     let deliveries = Box::pin(Deliveries { sources, commands });
     Ok((Consumption { deliveries, control: Arc::clone(&control) as Arc<dyn ConsumptionControl> }, control))
 }
 
-struct Supervisor {
+struct Consumer {
     link: Arc<Link>,
     topology: Arc<Topology>,
     sources: Arc<Sources>,
     inbox: mpsc::UnboundedReceiver<Command>,
     prefetch: u16,
-    home: Option<Arc<str>>,
+    origin: Option<Arc<str>>,
     settle_within: Option<Duration>,
     /// Queues that could not be consumed from: when to try again, and how long to wait after that.
     retries: HashMap<Arc<str>, (Instant, Duration)>,
@@ -82,13 +82,13 @@ struct Supervisor {
 }
 
 /// A channel and what belongs to it.
-struct Line {
+struct ConsumerChannel {
     session: Arc<Session>,
     channel: Channel,
     settler: Arc<ChannelSettler>,
 }
 
-impl Line {
+impl ConsumerChannel {
     /// Why nothing comes over it any more, if so.
     fn gone(&self) -> Option<&'static str> {
         if !self.session.is_open() {
@@ -111,7 +111,7 @@ impl Line {
 }
 
 /// Why a channel is left.
-enum Leave {
+enum ChannelEnd {
     /// It is gone.
     Lost(String),
     /// The broker has cancelled a consumer: mostly because its queue was deleted. What the channel remembers of that queue
@@ -122,33 +122,33 @@ enum Leave {
     Done(Option<oneshot::Sender<()>>),
 }
 
-impl Supervisor {
+impl Consumer {
     async fn run(mut self) {
         let done = loop {
-            let line = match self.open().await {
-                Ok(line) => line,
+            let open = match self.open().await {
+                Ok(open) => open,
                 Err(done) => break done,
             };
-            match self.attend(&line).await {
-                Leave::Lost(reason) => {
-                    line.settler.end();
+            match self.attend(&open).await {
+                ChannelEnd::Lost(reason) => {
+                    open.settler.end();
                     for (queue, _) in self.sources.tags() {
                         self.topology.invalidate(&queue);
                     }
                     self.tell_of_loss(&reason, self.sources.clear());
                 }
-                Leave::Deleted => {
+                ChannelEnd::Deleted => {
                     for queue in self.sources.vacant() {
                         tracing::warn!(queue = &*queue, "the queue was deleted under its consumer; beginning anew");
                         self.topology.deleted(&queue);
                     }
                     // What runs goes on, and is taken over when its message comes back to this worker.
                     self.sources.clear();
-                    line.close().await;
+                    open.close().await;
                 }
-                Leave::Done(done) => {
+                ChannelEnd::Done(done) => {
                     self.sources.end();
-                    line.close().await;
+                    open.close().await;
                     break done;
                 }
             }
@@ -161,7 +161,7 @@ impl Supervisor {
     }
 
     /// Opens a channel, however long that takes. An error means that nobody needs it any more.
-    async fn open(&mut self) -> Result<Line, Option<oneshot::Sender<()>>> {
+    async fn open(&mut self) -> Result<ConsumerChannel, Option<oneshot::Sender<()>>> {
         let mut pause = Duration::ZERO;
         loop {
             let broker = Arc::clone(&self.link);
@@ -175,9 +175,9 @@ impl Supervisor {
                 tokio::select! {
                     opened = &mut opening => break opened,
                     command = self.inbox.recv() => match command {
-                        Some(Command::SetPrefetch(prefetch) | Command::LeaveRoom(prefetch)) => self.prefetch = prefetch,
+                        Some(Command::SetPrefetch(prefetch) | Command::CapOutstanding(prefetch)) => self.prefetch = prefetch,
                         Some(Command::Vacant | Command::Wanted) => {}
-                        Some(Command::Rest(done)) => drop(done),
+                        Some(Command::SuspendFetching(done)) => drop(done),
                         // Nothing is fetched while there is no channel, so stopping is the end of it.
                         Some(Command::Stop) => self.sources.end(),
                         Some(Command::Close(done)) => return Err(Some(done)),
@@ -188,13 +188,13 @@ impl Supervisor {
             match opened {
                 None => return Err(None),
                 Some(Ok((session, channel))) => {
-                    let back = if self.home.is_some() { Back::Home } else { Back::Queue };
+                    let back = if self.origin.is_some() { Back::Origin } else { Back::Queue };
                     let settler = ChannelSettler::new(channel.clone(), self.prefetch, back);
-                    return Ok(Line { session, channel, settler });
+                    return Ok(ConsumerChannel { session, channel, settler });
                 }
                 Some(Err(fault)) => {
                     if let Some(ready) = self.ready.take() {
-                        // Whoever asked may not be waiting any more.
+                        // The caller may not be waiting any more.
                         let _ = ready.send(Err(fault.during("opening a channel")));
                         return Err(None);
                     }
@@ -205,63 +205,63 @@ impl Supervisor {
     }
 
     /// Consumes over one channel for as long as it is there and needed.
-    async fn attend(&mut self, line: &Line) -> Leave {
+    async fn attend(&mut self, open: &ConsumerChannel) -> ChannelEnd {
         let mut watch = time::interval(WATCH_INTERVAL);
         let mut probe = time::interval_at(Instant::now() + PROBE_INTERVAL, PROBE_INTERVAL);
-        let mut lost = std::pin::pin!(line.session.lost());
-        self.fill(line).await;
+        let mut lost = std::pin::pin!(open.session.lost());
+        self.fill(open).await;
         loop {
-            if let Some(reason) = line.gone() {
-                return Leave::Lost(reason.to_owned());
+            if let Some(reason) = open.gone() {
+                return ChannelEnd::Lost(reason.to_owned());
             }
             tokio::select! {
-                reason = &mut lost => return Leave::Lost(reason.to_string()),
+                reason = &mut lost => return ChannelEnd::Lost(reason.to_string()),
                 command = self.inbox.recv() => match command {
                     Some(Command::Vacant) => {
                         // A consumer that was replaced meanwhile is no news; once nothing is fetched any more there is
                         // none to replace, and what runs still needs the channel; a lost connection deletes no queue.
-                        if !self.sources.is_stopping() && line.gone().is_none() && !self.sources.vacant().is_empty() {
-                            return Leave::Deleted;
+                        if !self.sources.is_stopping() && open.gone().is_none() && !self.sources.vacant().is_empty() {
+                            return ChannelEnd::Deleted;
                         }
                     }
-                    Some(Command::Wanted) => self.fill(line).await,
-                    Some(Command::Rest(done)) => {
-                        self.rest(line, self.sources.tags()).await;
-                        // Whoever asked may not be waiting any more.
+                    Some(Command::Wanted) => self.fill(open).await,
+                    Some(Command::SuspendFetching(done)) => {
+                        self.suspend_fetching(open, self.sources.tags()).await;
+                        // The caller may not be waiting any more.
                         let _ = done.send(());
                     }
                     Some(Command::SetPrefetch(prefetch)) => {
                         if prefetch != self.prefetch && !self.sources.is_stopping() {
-                            self.change_prefetch(line, prefetch).await;
+                            self.change_prefetch(open, prefetch).await;
                         }
                     }
-                    Some(Command::LeaveRoom(prefetch)) => {
+                    Some(Command::CapOutstanding(prefetch)) => {
                         if !self.sources.is_stopping() {
-                            self.leave_room(line, prefetch).await;
+                            self.cap_outstanding(open, prefetch).await;
                         }
                     }
                     Some(Command::Stop) => {
-                        self.cancel_all(line).await;
+                        self.cancel_all(open).await;
                         self.sources.end();
-                        line.settler.flush();
+                        open.settler.flush();
                     }
                     Some(Command::Close(done)) => {
-                        self.cancel_all(line).await;
-                        return Leave::Done(Some(done));
+                        self.cancel_all(open).await;
+                        return ChannelEnd::Done(Some(done));
                     }
-                    None => return Leave::Done(None),
+                    None => return ChannelEnd::Done(None),
                 },
                 _ = watch.tick() => {
-                    self.widen(line).await;
-                    self.fill(line).await;
+                    self.restore_window(open).await;
+                    self.fill(open).await;
                     // What waits for the reader must not grow as old as the broker allows; nor is it of use to others here.
-                    if let Some(limit) = self.settle_within.filter(|_| self.home.is_none()) {
-                        self.rest(line, self.sources.stale(limit / STALE_PART)).await;
+                    if let Some(limit) = self.settle_within.filter(|_| self.origin.is_none()) {
+                        self.suspend_fetching(open, self.sources.stale(limit / STALE_PART)).await;
                     }
                 }
                 _ = probe.tick() => {
                     // Harmless, since it only concerns consumers to come; and a fault shows in the channel's state.
-                    if let Err(fault) = line.session.ask(line.channel.basic_qos(self.prefetch, BasicQosOptions::default())).await {
+                    if let Err(fault) = open.session.ask(open.channel.basic_qos(self.prefetch, BasicQosOptions::default())).await {
                         tracing::debug!(%fault, "the channel for consuming does not answer");
                     }
                 }
@@ -270,7 +270,7 @@ impl Supervisor {
     }
 
     /// Consumes from every queue that lacks a consumer and whose time has come.
-    async fn fill(&mut self, line: &Line) {
+    async fn fill(&mut self, open: &ConsumerChannel) {
         if self.sources.is_stopping() {
             return;
         }
@@ -278,7 +278,7 @@ impl Supervisor {
             if self.retries.get(&queue).is_some_and(|(at, _)| *at > Instant::now()) {
                 continue;
             }
-            match self.consume_from(line, &queue).await {
+            match self.consume_from(open, &queue).await {
                 Ok(()) => {
                     if self.retries.remove(&queue).is_some() {
                         tracing::info!(queue = &*queue, "consuming again");
@@ -289,7 +289,7 @@ impl Supervisor {
                         && matches!(error, BrokerError::NoQueue { .. } | BrokerError::Mismatch { .. }) =>
                 {
                     if let Some(ready) = self.ready.take() {
-                        // Whoever asked may not be waiting any more.
+                        // The caller may not be waiting any more.
                         let _ = ready.send(Err(error));
                     }
                     return;
@@ -301,7 +301,7 @@ impl Supervisor {
                         "cannot consume from the queue"
                     );
                     self.retries.insert(queue, (Instant::now() + pause, pause));
-                    if !line.channel.status().connected() {
+                    if !open.channel.status().connected() {
                         return;
                     }
                 }
@@ -313,43 +313,43 @@ impl Supervisor {
     }
 
     /// Cancels these consumers until the reader comes, and gives back what they have fetched.
-    async fn rest(&self, line: &Line, consumers: Vec<(Arc<str>, ShortString)>) {
+    async fn suspend_fetching(&self, open: &ConsumerChannel, consumers: Vec<(Arc<str>, ShortString)>) {
         for (queue, tag) in consumers {
-            self.sources.rest(&queue);
-            self.cancel(line, tag).await;
+            self.sources.suspend_fetching(&queue);
+            self.cancel(open, tag).await;
             self.sources.give_back(&queue);
         }
     }
 
     /// From now on consumers hold no more than this, beside what is out. Those that are there and hold more are cancelled until
     /// the reader comes for more than they have fetched; where more is allowed than before, there is time until the reader waits.
-    async fn leave_room(&mut self, line: &Line, prefetch: u16) {
+    async fn cap_outstanding(&mut self, open: &ConsumerChannel, prefetch: u16) {
         let before = std::mem::replace(&mut self.prefetch, prefetch);
-        line.settler.set_prefetch(prefetch);
+        open.settler.set_prefetch(prefetch);
         if prefetch < before {
             for (queue, tag) in self.sources.tags() {
-                self.sources.rest(&queue);
-                self.cancel(line, tag).await;
+                self.sources.suspend_fetching(&queue);
+                self.cancel(open, tag).await;
             }
         }
     }
 
     /// How many messages a new consumer may hold beside those that were taken and are not settled. The broker counts each
     /// consumer's messages by themselves, those of cancelled ones not at all.
-    fn room(&self, line: &Line) -> u16 {
-        let out = u16::try_from(line.settler.out()).unwrap_or(u16::MAX);
+    fn room(&self, open: &ConsumerChannel) -> u16 {
+        let out = u16::try_from(open.settler.out()).unwrap_or(u16::MAX);
         self.prefetch.saturating_sub(out).max(1)
     }
 
     /// Makes consumers anew that could hold more than they do, for a reader that waits for more. Only those are so narrow that
     /// were made beside long runs.
-    async fn widen(&self, line: &Line) {
+    async fn restore_window(&self, open: &ConsumerChannel) {
         if self.sources.is_stopping() {
             return;
         }
-        for (queue, tag) in self.sources.narrower_than(self.room(line)) {
-            self.cancel(line, tag).await;
-            self.sources.widen(&queue);
+        for (queue, tag) in self.sources.capped_below(self.room(open)) {
+            self.cancel(open, tag).await;
+            self.sources.restore_window(&queue);
         }
     }
 
@@ -368,15 +368,15 @@ impl Supervisor {
         }
     }
 
-    async fn consume_from(&self, line: &Line, queue: &Arc<str>) -> Result<(), BrokerError> {
+    async fn consume_from(&self, open: &ConsumerChannel, queue: &Arc<str>) -> Result<(), BrokerError> {
         let what = || format!("consuming from {queue:?}");
         let fault = |fault: Fault| match fault.code() {
             Some(404) => BrokerError::NoQueue { queue: queue.to_string() },
             _ => fault.during(what()),
         };
-        let declared = match (&self.home, self.topology.spec(queue)) {
-            (Some(home), _) => Some(self.topology.declare_held(&line.session, queue, home).await),
-            (None, Some(spec)) => Some(self.topology.declare(&line.session, &spec).await.map(drop)),
+        let declared = match (&self.origin, self.topology.spec(queue)) {
+            (Some(origin), _) => Some(self.topology.declare_renewal_queue(&open.session, queue, origin).await),
+            (None, Some(spec)) => Some(self.topology.declare(&open.session, &spec).await.map(drop)),
             (None, None) => None,
         };
         if let Some(declared) = declared {
@@ -390,38 +390,38 @@ impl Supervisor {
             }
         }
         // Asked on another channel, because this one, and everybody's messages on it, would not survive a no.
-        line.session.count(queue).await.map_err(|answer| {
+        open.session.count(queue).await.map_err(|answer| {
             self.topology.deleted(queue);
             fault(answer)
         })?;
-        let window = if self.sources.is_narrow(queue) { self.room(line) } else { self.prefetch };
-        line.session.ask(line.channel.basic_qos(window, BasicQosOptions::default())).await.map_err(fault)?;
+        let window = if self.sources.is_capped(queue) { self.room(open) } else { self.prefetch };
+        open.session.ask(open.channel.basic_qos(window, BasicQosOptions::default())).await.map_err(fault)?;
         let options = BasicConsumeOptions::default();
-        let consuming = line.channel.basic_consume((&**queue).into(), "".into(), options, FieldTable::default());
-        let consumer = line.session.ask(consuming).await.map_err(fault)?;
-        self.sources.install(queue, consumer, Arc::clone(&line.settler), window);
+        let consuming = open.channel.basic_consume((&**queue).into(), "".into(), options, FieldTable::default());
+        let consumer = open.session.ask(consuming).await.map_err(fault)?;
+        self.sources.install(queue, consumer, Arc::clone(&open.settler), window);
         Ok(())
     }
 
     /// A consumer's prefetch cannot be changed, so all are cancelled and made anew. What the old ones have is read
     /// before what the new ones get.
-    async fn change_prefetch(&mut self, line: &Line, prefetch: u16) {
+    async fn change_prefetch(&mut self, open: &ConsumerChannel, prefetch: u16) {
         self.prefetch = prefetch;
-        line.settler.set_prefetch(prefetch);
-        self.cancel_all(line).await;
-        self.fill(line).await;
+        open.settler.set_prefetch(prefetch);
+        self.cancel_all(open).await;
+        self.fill(open).await;
     }
 
     /// Cancels all consumers. What they have fetched stays readable.
-    async fn cancel_all(&self, line: &Line) {
+    async fn cancel_all(&self, open: &ConsumerChannel) {
         for (queue, tag) in self.sources.tags() {
-            self.cancel(line, tag).await;
+            self.cancel(open, tag).await;
             self.sources.retire(&queue);
         }
     }
 
-    async fn cancel(&self, line: &Line, tag: ShortString) {
-        if let Err(fault) = line.session.ask(line.channel.basic_cancel(tag, BasicCancelOptions::default())).await {
+    async fn cancel(&self, open: &ConsumerChannel, tag: ShortString) {
+        if let Err(fault) = open.session.ask(open.channel.basic_cancel(tag, BasicCancelOptions::default())).await {
             // Only a lost channel refuses that, and then everything is cleared.
             tracing::debug!(%fault, "a consumer was not cancelled");
         }

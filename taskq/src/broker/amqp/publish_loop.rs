@@ -1,6 +1,6 @@
-//! The one task that sees to publications: opens the channel, answers, expires, and sends again.
+//! The publish loop, the one task that opens the channel, answers publications, expires them and sends them again.
 //!
-//! Answers follow the rule in [`flight`](super::flight). What is unanswered when the connection is lost goes out
+//! Answers follow the rule in [`unconfirmed`](super::unconfirmed). What is unanswered when the connection is lost goes out
 //! again on the next one, in the old order and marked, until its time is over.
 
 use std::future::{Future, poll_fn};
@@ -14,10 +14,10 @@ use lapin::{Channel, ErrorKind};
 use tokio::task::JoinHandle;
 use tokio::time::{self, Instant, MissedTickBehavior};
 
-use super::flight::{Flights, Landing};
-use super::publish::{Cargo, Desk, Line, WINDOW, Wire};
+use super::outbox::{OpenChannel, Outbox, Pending, SendSlot, WINDOW};
 use super::session::{Fault, Session};
 use super::topology::{DeclareFault, Topology};
+use super::unconfirmed::{PublishOutcome, Unconfirmed};
 use crate::broker::{BrokerError, PublishError};
 use crate::io;
 
@@ -33,13 +33,13 @@ const SILENT_AFTER: u32 = 8;
 /// The pause before another channel is opened after the broker closed one.
 const CHANNEL_PAUSE: Duration = Duration::from_millis(100);
 
-/// The publishing task.
-pub(super) struct Worker {
-    desk: Arc<Desk>,
+/// The publish loop of a client.
+pub(super) struct PublishLoop {
+    outbox: Arc<Outbox>,
     timeout: Duration,
     /// What builds the delay ladder, while it is being built.
     ladder: Option<JoinHandle<Result<(), Fault>>>,
-    landed: Vec<(Cargo, Landing)>,
+    landed: Vec<(SendSlot, PublishOutcome)>,
 }
 
 /// For how long nothing moved.
@@ -52,9 +52,9 @@ struct Stall {
     silent: u32,
 }
 
-impl Worker {
-    pub(super) fn new(desk: Arc<Desk>, timeout: Duration) -> Self {
-        Self { desk, timeout, ladder: None, landed: Vec::new() }
+impl PublishLoop {
+    pub(super) fn new(outbox: Arc<Outbox>, timeout: Duration) -> Self {
+        Self { outbox, timeout, ladder: None, landed: Vec::new() }
     }
 
     /// Until nothing follows and everything is answered, or until the link is closed.
@@ -63,9 +63,9 @@ impl Worker {
         // again behind his back.
         let mut outage = false;
         while !self.is_done() {
-            let desk = Arc::clone(&self.desk);
-            let Some(Some(session)) = self.meanwhile(async move { desk.link.session().await }).await else { break };
-            let prepared = prepare(Arc::clone(&session), Arc::clone(&self.desk.topology), outage);
+            let outbox = Arc::clone(&self.outbox);
+            let Some(Some(session)) = self.meanwhile(async move { outbox.link.session().await }).await else { break };
+            let prepared = prepare(Arc::clone(&session), Arc::clone(&self.outbox.topology), outage);
             match self.meanwhile(prepared).await {
                 Some(Ok(channel)) => self.publish_over(&session, channel).await,
                 Some(Err(error)) => {
@@ -84,18 +84,18 @@ impl Worker {
                     None => break,
                 }
             }
-            self.desk.topology.invalidate_all();
+            self.outbox.topology.invalidate_all();
             outage = !session.was_deaf();
         }
         let (left, waiting) = {
-            let Line { backlog, delayed, last, .. } = &mut *self.desk.lock();
+            let Pending { backlog, delayed, last, .. } = &mut *self.outbox.lock();
             let left: Vec<_> = backlog.drain(..).map(|outgoing| *outgoing).chain(delayed.drain(..)).collect();
             (left, last.replace(Vec::new()).unwrap_or_default())
         };
         for outgoing in left {
             outgoing.answer(Err(BrokerError::Closed.into()));
         }
-        self.desk.link.close().await;
+        self.outbox.link.close().await;
         for done in waiting {
             // Nobody has to wait for it.
             let _ = done.send(());
@@ -103,9 +103,9 @@ impl Worker {
     }
 
     fn is_done(&self) -> bool {
-        let line = self.desk.lock();
-        let on_the_wire = line.wire.as_ref().is_some_and(|wire| !wire.flying.is_empty());
-        line.last.is_some() && line.backlog.is_empty() && line.delayed.is_empty() && !on_the_wire
+        let pending = self.outbox.lock();
+        let is_unconfirmed = pending.channel.as_ref().is_some_and(|open| !open.unconfirmed.is_empty());
+        pending.last.is_some() && pending.backlog.is_empty() && pending.delayed.is_empty() && !is_unconfirmed
     }
 
     /// Waits for something while publications run out of time. `None` if there is nothing left to publish before it
@@ -117,7 +117,7 @@ impl Worker {
             tokio::select! {
                 outcome = &mut wait => return Some(outcome),
                 built = built(&mut self.ladder) => self.ladder_built(built),
-                () = self.desk.bell.notified() => {}
+                () = self.outbox.wake.notified() => {}
                 _ = look.tick() => {
                     self.expire(None);
                 }
@@ -131,19 +131,23 @@ impl Worker {
     /// Publishes over one channel until it is lost, or until there is nothing left to do.
     async fn publish_over(&mut self, session: &Arc<Session>, channel: Channel) {
         let channel = Arc::new(channel);
-        let wire = Wire { session: Arc::clone(session), channel: Arc::clone(&channel), flying: Flights::new() };
-        self.desk.lock().wire = Some(wire);
+        let open = OpenChannel {
+            session: Arc::clone(session),
+            channel: Arc::clone(&channel),
+            unconfirmed: Unconfirmed::new(),
+        };
+        self.outbox.lock().channel = Some(open);
         self.attend(session, &channel).await;
         self.land(None);
-        // Apart from the next line, which takes the lock again.
-        let wire = self.desk.lock().wire.take();
-        if let Some(wire) = wire {
-            self.bring_back(wire.flying);
+        // A statement of its own, since the next takes the lock again.
+        let open = self.outbox.lock().channel.take();
+        if let Some(open) = open {
+            self.bring_back(open.unconfirmed);
         }
     }
 
     async fn attend(&mut self, session: &Arc<Session>, channel: &Arc<Channel>) {
-        let desk = Arc::clone(&self.desk);
+        let outbox = Arc::clone(&self.outbox);
         let mut lost = std::pin::pin!(session.lost());
         let mut blocked = session.blocked_changes();
         let mut look = look_interval();
@@ -151,15 +155,15 @@ impl Worker {
         while self.send() && !self.is_done() {
             tokio::select! {
                 biased;
-                () = poll_fn(|context| match &mut desk.lock().wire {
-                    Some(wire) => wire.flying.poll_first(context),
+                () = poll_fn(|context| match &mut outbox.lock().channel {
+                    Some(open) => open.unconfirmed.poll_first(context),
                     None => Poll::Pending,
                 }) => {
                     // Confirms come in bunches; the I/O thread of lapin is likely to be in the middle of one.
                     tokio::task::yield_now().await;
                     self.land(None);
                 }
-                () = desk.bell.notified() => {}
+                () = outbox.wake.notified() => {}
                 built = built(&mut self.ladder) => self.ladder_built(built),
                 _ = &mut lost => return,
                 // An error means that the session is gone, which `lost` tells.
@@ -169,7 +173,7 @@ impl Worker {
                     if !channel.status().connected() || expired > WINDOW / 2 {
                         return;
                     }
-                    stall.look(&desk.lock());
+                    stall.look(&outbox.lock());
                     if stall.looks >= OVERTAKEN_AFTER {
                         self.land(Some(channel));
                     }
@@ -187,22 +191,22 @@ impl Worker {
 
     /// Sends what may go, and begins to build the ladder if something waits for it. False if the channel is gone.
     fn send(&mut self) -> bool {
-        let mut line = self.desk.lock();
-        self.desk.send(&mut line);
-        let Some(wire) = &line.wire else { return false };
-        if !line.delayed.is_empty() {
-            let (session, topology) = (Arc::clone(&wire.session), Arc::clone(&self.desk.topology));
+        let mut pending = self.outbox.lock();
+        self.outbox.send(&mut pending);
+        let Some(open) = &pending.channel else { return false };
+        if !pending.delayed.is_empty() {
+            let (session, topology) = (Arc::clone(&open.session), Arc::clone(&self.outbox.topology));
             self.ladder.get_or_insert_with(|| io::spawn(async move { topology.declare_ladder(&session).await }));
         }
-        wire.flying.failure().is_none() && wire.session.is_open()
+        open.unconfirmed.failure().is_none() && open.session.is_open()
     }
 
     fn ladder_built(&mut self, built: Result<(), Fault>) {
-        let mut line = self.desk.lock();
-        let delayed = std::mem::take(&mut line.delayed);
+        let mut pending = self.outbox.lock();
+        let delayed = std::mem::take(&mut pending.delayed);
         match built {
             Err(fault) if fault.is_refusal() => {
-                drop(line);
+                drop(pending);
                 for outgoing in delayed {
                     let source = fault.to_string().into();
                     let error = BrokerError::Failed { what: "declaring the delay queues".to_owned(), source };
@@ -210,20 +214,20 @@ impl Worker {
                 }
             }
             // If the connection was lost, the next one has it built.
-            Ok(()) | Err(_) => line.backlog.extend(delayed.into_iter().map(Box::new)),
+            Ok(()) | Err(_) => pending.backlog.extend(delayed.into_iter().map(Box::new)),
         }
     }
 
     /// Answers what can be answered: in order, or on `overtaking` that channel past what is not confirmed.
     fn land(&mut self, overtaking: Option<&Channel>) {
-        let mut line = self.desk.lock();
-        let Some(wire) = &mut line.wire else { return };
+        let mut pending = self.outbox.lock();
+        let Some(open) = &mut pending.channel else { return };
         // Answered below, without the lock: each answer wakes somebody, who may want it.
         let landed = &mut self.landed;
-        let collect = |cargo, landing| landed.push((cargo, landing));
+        let collect = |slot, outcome| landed.push((slot, outcome));
         match overtaking {
-            None => wire.flying.land(collect),
-            Some(channel) => wire.flying.land_out_of_order(
+            None => open.unconfirmed.land(collect),
+            Some(channel) => open.unconfirmed.land_out_of_order(
                 || {
                     // Whatever it answers: to do so, it takes the lock that is held while a frame is worked on.
                     let _ = channel.wait_for_confirms().now_or_never();
@@ -231,23 +235,23 @@ impl Worker {
                 collect,
             ),
         }
-        // Others may come on the wire while the answers are given.
-        self.desk.send(&mut line);
-        drop(line);
-        for (cargo, landing) in self.landed.drain(..) {
-            let Cargo::Unanswered(outgoing) = cargo else { continue };
+        // Others may be sent while the answers are given.
+        self.outbox.send(&mut pending);
+        drop(pending);
+        for (slot, outcome) in self.landed.drain(..) {
+            let SendSlot::Unanswered(outgoing) = slot else { continue };
             let queue = || outgoing.queue.to_string();
-            let outcome = match landing {
-                Landing::Stored => Ok(()),
-                Landing::Refused => Err(PublishError::Nacked { queue: queue() }),
-                Landing::Returned if outgoing.due.is_some_and(|due| due > Instant::now()) => {
+            let outcome = match outcome {
+                PublishOutcome::Stored => Ok(()),
+                PublishOutcome::Refused => Err(PublishError::Nacked { queue: queue() }),
+                PublishOutcome::Returned if outgoing.due.is_some_and(|due| due > Instant::now()) => {
                     // It is the ladder that is not there; the next attempt builds it.
-                    self.desk.topology.invalidate_ladder();
-                    self.desk.lock().backlog.push_back(outgoing);
+                    self.outbox.topology.invalidate_ladder();
+                    self.outbox.lock().backlog.push_back(outgoing);
                     continue;
                 }
-                Landing::Returned => {
-                    self.desk.topology.deleted(&outgoing.queue);
+                PublishOutcome::Returned => {
+                    self.outbox.topology.deleted(&outgoing.queue);
                     Err(PublishError::Unroutable { queue: queue() })
                 }
             };
@@ -255,40 +259,40 @@ impl Worker {
         }
     }
 
-    /// Takes what is unanswered off a wire that is gone, to be sent again.
-    fn bring_back(&self, flying: Flights<Cargo>) {
-        let failure = flying.failure().map(complaint).unwrap_or_default();
+    /// Takes the unanswered publications of a lost channel back, to be sent again.
+    fn bring_back(&self, unconfirmed: Unconfirmed<SendSlot>) {
+        let failure = unconfirmed.failure().map(complaint).unwrap_or_default();
         let size_max = broker_size_max(&failure);
-        if flying.failure().is_some() {
-            tracing::debug!(failure, unanswered = flying.len(), "the channel for publishing was lost");
+        if unconfirmed.failure().is_some() {
+            tracing::debug!(failure, unanswered = unconfirmed.len(), "the channel for publishing was lost");
         }
         if failure.starts_with("NOT_FOUND") {
             // The only exchanges that are named are the ladder's.
-            self.desk.topology.invalidate_ladder();
+            self.outbox.topology.invalidate_ladder();
         }
-        let mut line = self.desk.lock();
-        for cargo in flying.into_cargo().rev() {
-            let Cargo::Unanswered(mut outgoing) = cargo else { continue };
+        let mut pending = self.outbox.lock();
+        for slot in unconfirmed.into_slots().rev() {
+            let SendSlot::Unanswered(mut outgoing) = slot else { continue };
             let size = outgoing.message.body.len();
             match size_max {
                 // It would cost the next channel, too, and with it everybody else's.
                 Some(limit) if size > limit => outgoing.answer(Err(PublishError::TooLarge { size, limit })),
                 _ => {
                     outgoing.resent = true;
-                    line.backlog.push_front(outgoing);
+                    pending.backlog.push_front(outgoing);
                 }
             }
         }
     }
 
-    /// Answers those whose time is over, and says how many of them are on the wire by now.
+    /// Answers the publications that timed out, and returns how many of them are sent and unconfirmed by now.
     fn expire(&self, blocked: Option<&str>) -> usize {
         let now = Instant::now();
         let error = || match blocked {
             Some(reason) => PublishError::Blocked { reason: reason.to_owned() },
             None => PublishError::TimedOut { after: self.timeout },
         };
-        let Line { backlog, delayed, wire, .. } = &mut *self.desk.lock();
+        let Pending { backlog, delayed, channel, .. } = &mut *self.outbox.lock();
         // The deadlines are almost in order, so one that is behind a later one may wait for that.
         while backlog.front().is_some_and(|outgoing| outgoing.deadline <= now) {
             let Some(outgoing) = backlog.pop_front() else { break };
@@ -297,20 +301,20 @@ impl Worker {
         for outgoing in delayed.extract_if(.., |outgoing| outgoing.deadline <= now) {
             outgoing.answer(Err(error()));
         }
-        let Some(wire) = wire else { return 0 };
+        let Some(open) = channel else { return 0 };
         let mut expired = 0;
-        for cargo in wire.flying.cargo_mut() {
-            cargo.answer_if_late(now, error);
-            expired += usize::from(matches!(cargo, Cargo::Answered { .. }));
+        for slot in open.unconfirmed.slots_mut() {
+            slot.answer_if_late(now, error);
+            expired += usize::from(matches!(slot, SendSlot::Answered { .. }));
         }
         expired
     }
 }
 
 impl Stall {
-    fn look(&mut self, line: &Line) {
-        let Some(wire) = &line.wire else { return };
-        let (oldest, count) = (wire.flying.oldest(), wire.flying.len());
+    fn look(&mut self, pending: &Pending) {
+        let Some(open) = &pending.channel else { return };
+        let (oldest, count) = (open.unconfirmed.oldest(), open.unconfirmed.len());
         let same = oldest.is_some() && self.seen.0 == oldest;
         self.looks = if same { self.looks + 1 } else { 0 };
         // Fewer of them: something was answered out of order. More of them says nothing.

@@ -118,7 +118,7 @@ pub(super) fn or_else(alternate: &str) -> FieldTable {
 }
 
 /// The exchange and the routing key that make a message arrive in `queue` after `delay`. Rounded up to 100 ms; a
-/// delay beyond the ladder's 310 days is cut to them, and whoever reads the message early sends it round again.
+/// delay beyond the ladder's 310 days is cut to them, and a worker that reads the message early sends it round again.
 pub(super) fn route(delay: Duration, queue: &str) -> (String, String) {
     let units = units(delay);
     // Entering at the highest level that is needed gives the same path as from the top.

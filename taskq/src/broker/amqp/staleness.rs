@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Follows one consumer's buffer.
+/// A bound on the age of the messages in one consumer's buffer.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct BufferAge {
     /// How many messages it may hold; zero is no bound.
     window: u64,
     /// How many were taken from it.
@@ -22,8 +22,8 @@ pub(super) struct Shelf {
     mark: (Instant, u64),
 }
 
-impl Shelf {
-    /// An empty one.
+impl BufferAge {
+    /// Returns the age of an empty buffer.
     pub(super) fn new(window: u16, now: Instant) -> Self {
         Self { window: window.into(), taken: 0, emptied: false, mark: (now, 0) }
     }
@@ -69,25 +69,28 @@ mod tests {
     #[test]
     fn what_nobody_takes_is_stale() {
         let start = Instant::now();
-        let mut shelf = Shelf::new(4, start);
-        assert!(!shelf.is_stale(start + seconds(9), LIMIT, false));
-        assert!(shelf.is_stale(start + seconds(10), LIMIT, false));
-        assert!(!shelf.is_stale(start + seconds(11), LIMIT, true), "somebody waits for the next");
-        assert!(!shelf.is_stale(start + seconds(20), LIMIT, false));
-        assert!(shelf.is_stale(start + seconds(21), LIMIT, false));
+        let mut buffer_age = BufferAge::new(4, start);
+        assert!(!buffer_age.is_stale(start + seconds(9), LIMIT, false));
+        assert!(buffer_age.is_stale(start + seconds(10), LIMIT, false));
+        assert!(!buffer_age.is_stale(start + seconds(11), LIMIT, true), "somebody waits for the next");
+        assert!(!buffer_age.is_stale(start + seconds(20), LIMIT, false));
+        assert!(buffer_age.is_stale(start + seconds(21), LIMIT, false));
     }
 
     #[test]
     fn taking_a_few_does_not_help_the_last() {
         let start = Instant::now();
-        let mut shelf = Shelf::new(4, start);
+        let mut buffer_age = BufferAge::new(4, start);
         for at in 1..=3 {
-            shelf.take();
-            assert!(!shelf.is_stale(start + seconds(3 * at), LIMIT, false));
+            buffer_age.take();
+            assert!(!buffer_age.is_stale(start + seconds(3 * at), LIMIT, false));
         }
-        assert!(shelf.is_stale(start + seconds(10), LIMIT, false), "the fourth may have been there from the beginning");
-        shelf.take();
-        assert!(!shelf.is_stale(start + seconds(10), LIMIT, false), "all four were taken");
+        assert!(
+            buffer_age.is_stale(start + seconds(10), LIMIT, false),
+            "the fourth may have been there from the beginning"
+        );
+        buffer_age.take();
+        assert!(!buffer_age.is_stale(start + seconds(10), LIMIT, false), "all four were taken");
     }
 
     proptest! {
@@ -96,7 +99,7 @@ mod tests {
         #[test]
         fn nothing_grows_old_unnoticed(window in 1..6_u16, steps in proptest::collection::vec((0..3_u8, 0..3_u8), 1..200)) {
             let start = Instant::now();
-            let mut shelf = Shelf::new(window, start);
+            let mut buffer_age = BufferAge::new(window, start);
             let mut buffer: VecDeque<Instant> = VecDeque::new();
             let mut now = start;
             for (arrive, take) in steps {
@@ -108,14 +111,14 @@ mod tests {
                 }
                 for _ in 0..take {
                     match buffer.pop_front() {
-                        Some(_) => shelf.take(),
-                        None => shelf.found_empty(),
+                        Some(_) => buffer_age.take(),
+                        None => buffer_age.found_empty(),
                     }
                 }
                 let oldest = buffer.front().map_or(Duration::ZERO, |came| now.duration_since(*came));
-                if shelf.is_stale(now, LIMIT, false) {
+                if buffer_age.is_stale(now, LIMIT, false) {
                     buffer.clear();
-                    shelf = Shelf::new(window, now);
+                    buffer_age = BufferAge::new(window, now);
                 } else {
                     prop_assert!(oldest < 2 * LIMIT, "{oldest:?} old, and nobody knows");
                 }

@@ -1,4 +1,4 @@
-//! Publications that are on the wire, and the rule by which they are answered.
+//! Publications that are sent and unconfirmed, and the rule by which they are answered.
 //!
 //! The broker sends an unroutable message back before it confirms it, but lapin hands the messages that came back
 //! out with the wrong confirms: each confirm that completes, of whatever message, takes the oldest message that came
@@ -33,32 +33,32 @@ use lapin::message::BasicReturnMessage;
 
 type Confirm = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
 
-/// What is on the wire, oldest first. `T` is what belongs to a publication.
-pub(super) struct Flights<T> {
+/// The publications that are sent and not yet answered, oldest first. `T` is the data kept with each.
+pub(super) struct Unconfirmed<T> {
     /// Oldest first. Their numbers rise, with gaps where something was answered out of order.
-    aloft: VecDeque<Flight<T>>,
+    sent: VecDeque<SentMessage<T>>,
     next: u64,
     failed: Option<lapin::Error>,
 }
 
-struct Flight<T> {
+struct SentMessage<T> {
     number: u64,
-    cargo: T,
-    state: State,
+    slot: T,
+    state: ConfirmState,
     returned: bool,
     /// It was confirmed when the last look began.
     due: bool,
 }
 
-enum State {
+enum ConfirmState {
     Waiting(Confirm),
     Confirmed { stored: bool },
     Lost,
 }
 
-/// What became of a publication.
+/// The outcome of a publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Landing {
+pub(super) enum PublishOutcome {
     /// The broker has it.
     Stored,
     /// The broker would not have it.
@@ -67,17 +67,17 @@ pub(super) enum Landing {
     Returned,
 }
 
-impl<T> Flights<T> {
+impl<T> Unconfirmed<T> {
     pub(super) fn new() -> Self {
-        Self { aloft: VecDeque::new(), next: 0, failed: None }
+        Self { sent: VecDeque::new(), next: 0, failed: None }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.aloft.len()
+        self.sent.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.aloft.is_empty()
+        self.sent.is_empty()
     }
 
     /// The number that the next publication has to carry.
@@ -87,34 +87,34 @@ impl<T> Flights<T> {
 
     /// The number of the oldest.
     pub(super) fn oldest(&self) -> Option<u64> {
-        self.aloft.front().map(|flight| flight.number)
+        self.sent.front().map(|sent| sent.number)
     }
 
-    /// Puts a publication on the wire. Its future is polled once, which is when lapin queues the frames: in this
+    /// Sends a publication. Its future is polled once, which is when lapin queues the frames: in this
     /// order, and without waiting for the socket.
     ///
     /// It is entered before it is polled. On a busy machine the answer may be there before the first poll is over, and
     /// with it the publication's own message that came back, which has to find it here.
-    pub(super) fn launch(&mut self, cargo: T, confirm: Confirm) {
-        let state = State::Waiting(confirm);
-        self.aloft.push_back(Flight { number: self.next, cargo, state, returned: false, due: false });
+    pub(super) fn insert(&mut self, slot: T, confirm: Confirm) {
+        let state = ConfirmState::Waiting(confirm);
+        self.sent.push_back(SentMessage { number: self.next, slot, state, returned: false, due: false });
         self.next += 1;
-        self.look_at(self.aloft.len() - 1, &mut Context::from_waker(Waker::noop()));
+        self.look_at(self.sent.len() - 1, &mut Context::from_waker(Waker::noop()));
     }
 
     /// Ready once the oldest is confirmed, or lost.
     pub(super) fn poll_first(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.aloft.is_empty() {
+        if self.sent.is_empty() {
             return Poll::Pending;
         }
         if self.look_at(0, context) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Hands out what can be answered by now: everything up to the first that is not confirmed.
-    pub(super) fn land(&mut self, mut answer: impl FnMut(T, Landing)) {
+    pub(super) fn land(&mut self, mut answer: impl FnMut(T, PublishOutcome)) {
         let mut context = Context::from_waker(Waker::noop());
         let mut complete = 0;
-        while complete < self.aloft.len() && self.look_at(complete, &mut context) && self.is_confirmed(complete) {
+        while complete < self.sent.len() && self.look_at(complete, &mut context) && self.is_confirmed(complete) {
             complete += 1;
         }
         if complete == 0 {
@@ -122,25 +122,29 @@ impl<T> Flights<T> {
         }
         // The later ones: what they carry may belong to those that are answered now.
         self.look_at_all_from(complete);
-        for flight in self.aloft.drain(..complete) {
-            flight.land(&mut answer);
+        for sent in self.sent.drain(..complete) {
+            sent.land(&mut answer);
         }
     }
 
     /// Hands out everything that is confirmed, also past some that are not. `lapin_is_through` returns once lapin is
     /// through with the frame that it is working on, if any.
-    pub(super) fn land_out_of_order(&mut self, lapin_is_through: impl FnOnce(), mut answer: impl FnMut(T, Landing)) {
+    pub(super) fn land_out_of_order(
+        &mut self,
+        lapin_is_through: impl FnOnce(),
+        mut answer: impl FnMut(T, PublishOutcome),
+    ) {
         self.look_at_all_from(0);
-        for at in 0..self.aloft.len() {
-            self.aloft[at].due = self.is_confirmed(at);
+        for at in 0..self.sent.len() {
+            self.sent[at].due = self.is_confirmed(at);
         }
         lapin_is_through();
         self.look_at_all_from(0);
-        for flight in std::mem::take(&mut self.aloft) {
-            if flight.due {
-                flight.land(&mut answer);
+        for sent in std::mem::take(&mut self.sent) {
+            if sent.due {
+                sent.land(&mut answer);
             } else {
-                self.aloft.push_back(flight);
+                self.sent.push_back(sent);
             }
         }
     }
@@ -150,36 +154,36 @@ impl<T> Flights<T> {
         self.failed.as_ref()
     }
 
-    /// What belongs to the publications on the wire, oldest first.
-    pub(super) fn cargo_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.aloft.iter_mut().map(|flight| &mut flight.cargo)
+    /// Returns the data of the publications, oldest first.
+    pub(super) fn slots_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.sent.iter_mut().map(|sent| &mut sent.slot)
     }
 
-    /// Ends it: what is still unanswered, oldest first. Some of it may have been stored; nobody can know.
-    pub(super) fn into_cargo(self) -> impl DoubleEndedIterator<Item = T> {
-        self.aloft.into_iter().map(|flight| flight.cargo)
+    /// Ends it, and returns the data of what is still unanswered, oldest first. Some of it may have been stored; nobody can know.
+    pub(super) fn into_slots(self) -> impl DoubleEndedIterator<Item = T> {
+        self.sent.into_iter().map(|sent| sent.slot)
     }
 
     fn is_confirmed(&self, at: usize) -> bool {
-        matches!(self.aloft[at].state, State::Confirmed { .. })
+        matches!(self.sent[at].state, ConfirmState::Confirmed { .. })
     }
 
     fn look_at_all_from(&mut self, start: usize) {
         let mut context = Context::from_waker(Waker::noop());
-        for at in start..self.aloft.len() {
+        for at in start..self.sent.len() {
             self.look_at(at, &mut context);
         }
     }
 
     /// Polls one, if there is still something to learn from it; whether it is complete.
     fn look_at(&mut self, at: usize, context: &mut Context<'_>) -> bool {
-        let State::Waiting(confirm) = &mut self.aloft[at].state else { return true };
+        let ConfirmState::Waiting(confirm) = &mut self.sent[at].state else { return true };
         let Poll::Ready(outcome) = confirm.as_mut().poll(context) else { return false };
-        self.aloft[at].state = self.outcome(outcome);
+        self.sent[at].state = self.outcome(outcome);
         true
     }
 
-    fn outcome(&mut self, outcome: lapin::Result<Confirmation>) -> State {
+    fn outcome(&mut self, outcome: lapin::Result<Confirmation>) -> ConfirmState {
         let (stored, returned) = match outcome {
             Ok(Confirmation::Ack(returned)) => (true, returned),
             Ok(Confirmation::Nack(returned)) => (false, returned),
@@ -187,19 +191,19 @@ impl<T> Flights<T> {
             Ok(Confirmation::NotRequested) => (false, None),
             Err(error) => {
                 self.failed.get_or_insert(error);
-                return State::Lost;
+                return ConfirmState::Lost;
             }
         };
         if let Some(message) = returned {
             self.mark_returned(&message);
         }
-        State::Confirmed { stored }
+        ConfirmState::Confirmed { stored }
     }
 
     fn mark_returned(&mut self, message: &BasicReturnMessage) {
         let number = message.properties.message_id().as_ref().and_then(|id| id.as_str().parse::<u64>().ok());
-        if let Some(flight) = number.and_then(|number| self.find(number)) {
-            flight.returned = true;
+        if let Some(sent) = number.and_then(|number| self.find(number)) {
+            sent.returned = true;
         } else {
             tracing::error!(
                 queue = %message.routing_key,
@@ -208,21 +212,21 @@ impl<T> Flights<T> {
         }
     }
 
-    fn find(&mut self, number: u64) -> Option<&mut Flight<T>> {
-        let at = self.aloft.binary_search_by_key(&number, |flight| flight.number).ok()?;
-        self.aloft.get_mut(at)
+    fn find(&mut self, number: u64) -> Option<&mut SentMessage<T>> {
+        let at = self.sent.binary_search_by_key(&number, |sent| sent.number).ok()?;
+        self.sent.get_mut(at)
     }
 }
 
-impl<T> Flight<T> {
-    fn land(self, answer: &mut impl FnMut(T, Landing)) {
-        let landing = match self.state {
-            _ if self.returned => Landing::Returned,
-            State::Confirmed { stored: true } => Landing::Stored,
-            State::Confirmed { stored: false } => Landing::Refused,
-            State::Waiting(_) | State::Lost => unreachable!("only what is confirmed was chosen"),
+impl<T> SentMessage<T> {
+    fn land(self, answer: &mut impl FnMut(T, PublishOutcome)) {
+        let outcome = match self.state {
+            _ if self.returned => PublishOutcome::Returned,
+            ConfirmState::Confirmed { stored: true } => PublishOutcome::Stored,
+            ConfirmState::Confirmed { stored: false } => PublishOutcome::Refused,
+            ConfirmState::Waiting(_) | ConfirmState::Lost => unreachable!("only what is confirmed was chosen"),
         };
-        answer(self.cargo, landing);
+        answer(self.slot, outcome);
     }
 }
 
@@ -237,9 +241,9 @@ mod tests {
     const COUNT: u64 = 40;
 
     /// Plays the broker, and lapin's pairing. A message that lapin gives back can only be made by lapin, so the
-    /// states of the flights are set from here.
-    struct Wire {
-        flights: Flights<u64>,
+    /// states of the sent messages are set from here.
+    struct FakeBroker {
+        unconfirmed: Unconfirmed<u64>,
         unroutable: BTreeSet<u64>,
         /// What came back and was not handed out, oldest first; and how far the broker is.
         line: VecDeque<u64>,
@@ -248,13 +252,13 @@ mod tests {
         complete: Vec<Option<Option<u64>>>,
     }
 
-    impl Wire {
+    impl FakeBroker {
         fn new(unroutable: BTreeSet<u64>) -> Self {
-            let mut flights = Flights::new();
+            let mut unconfirmed = Unconfirmed::new();
             for number in 0..COUNT {
-                flights.launch(number, Box::pin(std::future::pending()));
+                unconfirmed.insert(number, Box::pin(std::future::pending()));
             }
-            Self { flights, unroutable, line: VecDeque::new(), reached: 0, complete: vec![None; COUNT as usize] }
+            Self { unconfirmed, unroutable, line: VecDeque::new(), reached: 0, complete: vec![None; COUNT as usize] }
         }
 
         /// The broker works in order: to confirm something, it has returned everything up to it, and maybe more.
@@ -270,9 +274,10 @@ mod tests {
         fn look(&mut self) {
             for number in 0..COUNT {
                 if let Some(carried) = self.complete[number as usize].take() {
-                    self.flights.find(number).expect("it was not answered").state = State::Confirmed { stored: true };
+                    self.unconfirmed.find(number).expect("it was not answered").state =
+                        ConfirmState::Confirmed { stored: true };
                     if let Some(returned) = carried {
-                        self.flights.find(returned).expect("somebody still waits for it").returned = true;
+                        self.unconfirmed.find(returned).expect("somebody still waits for it").returned = true;
                     }
                 }
             }
@@ -289,22 +294,22 @@ mod tests {
             further in proptest::collection::vec(0..COUNT, 40),
             looks in proptest::collection::btree_set(0..40_usize, 0..40),
         ) {
-            let mut wire = Wire::new(unroutable.clone());
+            let mut broker = FakeBroker::new(unroutable.clone());
             let mut answers = Vec::new();
             for (step, &number) in order.iter().enumerate() {
-                wire.confirm(number, further[step]);
+                broker.confirm(number, further[step]);
                 if looks.contains(&step) || step + 1 == order.len() {
-                    wire.look();
-                    wire.flights.land(|number, landing| answers.push((number, landing)));
+                    broker.look();
+                    broker.unconfirmed.land(|number, outcome| answers.push((number, outcome)));
                 }
             }
             prop_assert!(answers.iter().map(|(number, _)| *number).eq(0..COUNT), "all, and in order");
-            for (number, landing) in answers {
-                prop_assert_eq!(landing == Landing::Returned, unroutable.contains(&number), "publication {}", number);
+            for (number, outcome) in answers {
+                prop_assert_eq!(outcome == PublishOutcome::Returned, unroutable.contains(&number), "publication {}", number);
             }
         }
 
-        /// The same past publications that are never confirmed. What cannot be routed is confirmed as the broker
+        /// Answers find their publications also past those that are never confirmed. What cannot be routed is confirmed as the broker
         /// comes to it, so never after anything later.
         #[test]
         fn a_stuck_queue_holds_up_nobody_else(
@@ -319,51 +324,51 @@ mod tests {
                 .map(|number| (number + if unroutable.contains(&number) { 0 } else { waiting[number as usize] }, number))
                 .collect();
             order.sort_unstable();
-            let mut wire = Wire::new(unroutable.clone());
+            let mut broker = FakeBroker::new(unroutable.clone());
             let mut answers = Vec::new();
             for (step, &(reached, number)) in order.iter().enumerate() {
-                wire.confirm(number, (reached + 1).min(COUNT));
+                broker.confirm(number, (reached + 1).min(COUNT));
                 if looks.contains(&step) || step + 1 == order.len() {
-                    wire.look();
-                    wire.flights.land_out_of_order(|| {}, |number, landing| answers.push((number, landing)));
+                    broker.look();
+                    broker.unconfirmed.land_out_of_order(|| {}, |number, outcome| answers.push((number, outcome)));
                 }
             }
             prop_assert_eq!(answers.len(), order.len());
-            for (number, landing) in answers {
-                prop_assert_eq!(landing == Landing::Returned, unroutable.contains(&number), "publication {}", number);
+            for (number, outcome) in answers {
+                prop_assert_eq!(outcome == PublishOutcome::Returned, unroutable.contains(&number), "publication {}", number);
             }
         }
     }
 
     #[test]
     fn answers_come_in_order_and_stop_at_the_first_open_one() {
-        let mut flights = Flights::new();
+        let mut unconfirmed = Unconfirmed::new();
         let (first, open) = tokio::sync::oneshot::channel::<Confirmation>();
-        flights.launch(0, Box::pin(async { Ok(Confirmation::Ack(None)) }));
-        flights.launch(1, Box::pin(async move { Ok(open.await.expect("the test answers")) }));
-        flights.launch(2, Box::pin(async { Ok(Confirmation::Nack(None)) }));
+        unconfirmed.insert(0, Box::pin(async { Ok(Confirmation::Ack(None)) }));
+        unconfirmed.insert(1, Box::pin(async move { Ok(open.await.expect("the test answers")) }));
+        unconfirmed.insert(2, Box::pin(async { Ok(Confirmation::Nack(None)) }));
         let mut answers = Vec::new();
-        flights.land(|number, landing| answers.push((number, landing)));
-        assert_eq!(answers, [(0, Landing::Stored)]);
-        flights.land_out_of_order(|| {}, |number, landing| answers.push((number, landing)));
-        assert_eq!(answers[1..], [(2, Landing::Refused)]);
+        unconfirmed.land(|number, outcome| answers.push((number, outcome)));
+        assert_eq!(answers, [(0, PublishOutcome::Stored)]);
+        unconfirmed.land_out_of_order(|| {}, |number, outcome| answers.push((number, outcome)));
+        assert_eq!(answers[1..], [(2, PublishOutcome::Refused)]);
         first.send(Confirmation::Ack(None)).expect("it is waited for");
-        flights.land(|number, landing| answers.push((number, landing)));
-        assert_eq!(answers[2..], [(1, Landing::Stored)]);
-        assert!(flights.is_empty() && flights.next_number() == 3);
+        unconfirmed.land(|number, outcome| answers.push((number, outcome)));
+        assert_eq!(answers[2..], [(1, PublishOutcome::Stored)]);
+        assert!(unconfirmed.is_empty() && unconfirmed.next_number() == 3);
     }
 
     #[test]
     fn nothing_is_answered_beyond_a_loss() {
-        let mut flights = Flights::new();
+        let mut unconfirmed = Unconfirmed::new();
         let lost = || lapin::Error::from(lapin::ErrorKind::MissingHeartbeatError);
-        flights.launch("a", Box::pin(async { Ok(Confirmation::Ack(None)) }));
-        flights.launch("b", Box::pin(async move { Err(lost()) }));
-        flights.launch("c", Box::pin(async { Ok(Confirmation::Ack(None)) }));
+        unconfirmed.insert("a", Box::pin(async { Ok(Confirmation::Ack(None)) }));
+        unconfirmed.insert("b", Box::pin(async move { Err(lost()) }));
+        unconfirmed.insert("c", Box::pin(async { Ok(Confirmation::Ack(None)) }));
         let mut answers = Vec::new();
-        flights.land(|name, _| answers.push(name));
+        unconfirmed.land(|name, _| answers.push(name));
         assert_eq!(answers, ["a"]);
-        assert!(flights.failure().is_some());
-        assert_eq!(flights.into_cargo().collect::<Vec<_>>(), ["b", "c"]);
+        assert!(unconfirmed.failure().is_some());
+        assert_eq!(unconfirmed.into_slots().collect::<Vec<_>>(), ["b", "c"]);
     }
 }
