@@ -7,7 +7,7 @@
 //! cli.greet  cli    (name: String) -> String
 //! cli.root   cli    (number: i64) -> Result<u64, TaskError>
 //! $ cli call cli.greet Ada --id greeting
-//! making …/taskq.db, since nothing is configured; …
+//! creating …/taskq.db, since nothing is configured; …
 //! greeting
 //! $ cli queues list
 //! QUEUE       READY  CONSUMERS
