@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::BackendError;
 
@@ -75,6 +75,39 @@ pub trait KvExt: Kv {
 }
 
 impl<K: Kv + ?Sized> KvExt for K {}
+
+/// A stored value, or the version of one that a newer release has written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Versioned<T> {
+    /// A value of a version that this release reads.
+    Known(T),
+    /// The version of a value that this release cannot read. Its bytes may mean something else and must not be replaced.
+    Newer(u32),
+}
+
+/// The version of stored values whose field `v` is absent.
+pub fn first_version() -> u32 {
+    1
+}
+
+/// Decodes the value under `key`, whose field `v` is the version of its format (absent means 1) and may be `newest` at
+/// most. A value that is no `T` is an error that names the key.
+pub fn from_versioned_json<T: DeserializeOwned>(
+    key: &str,
+    value: &[u8],
+    newest: u32,
+) -> Result<Versioned<T>, BackendError> {
+    #[derive(Deserialize)]
+    struct FormatVersion {
+        #[serde(default = "first_version")]
+        v: u32,
+    }
+    let FormatVersion { v } = from_json(key, value)?;
+    if v > newest {
+        return Ok(Versioned::Newer(v));
+    }
+    from_json(key, value).map(Versioned::Known)
+}
 
 /// A value as it is kept.
 pub fn to_json<T: Serialize>(value: &T) -> Bytes {

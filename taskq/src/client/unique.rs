@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Client;
-use crate::backend::kv::{from_json, to_json};
+use crate::backend::kv::{Versioned, first_version, from_versioned_json, to_json};
 use crate::backend::{BackendError, Put};
 use crate::canvas::{CallParts, Unique};
 use crate::error::Error;
@@ -27,23 +27,12 @@ struct Reservation {
     at: DateTime<Utc>,
     sent: bool,
     /// The version of this format; absent means 1.
-    #[serde(default = "version_one")]
+    #[serde(default = "first_version")]
     v: u32,
 }
 
 /// The version of [`Reservation`] that this program writes, and the newest that it reads.
 const VERSION: u32 = 1;
-
-fn version_one() -> u32 {
-    1
-}
-
-/// The version alone, whatever else a value holds.
-#[derive(Deserialize)]
-struct ReservationVersion {
-    #[serde(default = "version_one")]
-    v: u32,
-}
 
 /// The next step of a call, given the reservation of its key.
 #[derive(Debug, PartialEq)]
@@ -56,13 +45,14 @@ enum KeyStep {
 
 /// Reads the reservation under `key`. One that a newer program wrote is an error: it may mean something else.
 fn read(key: &str, value: &[u8]) -> Result<Reservation, BackendError> {
-    let ReservationVersion { v } = from_json(key, value)?;
-    if v > VERSION {
-        let text =
-            format!("its format is version {v}, written by a newer taskq; update this program, or delete the key");
-        return Err(BackendError::Nonsense { what: format!("the value of {key:?}"), source: text.into() });
+    match from_versioned_json(key, value, VERSION)? {
+        Versioned::Known(reservation) => Ok(reservation),
+        Versioned::Newer(v) => {
+            let text =
+                format!("its format is version {v}, written by a newer taskq; update this program, or delete the key");
+            Err(BackendError::Nonsense { what: format!("the value of {key:?}"), source: text.into() })
+        }
     }
-    from_json(key, value)
 }
 
 fn decide(there: Option<Reservation>, now: DateTime<Utc>, patience: Duration) -> KeyStep {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use taskq::backend::kv::{from_json, to_json};
+use taskq::backend::kv::{Versioned, first_version, from_versioned_json, to_json};
 use taskq::backend::{BackendError, Put, ResultBackendExt, SharedKv, SharedResults};
 use taskq::internal::attempt::Verdict;
 use taskq::internal::clock::Clock;
@@ -43,17 +43,6 @@ struct Lease {
     /// The meaning of the run's end, once it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     verdict: Option<Verdict>,
-}
-
-/// The version alone, which every release can read.
-#[derive(Deserialize)]
-struct Version {
-    #[serde(default = "first_version")]
-    v: u32,
-}
-
-fn first_version() -> u32 {
-    1
 }
 
 /// A claim that this worker holds.
@@ -119,16 +108,17 @@ impl Claims {
             Put::Refused(Some(there)) if there == claim.value => return Ok(Claimed::Ours(claim)),
             Put::Refused(Some(there)) => there,
         };
-        let Version { v } = from_json(&claim.key, &there)?;
-        if v > LEASE_VERSION {
-            tracing::warn!(
-                key = claim.key,
-                version = v,
-                "a newer release of taskq has claimed this task; it is left to workers of that release"
-            );
-            return Ok(Claimed::Elsewhere);
-        }
-        let lease = from_json::<Lease>(&claim.key, &there)?;
+        let lease = match from_versioned_json::<Lease>(&claim.key, &there, LEASE_VERSION)? {
+            Versioned::Known(lease) => lease,
+            Versioned::Newer(version) => {
+                tracing::warn!(
+                    key = claim.key,
+                    version,
+                    "a newer release of taskq has claimed this task; it is left to workers of that release"
+                );
+                return Ok(Claimed::Elsewhere);
+            }
+        };
         if let Some(verdict) = lease.verdict {
             return Ok(Claimed::Finished(verdict));
         }

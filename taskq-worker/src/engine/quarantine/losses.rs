@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use taskq::backend::kv::{from_json, to_json};
+use taskq::backend::kv::{Versioned, first_version, from_versioned_json, to_json};
 use taskq::backend::{BackendError, Put, SharedKv};
 use taskq::{Client, TaskId};
 
@@ -72,10 +72,6 @@ impl Losses {
     }
 }
 
-fn first_version() -> u32 {
-    1
-}
-
 impl Default for Losses {
     fn default() -> Self {
         Self { v: LOSSES_VERSION, losses: Vec::new() }
@@ -108,17 +104,13 @@ pub(crate) async fn report(client: &Client, loss: &Loss) -> Result<(), taskq::Er
 
 /// Decodes stored losses; `None` if a newer release has written them.
 fn decode(key: &str, value: &[u8]) -> Result<Option<Losses>, BackendError> {
-    #[derive(Deserialize)]
-    struct Version {
-        #[serde(default = "first_version")]
-        v: u32,
+    match from_versioned_json(key, value, LOSSES_VERSION)? {
+        Versioned::Known(losses) => Ok(Some(losses)),
+        Versioned::Newer(version) => {
+            tracing::warn!(key, version, "a newer release of taskq has noted losses of this task; they are left to it");
+            Ok(None)
+        }
     }
-    let Version { v } = from_json(key, value)?;
-    if v > LOSSES_VERSION {
-        tracing::warn!(key, version = v, "a newer release of taskq has noted losses of this task; they are left to it");
-        return Ok(None);
-    }
-    from_json(key, value).map(Some)
 }
 
 async fn note(kv: &SharedKv, flight: &Flight, loss: &Loss) -> Result<(), BackendError> {
