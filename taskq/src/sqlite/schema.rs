@@ -97,14 +97,21 @@ enum Version {
     Foreign,
 }
 
+/// The version of a file. Everything is read by one statement, and so from one state of the file: another process may be
+/// making the tables at this moment, and they come together with the mark.
 fn version(connection: &Connection) -> rusqlite::Result<Version> {
-    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
-    if number("application_id")? == APPLICATION_ID {
+    const LOOK: &str = "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)
+        FROM pragma_application_id, pragma_user_version";
+    let (application_id, user_version, tables): (i32, i32, i64) =
+        connection.query_row(LOOK, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    Ok(if application_id == APPLICATION_ID {
         // A version that makes no sense is one that this program does not know.
-        return Ok(Version::Ours(usize::try_from(number("user_version")?).unwrap_or(usize::MAX)));
-    }
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
-    Ok(if tables == 0 && number("user_version")? == 0 { Version::Empty } else { Version::Foreign })
+        Version::Ours(usize::try_from(user_version).unwrap_or(usize::MAX))
+    } else if tables == 0 && user_version == 0 {
+        Version::Empty
+    } else {
+        Version::Foreign
+    })
 }
 
 #[cfg(test)]
@@ -138,5 +145,35 @@ mod tests {
         connection.pragma_update(None, "user_version", 99).expect("it is valid");
         let fault = prepare(&mut connection, Path::new("a.db")).expect_err("it is newer");
         assert!(fault.text.contains("newer taskq (format 99"), "{fault}");
+    }
+
+    /// A process that looks at a file while another one makes the tables sees an empty file or one of ours.
+    #[test]
+    fn a_file_that_is_being_made_is_not_taken_for_that_of_another_program() {
+        let folder = std::env::temp_dir().join(format!("taskq-schema-{}", uuid::Uuid::now_v7()));
+        std::fs::create_dir(&folder).expect("the temporary folder can be written");
+        for round in 0..100 {
+            let path = folder.join(format!("{round}.db"));
+            let open = || {
+                let connection = Connection::open(&path).expect("the folder can be written");
+                connection.busy_timeout(std::time::Duration::from_secs(60)).expect("it is open");
+                connection
+            };
+            let mut maker = open();
+            maker.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).expect("nobody else has it open");
+            let watcher = open();
+            let made = std::thread::scope(|scope| {
+                let making = scope.spawn(|| prepare(&mut maker, &path));
+                loop {
+                    match version(&watcher).expect("it can be read") {
+                        Version::Empty => {}
+                        found => break assert_eq!(found, Version::Ours(STEPS.len()), "round {round}"),
+                    }
+                }
+                making.join().expect("it does not panic")
+            });
+            made.expect("it is empty");
+        }
+        drop(std::fs::remove_dir_all(folder));
     }
 }
