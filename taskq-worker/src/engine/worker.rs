@@ -154,15 +154,15 @@ impl Worker {
             }))
         });
         let stores_results = results.is_some();
-        let settler = Settler {
+        let settler = Arc::new(Settler {
             client: client.clone(),
             results,
             claims: claims.clone(),
             in_flight: Arc::clone(&in_flight),
             observers: observers.clone(),
-        };
+        });
         let (requesting, requests) = mpsc::channel(WAITING_MAX);
-        let settling = taskq::internal::io::spawn(settler.clone().run(requests));
+        let settling = taskq::internal::io::spawn(Arc::clone(&settler).run(requests));
         let ticks = Ticks::default();
         let bodies = Bodies {
             state,
@@ -222,11 +222,9 @@ impl Worker {
         let Self { shared, ticks, registry, queues, consumption, concurrency, prefetch, grace, claims, .. } = self;
         let Self { renewer, counters, reachability, supervision, settling, phase, questions, .. } = self;
         let Consumption { deliveries, control, .. } = consumption;
-        let lease_times = LeaseTimes::of(shared.client.settings().claim_lease);
         let upkeep = Upkeep {
             shared: Arc::clone(&shared),
             claims,
-            lease_times,
             renewer: renewer.clone(),
             counters: Arc::clone(&counters),
             reachability: Arc::clone(&reachability),

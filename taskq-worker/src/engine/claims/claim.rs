@@ -95,6 +95,11 @@ impl Claims {
         Self { kv, results, owner: owner.into(), times, clock }
     }
 
+    /// The time between two renewals of a lease.
+    pub(crate) fn renew_every(&self) -> Duration {
+        self.times.renew_every
+    }
+
     /// Takes a lease that nobody has, or whose owner is dead. For a run that is under way it is a claim by itself:
     /// there is no need to look at the record.
     pub(crate) async fn take(&self, run: &RunKey, nonce: u64) -> Result<Claimed, BackendError> {

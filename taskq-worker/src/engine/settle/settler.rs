@@ -39,7 +39,6 @@ pub(crate) enum SettleRequest {
 }
 
 /// Settles the ends of one worker.
-#[derive(Clone)]
 pub(crate) struct Settler {
     pub(crate) client: Client,
     pub(crate) results: Option<SharedResults>,
@@ -52,12 +51,12 @@ pub(crate) struct Settler {
 #[derive(Clone)]
 pub(crate) struct SettlerHandle {
     requests: mpsc::Sender<SettleRequest>,
-    settler: Settler,
+    settler: Arc<Settler>,
 }
 
 impl SettlerHandle {
     /// The way to the settler whose requests come through `requests`.
-    pub(crate) fn new(requests: mpsc::Sender<SettleRequest>, settler: Settler) -> Self {
+    pub(crate) fn new(requests: mpsc::Sender<SettleRequest>, settler: Arc<Settler>) -> Self {
         Self { requests, settler }
     }
 
@@ -84,7 +83,7 @@ impl SettlerHandle {
 
 impl Settler {
     /// Settles until it is aborted, and everything that it has under way with it.
-    pub(crate) async fn run(self, mut requests: mpsc::Receiver<SettleRequest>) {
+    pub(crate) async fn run(self: Arc<Self>, mut requests: mpsc::Receiver<SettleRequest>) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         // Confirms are waited for side by side; how many is bounded by the prefetch, since none is acknowledged.
         let mut follow_ups = JoinSet::new();
@@ -94,7 +93,7 @@ impl Settler {
         }
     }
 
-    async fn settle_batch(&self, batch: impl Iterator<Item = SettleRequest>, follow_ups: &mut JoinSet<()>) {
+    async fn settle_batch(self: &Arc<Self>, batch: impl Iterator<Item = SettleRequest>, follow_ups: &mut JoinSet<()>) {
         let (mut notes, mut ends) = (Vec::new(), Vec::new());
         for request in batch {
             match request {
@@ -111,7 +110,7 @@ impl Settler {
             if end.follows.is_empty() && !is_claimed {
                 done.push(end.settles);
             } else {
-                follow_ups.spawn(self.clone().follow_up(end, written));
+                follow_ups.spawn(Arc::clone(self).follow_up(end, written));
             }
         }
         self.acknowledge(done);
@@ -212,7 +211,7 @@ impl Settler {
     }
 
     /// Publishes what follows, notes the claim as finished, and acknowledges.
-    async fn follow_up(self, end: End, written: Option<Written>) {
+    async fn follow_up(self: Arc<Self>, end: End, written: Option<Written>) {
         let End { verdict, follows, settles, .. } = end;
         let superseded = match (written, &self.results, &verdict, &settles) {
             (Some(Written::Kept), Some(results), Some(verdict), Settles::Run(run)) => {

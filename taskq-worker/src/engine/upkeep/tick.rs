@@ -7,7 +7,7 @@ use taskq::broker::ConsumptionControl;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::super::claims::{Claims, LeaseTimes};
+use super::super::claims::Claims;
 use super::super::custody::DeliveryRenewer;
 use super::super::execution::finish_stopped;
 use super::super::observe::Counters;
@@ -30,7 +30,6 @@ const LISTENS_WITHIN: Duration = Duration::from_millis(300);
 pub(crate) struct Upkeep {
     pub(crate) shared: Arc<Shared>,
     pub(crate) claims: Option<Claims>,
-    pub(crate) lease_times: LeaseTimes,
     pub(crate) renewer: Option<Arc<DeliveryRenewer>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) reachability: Arc<Reachability>,
@@ -43,7 +42,7 @@ pub(crate) struct Upkeep {
 impl Upkeep {
     /// Looks after the worker until it is dropped.
     pub(crate) async fn run(self) {
-        let Self { shared, claims, lease_times, renewer, counters, reachability, ticks, prefetch, control, .. } = self;
+        let Self { shared, claims, renewer, counters, reachability, ticks, prefetch, control, .. } = self;
         let mut questions = self.questions;
         let mut fetching = Fetching::new(prefetch, control, counters.bodies());
         let mut times = tokio::time::interval(TICK_EVERY);
@@ -74,7 +73,7 @@ impl Upkeep {
                 }
             }
             if let Some(claims) = &claims {
-                if renewed.elapsed() >= lease_times.renew_every {
+                if renewed.elapsed() >= claims.renew_every() {
                     renewed = Instant::now();
                     leases::renew(claims, in_flight);
                 }
