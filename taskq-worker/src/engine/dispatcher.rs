@@ -86,16 +86,16 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
             Admission::Claim(task) => {
                 Step::Run { envelope, task, hints: Some(DeliveryHints { redelivered, returns, from_quarantine }) }
             }
-            Admission::PutOff(delay) => Step::Settle { envelope, exit: Exit::Move(delay) },
+            Admission::PutOff(delay) => Step::Settle { envelope, exit: UnrunExit::Move(delay) },
             Admission::PutBack(delay) => {
                 let envelope = envelope.with(|envelope| envelope.unknown_since = envelope.unknown_since.or(Some(now)));
-                Step::Settle { envelope, exit: Exit::Move(delay) }
+                Step::Settle { envelope, exit: UnrunExit::Move(delay) }
             }
             Admission::Unknown => {
                 let verdict = Verdict::unknown_task(&envelope.task);
-                Step::Settle { envelope, exit: Exit::End(verdict) }
+                Step::Settle { envelope, exit: UnrunExit::End(verdict) }
             }
-            Admission::Expired => Step::Settle { envelope, exit: Exit::End(Verdict::expired()) },
+            Admission::Expired => Step::Settle { envelope, exit: UnrunExit::End(Verdict::expired()) },
         })
     }
 
@@ -145,19 +145,19 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
     }
 
     /// Settles a delivery that is not run.
-    fn exit(&self, envelope: &Envelope, exit: Exit, delivery: Delivery) {
+    fn exit(&self, envelope: &Envelope, exit: UnrunExit, delivery: Delivery) {
         let Delivery { acker, queue, .. } = delivery;
         let subject = Subject { task: &envelope.task, id: &envelope.id, attempt: envelope.attempt };
         let observers = &self.shared.observers;
         let end = match exit {
-            Exit::Move(delay) => {
+            UnrunExit::Move(delay) => {
                 if envelope.unknown_since.is_some() {
                     let packages = self.registry.packages().into_iter().collect::<Vec<_>>().join(", ");
                     observers.observe(&Moment::UnknownTask { subject, packages: &packages });
                 }
                 End::unrecorded([Follow::moved(envelope, &queue, delay)], self.settles(acker))
             }
-            Exit::End(verdict) => {
+            UnrunExit::End(verdict) => {
                 observers.observe(&Moment::NotRun { subject, verdict: &verdict });
                 let guard = self.shared.in_flight.guard_unrun();
                 self.shared.ends.without_run(envelope, &queue, &verdict, acker, guard)
@@ -186,11 +186,11 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
 /// The decision about a readable delivery.
 enum Step {
     Run { envelope: Envelope, task: &'static Definition, hints: Option<DeliveryHints> },
-    Settle { envelope: Envelope, exit: Exit },
+    Settle { envelope: Envelope, exit: UnrunExit },
 }
 
 /// The way in which a delivery that is not run is settled.
-enum Exit {
+enum UnrunExit {
     /// The message is published once more, held back by the broker for this long.
     Move(Duration),
     /// The task ends with this verdict.

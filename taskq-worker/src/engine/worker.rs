@@ -17,7 +17,7 @@ use super::custody::{DeliveryRenewer, InFlight, RenewalReaders, RenewerParts};
 use super::dispatcher::Dispatcher;
 use super::drain::drain;
 use super::duplicates::Duplicates;
-use super::observe::{Counters, Log, Observer, Observers};
+use super::observe::{Counters, MomentLog, Observer, Observers};
 use super::phase::{Phase, advance, reached};
 use super::prefetch::Prefetch;
 use super::quarantine;
@@ -136,7 +136,7 @@ impl Worker {
 
         let counters = Arc::<Counters>::default();
         let reachability = Arc::new(Reachability::of(client.settings()));
-        let log = Log { is_supervised: role != Role::Unsupervised };
+        let log = MomentLog { is_supervised: role != Role::Unsupervised };
         let mut observers: Vec<Arc<dyn Observer>> =
             vec![Arc::new(log), Arc::clone(&counters) as _, Arc::clone(&reachability) as _];
         observers.extend(supervision.clone().map(|supervision| supervision as Arc<dyn Observer>));

@@ -6,12 +6,12 @@ use super::{Moment, Observer, Subject};
 
 /// The log: one line for each moment that a person may want to know of.
 #[derive(Debug)]
-pub(crate) struct Log {
+pub(crate) struct MomentLog {
     /// Whether a supervisor replaces this process when one of its threads is lost.
     pub(crate) is_supervised: bool,
 }
 
-impl Observer for Log {
+impl Observer for MomentLog {
     fn observe(&self, moment: &Moment<'_>) {
         match moment {
             Moment::BodyEnded { .. } | Moment::ProgressDropped { .. } | Moment::RecordsWritten => {}

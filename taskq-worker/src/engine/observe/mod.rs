@@ -9,5 +9,5 @@ mod log;
 mod moment;
 
 pub(crate) use counters::Counters;
-pub(crate) use log::Log;
+pub(crate) use log::MomentLog;
 pub(crate) use moment::{Moment, Observer, Observers, Subject};
