@@ -1,4 +1,4 @@
-//! Values in Kv as JSON, each with the version of its format.
+//! Values in Kv as JSON, each with the version of its format in the field `v`, as everything that taskq stores in Kv.
 //!
 //! Programs of different versions share a store while they are rolled out. A value of a newer version is never
 //! interpreted and never overwritten: reading it is an error that names the key and the remedy.
@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use taskq::backend::BackendError;
+use taskq::backend::kv::first_version;
 
 /// The newest version of the formats that this program reads, and the one that it writes.
 const VERSION: u32 = 1;
@@ -14,7 +15,7 @@ const VERSION: u32 = 1;
 /// A value with its version, as it is written.
 #[derive(Serialize)]
 struct Tagged<'a, T> {
-    version: u32,
+    v: u32,
     #[serde(flatten)]
     value: &'a T,
 }
@@ -23,12 +24,7 @@ struct Tagged<'a, T> {
 #[derive(Deserialize)]
 struct VersionTag {
     #[serde(default = "first_version")]
-    version: u32,
-}
-
-/// The version of values that carry none.
-fn first_version() -> u32 {
-    1
+    v: u32,
 }
 
 /// Why a value cannot be read.
@@ -54,14 +50,14 @@ impl UnreadableValue {
 
 /// Returns a value, which has to be a struct, as the bytes to store.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Bytes {
-    serde_json::to_vec(&Tagged { version: VERSION, value }).expect("values are plain structs with text keys").into()
+    serde_json::to_vec(&Tagged { v: VERSION, value }).expect("values are plain structs with text keys").into()
 }
 
 /// Parses stored bytes.
 pub(crate) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, UnreadableValue> {
-    let VersionTag { version } = serde_json::from_slice(value)?;
-    if version > VERSION {
-        return Err(UnreadableValue::Newer { version });
+    let VersionTag { v } = serde_json::from_slice(value)?;
+    if v > VERSION {
+        return Err(UnreadableValue::Newer { version: v });
     }
     Ok(serde_json::from_slice(value)?)
 }
@@ -80,7 +76,7 @@ mod tests {
     #[test]
     fn a_value_carries_its_version_and_one_without_has_the_first() {
         let value = encode(&Fact { count: 7 });
-        assert_eq!(value, r#"{"version":1,"count":7}"#);
+        assert_eq!(value, r#"{"v":1,"count":7}"#);
         for text in [&value[..], br#"{"count":7}"#] {
             assert_eq!(decode::<Fact>(text).expect("it can be read"), Fact { count: 7 });
         }
@@ -88,14 +84,14 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_an_error_with_key_and_remedy() {
-        let error = decode::<Fact>(br#"{"version":2,"total":7}"#).expect_err("it is newer");
+        let error = decode::<Fact>(br#"{"v":2,"total":7}"#).expect_err("it is newer");
         assert!(matches!(error, UnreadableValue::Newer { version: 2 }));
         assert_eq!(
             full_message(&error.at("beat/known")),
             "the value of \"beat/known\" cannot be read: it has version 2, and this program reads versions up to 1; \
              update this program"
         );
-        for text in ["{}", "[]", "7", r#"{"version":"x"}"#] {
+        for text in ["{}", "[]", "7", r#"{"v":"x"}"#] {
             let error = decode::<Fact>(text.as_bytes()).expect_err(text);
             assert!(matches!(error, UnreadableValue::Malformed(_)), "{text}: {error}");
         }

@@ -3,13 +3,14 @@
 //! Their names, parameters and results are what tests in Rust, in Python and on the command line rely on: add to
 //! them, and leave what is there as it is.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use taskq::{Context, TaskError, task};
+use taskq_cli::torture::ledger::{Fact, Ledger};
 
 use crate::harness::now_ms;
 
@@ -179,7 +180,7 @@ pub async fn soft(ctx: &Context, ms: u64) -> String {
     }
 }
 
-/// Sleeps `ms` milliseconds, then notes `line` in the ledger at `path`; see [`Ledger`](crate::harness::Ledger).
+/// Sleeps `ms` milliseconds, then notes `line` in the ledger at `path`; see [`harness::Ledger`](crate::harness::Ledger).
 #[task(name = "shop.ledger")]
 pub async fn ledger(ctx: &Context, path: String, line: String, ms: u64) -> Result<(), io::Error> {
     note(ctx, &path, &line, ms).await
@@ -242,10 +243,9 @@ async fn note(ctx: &Context, path: &str, line: &str, ms: u64) -> Result<(), io::
     append(ctx, path, line)
 }
 
-/// One write to a file opened for appending: lines of several processes do not mix.
 fn append(ctx: &Context, path: &str, line: &str) -> Result<(), io::Error> {
-    let text = format!("{line} {} {} {} {}\n", ctx.id(), ctx.retries(), std::process::id(), now_ms());
-    std::fs::OpenOptions::new().append(true).create(true).open(path)?.write_all(text.as_bytes())
+    let effect = Fact::Effect { id: ctx.id().to_string(), attempt: ctx.retries(), note: Some(line.to_owned()) };
+    Ledger::open(path.as_ref(), true)?.note(effect)
 }
 
 fn succeed_on(ctx: &Context, attempt: u32, retry_ms: Option<u64>) -> Result<u32, TaskError> {

@@ -281,7 +281,7 @@ async fn slots_claimed_by_another_leader_are_sent_again_or_listed() {
 #[tokio::test(start_paused = true)]
 async fn facts_of_a_newer_version_block_their_entry_alone_and_are_kept() {
     let fixture = BeatInMemory::new([every_second("newer"), every_second("tick")]).await;
-    let facts = Bytes::from_static(br#"{"version":2}"#);
+    let facts = Bytes::from_static(br#"{"v":2}"#);
     fixture.store.kv().put("beat/facts/newer", facts.clone(), None).await.expect("memory");
     let (control, running) = fixture.start().await;
     fixture.pass(2).await;
@@ -300,7 +300,7 @@ async fn facts_of_a_newer_version_block_their_entry_alone_and_are_kept() {
 #[tokio::test(start_paused = true)]
 async fn state_of_a_newer_version_keeps_a_beat_from_leading() {
     let fixture = BeatInMemory::new([every_second("tick")]).await;
-    let known = Bytes::from_static(br#"{"version":2}"#);
+    let known = Bytes::from_static(br#"{"v":2}"#);
     fixture.store.kv().put("beat/known", known.clone(), None).await.expect("memory");
     let (control, running) = fixture.start().await;
     fixture.pass(5).await;

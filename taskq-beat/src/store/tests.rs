@@ -12,7 +12,7 @@ use super::{Event, EventKind, Facts, Handled, Pause, Store};
 use crate::entry::{Entry, Origin};
 use crate::schedule::Schedule;
 
-const NEWER: &str = r#"{"version":2,"anything":"else"}"#;
+const NEWER: &str = r#"{"v":2,"anything":"else"}"#;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds, 0).expect("a moment")

@@ -8,8 +8,13 @@ use serde_json::Value;
 
 use super::{Process, Servers};
 
+/// The lease of a claim in tests: long enough for a machine under load, and a fifth of the default, since what a dead
+/// worker has claimed waits for its end.
+const CLAIM_LEASE: &str = "6s";
+
 /// A program and the environment that it is started in. Nothing that begins with `TASKQ_` and no `RUST_LOG` is
-/// inherited, and it runs in a folder without a `taskq.toml`, so a test sees only what it says itself.
+/// inherited, and it runs in a folder without a `taskq.toml`, so a test sees only what it says itself. Claims have short
+/// leases.
 #[derive(Debug, Clone)]
 pub struct App {
     program: PathBuf,
@@ -32,7 +37,9 @@ impl App {
     /// The program at `program`; in an integration test `env!("CARGO_BIN_EXE_shop")`.
     pub fn new(program: impl AsRef<Path>) -> Self {
         // The temporary folder has no `taskq.toml` above it.
-        Self { program: program.as_ref().to_owned(), folder: std::env::temp_dir(), variables: BTreeMap::new() }
+        let app =
+            Self { program: program.as_ref().to_owned(), folder: std::env::temp_dir(), variables: BTreeMap::new() };
+        app.env("TASKQ_CLAIM_LEASE", CLAIM_LEASE)
     }
 
     /// Uses these servers.

@@ -1,13 +1,14 @@
-//! The checker: given what was asked for and what the ledger and the records show, it says what is wrong.
-//!
-//! A worker that dies repeats work, and that is no fault. A fault is what no death explains: a task that never ran, an
-//! attempt that ran again although nobody died, a chain of retries that forked or went backwards, a second end.
+//! The verdict on a test with deaths: what it knows, given to the checker of `taskq torture`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use taskq::TaskState;
+use taskq_cli::torture::checker::{Findings, check};
+use taskq_cli::torture::ledger::{Affected, Fact, LedgerLine};
+use taskq_cli::torture::timeline::Timeline;
+use taskq_cli::torture::workload::Expect;
 
-use super::Entry;
+use super::{Entry, Finished, Process, now_ms};
 
 /// A task that was accepted, and how it has to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,139 +21,112 @@ pub struct Expected {
     pub state: TaskState,
 }
 
+/// The workers that died, and when: between two moments, in milliseconds since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deaths(BTreeMap<u32, (u64, u64)>);
+
+impl Deaths {
+    /// Kills a worker.
+    ///
+    /// # Panics
+    ///
+    /// If the system does not obey.
+    pub fn kill(&mut self, worker: Process) -> Finished {
+        let (pid, since) = (worker.id(), now_ms());
+        let finished = worker.kill();
+        self.note(pid, since);
+        finished
+    }
+
+    /// Notes that a process has died since that moment.
+    pub fn note(&mut self, pid: u32, since_ms: u64) {
+        self.0.insert(pid, (since_ms, now_ms()));
+    }
+
+    /// The number of workers that died.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none died.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// What is known after everything has ended.
 #[derive(Debug)]
 pub struct Audit<'a> {
-    /// What was accepted.
+    /// The tasks that were accepted.
     pub expected: &'a [Expected],
-    /// What ran, in the order in which it was noted.
+    /// The effects, in the order in which they were noted.
     pub entries: &'a [Entry],
-    /// The processes of the workers that were killed.
-    pub killed: &'a BTreeSet<u32>,
-    /// How many attempts one death may repeat.
-    pub repeats_max: usize,
+    /// The workers that died.
+    pub deaths: &'a Deaths,
+    /// The number of attempts that a worker runs at once.
+    pub concurrency: usize,
     /// Every terminal record that was written, by id: its state and its attempt.
     pub ends: &'a BTreeMap<String, Vec<(TaskState, u32)>>,
-}
-
-/// Something that no death explains.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
-    /// An attempt that had to run never did.
-    Lost {
-        /// The task.
-        id: String,
-        /// The attempt.
-        attempt: u32,
-    },
-    /// An attempt that the policy does not allow, or a task that nobody sent.
-    Unexpected {
-        /// The task.
-        id: String,
-        /// The attempt.
-        attempt: u32,
-    },
-    /// An attempt ran again although the process that ran it before lived on.
-    Repeated {
-        /// The task.
-        id: String,
-        /// The attempt.
-        attempt: u32,
-        /// The process that ran it before.
-        pid: u32,
-    },
-    /// An attempt ran after a later one had begun: the chain of retries has forked.
-    Forked {
-        /// The task.
-        id: String,
-        /// The attempt.
-        attempt: u32,
-    },
-    /// A task did not end exactly once, as it should.
-    Ends {
-        /// The task.
-        id: String,
-        /// How often it ended.
-        count: usize,
-    },
-    /// A task ended in another state, or with another attempt.
-    WrongEnd {
-        /// The task.
-        id: String,
-    },
-    /// More attempts were repeated than the deaths can account for.
-    TooManyRepeats {
-        /// How many were repeated.
-        repeats: usize,
-        /// How many may be.
-        allowed: usize,
-    },
+    /// The ids of the messages in the dead set.
+    pub dead: &'a [String],
 }
 
 impl Audit<'_> {
-    /// How many runs there were beyond one of each attempt.
-    pub fn repeats(&self) -> usize {
-        let distinct: BTreeSet<_> = self.entries.iter().map(|entry| (&entry.id, entry.attempt)).collect();
-        self.entries.len() - distinct.len()
+    /// The verdict: every task ended once and as it must, each attempt had its effect, and repeats are explained by deaths.
+    pub fn findings(&self) -> Findings {
+        check(&Timeline::of(&self.lines(), true), self.concurrency as u64)
     }
 
-    /// Everything that is wrong.
-    pub fn faults(&self) -> BTreeSet<Fault> {
-        let mut runs: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
-        for entry in self.entries {
-            runs.entry(&entry.id).or_default().push(entry);
-        }
-        let mut faults = BTreeSet::new();
-        for expected in self.expected {
-            let runs = runs.remove(expected.id.as_str()).unwrap_or_default();
-            self.look_at_runs(expected, &runs, &mut faults);
-            self.look_at_end(expected, &mut faults);
-        }
-        let unknown = runs.into_values().flatten();
-        faults.extend(unknown.map(|entry| Fault::Unexpected { id: entry.id.clone(), attempt: entry.attempt }));
-        let (repeats, allowed) = (self.repeats(), self.killed.len() * self.repeats_max);
-        if repeats > allowed {
-            faults.insert(Fault::TooManyRepeats { repeats, allowed });
-        }
-        faults
+    /// Returns the findings if everything that was promised was kept.
+    ///
+    /// # Panics
+    ///
+    /// With the first failures of each kind, if it was not.
+    pub fn assert_kept(&self, what: &str) -> Findings {
+        let findings = self.findings();
+        assert!(findings.held(), "{what}: {findings:#?}");
+        findings
     }
 
-    fn look_at_runs(&self, expected: &Expected, runs: &[&Entry], faults: &mut BTreeSet<Fault>) {
-        let id = || expected.id.clone();
-        let mut latest = 0;
-        let mut ran_by: BTreeMap<u32, u32> = BTreeMap::new();
-        for run in runs {
-            let attempt = run.attempt;
-            if attempt > expected.last_attempt {
-                faults.insert(Fault::Unexpected { id: id(), attempt });
+    /// What is known, as a ledger of `taskq torture`.
+    fn lines(&self) -> Vec<LedgerLine> {
+        let own = |at, fact| LedgerLine { at, pid: 0, fact };
+        let mut lines = Vec::new();
+        for Expected { id, last_attempt, state } in self.expected {
+            let expect = Expect {
+                state: Some(state.clone()),
+                last_attempt: Some(*last_attempt),
+                effects: true,
+                ..Expect::nothing()
+            };
+            lines.push(own(0, Fact::Attempted { id: id.clone(), expect }));
+            lines.push(own(0, Fact::Acknowledged { id: id.clone() }));
+        }
+        for (pid, (from, until)) in &self.deaths.0 {
+            let fault = format!("the death of {pid}");
+            lines.push(own(*from, Fact::Struck { fault: fault.clone(), affected: Affected::Processes(vec![*pid]) }));
+            lines.push(own(*until, Fact::Over { fault }));
+        }
+        let mut seen = BTreeSet::new();
+        for Entry { id, attempt, pid, at_ms, .. } in self.entries {
+            if !seen.insert((id, attempt, pid)) {
+                let what = format!("{id}: attempt {attempt} ran twice in process {pid}, and no death explains that");
+                lines.push(own(*at_ms, Fact::Wrong { what }));
             }
-            if attempt < latest {
-                faults.insert(Fault::Forked { id: id(), attempt });
-            }
-            latest = latest.max(attempt);
-            // The process before this one must be dead; one that died ran nothing afterwards.
-            if let Some(pid) = ran_by.insert(attempt, run.pid)
-                && (pid == run.pid || !self.killed.contains(&pid))
-            {
-                faults.insert(Fault::Repeated { id: id(), attempt, pid });
+            let effect = Fact::Effect { id: id.clone(), attempt: *attempt, note: None };
+            lines.push(LedgerLine { at: *at_ms, pid: *pid, fact: effect });
+        }
+        for (id, ends) in self.ends {
+            for (number, (state, attempt)) in ends.iter().enumerate() {
+                // Each record is one that was written, not one that was read again.
+                let worker = Some(format!("the writer of record {number}"));
+                let end = Fact::Ended { id: id.clone(), state: state.clone(), attempt: *attempt, worker };
+                lines.push(own(u64::MAX, end));
             }
         }
-        let missing = (0..=expected.last_attempt).filter(|attempt| !ran_by.contains_key(attempt));
-        faults.extend(missing.map(|attempt| Fault::Lost { id: id(), attempt }));
-    }
-
-    fn look_at_end(&self, expected: &Expected, faults: &mut BTreeSet<Fault>) {
-        let id = expected.id.clone();
-        match self.ends.get(&expected.id).map(Vec::as_slice) {
-            Some([(state, attempt)]) => {
-                if *state != expected.state || *attempt != expected.last_attempt {
-                    faults.insert(Fault::WrongEnd { id });
-                }
-            }
-            other => {
-                faults.insert(Fault::Ends { id, count: other.map_or(0, <[_]>::len) });
-            }
-        }
+        let dead = self.dead.iter().map(|id| Fact::Dead { id: Some(id.clone()), reason: String::new() });
+        lines.extend(dead.map(|fact| own(u64::MAX, fact)));
+        lines
     }
 }
 
@@ -163,95 +137,74 @@ mod tests {
     const KILLED: u32 = 1;
     const LIVES: u32 = 2;
 
-    fn run(id: &str, attempt: u32, pid: u32) -> Entry {
-        Entry { line: String::new(), id: id.to_owned(), attempt, pid, at_ms: 0 }
+    fn run(id: &str, attempt: u32, pid: u32, at_ms: u64) -> Entry {
+        Entry { line: String::new(), id: id.to_owned(), attempt, pid, at_ms }
     }
 
-    /// Two tasks: `a` succeeds at once, `b` in its third attempt. One worker was killed.
-    fn faults(entries: &[Entry], ends: &[(&str, TaskState, u32)]) -> Vec<Fault> {
+    const GOOD_ENDS: [(&str, TaskState, u32); 2] = [("a", TaskState::Success, 0), ("b", TaskState::Success, 2)];
+
+    /// Two tasks: `a` succeeds at once, `b` in its third attempt. One worker was killed, at 5.
+    fn findings(entries: &[Entry], ends: &[(&str, TaskState, u32)]) -> Findings {
         let task = |id: &str, last_attempt| Expected { id: id.to_owned(), last_attempt, state: TaskState::Success };
         let expected = [task("a", 0), task("b", 2)];
         let mut by_id: BTreeMap<String, Vec<_>> = BTreeMap::new();
         for (id, state, attempt) in ends {
             by_id.entry((*id).to_owned()).or_default().push((state.clone(), *attempt));
         }
-        let killed = BTreeSet::from([KILLED]);
-        let audit = Audit { expected: &expected, entries, killed: &killed, repeats_max: 2, ends: &by_id };
-        audit.faults().into_iter().collect()
+        let deaths = Deaths(BTreeMap::from([(KILLED, (5, 5))]));
+        let audit = Audit { expected: &expected, entries, deaths: &deaths, concurrency: 2, ends: &by_id, dead: &[] };
+        audit.findings()
     }
 
-    const GOOD_ENDS: [(&str, TaskState, u32); 2] = [("a", TaskState::Success, 0), ("b", TaskState::Success, 2)];
-
     #[test]
-    fn what_a_death_explains_is_no_fault() {
-        let plain = [run("a", 0, LIVES), run("b", 0, LIVES), run("b", 1, LIVES), run("b", 2, LIVES)];
-        assert_eq!(faults(&plain, &GOOD_ENDS), []);
+    fn a_repeat_after_a_death_is_no_fault() {
+        let plain = [run("a", 0, LIVES, 1), run("b", 0, LIVES, 2), run("b", 1, LIVES, 3), run("b", 2, LIVES, 4)];
+        assert!(findings(&plain, &GOOD_ENDS).held());
         let repeated = [
-            run("a", 0, KILLED),
-            run("b", 0, KILLED),
-            run("b", 0, LIVES),
-            run("a", 0, LIVES),
-            run("b", 1, LIVES),
-            run("b", 2, LIVES),
+            run("a", 0, KILLED, 1),
+            run("b", 0, KILLED, 4),
+            run("b", 0, LIVES, 6),
+            run("a", 0, LIVES, 7),
+            run("b", 1, LIVES, 8),
+            run("b", 2, LIVES, 9),
         ];
-        assert_eq!(faults(&repeated, &GOOD_ENDS), []);
+        let found = findings(&repeated, &GOOD_ENDS);
+        assert!(found.held(), "{found:?}");
+        assert_eq!(found.duplicated, 2);
     }
 
     #[test]
     fn planted_faults_are_found() {
-        let a = || "a".to_owned();
-        let b = || "b".to_owned();
-        let chain = [run("b", 0, LIVES), run("b", 1, LIVES), run("b", 2, LIVES)];
+        let chain = [run("b", 0, LIVES, 1), run("b", 1, LIVES, 2), run("b", 2, LIVES, 3)];
         let with = |others: &[Entry]| [&chain[..], others].concat();
-        let cases = [
-            ("a loss", with(&[]), vec![Fault::Lost { id: a(), attempt: 0 }]),
-            (
-                "a skipped attempt",
-                [&chain[..1], &chain[2..], &[run("a", 0, LIVES)]].concat(),
-                vec![Fault::Lost { id: b(), attempt: 1 }],
-            ),
-            (
-                "one attempt too many",
-                with(&[run("a", 0, LIVES), run("a", 1, LIVES)]),
-                vec![Fault::Unexpected { id: a(), attempt: 1 }],
-            ),
-            (
-                "a task of nobody's",
-                with(&[run("a", 0, LIVES), run("c", 0, LIVES)]),
-                vec![Fault::Unexpected { id: "c".into(), attempt: 0 }],
-            ),
-            (
-                "a duplicate in one process",
-                with(&[run("a", 0, LIVES), run("a", 0, LIVES)]),
-                vec![Fault::Repeated { id: a(), attempt: 0, pid: LIVES }],
-            ),
-            (
-                "a duplicate of a live process",
-                with(&[run("a", 0, LIVES), run("a", 0, KILLED)]),
-                vec![Fault::Repeated { id: a(), attempt: 0, pid: LIVES }],
-            ),
-            (
-                "a fork",
-                with(&[run("a", 0, LIVES), run("b", 1, 3)]),
-                vec![Fault::Repeated { id: b(), attempt: 1, pid: LIVES }, Fault::Forked { id: b(), attempt: 1 }],
-            ),
-        ];
-        for (what, entries, expected) in cases {
-            assert_eq!(faults(&entries, &GOOD_ENDS), expected, "{what}");
+        let a = || run("a", 0, LIVES, 4);
+        for (what, entries) in [
+            ("a skipped attempt", [&chain[..1], &chain[2..], &[a()]].concat()),
+            ("an attempt that never ran", with(&[])),
+            ("one attempt too many", with(&[a(), run("a", 1, LIVES, 5)])),
+            ("a task that nobody sent", with(&[a(), run("c", 0, LIVES, 5)])),
+            ("a duplicate in one process", with(&[a(), run("a", 0, LIVES, 5)])),
+            ("a duplicate in the process that died", with(&[run("a", 0, KILLED, 4), run("a", 0, KILLED, 5)])),
+            ("a duplicate of a process that lives", with(&[a(), run("a", 0, 3, 5)])),
+            ("a repeat before the death", with(&[run("a", 0, KILLED, 1), run("a", 0, LIVES, 4)])),
+            ("a fork", with(&[a(), run("b", 1, 3, 5)])),
+        ] {
+            let found = findings(&entries, &GOOD_ENDS);
+            assert!(found.unexpected > 0, "{what}: {found:?}");
         }
-        let many: Vec<_> =
-            (10..13).map(|pid| run("a", 0, pid)).chain([run("a", 0, LIVES)]).chain(chain.clone()).collect();
-        assert!(faults(&many, &GOOD_ENDS).contains(&Fault::TooManyRepeats { repeats: 3, allowed: 2 }));
     }
 
     #[test]
     fn planted_ends_are_found() {
-        let runs = [run("a", 0, LIVES), run("b", 0, LIVES), run("b", 1, LIVES), run("b", 2, LIVES)];
+        let runs = [run("a", 0, LIVES, 1), run("b", 0, LIVES, 2), run("b", 1, LIVES, 3), run("b", 2, LIVES, 4)];
         let [a, b] = GOOD_ENDS;
-        let ends = |id: &str, count| vec![Fault::Ends { id: id.to_owned(), count }];
-        assert_eq!(faults(&runs, std::slice::from_ref(&a)), ends("b", 0));
-        assert_eq!(faults(&runs, &[a.clone(), b.clone(), a.clone()]), ends("a", 2));
-        assert_eq!(faults(&runs, &[("a", TaskState::Failure, 0), b.clone()]), [Fault::WrongEnd { id: "a".into() }]);
-        assert_eq!(faults(&runs, &[a, ("b", TaskState::Success, 1)]), [Fault::WrongEnd { id: "b".into() }]);
+        assert_eq!(findings(&runs, std::slice::from_ref(&a)).lost, 1, "no end");
+        for (what, ends) in [
+            ("a second end", vec![a.clone(), b.clone(), a.clone()]),
+            ("another state", vec![("a", TaskState::Failure, 0), b.clone()]),
+            ("another attempt", vec![a, ("b", TaskState::Success, 1)]),
+        ] {
+            assert!(findings(&runs, &ends).unexpected > 0, "{what}");
+        }
     }
 }

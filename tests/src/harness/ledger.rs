@@ -1,17 +1,23 @@
-//! What tasks did, noted outside of everything that is under test: a file that they append lines to.
+//! The ledger of a test: what its tasks did, noted outside of everything that is under test.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use taskq_cli::torture::ledger::{Fact, LedgerLine, LedgerTail};
 
 use super::unique;
 
-/// A file to which the tasks `shop.ledger…` append a line each time one of them runs. Deleted when dropped.
+/// A file to which the tasks `shop.ledger…` append a line each time one of them runs: a ledger of `taskq torture`, whose
+/// only facts are effects. Deleted when dropped.
 #[derive(Debug)]
 pub struct Ledger {
     path: PathBuf,
+    read: Mutex<(Option<LedgerTail>, Vec<Entry>)>,
 }
 
-/// One line of a [`Ledger`].
+/// One effect in a [`Ledger`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The argument `line` of the task.
@@ -35,7 +41,7 @@ impl Default for Ledger {
 impl Ledger {
     /// An empty one, in the temporary folder.
     pub fn new() -> Self {
-        Self { path: std::env::temp_dir().join(unique("taskq-ledger")) }
+        Self { path: std::env::temp_dir().join(unique("taskq-ledger")), read: Mutex::default() }
     }
 
     /// Its path, as the tasks take it.
@@ -47,21 +53,38 @@ impl Ledger {
         self.path.to_str().expect("the temporary folder has a Unicode path")
     }
 
-    /// What is in it so far. A line whose end has not been written yet is left out.
+    /// The effects so far, in the order in which they were noted. A line whose end has not been written yet is left out.
     ///
     /// # Panics
     ///
-    /// If a line is not of the form that the tasks write.
+    /// If a line is not one that the tasks write.
     pub fn entries(&self) -> Vec<Entry> {
-        let text = match std::fs::read_to_string(&self.path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
-            Err(error) => panic!("{} cannot be read: {error}", self.path.display()),
-        };
-        text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(parse).collect()
+        self.look(<[_]>::to_vec)
     }
 
-    /// How often each `line` was written.
+    /// The number of effects so far.
+    ///
+    /// # Panics
+    ///
+    /// As [`entries`](Self::entries).
+    pub fn len(&self) -> usize {
+        self.look(<[_]>::len)
+    }
+
+    /// Whether there is no effect yet.
+    ///
+    /// # Panics
+    ///
+    /// As [`entries`](Self::entries).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of effects of each `line`.
+    ///
+    /// # Panics
+    ///
+    /// As [`entries`](Self::entries).
     pub fn counts(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for entry in self.entries() {
@@ -69,19 +92,33 @@ impl Ledger {
         }
         counts
     }
+
+    /// Reads what was added since the last look, and looks at everything.
+    fn look<T>(&self, at: impl FnOnce(&[Entry]) -> T) -> T {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tail, entries) = &mut *read;
+        if tail.is_none() {
+            *tail = match LedgerTail::open(&self.path) {
+                Ok(tail) => Some(tail),
+                // No task has run yet.
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                Err(error) => panic!("{} cannot be read: {error}", self.path.display()),
+            };
+        }
+        if let Some(tail) = tail {
+            let lines = tail.read().unwrap_or_else(|error| panic!("{}: {error}", self.path.display()));
+            entries.extend(lines.into_iter().map(entry));
+        }
+        at(entries)
+    }
 }
 
-fn parse(line: &str) -> Entry {
-    // The argument may hold blanks; the four fields behind it do not.
-    let mut fields = line.trim_end().rsplitn(5, ' ');
-    let mut next = || fields.next().unwrap_or_else(|| panic!("a ledger line has five fields: {line:?}"));
-    let (at_ms, pid, attempt, id, line) = (next(), next(), next(), next(), next());
-    Entry {
-        line: line.to_owned(),
-        id: id.to_owned(),
-        attempt: attempt.parse().expect("the attempt is a number"),
-        pid: pid.parse().expect("the process is a number"),
-        at_ms: at_ms.parse().expect("the time is a number"),
+fn entry(line: LedgerLine) -> Entry {
+    match line {
+        LedgerLine { at, pid, fact: Fact::Effect { id, attempt, note: Some(line) } } => {
+            Entry { line, id, attempt, pid, at_ms: at }
+        }
+        other => panic!("the tasks of tests note effects with a line: {other:?}"),
     }
 }
 
@@ -89,21 +126,5 @@ impl Drop for Ledger {
     fn drop(&mut self) {
         // It is in the temporary folder, and may never have been written.
         drop(std::fs::remove_file(&self.path));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_read_and_half_lines_are_not() {
-        let ledger = Ledger::new();
-        assert_eq!(ledger.entries(), []);
-        std::fs::write(ledger.path(), "a b 7-x 0 12 5\na b 7-x 1 13 5\nc 8")
-            .expect("the temporary folder can be written");
-        let entry = |attempt, pid| Entry { line: "a b".into(), id: "7-x".into(), attempt, pid, at_ms: 5 };
-        assert_eq!(ledger.entries(), [entry(0, 12), entry(1, 13)]);
-        assert_eq!(ledger.counts(), BTreeMap::from([("a b".to_owned(), 2)]));
     }
 }

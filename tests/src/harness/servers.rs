@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Command, Output};
 
-use serde_json::Value;
-
-use super::unique;
+use super::rabbit_control::RabbitControl;
+use super::{Count, unique};
 
 /// The servers of `scripts/services`, or any others that the environment names.
 #[derive(Debug, Clone)]
@@ -46,15 +44,6 @@ impl Servers {
     }
 }
 
-/// How many messages a queue has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Count {
-    /// Waiting to be taken.
-    pub ready: u64,
-    /// With a consumer, and not acknowledged.
-    pub unacked: u64,
-}
-
 /// A virtual host of one test's own, with its own dead set and its own queues. Deleted when dropped.
 #[derive(Debug)]
 pub struct Vhost {
@@ -81,15 +70,9 @@ impl Vhost {
             amqp: servers.amqp_with(|authority, _| (authority.to_owned(), name.clone())),
             redis: servers.redis.clone(),
         };
-        let vhost = Self { name, folder, servers: own };
         let user = user_of(&servers.amqp);
-        for arguments in
-            [&["add_vhost", &vhost.name][..], &["set_permissions", "-p", &vhost.name, &user, ".*", ".*", ".*"][..]]
-        {
-            let output = vhost.rabbitmqctl(arguments);
-            assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        Some(vhost)
+        RabbitControl::ask(&folder, &format!("add {name} {user}")).unwrap_or_else(|reason| panic!("{reason}"));
+        Some(Self { name, folder, servers: own })
     }
 
     /// The names of its queues, with how many messages of each are ready, and how many are with a consumer and not
@@ -99,34 +82,15 @@ impl Vhost {
     ///
     /// If the broker does not answer.
     pub fn queues(&self) -> BTreeMap<String, Count> {
-        let columns = ["name", "messages_ready", "messages_unacknowledged"];
-        let mut arguments = vec!["list_queues", "-p", &self.name, "--silent", "--formatter", "json"];
-        arguments.extend(columns);
-        let output = self.rabbitmqctl(&arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        let rows: Vec<Value> = serde_json::from_slice(&output.stdout).expect("rabbitmqctl writes JSON when asked");
-        let number = |value: &Value| value.as_u64().unwrap_or_default();
-        let count = |row: &Value| Count { ready: number(&row[columns[1]]), unacked: number(&row[columns[2]]) };
-        rows.iter().map(|row| (row[columns[0]].as_str().unwrap_or_default().to_owned(), count(row))).collect()
-    }
-
-    fn rabbitmqctl(&self, arguments: &[&str]) -> Output {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/services");
-        Command::new(script)
-            .arg("rabbitmqctl")
-            .args(arguments)
-            .env("TASKQ_SERVICES_DIR", &self.folder)
-            .output()
-            .expect("scripts/services can be run")
+        RabbitControl::queues(&self.folder, &self.name)
     }
 }
 
 impl Drop for Vhost {
     fn drop(&mut self) {
         // A virtual host that stays behind costs memory until the servers go down; the test's verdict stands.
-        let output = self.rabbitmqctl(&["delete_vhost", &self.name]);
-        if !output.status.success() {
-            eprintln!("the virtual host {} stays behind: {}", self.name, String::from_utf8_lossy(&output.stderr));
+        if let Err(reason) = RabbitControl::ask(&self.folder, &format!("delete {}", self.name)) {
+            eprintln!("the virtual host {} stays behind: {reason}", self.name);
         }
     }
 }

@@ -40,8 +40,13 @@ pub enum Fact {
     Began { id: String, attempt: u32 },
     /// A body was told to stop.
     Told { id: String, attempt: u32 },
-    /// A body did its work.
-    Effect { id: String, attempt: u32 },
+    /// A body did its work. The `note` is the task's own.
+    Effect {
+        id: String,
+        attempt: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
     /// A terminal record was read. Noted again if a later read differs.
     Ended { id: String, state: TaskState, attempt: u32, worker: Option<String> },
     /// The message is in the dead set.

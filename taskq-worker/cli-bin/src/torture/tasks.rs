@@ -135,7 +135,7 @@ impl TracedRun {
     }
 
     fn effect(&self) -> Result<(), TaskError> {
-        self.witness.note(Fact::Effect { id: self.id(), attempt: self.context.retries() })
+        self.witness.note(Fact::Effect { id: self.id(), attempt: self.context.retries(), note: None })
     }
 
     fn result(&self) -> Json {

@@ -172,7 +172,7 @@ impl Timeline {
                     run.told_at = Some(at);
                 }
             }
-            Fact::Effect { id, attempt } => self.effect(id, attempt, pid, at),
+            Fact::Effect { id, attempt, .. } => self.effect(id, attempt, pid, at),
             Fact::Ended { id, state, attempt, worker } => {
                 let ends = &mut self.tasks.entry(id).or_default().ends;
                 let end = ObservedEnd { at, state, attempt, worker };

@@ -36,7 +36,7 @@ impl LedgerBook {
     }
 
     fn effect(self, pid: u32, id: &str, attempt: u32) -> Self {
-        self.note(pid, Fact::Effect { id: id.into(), attempt })
+        self.note(pid, Fact::Effect { id: id.into(), attempt, note: None })
     }
 
     fn ran(self, pid: u32, id: &str, attempt: u32) -> Self {

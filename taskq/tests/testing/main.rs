@@ -1,0 +1,6 @@
+//! `taskq::testing`, as the tests of a user's program see it.
+
+mod assertions;
+mod clock;
+mod drain;
+mod isolation;

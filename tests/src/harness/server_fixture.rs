@@ -1,0 +1,82 @@
+//! What most tests over real servers begin with: a virtual host of their own, a client of it, and a worker's program.
+
+use std::path::{Path, PathBuf};
+
+use taskq::Client;
+
+use super::{App, Process, Servers, Vhost};
+
+/// A virtual host, a client of it, and the program whose worker does the work.
+#[derive(Debug)]
+pub struct ServerFixture {
+    /// The servers.
+    pub vhost: Vhost,
+    /// A client of them.
+    pub client: Client,
+    program: PathBuf,
+}
+
+impl ServerFixture {
+    /// One with the program at `program`, `env!("CARGO_BIN_EXE_shop")`. `None`, with a line that says so, where there are
+    /// no servers.
+    ///
+    /// # Panics
+    ///
+    /// As [`Vhost::create`], and if the servers cannot be reached.
+    pub async fn start(program: impl AsRef<Path>) -> Option<Self> {
+        Self::over(&Servers::from_env()?, program).await
+    }
+
+    /// The same over other servers.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub async fn over(servers: &Servers, program: impl AsRef<Path>) -> Option<Self> {
+        let vhost = Vhost::create(servers)?;
+        let client = client_of(&vhost, &[]).await;
+        Some(Self { vhost, client, program: program.as_ref().to_owned() })
+    }
+
+    /// Another client, with these settings.
+    ///
+    /// # Panics
+    ///
+    /// If the servers cannot be reached, or a setting is none.
+    pub async fn client_with(&self, settings: &[(&'static str, &str)]) -> Client {
+        client_of(&self.vhost, settings).await
+    }
+
+    /// The program, with these servers.
+    pub fn app(&self) -> App {
+        App::new(&self.program).servers(&self.vhost.servers)
+    }
+
+    /// A worker of the program on these queues, eight tasks at once, that is ready.
+    ///
+    /// # Panics
+    ///
+    /// If it does not become ready.
+    pub fn worker(&self, queues: &[&str]) -> Process {
+        self.worker_of(&self.app(), queues)
+    }
+
+    /// The same of an [`app`](Self::app) with changes.
+    ///
+    /// # Panics
+    ///
+    /// If it does not become ready.
+    pub fn worker_of(&self, app: &App, queues: &[&str]) -> Process {
+        let mut worker = app.start(&["worker", "-c", "8", "-Q", &queues.join(","), "-l", "warn"]);
+        worker.wait_until_ready();
+        worker
+    }
+}
+
+async fn client_of(vhost: &Vhost, settings: &[(&'static str, &str)]) -> Client {
+    let mut builder = Client::builder().broker(&vhost.servers.amqp).results(&vhost.servers.redis);
+    for (key, value) in settings {
+        builder = builder.set(key, *value);
+    }
+    builder.build().await.expect("the servers are up")
+}

@@ -1,0 +1,10 @@
+//! Clients and workers inside of the test's own process, on memory and SQLite: no other program is started.
+
+mod conformance_backend;
+mod conformance_broker;
+mod conformance_sqlite;
+mod default_client;
+mod engine;
+mod macros;
+mod sqlite;
+mod sqlite_speed;

@@ -1,0 +1,8 @@
+//! Servers and networks that go away, freeze and come back: most tests have servers of their own.
+
+mod half_open;
+mod lapin_traps;
+mod long_tasks;
+mod rabbitmq_outages;
+mod redis_away;
+mod restart;

@@ -1,0 +1,13 @@
+//! Real programs: workers, beats and the command line, which are started, signalled, killed and counted.
+
+mod beat;
+mod cli;
+mod crash;
+mod process;
+mod schedule;
+mod sqlite_faults;
+mod sqlite_processes;
+mod supervision;
+mod supervision_losses;
+mod supervision_outside;
+mod torture;

@@ -1,0 +1,278 @@
+//! Real Celery on the other side: Python calls our tasks, and we call Python's.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use taskq::{Client, Error, TaskId, TaskState, task};
+use taskq_tests::harness::{App, BOUND, Ledger, Process, Servers, Vhost, now_ms, unique, wait_until};
+use taskq_tests::tasks;
+
+/// Tasks that live in `python/proj.py`.
+mod proj {
+    use super::{Value, task};
+
+    #[task(name = "proj.add")]
+    pub async fn add(x: i64, y: i64) -> i64;
+
+    #[task(name = "proj.boom")]
+    pub async fn boom(msg: String);
+
+    #[task(name = "proj.slow_progress")]
+    pub async fn slow_progress(total: u64) -> u64;
+
+    #[task(name = "proj.echo")]
+    pub async fn echo(value: Value) -> Value;
+
+    #[task(name = "proj.retry_once")]
+    pub async fn retry_once(countdown: u32) -> u32;
+}
+
+/// A virtual host, and a Python with Celery.
+struct Fixture {
+    vhost: Vhost,
+    python: String,
+}
+
+impl Fixture {
+    fn start() -> Option<Self> {
+        let servers = Servers::from_env()?;
+        let Some(python) = std::env::var("TASKQ_TEST_PYTHON").ok().filter(|python| !python.is_empty()) else {
+            let required = std::env::var("TASKQ_TEST_REQUIRE_SERVERS").is_ok_and(|required| required == "1");
+            assert!(!required, "TASKQ_TEST_PYTHON names no Python with Celery");
+            println!("skipped: export TASKQ_TEST_PYTHON=$(scripts/python-env)");
+            return None;
+        };
+        Some(Self { vhost: Vhost::create(&servers)?, python })
+    }
+
+    /// A Python that finds `proj`.
+    fn python(&self) -> App {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
+        App::new(&self.python)
+            .folder(folder)
+            .env("CELERY_BROKER_URL", &self.vhost.servers.amqp)
+            .env("CELERY_RESULT_BACKEND", &self.vhost.servers.redis)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+    }
+
+    /// What came of a call by real Celery.
+    fn call(&self, request: &Value) -> Value {
+        self.python().run(&["caller.py", &request.to_string()]).expect_exit(0).json()
+    }
+
+    /// What a program in Python prints, as JSON. It finds `app` and `queue`.
+    fn script(&self, queue: &str, code: &str) -> Value {
+        let head = "import json, datetime, decimal, uuid\nfrom caller import app, existing_queue\n";
+        let code = format!("{head}queue = existing_queue({queue:?})\n{code}");
+        self.python().run(&["-c", &code]).expect_exit(0).json()
+    }
+
+    /// A worker of Celery's, on the queue `celery`, that is ready.
+    fn celery_worker(&self) -> Process {
+        let arguments = ["-m", "celery", "-A", "proj", "worker", "--pool", "solo", "-l", "info", "--without-mingle"];
+        let mut worker = self.python().start(&arguments);
+        worker.wait_for("Celery's worker is ready", |worker| worker.stderr().contains(" ready.").then_some(()));
+        worker
+    }
+
+    /// A worker of ours that is ready.
+    fn shop_worker(&self, queue: &str) -> Process {
+        let shop = App::new(env!("CARGO_BIN_EXE_shop")).servers(&self.vhost.servers);
+        let mut worker = shop.start(&["worker", "-c", "4", "-Q", queue, "-l", "warn"]);
+        worker.wait_until_ready();
+        worker
+    }
+
+    /// A client of ours whose calls go to the queue `celery`.
+    async fn client(&self) -> Client {
+        let servers = &self.vhost.servers;
+        let builder = Client::builder().broker(&servers.amqp).results(&servers.redis).default_queue("celery");
+        builder.build().await.expect("the servers are up")
+    }
+}
+
+#[test]
+fn python_calls_our_tasks_and_reads_what_became_of_them() {
+    let Some(fixture) = Fixture::start() else { return };
+    let queue = unique("shop");
+    let worker = fixture.shop_worker(&queue);
+
+    let sum = fixture.call(&json!({ "task": "shop.add", "args": [2, 3], "queue": queue }));
+    assert_eq!((&sum["status"], &sum["result"]), (&json!("SUCCESS"), &json!(5)), "{sum}");
+    let named = json!({ "task": "shop.greet", "args": ["Ada"], "kwargs": { "greeting": "Grüß Gott" }, "queue": queue });
+    assert_eq!(fixture.call(&named)["result"], "Grüß Gott, Ada");
+
+    let failed = fixture.call(&json!({ "task": "shop.fail", "args": ["no tea"], "queue": queue }));
+    assert_eq!((&failed["status"], &failed["exc_args"]), (&json!("FAILURE"), &json!(["no tea"])), "{failed}");
+    assert_eq!((&failed["exc_message"], &failed["exc_type"]), (&json!("no tea"), &json!("TaskError")), "{failed}");
+    let wrong = fixture.call(&json!({ "task": "shop.add", "args": [2, "three"], "queue": queue }));
+    assert_eq!((&wrong["status"], &wrong["exc_type"]), (&json!("FAILURE"), &json!("TypeError")), "{wrong}");
+    assert_eq!(wrong["exc_module"], "builtins", "{wrong}");
+    assert!(wrong["exc_message"].as_str().is_some_and(|text| text.contains("`y: i64`")), "{wrong}");
+    let panicked = fixture.call(&json!({ "task": "shop.panic", "args": ["no milk"], "queue": queue }));
+    assert!(panicked["exc_message"].as_str().is_some_and(|text| text.contains("no milk")), "{panicked}");
+
+    let request = json!({ "task": "shop.progress", "args": [4, 300], "queue": queue, "collect_states": true });
+    let slow = fixture.call(&request);
+    assert_eq!(slow["result"], 4, "{slow}");
+    let states = slow["states"].as_array().expect("the states are a list");
+    let progress: Vec<_> = states.iter().filter(|state| state["status"] == "PROGRESS").collect();
+    assert!(!progress.is_empty(), "Celery saw no progress: {slow}");
+    for state in progress {
+        let (current, total) = (state["result"]["current"].as_u64(), state["result"]["total"].as_u64());
+        assert!(current.is_some_and(|current| (1..=4).contains(&current)) && total == Some(4), "{slow}");
+    }
+    // Its log holds the panic that was asked for.
+    worker.signal("TERM");
+    worker.finish().expect_exit(0);
+}
+
+#[test]
+fn pythons_options_and_values_are_understood() {
+    let Some(fixture) = Fixture::start() else { return };
+    let queue = unique("shop");
+    let worker = fixture.shop_worker(&queue);
+    let ledger = Ledger::new();
+
+    for options in [
+        json!({ "compression": "gzip" }),
+        json!({ "serializer": "msgpack" }),
+        json!({ "serializer": "msgpack", "compression": "gzip" }),
+    ] {
+        let value = json!({ "text": "ä😀".repeat(500), "none": null, "numbers": [1, -2, 0.5] });
+        let echo = fixture.call(&json!({ "task": "shop.echo", "args": [value], "queue": queue, "options": options }));
+        assert_eq!(echo["result"], value, "{options}");
+    }
+
+    let typed = fixture.script(
+        &queue,
+        "value = [datetime.datetime(2025, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc), uuid.UUID(int=5),\n\
+         \x20        decimal.Decimal('1.10'), b'\\x01\\x02', float('nan'), 10 ** 15]\n\
+         echo = app.send_task('shop.echo', [value], queue=queue).get(timeout=30)\n\
+         total = app.send_task('shop.sum', [b'\\x01\\x02\\xff'], queue=queue).get(timeout=30)\n\
+         print(json.dumps([echo, total]))",
+    );
+    let expected = json!([
+        [
+            "2025-01-02T03:04:05+00:00",
+            "00000000-0000-0000-0000-000000000005",
+            "1.10",
+            [1, 2],
+            null,
+            1_000_000_000_000_000_i64
+        ],
+        258
+    ]);
+    assert_eq!(typed, expected);
+
+    let countdown = || json!({ "countdown": 3 });
+    let eta = || json!({ "eta": chrono::Utc::now() + chrono::TimeDelta::seconds(3) });
+    for options in [&countdown as &dyn Fn() -> Value, &eta] {
+        let asked = now_ms();
+        let options = options();
+        let line = options.to_string();
+        let request =
+            json!({ "task": "shop.ledger", "args": [ledger.path(), line, 0], "queue": queue, "options": options });
+        let late = fixture.call(&request);
+        assert_eq!(late["status"], "SUCCESS", "{late}");
+        let ran = ledger.entries().into_iter().find(|entry| entry.line == line).expect("it has run");
+        assert!(ran.at_ms >= asked + 3000, "{options}: {} ms after it was asked for", ran.at_ms - asked);
+    }
+    let options = json!({ "countdown": 1.5, "expires": 0.5 });
+    let expired = fixture.call(&json!({ "task": "shop.add", "args": [1, 1], "queue": queue, "options": options }));
+    assert_eq!(
+        (&expired["status"], &expired["exc_type"]),
+        (&json!("REVOKED"), &json!("TaskRevokedError")),
+        "{expired}"
+    );
+
+    let options = json!({ "ignore_result": true });
+    let request = json!({ "task": "shop.ledger", "args": [ledger.path(), "ignored", 0], "queue": queue, "options": options, "timeout": 0 });
+    let ignored = fixture.call(&request);
+    wait_until("it has run", || ledger.counts().contains_key("ignored").then_some(()));
+    let limited = json!({ "time_limit": 1, "soft_time_limit": 1 });
+    let late = fixture.call(&json!({ "task": "shop.slow", "args": [60_000], "queue": queue, "options": limited }));
+    assert_eq!((&late["status"], &late["exc_type"]), (&json!("FAILURE"), &json!("TimeLimitExceeded")), "{late}");
+    // After its end everything has been written that ever will be.
+    worker.drain();
+    let id = ignored["task_id"].as_str().expect("it has an id");
+    let mut redis = redis::Client::open(&*fixture.vhost.servers.redis)
+        .and_then(|client| client.get_connection())
+        .expect("Redis is up");
+    let stored: bool =
+        redis::cmd("EXISTS").arg(format!("celery-task-meta-{id}")).query(&mut redis).expect("Redis answers");
+    assert!(!stored, "no result was wanted");
+}
+
+/// Everything that our client can see of Python's tasks.
+async fn call_python(client: &Client) {
+    let sum = proj::add(2, 3).send(client).await.expect("it is accepted");
+    assert_eq!(sum.get_timeout(BOUND).await.expect("it succeeds"), 5);
+    let status = sum.status().await.expect("there is a backend");
+    assert_eq!(status.state, TaskState::Success);
+
+    let value = json!({ "text": "ä😀", "list": [1, null, true, 0.5] });
+    let echo = proj::echo(value.clone()).send(client).await.expect("it is accepted");
+    assert_eq!(echo.get_timeout(BOUND).await.expect("it succeeds"), json!({ "args": [value], "kwargs": {} }));
+
+    let boom = proj::boom("no tea").send(client).await.expect("it is accepted");
+    let Err(Error::Failed { failure, .. }) = boom.get_timeout(BOUND).await else { panic!("it fails") };
+    assert_eq!((failure.exc_type.as_str(), failure.exc_module.as_deref()), ("ValueError", Some("builtins")));
+    assert_eq!(failure.exc_message, [json!("no tea"), json!(42)]);
+
+    let slow = proj::slow_progress(10).send(client).await.expect("it is accepted");
+    let mut updates = slow.watch().await.expect("there is a backend");
+    let mut seen = Vec::new();
+    while let Some(status) = tokio::time::timeout(BOUND, updates.next()).await.expect("updates keep coming") {
+        seen.extend(status.progress.map(|progress| (progress.current, progress.total)));
+    }
+    assert_eq!(slow.get_timeout(BOUND).await.expect("it succeeds"), 10);
+    assert!(seen.len() >= 2 && seen.is_sorted() && seen.iter().all(|(_, total)| *total == 10), "{seen:?}");
+
+    let late = proj::add(1, 1).countdown("1s").send(client).await.expect("it is accepted");
+    assert_eq!(late.get_timeout(BOUND).await.expect("it succeeds"), 2);
+    let retried = proj::retry_once(1).send(client).await.expect("it is accepted");
+    assert_eq!(retried.get_timeout(BOUND).await.expect("the second attempt succeeds"), 1);
+
+    let wrong = client.handle::<String>(sum.id().clone()).get_timeout(BOUND).await;
+    assert!(matches!(wrong, Err(Error::ResultType { .. })), "5 is no text: {wrong:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn we_call_python_after_its_worker_has_made_the_queue() {
+    let Some(fixture) = Fixture::start() else { return };
+    let _worker = fixture.celery_worker();
+    call_python(&fixture.client().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn we_call_python_before_its_worker_has_made_the_queue() {
+    let Some(fixture) = Fixture::start() else { return };
+    let client = fixture.client().await;
+    let early = proj::add(20, 22).send(&client).await.expect("it is accepted");
+    let worker = fixture.celery_worker();
+    assert_eq!(early.get_timeout(BOUND).await.expect("it succeeds"), 42);
+    call_python(&client).await;
+    assert!(!worker.stderr().contains("PRECONDITION_FAILED"), "{}", worker.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_sides_may_declare_the_queue_celery() {
+    let Some(fixture) = Fixture::start() else { return };
+    // Python names no queue, so it declares `celery` and its exchange, as it does by itself.
+    let request = json!({ "task": "shop.add", "args": [2, 3] });
+    let sent = fixture.call(&json!({ "task": "shop.add", "args": [20, 22], "timeout": 0 }));
+    let worker = fixture.shop_worker("celery");
+    let client = fixture.client().await;
+    let id = TaskId::parse(sent["task_id"].as_str().expect("it has an id")).expect("a good one");
+    assert_eq!(client.handle::<i64>(id).get_timeout(BOUND).await.expect("it succeeds"), 42);
+    assert_eq!(fixture.call(&request)["result"], 5);
+    let ours = tasks::flaky(1, 100).send(&client).await.expect("it is accepted");
+    assert_eq!(ours.get_timeout(BOUND).await.expect("retries come back to it"), 1);
+    assert!(!worker.stderr().contains("other arguments"), "{}", worker.stderr());
+    worker.drain();
+    // And the other way round: ours was first.
+    let Some(fixture) = Fixture::start() else { return };
+    let _worker = fixture.shop_worker("celery");
+    assert_eq!(fixture.call(&request)["result"], 5);
+}

@@ -1,0 +1,8 @@
+//! taskq over RabbitMQ and Redis, and beside Python: the servers are those of `scripts/services`, shared by all tests.
+
+mod bad_input;
+mod beside;
+mod celery;
+mod delays;
+mod rabbitmq;
+mod redis;
