@@ -1,4 +1,4 @@
-//! What every test of processes needs: an app to start, servers of its own, and ways to wait for facts.
+//! The tools of every test of processes: an app to start, servers of its own, and ways to wait for facts.
 //!
 //! ```no_run
 //! use taskq_tests::harness::{App, Servers, unique};

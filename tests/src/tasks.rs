@@ -32,7 +32,7 @@ pub async fn greet(name: String, greeting: Option<String>) -> String {
     format!("{}, {name}", greeting.as_deref().unwrap_or("Hello"))
 }
 
-/// What was given.
+/// Returns its argument.
 #[task(name = "shop.echo")]
 pub async fn echo(value: Value) -> Value {
     value
@@ -41,15 +41,15 @@ pub async fn echo(value: Value) -> Value {
 /// Something to sell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Item {
-    /// What it is.
+    /// The name of the item.
     pub name: String,
     /// How many.
     pub count: u32,
-    /// What one costs, in cents.
+    /// The price of one, in cents.
     pub cents: u64,
 }
 
-/// What all items cost together, in cents.
+/// The price of all items together, in cents.
 #[task(name = "shop.price")]
 pub async fn price(items: Vec<Item>) -> u64 {
     items.iter().map(|item| u64::from(item.count) * item.cents).sum()
@@ -67,7 +67,7 @@ pub async fn forgotten(x: i64) -> i64 {
     x
 }
 
-/// What the task knows of itself: `id, task, attempt, retries_left, root_id, parent_id, headers, pid`.
+/// The task's context: `id, task, attempt, retries_left, root_id, parent_id, headers, pid`.
 #[task(name = "shop.about")]
 pub async fn about(ctx: &Context) -> Value {
     let headers: serde_json::Map<String, Value> =
@@ -90,7 +90,7 @@ pub async fn relay(x: i64, y: i64) -> Result<String, taskq::Error> {
     Ok(add(x, y).await?.id().to_string())
 }
 
-/// What the tasks of one process share: the number of the process that it was made in.
+/// The state that the tasks of one process share: the number of the process that it was made in.
 #[derive(Debug)]
 pub struct Stock(pub u32);
 
@@ -157,7 +157,7 @@ pub async fn slow(ms: u64) -> u64 {
     ms
 }
 
-/// The same as a plain function, which blocks its thread.
+/// Sleeps as a plain function, which blocks its thread.
 #[task(name = "shop.slow_blocking")]
 pub fn slow_blocking(ms: u64) -> u64 {
     std::thread::sleep(Duration::from_millis(ms));
@@ -180,27 +180,28 @@ pub async fn soft(ctx: &Context, ms: u64) -> String {
     }
 }
 
-/// Sleeps `ms` milliseconds, then notes `line` in the ledger at `path`; see [`harness::Ledger`](crate::harness::Ledger).
+/// Sleeps `ms` milliseconds, then notes `line` in the ledger at `path`; see
+/// [`harness::Ledger`](crate::harness::Ledger).
 #[task(name = "shop.ledger")]
 pub async fn ledger(ctx: &Context, path: String, line: String, ms: u64) -> Result<(), io::Error> {
     note(ctx, &path, &line, ms).await
 }
 
-/// The same as a plain function.
+/// Notes `line` after `ms` milliseconds, as a plain function.
 #[task(name = "shop.ledger_blocking")]
 pub fn ledger_blocking(ctx: &Context, path: String, line: String, ms: u64) -> Result<(), io::Error> {
     std::thread::sleep(Duration::from_millis(ms));
     append(ctx, &path, &line)
 }
 
-/// The same; stores no result.
+/// Notes `line` after `ms` milliseconds, and stores no result.
 #[task(name = "shop.ledger_forgotten", ignore_result)]
 pub async fn ledger_forgotten(ctx: &Context, path: String, line: String, ms: u64) -> Result<(), io::Error> {
     note(ctx, &path, &line, ms).await
 }
 
-/// The same, but fails after noting the line, until the attempt of this number. Retried after `retry_ms`, 100 if not
-/// given.
+/// Notes `line` after `ms` milliseconds, and fails then, until the attempt of this number. Retried after `retry_ms`,
+/// 100 if not given.
 #[task(name = "shop.ledger_flaky", retries = 20)]
 pub async fn ledger_flaky(
     ctx: &Context,
@@ -214,7 +215,7 @@ pub async fn ledger_flaky(
     succeed_on(ctx, succeed_on_attempt, retry_ms)
 }
 
-/// The same, but fails for good after noting the line.
+/// Notes `line` after `ms` milliseconds, and fails for good.
 #[task(name = "shop.ledger_fail")]
 pub async fn ledger_fail(ctx: &Context, path: String, line: String, ms: u64) -> Result<(), TaskError> {
     note(ctx, &path, &line, ms).await.map_err(TaskError::permanent)?;
@@ -291,8 +292,9 @@ pub async fn spin() {
     }
 }
 
-/// Makes its process deaf and dumb the first time: the thread of its connections, on which it also talks with its supervisor,
-/// never comes back. That it did so is noted in the file at `path`. Afterwards it only gives that there is one.
+/// Makes its process unresponsive the first time: the thread of its connections, on which it also talks with its
+/// supervisor, never comes back. That it did so is noted in the file at `path`. Afterwards it only gives that there is
+/// one.
 #[task(name = "shop.freeze")]
 pub async fn freeze(path: String) -> Result<bool, io::Error> {
     if std::fs::exists(&path)? {

@@ -10,7 +10,7 @@ async fn note(who: u64) -> u64 {
     who
 }
 
-/// What a user's code would do: it names no client.
+/// A call as in a user's code: it names no client.
 async fn sign_up(who: u64) -> Result<(), Error> {
     note(who).await?;
     Ok(())

@@ -1,7 +1,8 @@
 //! A program that sends `shop.ledger` tasks, and notes which of them were accepted.
 //!
-//! `producer NOTES LEDGER PREFIX COUNT BATCH PAUSE_MS`: sends COUNT tasks with the ids PREFIX-0, PREFIX-1, … in batches, with a
-//! pause after each. For each answer it appends `ok ID` or `refused ID WHY` to NOTES; a refusal does not stop it.
+//! `producer NOTES LEDGER PREFIX COUNT BATCH PAUSE_MS`: sends COUNT tasks with the ids PREFIX-0, PREFIX-1, … in
+//! batches, with a pause after each. For each answer it appends `ok ID` or `refused ID WHY` to NOTES; a refusal does
+//! not stop it.
 
 use std::error::Error;
 use std::fs::OpenOptions;
@@ -36,7 +37,7 @@ async fn produce() -> Result<(), Box<dyn Error>> {
                 Err(error) => writeln!(lines, "refused {id} {}", with_causes(&error))?,
             }
         }
-        // At once: whoever reads along sees whole batches.
+        // At once: a reader sees whole batches.
         notes.write_all(&lines)?;
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
     }

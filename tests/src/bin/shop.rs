@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     taskq_worker::main_with(setup)
 }
 
-/// What the shop's tasks share. Fails with what `SHOP_SETUP_FAILS` says, if it is there.
+/// The state that the shop's tasks share. Fails with the text of `SHOP_SETUP_FAILS`, if it is set.
 async fn setup(worker: WorkerBuilder) -> Result<WorkerBuilder, String> {
     match std::env::var("SHOP_SETUP_FAILS") {
         Ok(why) => Err(why),

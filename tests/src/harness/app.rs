@@ -13,8 +13,8 @@ use super::{Process, Servers};
 const CLAIM_LEASE: &str = "6s";
 
 /// A program and the environment that it is started in. Nothing that begins with `TASKQ_` and no `RUST_LOG` is
-/// inherited, and it runs in a folder without a `taskq.toml`, so a test sees only what it says itself. Claims have short
-/// leases.
+/// inherited, and it runs in a folder without a `taskq.toml`, so a test sees only what it says itself. Claims have
+/// short leases.
 #[derive(Debug, Clone)]
 pub struct App {
     program: PathBuf,
@@ -25,11 +25,11 @@ pub struct App {
 /// How a program ended.
 #[derive(Debug, Clone)]
 pub struct Finished {
-    /// Its exit code; `-1` if a signal ended it.
+    /// The exit code; `-1` if a signal ended it.
     pub exit: i32,
-    /// What it wrote to stdout.
+    /// The text that it wrote to stdout.
     pub stdout: String,
-    /// What it wrote to stderr.
+    /// The text that it wrote to stderr.
     pub stderr: String,
 }
 
@@ -92,7 +92,7 @@ impl App {
 }
 
 impl Finished {
-    /// Its stdout as JSON, one value a line.
+    /// Returns stdout as JSON, one value a line.
     ///
     /// # Panics
     ///
@@ -103,7 +103,7 @@ impl Finished {
         self.stdout.lines().map(parse).collect()
     }
 
-    /// Its stdout as one JSON value.
+    /// Returns stdout as one JSON value.
     ///
     /// # Panics
     ///
@@ -114,7 +114,7 @@ impl Finished {
         lines.remove(0)
     }
 
-    /// The same, if it ended with this exit code.
+    /// Returns this end if its exit code is `exit`.
     ///
     /// # Panics
     ///

@@ -13,11 +13,11 @@ use super::{Entry, Finished, Process, now_ms};
 /// A task that was accepted, and how it has to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
-    /// Its id.
+    /// The task's id.
     pub id: String,
     /// The number of its last attempt, 0 first.
     pub last_attempt: u32,
-    /// Its terminal state.
+    /// The terminal state.
     pub state: TaskState,
 }
 
@@ -54,7 +54,7 @@ impl Deaths {
     }
 }
 
-/// What is known after everything has ended.
+/// The evidence after everything has ended.
 #[derive(Debug)]
 pub struct Audit<'a> {
     /// The tasks that were accepted.
@@ -72,7 +72,8 @@ pub struct Audit<'a> {
 }
 
 impl Audit<'_> {
-    /// The verdict: every task ended once and as it must, each attempt had its effect, and repeats are explained by deaths.
+    /// The verdict: every task ended once and as it must, each attempt had its effect, and repeats are explained by
+    /// deaths.
     pub fn findings(&self) -> Findings {
         check(&Timeline::of(&self.lines(), true), self.concurrency as u64)
     }
@@ -88,7 +89,7 @@ impl Audit<'_> {
         findings
     }
 
-    /// What is known, as a ledger of `taskq torture`.
+    /// The evidence as a ledger of `taskq torture`.
     fn lines(&self) -> Vec<LedgerLine> {
         let own = |at, fact| LedgerLine { at, pid: 0, fact };
         let mut lines = Vec::new();

@@ -16,13 +16,13 @@ pub struct BeatFixture {
     pub folder: Folder,
     /// The program.
     pub app: App,
-    /// What its tasks did.
+    /// The effects of its tasks.
     pub ledger: Ledger,
 }
 
 impl BeatFixture {
-    /// Of this program. `settings` come first in the file, `entries` give each entry's name and keys. `LEDGER` stands for the
-    /// ledger's path.
+    /// Of this program. `settings` come first in the file, `entries` give each entry's name and keys. `LEDGER` stands
+    /// for the ledger's path.
     pub fn new(program: impl AsRef<Path>, settings: &str, entries: &[(&str, &str)]) -> Self {
         let (folder, ledger) = (Folder::new("beat"), Ledger::new());
         let app = App::new(program).folder(&folder);
@@ -31,8 +31,8 @@ impl BeatFixture {
         fixture
     }
 
-    /// The same on the servers of the tests, with a database of Redis that no other test uses, since beats that share a store
-    /// are one scheduler. `None`, with a line that says so, where there are no servers.
+    /// A fixture on the servers of the tests, with a database of Redis that no other test uses, since beats that share
+    /// a store are one scheduler. `None`, with a line that says so, where there are no servers.
     ///
     /// # Panics
     ///
@@ -75,7 +75,7 @@ impl BeatFixture {
         Self::beat_of(&self.app, name)
     }
 
-    /// The same of a program that is started in another way.
+    /// A beat of this name that is ready, of a program that is started in another way.
     pub fn beat_of(app: &App, name: &str) -> Process {
         let mut beat = app.start(&["beat", "-n", name]);
         beat.wait_until_ready();
@@ -102,7 +102,7 @@ impl BeatFixture {
         Some(leader["node"].as_str()?.split('@').next().expect("there is a first part").to_owned())
     }
 
-    /// What became of the slots of an entry.
+    /// The history of an entry's slots.
     pub fn history(&self, entry: &str) -> Vec<Value> {
         self.schedule(&["history", entry]).expect_exit(0).json_lines()
     }

@@ -1,4 +1,4 @@
-//! What documents show: their code blocks, and the sessions in those.
+//! The contents of documents: their code blocks, and the sessions in those.
 
 use std::path::{Path, PathBuf};
 
@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 pub struct Block {
     /// The file and the line of its first fence, for messages: `README.md:12`.
     pub place: String,
-    /// What its fence says it is: `rust,no_run`; empty if it says nothing.
+    /// The text of its fence: `rust,no_run`; empty if there is none.
     pub info: String,
-    /// What is between the fences.
+    /// The text between the fences.
     pub text: String,
 }
 
 /// A command of a session, and what it is shown to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// What follows the `$ `.
+    /// The text behind `$ `.
     pub command: String,
     /// The lines below it.
     pub output: String,
@@ -40,12 +40,12 @@ impl Block {
         blocks(file, &if is_rust { head(&text) } else { text })
     }
 
-    /// Its language: `rust` for `rust,no_run`.
+    /// The language: `rust` for `rust,no_run`.
     pub fn language(&self) -> &str {
         self.info.split(',').next().unwrap_or_default()
     }
 
-    /// Its commands. A command that ends with a backslash goes on in the next line.
+    /// The commands. A command that ends with a backslash goes on in the next line.
     ///
     /// # Panics
     ///

@@ -15,7 +15,7 @@ pub struct Embedded {
     folder: PathBuf,
 }
 
-/// What a producer noted of its tasks.
+/// The notes of a producer about its tasks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notes {
     /// The ids of those that were accepted.
@@ -31,7 +31,7 @@ impl Default for Embedded {
 }
 
 impl Embedded {
-    /// One in a folder in the temporary folder. The file is made by whoever uses it first.
+    /// One in a folder in the temporary folder. The first process that uses the file makes it.
     ///
     /// # Panics
     ///
@@ -43,7 +43,7 @@ impl Embedded {
         Self { folder: folder.canonicalize().expect("it was just made") }
     }
 
-    /// Its folder.
+    /// The file's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -53,7 +53,7 @@ impl Embedded {
         self.folder.join("taskq.db")
     }
 
-    /// Its URL.
+    /// The file's URL.
     pub fn url(&self) -> String {
         format!("sqlite:{}", self.path().display())
     }
@@ -124,7 +124,7 @@ impl Drop for Embedded {
 }
 
 impl Notes {
-    /// What the program `producer` has noted at `path` so far. A line whose end has not been written yet is left out.
+    /// The notes of the program `producer` at `path` so far. A line whose end has not been written yet is left out.
     ///
     /// # Panics
     ///

@@ -69,7 +69,8 @@ fn build_into(profile: &Path, what: &[&str]) {
 }
 
 /// Runs a shell script in this folder, on a terminal of its own: programs answer as they do to a person, with tables in
-/// place of JSON, and what they write to stderr stands where a person sees it. The script finds the examples by their names.
+/// place of JSON, and what they write to stderr stands where a person sees it. The script finds the examples by their
+/// names.
 ///
 /// # Panics
 ///

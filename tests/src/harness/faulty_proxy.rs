@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::free_port;
 
-/// How often whoever carries looks at how the way is.
+/// The time between two looks at the state of the proxy.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 const OPEN: u8 = 0;
@@ -74,7 +74,7 @@ impl FaultyProxy {
 
     /// New connections are refused, and those that there are end.
     pub fn cut(&mut self) {
-        // In this order: whoever comes back at once is to be refused, and not to be let in and thrown out.
+        // In this order: a client that reconnects at once is refused, and not accepted and cut off.
         if let Some(door) = self.door.take() {
             door.closed.store(true, Ordering::Release);
             door.accepting.join().ok();
@@ -144,7 +144,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, state: &AtomicU8) {
             break;
         }
     }
-    // Whoever is gone already needs no more closing.
+    // A side that is gone already needs no closing.
     for stream in [from, to] {
         stream.shutdown(Shutdown::Both).ok();
     }

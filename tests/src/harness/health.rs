@@ -1,4 +1,4 @@
-//! What a worker says of its health.
+//! The health of a worker, as its probe tells it.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -20,7 +20,7 @@ impl Health {
         Self { port: free_port() }
     }
 
-    /// What `--health` takes.
+    /// The value for `--health`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }

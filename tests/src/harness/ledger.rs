@@ -9,8 +9,8 @@ use taskq_cli::torture::ledger::{Fact, LedgerLine, LedgerTail};
 
 use super::unique;
 
-/// A file to which the tasks `shop.ledger…` append a line each time one of them runs: a ledger of `taskq torture`, whose
-/// only facts are effects. Deleted when dropped.
+/// A file to which the tasks `shop.ledger…` append a line each time one of them runs: a ledger of `taskq torture`,
+/// whose only facts are effects. Deleted when dropped.
 #[derive(Debug)]
 pub struct Ledger {
     path: PathBuf,
@@ -44,7 +44,7 @@ impl Ledger {
         Self { path: std::env::temp_dir().join(unique("taskq-ledger")), read: Mutex::default() }
     }
 
-    /// Its path, as the tasks take it.
+    /// The ledger's path, as the tasks take it.
     ///
     /// # Panics
     ///
@@ -53,7 +53,8 @@ impl Ledger {
         self.path.to_str().expect("the temporary folder has a Unicode path")
     }
 
-    /// The effects so far, in the order in which they were noted. A line whose end has not been written yet is left out.
+    /// The effects so far, in the order in which they were noted. A line whose end has not been written yet is left
+    /// out.
     ///
     /// # Panics
     ///

@@ -12,12 +12,13 @@ pub struct MovedClock {
 }
 
 impl MovedClock {
-    /// A clock that is right so far. `None`, with a line that says so, where there is no C compiler to build what moves it.
+    /// A clock that is right so far. `None`, with a line that says so, where there is no C compiler to build what moves
+    /// it.
     ///
     /// # Panics
     ///
-    /// If the compiler fails; if there is none and `TASKQ_TEST_REQUIRE_SERVERS=1`, so that nothing is skipped where everything
-    /// must run.
+    /// If the compiler fails; if there is none and `TASKQ_TEST_REQUIRE_SERVERS=1`, so that nothing is skipped where
+    /// everything must run.
     pub fn new() -> Option<Self> {
         let clock = Self { folder: Folder::new("clock") };
         clock.put(0);

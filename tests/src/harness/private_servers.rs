@@ -63,7 +63,7 @@ impl PrivateServers {
         Self::start_with("")
     }
 
-    /// The same, with these lines in the broker's `rabbitmq.conf` beside its own.
+    /// Starts them with these lines in the broker's `rabbitmq.conf`, in addition to its own.
     ///
     /// # Panics
     ///
@@ -133,7 +133,7 @@ impl PrivateServers {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// What the broker has written into its log so far: warnings, and what is worse.
+    /// The broker's log so far: warnings and errors.
     ///
     /// # Panics
     ///

@@ -26,13 +26,13 @@ impl Process {
         Self { what, child, stdout, stderr }
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The processes that it has started and that have not ended, by their ids; those of a worker run its tasks. One that
-    /// has died and was not waited for by it counts.
+    /// The processes that it has started and that have not ended, by their ids; those of a worker run its tasks. One
+    /// that has died and was not waited for by it counts.
     ///
     /// # Panics
     ///
@@ -50,12 +50,12 @@ impl Process {
         self.child.try_wait().expect("a child can be asked").is_some()
     }
 
-    /// What it has written to stdout so far.
+    /// The text on stdout so far.
     pub fn stdout(&self) -> String {
         self.stdout.text()
     }
 
-    /// What it has written to stderr so far.
+    /// The text on stderr so far.
     pub fn stderr(&self) -> String {
         self.stderr.text()
     }
@@ -101,7 +101,7 @@ impl Process {
         Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
     }
 
-    /// What share of one processor it uses while it is watched for `window`.
+    /// The share of one processor that it uses during `window`.
     ///
     /// # Panics
     ///
@@ -174,7 +174,8 @@ impl Drop for Process {
     }
 }
 
-/// The children of a process, by its id. It does not come from `/proc/PID/task/PID/children`, which leaves some out while others end.
+/// The children of a process, by its id. It does not come from `/proc/PID/task/PID/children`, which leaves some out
+/// while others end.
 ///
 /// # Panics
 ///
@@ -197,13 +198,13 @@ pub(super) fn state_of(id: u32) -> Option<char> {
     field_of(id, 0)?.chars().next()
 }
 
-/// What stands behind the name, which is in parentheses: the state, the parent.
+/// The fields behind the name, which is in parentheses: the state, the parent.
 fn field_of(id: u32, number: usize) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     Some(stat.rsplit_once(')')?.1.split_whitespace().nth(number)?.to_owned())
 }
 
-/// What a program writes, read by a thread so that a full pipe never stops it.
+/// The output of a program, read by a thread so that a full pipe never stops it.
 #[derive(Debug)]
 struct Output {
     text: Arc<Mutex<String>>,

@@ -1,4 +1,4 @@
-//! What most tests over real servers begin with: a virtual host of their own, a client of it, and a worker's program.
+//! The beginning of most tests over real servers: a virtual host of their own, a client of it, and a worker's program.
 
 use std::path::{Path, PathBuf};
 
@@ -17,8 +17,8 @@ pub struct ServerFixture {
 }
 
 impl ServerFixture {
-    /// One with the program at `program`, `env!("CARGO_BIN_EXE_shop")`. `None`, with a line that says so, where there are
-    /// no servers.
+    /// One with the program at `program`, `env!("CARGO_BIN_EXE_shop")`. `None`, with a line that says so, where there
+    /// are no servers.
     ///
     /// # Panics
     ///
@@ -27,7 +27,7 @@ impl ServerFixture {
         Self::over(&Servers::from_env()?, program).await
     }
 
-    /// The same over other servers.
+    /// A fixture over these servers.
     ///
     /// # Panics
     ///
@@ -61,7 +61,7 @@ impl ServerFixture {
         self.worker_of(&self.app(), queues)
     }
 
-    /// The same of an [`app`](Self::app) with changes.
+    /// A worker of a changed [`app`](Self::app) on these queues, eight tasks at once, that is ready.
     ///
     /// # Panics
     ///

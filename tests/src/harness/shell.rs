@@ -1,7 +1,7 @@
 //! Reading lines of a shell, as far as documents use it.
 
-/// The commands of a line, each as its words, without quotes, variables set before it, `sudo` and redirections. Those of a
-/// substitution `$(…)` come before the command that they are in. Comments are none.
+/// The commands of a line, each as its words, without quotes, variables set before it, `sudo` and redirections. Those
+/// of a substitution `$(…)` come before the command that they are in. Comments are none.
 ///
 /// # Panics
 ///
@@ -81,7 +81,7 @@ impl Reader {
         }
     }
 
-    /// What is between `"` and `"`; gives what follows.
+    /// Reads up to the closing `"`, and returns the rest.
     fn quoted<'a>(&mut self, mut rest: &'a str) -> &'a str {
         self.word();
         loop {
@@ -98,7 +98,7 @@ impl Reader {
         }
     }
 
-    /// What is between `(` and `)`; gives what follows.
+    /// Reads from `(` to `)`, and returns the rest.
     fn substitution<'a>(&mut self, rest: &'a str) -> &'a str {
         let end = rest.find(')').expect("a substitution ends");
         self.commands.extend(commands(&rest[1..end]));

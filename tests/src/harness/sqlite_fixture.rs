@@ -1,4 +1,4 @@
-//! What tests of the embedded broker begin with: a file, a ledger, and the programs that use them.
+//! The beginning of tests of the embedded broker: a file, a ledger, and the programs that use them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::{App, Embedded, Ledger, Notes, Process};
 pub struct SqliteFixture {
     /// The broker and result backend.
     pub file: Embedded,
-    /// What the tasks did.
+    /// The effects of the tasks.
     pub ledger: Ledger,
     shop: PathBuf,
     producer: PathBuf,
@@ -56,7 +56,7 @@ impl SqliteFixture {
         self.file.app(&self.producer).start(&arguments)
     }
 
-    /// What the producer of this prefix has noted so far.
+    /// The notes of the producer of this prefix so far.
     pub fn notes(&self, prefix: &str) -> Notes {
         Notes::read(&self.notes_path(prefix))
     }

@@ -38,7 +38,7 @@ impl SupervisedWorker {
         self.worker_of(&self.app, arguments)
     }
 
-    /// The same of an [`app`](Self::app) with changes.
+    /// Starts a worker of a changed [`app`](Self::app), with these arguments, that is ready.
     ///
     /// # Panics
     ///
@@ -85,6 +85,21 @@ impl SupervisedWorker {
         });
     }
 
+    /// Starts a worker, lets it run a long task, and kills it with all its processes. Returns the task's id.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, or does not die.
+    pub fn killed_at_work(&self) -> String {
+        let worker = self.worker(&["-c", "1"]);
+        let id = self.send(&["shop.slow", "600000"]);
+        self.wait_until_started(&id);
+        let children = worker.children();
+        worker.kill();
+        wait_until("all are gone", || children.iter().all(|pid| is_gone(*pid)).then_some(()));
+        id
+    }
+
     /// The folders of supervisors in the state folder.
     pub fn states(&self) -> Vec<String> {
         let found = std::fs::read_dir(self.path("state")).into_iter().flatten().flatten();
@@ -99,8 +114,8 @@ impl SupervisedWorker {
 /// If it cannot be copied.
 pub fn build(original: impl AsRef<Path>, program: &Path) {
     let built = program.with_extension("new");
-    // By another process: a file that this one has open for writing is open in whatever another test starts meanwhile, and
-    // cannot be run.
+    // By another process: a file that this one has open for writing is open in whatever another test starts meanwhile,
+    // and cannot be run.
     let copied = Command::new("cp").arg(original.as_ref()).arg(&built).status().expect("cp can be started");
     assert!(copied.success(), "{} cannot be copied", original.as_ref().display());
     std::fs::rename(&built, program).expect("it can be renamed");

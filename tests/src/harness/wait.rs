@@ -18,7 +18,7 @@ pub fn wait_until<T>(what: &str, fact: impl FnMut() -> Option<T>) -> T {
     wait_within(what, BOUND, fact)
 }
 
-/// The same, for facts that need longer: for at most `bound`.
+/// Asks `fact` until it gives something, for at most `bound`: for facts that need longer.
 ///
 /// # Panics
 ///

@@ -69,8 +69,8 @@ const HOMES: [(&str, &[&str]); 10] = [
 const TORTURE: (&str, &[&str]) =
     ("crate::torture", &["taskq-worker/cli-bin/src/torture", "taskq-worker/cli-bin/src/commands/"]);
 
-/// The supervisor must not be able to do anything that could hang or crash it: it connects to nothing and runs no tasks.
-/// So it may import nothing of ours but itself and the recorder that it reads.
+/// The supervisor must not be able to do anything that could hang or crash it: it connects to nothing and runs no
+/// tasks. So it may import nothing of ours but itself and the recorder that it reads.
 const SUPERVISOR: (&str, [&str; 2]) = ("taskq-worker/src/supervise/", ["crate::supervise::", "crate::recorder"]);
 
 /// An import that the tables forbid.

@@ -207,7 +207,7 @@ impl Tree {
 /// The keywords that define a type.
 const TYPES: [&str; 5] = ["struct", "enum", "union", "trait", "type"];
 
-/// What `code` defines outside of its blocks: the keyword and the name.
+/// The definitions in `code` outside of its blocks: the keyword and the name of each.
 fn definitions(code: &str) -> Vec<(&str, &str)> {
     let mut found = Vec::new();
     let mut rest = code;

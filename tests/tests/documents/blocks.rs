@@ -1,4 +1,4 @@
-//! What the documents show is right: every code block is held against what is there. Rust blocks are tests of
+//! The contents of the documents are right: every code block is compared with the project. Rust blocks are tests of
 //! documentation (`src/documents.rs`); what the examples' heads show is run by `examples`.
 
 use std::path::Path;
@@ -20,8 +20,8 @@ const LANGUAGES: [&str; 6] = [
     "text",    // nothing: a picture
 ];
 
-/// What a Rust block may say beside its language. `ignore` is not among it: such a block may say anything. In a
-/// `test_harness` the functions that are tests are run.
+/// The words that a Rust block may have beside its language. `ignore` is not among it: such a block may say anything.
+/// In a `test_harness` the functions that are tests are run.
 const RUST_ATTRIBUTES: [&str; 4] = ["no_run", "should_panic", "compile_fail", "test_harness"];
 
 /// The crates that documents are about: each is the first Rust block of its document, and other blocks use it.

@@ -1,5 +1,5 @@
-//! What the guides to deploying say: how to look into the file, that a backup taken while a worker runs is whole, and what
-//! the units for systemd are.
+//! The statements of the guides to deploying: how to look into the file, that a backup taken while a worker runs is
+//! whole, and what the units for systemd are.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -100,15 +100,15 @@ fn shown(guide: &str) -> String {
     units.next().expect("the guide shows one").text
 }
 
-/// What a unit says of its service, by key.
+/// The settings of a unit's service, by key.
 fn service(unit: &str) -> BTreeMap<&str, &str> {
     let (_, service) = unit.split_once("[Service]").expect("it has a service");
     let lines = service.lines().take_while(|line| !line.starts_with('[')).filter(|line| !line.starts_with('#'));
     lines.filter_map(|line| line.split_once('=')).collect()
 }
 
-/// Guides may leave out what is of no concern, and one machine's program is started in another way; but how it is begun,
-/// watched, renewed and ended is the same everywhere.
+/// Guides may leave out what is of no concern, and one machine's program is started in another way; but how it is
+/// begun, watched, renewed and ended is the same everywhere.
 #[test]
 fn the_units_of_the_guides_are_the_one_that_is_shipped() {
     const SAME: [&str; 9] = [

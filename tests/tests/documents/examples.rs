@@ -102,7 +102,7 @@ fn state() {
     assert_does_what_it_shows("state", &Folder::new("state"));
 }
 
-/// Its tests run with all others; this is the program.
+/// The program; the example's tests run with all others.
 #[test]
 fn testing() {
     assert_does_what_it_shows("testing", &Folder::new("testing"));

@@ -1,4 +1,4 @@
-//! What README, guides, examples and manifests say, run and compared.
+//! README, guides, examples and manifests: everything that they show is run and compared.
 
 mod blocks;
 mod catalogue;

@@ -1,4 +1,4 @@
-//! What a program that only enqueues has to build.
+//! The packages that a program which only enqueues has to build.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 /// How many packages a lean producer may need.
 const PACKAGES_MAX: usize = 90;
 
-/// What belongs to workers, or to servers that a producer does not talk to.
+/// The packages of workers, and of servers that a producer does not talk to.
 const FOREIGN: [&str; 7] =
     ["clap", "tracing-subscriber", "rusqlite", "libsqlite3-sys", "redis", "indicatif", "taskq-worker"];
 

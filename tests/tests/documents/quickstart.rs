@@ -46,7 +46,7 @@ impl Files {
         std::fs::write(path, content).expect("the temporary folder can be written");
     }
 
-    /// What is right: path → findings, computed by Python.
+    /// The right findings by path, computed by Python.
     fn findings(&self) -> Map<String, Value> {
         let python = std::env::var("TASKQ_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python/examine.py");

@@ -1,4 +1,4 @@
-//! What a file promises beyond the ports: between processes, and when something is wrong with it.
+//! The promises of a file beyond the ports: between processes, and when something is wrong with it.
 //!
 //! "Another process" is a client of its own on the same file: it shares neither threads nor connections.
 
@@ -58,7 +58,7 @@ impl File {
         self.plain().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect("it is a table")
     }
 
-    /// Waits until nobody has it open: whoever closes it last deletes the log.
+    /// Waits until nobody has it open: the last process to close it deletes the log.
     async fn closed(&self) {
         let log = format!("{}-wal", self.0.display());
         until("the file is closed", async || {
@@ -404,7 +404,7 @@ async fn a_deleted_file_is_an_error_and_nothing_is_lost_silently() {
     delivery.acker.ack();
     until("the consumption says that it does not work", async || !consumption.control.is_live()).await;
     timeout(BOUND, consumption.control.close()).await.expect("closing does not wait for the file");
-    // Whoever connects now means the new file.
+    // A client that connects now means the new file.
     let anew = file.broker().await;
     let error = anew.stats("orders").await.expect_err("the new file is empty");
     assert!(matches!(error, BrokerError::NoQueue { .. }), "{error}");

@@ -1,5 +1,6 @@
-//! How fast tasks go through a file, beside a bare loop over a table in the same run. The figures are printed, and none is
-//! asserted; `cargo test --release -p taskq-tests --test inprocess sqlite_speed -- --nocapture` gives those that mean something.
+//! How fast tasks go through a file, beside a bare loop over a table in the same run. The figures are printed, and none
+//! is asserted; `cargo test --release -p taskq-tests --test inprocess sqlite_speed -- --nocapture` gives those that
+//! mean something.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -82,7 +83,7 @@ async fn drain(client: &Client) -> Duration {
     took
 }
 
-/// The same work without tasks: rows go in, are taken and replaced by results, 100 in a transaction.
+/// The work without tasks: rows go in, are taken and replaced by results, 100 in a transaction.
 fn bare(path: &Path) -> rusqlite::Result<(Duration, Duration)> {
     let mut connection = Connection::open(path)?;
     connection.execute_batch(

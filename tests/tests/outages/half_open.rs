@@ -1,5 +1,5 @@
-//! The way to RabbitMQ goes silent: nothing is carried, no connection is closed, and nobody is told. A worker notices by
-//! the heartbeats that do not come, says so, and goes on by itself when the way is good again.
+//! The way to RabbitMQ goes silent: nothing is carried, no connection is closed, and nobody is told. A worker notices
+//! by the heartbeats that do not come, says so, and goes on by itself when the way is good again.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use taskq_tests::tasks;
 
 const SHOP: &str = env!("CARGO_BIN_EXE_shop");
 
-/// What the worker agrees on with the broker.
+/// The heartbeat that the worker agrees on with the broker.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// A worker that reaches RabbitMQ by a way of its own, and a client that reaches it directly.
@@ -75,7 +75,7 @@ async fn silence_is_noticed_by_a_worker_with_nothing_to_do() {
     fixture.worker.drain();
 }
 
-/// What runs goes on, and is not run again when its message comes back.
+/// Running tasks go on, and do not run again when their messages come back.
 #[tokio::test(flavor = "multi_thread")]
 async fn silence_is_noticed_by_a_worker_that_is_busy_and_repeats_nothing() {
     let Some(mut fixture) = BeatFixture::start().await else { return };

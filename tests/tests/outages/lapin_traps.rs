@@ -1,7 +1,7 @@
 //! The traps of bare lapin, and that taskq falls into none of them.
 //!
-//! Each test has two halves. The first shows lapin, with its own recovery switched on, in the trap: when it fails, lapin
-//! has been mended, and what taskq does about it may be simplified. The second shows taskq in the same place.
+//! Each test has two halves. The first shows lapin, with its own recovery switched on, in the trap: when it fails,
+//! lapin has been fixed, and taskq's way around it may be simplified. The second shows taskq in the same place.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ async fn bare_consumer(channel: &Channel, queue: &str, prefetch: u16) -> Consume
     channel.basic_consume(queue.into(), "".into(), options, arguments).await.expect("the queue exists")
 }
 
-/// Publishes with `mandatory`, as whoever wants to know does, and gives the answer.
+/// Publishes with `mandatory`, as a careful publisher does, and gives the answer.
 async fn bare_publish(channel: &Channel, queue: &str) -> Confirmation {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let sent = channel.basic_publish("".into(), queue.into(), options, b"bare", BasicProperties::default()).await;
@@ -111,8 +111,8 @@ fn io_threads() -> BTreeSet<String> {
     of_lapin.map(|thread| thread.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// lapin tries so often and no more, 16 times if nothing else is said; then its thread ends, and nobody who waits is told.
-/// taskq tries for ever.
+/// lapin tries so often and no more, 16 times if nothing else is said; then its thread ends, and nobody who waits is
+/// told. taskq tries for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_longer_than_all_attempts_ends_lapin_without_a_word_and_not_taskq() {
     // The threads of lapin are looked at in the whole process.
@@ -151,8 +151,8 @@ async fn an_outage_longer_than_all_attempts_ends_lapin_without_a_word_and_not_ta
     taskq.close().await;
 }
 
-/// `consumer_timeout` closes a channel whose consumer holds a message for too long. lapin's consumer gives one error, and
-/// then neither messages nor an end. taskq begins anew.
+/// `consumer_timeout` closes a channel whose consumer holds a message for too long. lapin's consumer gives one error,
+/// and then neither messages nor an end. taskq begins anew.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_that_the_broker_closes_silences_lapin_and_not_taskq() {
     let Some(own) = PrivateServers::start() else { return };
@@ -229,7 +229,7 @@ async fn a_message_without_a_queue_is_confirmed_to_lapin_and_refused_by_taskq() 
     let (_connection, channel) = bare(&servers.amqp).await;
     let confirmation = bare_publish(&channel, &nowhere).await;
     assert!(confirmation.is_ack(), "{confirmation:?}");
-    assert!(matches!(confirmation, Confirmation::Ack(Some(_))), "only whoever looks inside knows");
+    assert!(matches!(confirmation, Confirmation::Ack(Some(_))), "only a look inside shows it");
 
     let taskq = client(&servers.amqp).await;
     let error = send(&*taskq, &nowhere, "lost").await.expect_err("there is no such queue");
@@ -237,8 +237,8 @@ async fn a_message_without_a_queue_is_confirmed_to_lapin_and_refused_by_taskq() 
     taskq.close().await;
 }
 
-/// While the broker has no memory left it reads nothing from connections that publish. lapin's publisher waits, without an
-/// error and without a bound. taskq answers when its time is over, and says why.
+/// While the broker has no memory left it reads nothing from connections that publish. lapin's publisher waits, without
+/// an error and without a bound. taskq answers when its time is over, and says why.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alarm_hangs_lapins_publisher_and_is_an_error_of_taskqs() {
     let Some(own) = PrivateServers::start() else { return };
@@ -266,7 +266,7 @@ async fn an_alarm_hangs_lapins_publisher_and_is_an_error_of_taskqs() {
     taskq.close().await;
 }
 
-/// Whoever drops lapin's consumer keeps what it had fetched: the messages stay with a channel that nobody reads any more.
+/// Dropping lapin's consumer keeps what it had fetched: the messages stay with a channel that nobody reads any more.
 /// taskq gives back what was not read, and what was read can still be acknowledged.
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_keeps_what_lapin_has_fetched_and_not_what_taskq_has() {
@@ -304,8 +304,8 @@ async fn stopping_keeps_what_lapin_has_fetched_and_not_what_taskq_has() {
     taskq.close().await;
 }
 
-/// With several publications under way lapin gives some returned messages to the wrong confirms: what was lost counts as
-/// sent, and what was sent as lost. That taskq finds every one is in `rabbitmq.rs`, with thousands of them.
+/// With several publications under way lapin gives some returned messages to the wrong confirms: what was lost counts
+/// as sent, and what was sent as lost. That taskq finds every one is in `rabbitmq.rs`, with thousands of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn returned_messages_are_given_to_the_wrong_confirms_by_lapin() {
     const ROUND: usize = 2000;

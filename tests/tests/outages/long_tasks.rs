@@ -1,7 +1,9 @@
-//! Tasks that take longer than RabbitMQ waits for an acknowledgement run once: they are held by copies of their messages.
+//! Tasks that take longer than RabbitMQ waits for an acknowledgement run once: they are held by copies of their
+//! messages.
 //!
-//! Workers here are told of a `consumer_timeout` of seconds, so that they do within seconds what they otherwise do in half
-//! an hour; the broker itself has its default. With a broker that means it, the tests take minutes and are ignored.
+//! Workers here are told of a `consumer_timeout` of seconds, so that they do within seconds what they otherwise do in
+//! half an hour; the broker itself has its default. With a broker that means it, the tests take minutes and are
+//! ignored.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -255,7 +257,7 @@ async fn what_waits_for_its_reader_too_long_goes_back_until_he_comes() {
         publish(&*broker, &queue, text).await;
     }
     let first = next(&mut busy).await;
-    // He takes one, and is busy with it; the others are not his for ever.
+    // The worker takes one, and is busy with it; the others are not its own for ever.
     let mut idle = other.consume(&[queue.as_str().into()], 4).await.expect("it is there");
     let mut taken = Vec::new();
     for _ in 0..2 {
@@ -270,7 +272,7 @@ async fn what_waits_for_its_reader_too_long_goes_back_until_he_comes() {
     first.acker.ack();
     publish(&*broker, &queue, "d").await;
     let fourth = next(&mut busy).await;
-    assert_eq!((&*fourth.message.body, fourth.redelivered), (&b"d"[..], false), "when he comes, he is given more");
+    assert_eq!((&*fourth.message.body, fourth.redelivered), (&b"d"[..], false), "when it comes, it is given more");
     fourth.acker.ack();
     // Told to rest, it does so at once. RabbitMQ counts it among the consumers until it has settled what it had.
     busy.control.fetch_control().expect("RabbitMQ has it").suspend_fetching().await;
@@ -278,7 +280,7 @@ async fn what_waits_for_its_reader_too_long_goes_back_until_he_comes() {
     publish(&*broker, &queue, "e").await;
     wait_for_stats(&*other, &queue, QueueStats { ready: 1, consumers: 0 }).await;
     let fifth = next(&mut busy).await;
-    assert_eq!((&*fifth.message.body, fifth.redelivered), (&b"e"[..], false), "nobody had it before he came");
+    assert_eq!((&*fifth.message.body, fifth.redelivered), (&b"e"[..], false), "nobody had it before it came");
     broker.close().await;
     other.close().await;
 }
@@ -340,8 +342,8 @@ async fn nothing_that_waits_is_nothing_to_give_back() {
     broker.close().await;
 }
 
-/// The lines in which a broker says that it closed a channel over a delivery that was not acknowledged. It also closes those
-/// on which it was asked for a queue that is not there; they are there to be closed.
+/// The lines in which a broker says that it closed a channel over a delivery that was not acknowledged. It also closes
+/// those on which it was asked for a queue that is not there; they are there to be closed.
 fn channel_closes(servers: &PrivateServers) -> Vec<String> {
     let log = servers.broker_log();
     let closes = log.lines().filter(|line| line.contains("channel exception") && line.contains("timed out"));

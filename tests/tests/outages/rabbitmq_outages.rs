@@ -264,7 +264,8 @@ async fn a_broker_that_stands_still_is_noticed() {
     client.close().await;
 }
 
-/// Under a memory alarm publishing fails as blocked when its time is over, consuming goes on, and afterwards all is well.
+/// Under a memory alarm publishing fails as blocked when its time is over, consuming goes on, and afterwards all is
+/// well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_memory_alarm_blocks_publishing_only() {
     let Some(server) = Server::start().await else { return };

@@ -1,5 +1,5 @@
-//! A worker and its Redis, to which everything happens that may happen to one: no task is lost, results are written when
-//! they can be, the fault is named in the log and in health, and all is well again without help.
+//! A worker and its Redis, to which everything happens that may happen to one: no task is lost, results are written
+//! when they can be, the fault is named in the log and in health, and all is well again without help.
 //!
 //! That a Redis comes back empty in the middle of a run of tasks is in `restart.rs`.
 

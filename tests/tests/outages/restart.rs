@@ -1,5 +1,5 @@
-//! RabbitMQ and Redis are restarted during a run, in good order and by `kill -9`: nothing that was accepted is lost, and
-//! every queue is consumed again without help.
+//! RabbitMQ and Redis are restarted during a run, in good order and by `kill -9`: nothing that was accepted is lost,
+//! and every queue is consumed again without help.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ struct Sender {
     sending: JoinHandle<Sent>,
 }
 
-/// What came of it.
+/// The outcome of sending.
 #[derive(Default)]
 struct Sent {
     accepted: Vec<String>,

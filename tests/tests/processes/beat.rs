@@ -1,4 +1,5 @@
-//! Beats in real processes: leaders that die and freeze, slots that were missed, a clock that is moved, and many entries.
+//! Beats in real processes: leaders that die and freeze, slots that were missed, a clock that is moved, and many
+//! entries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ fn doubles(effects: &BTreeMap<i64, Vec<u64>>) -> usize {
     effects.values().filter(|times| times.len() > 1).count()
 }
 
-/// What became of three beats of which the leader was killed and frozen in turn.
+/// The outcome of three beats whose leader was killed and frozen in turn.
 struct Ordeal {
     slots: usize,
     fired: usize,

@@ -30,12 +30,12 @@ fn send(app: &App, arguments: &[&str]) -> String {
     sent["id"].as_str().expect("a call answers with an id").to_owned()
 }
 
-/// Ends with this code, and says why in one or two lines, with `mend`.
-fn assert_refused(finished: Finished, exit: i32, mend: &str) {
+/// Ends with this code, and says why in one or two lines, with `remedy`.
+fn assert_refused(finished: Finished, exit: i32, remedy: &str) {
     let finished = finished.expect_exit(exit);
     assert!(finished.stderr.starts_with("error: "), "no error\n{finished}");
     assert!(finished.stderr.lines().count() <= LINES_MAX, "too many lines\n{finished}");
-    assert!(finished.stderr.contains(mend), "{mend:?} is not said\n{finished}");
+    assert!(finished.stderr.contains(remedy), "{remedy:?} is not said\n{finished}");
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn servers_that_are_not_there_or_say_no_are_named_with_the_mend() {
         (format!("guest:s3cret@{host}"), vhost.to_owned())
     });
     let no_vhost = servers.amqp_with(|authority, _| (authority.to_owned(), "nowhere".to_owned()));
-    for (url, exit, mend) in [
+    for (url, exit, remedy) in [
         ("rabbit://localhost".to_owned(), 3, "amqp://user:password@host:5672/vhost"),
         ("localhost:5672".to_owned(), 3, "amqp://"),
         (format!("amqp://guest:s3cret@127.0.0.1:{closed}/%2f"), 4, &*format!("127.0.0.1:{closed}")),
@@ -232,10 +232,10 @@ fn servers_that_are_not_there_or_say_no_are_named_with_the_mend() {
         for arguments in [&["call", "shop.add", "1", "1"][..], &["worker"]] {
             let finished = shop.run(arguments);
             assert!(!finished.stderr.contains("s3cret"), "a password is shown\n{finished}");
-            assert_refused(finished, exit, mend);
+            assert_refused(finished, exit, remedy);
         }
         let report = shop.run(&["check"]).expect_exit(exit).json();
-        assert!(report["broker"]["fault"].as_str().is_some_and(|fault| fault.contains(mend)), "{report}");
+        assert!(report["broker"]["fault"].as_str().is_some_and(|fault| fault.contains(remedy)), "{report}");
         // The other server is looked at all the same.
         assert!(report["results"]["fault"].is_null(), "{report}");
     }
@@ -246,7 +246,7 @@ fn a_redis_that_is_not_there_or_wants_a_password_is_named() {
     let Some(servers) = Servers::from_env() else { return };
     let locked = LockedRedis::start("s3cret");
     let (closed, port) = (closed_port(), locked.port);
-    for (url, exit, mend) in [
+    for (url, exit, remedy) in [
         ("rediss//localhost".to_owned(), 3, "redis://"),
         (format!("redis://:hidden@127.0.0.1:{closed}/0"), 4, &*format!("127.0.0.1:{closed}")),
         (format!("redis://127.0.0.1:{port}/0"), 4, "password"),
@@ -254,7 +254,7 @@ fn a_redis_that_is_not_there_or_wants_a_password_is_named() {
     ] {
         let finished = shop().servers(&Servers { amqp: servers.amqp.clone(), redis: url }).run(&["status", "7"]);
         assert!(!finished.stderr.contains("hidden"), "a password is shown\n{finished}");
-        assert_refused(finished, exit, mend);
+        assert_refused(finished, exit, remedy);
     }
     let url = format!("redis://:s3cret@127.0.0.1:{port}/0");
     let report = shop().servers(&Servers { amqp: servers.amqp, redis: url }).run(&["check"]).expect_exit(0);

@@ -1,5 +1,5 @@
-//! Workers that die: `kill -9` in the middle of the work, and an abort at each gap of settling. Nothing is lost, nothing
-//! forks, everything ends once, and what ran twice is no more than what the dead had in hand.
+//! Workers that die: `kill -9` in the middle of the work, and an abort at each gap of settling. Nothing is lost,
+//! nothing forks, everything ends once, and what ran twice is no more than what the dead had in hand.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The variable that sets the number of crashes at each gap.
 const CRASHES_VARIABLE: &str = "TASKQ_TEST_CRASHES";
 
-/// The number of crashes at each gap if [`CRASHES_VARIABLE`] is not set: a sample for each change. `scripts/nightly` and
-/// `scripts/torture` count 50.
+/// The number of crashes at each gap if [`CRASHES_VARIABLE`] is not set: a sample for each change. `scripts/nightly`
+/// and `scripts/torture` count 50.
 const CRASHES: usize = 10;
 
 /// The number of crashes at each of the widest gaps in the long test.
@@ -33,7 +33,7 @@ const SIDE_BY_SIDE: usize = 3;
 /// How many attempts of a crashing worker run at once: few, so that it is quick to start and to die.
 const CRASH_CONCURRENCY: usize = 2;
 
-/// What the keys of results, and the channels on which they are published, begin with.
+/// The prefix of the keys of results, and of the channels on which they are published.
 const RESULT_PREFIX: &str = "celery-task-meta-";
 
 /// Servers, a client and a runtime to drive it.
@@ -91,7 +91,8 @@ impl Fixture {
     }
 }
 
-/// Waits until nothing is `left`, at many looks in a row: a copy that a worker holds for the moment is nowhere to be seen.
+/// Waits until nothing is `left`, at many looks in a row: a copy that a worker holds for the moment is nowhere to be
+/// seen.
 fn wait_until_empty(left: impl Fn() -> u64) {
     let mut looks = 0;
     wait_within("nothing is left", PATIENCE, || {
@@ -200,7 +201,7 @@ fn killed_workers_lose_nothing_and_repeat_only_what_they_had_in_hand() {
     println!("{TASKS} tasks, {} kills: {} runs were repeated", deaths.len(), findings.duplicated);
 }
 
-/// What the tasks of a gap come to.
+/// The outcome of the tasks of a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Success,
@@ -215,7 +216,7 @@ struct Gap {
     outcome: Outcome,
 }
 
-/// What was done at one gap.
+/// The crashes at one gap, and the tasks that were sent for them.
 struct Story {
     gap: Gap,
     queue: String,
@@ -240,8 +241,8 @@ impl Gap {
         all.filter(|gap| gap.point != "settle.published" || gap.outcome != Outcome::Success).collect()
     }
 
-    /// Between effect and record, between record and what follows, between that and the acknowledgement, and between record
-    /// and acknowledgement where nothing follows.
+    /// Between effect and record, between record and what follows, between that and the acknowledgement, and between
+    /// record and acknowledgement where nothing follows.
     fn widest() -> VecDeque<Self> {
         use Outcome::{Retry, Success};
         let gaps = [
@@ -270,7 +271,8 @@ impl Gap {
                 if worker.has_ended() {
                     return Some(());
                 }
-                // Several ends are settled at once, and what is claimed waits: there may be too little left to crash at.
+                // Several ends are settled at once, and what is claimed waits: there may be too little left to crash
+                // at.
                 if fed.elapsed() > Duration::from_millis(500) {
                     story.send(fixture, prefix, 1);
                     fed = Instant::now();

@@ -161,7 +161,7 @@ fn beat_stands_alone_and_asks_the_program_for_its_entries() {
     let mut beat = taskq.start(&["-A", SHOP, "beat", "-n", "alone"]);
     let ready = beat.wait_until_ready();
     assert_eq!((&ready["entries"], &ready["node"]), (&Value::from(1), &stage_node("alone")));
-    assert_eq!(ready["pid"], beat.id(), "it is the same process, so that whoever looks after it stops the right one");
+    assert_eq!(ready["pid"], beat.id(), "it is the same process, so that a supervisor stops the right one");
     wait_until("it is fired", || (fixture.effects("tick").len() >= 2).then_some(()));
     // Arguments are checked against the tasks of that program, which `taskq` alone cannot know.
     fixture.write("", &[("tick", &keys.replace("shop.ledger", "shop.leger"))]);

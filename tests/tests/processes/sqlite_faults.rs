@@ -1,4 +1,4 @@
-//! What happens to running programs when something is wrong with their file: they say which file and how to mend it, nothing
+//! Running programs whose file has a fault: they say which file and what the remedy is, nothing
 //! that was accepted is lost without a word, nobody spins, and where the fault can go away the work goes on.
 
 // The faults are made, and the processors' time is read, as Linux has it.
@@ -37,7 +37,7 @@ fn send(fixture: &SqliteFixture, prefix: &str, count: usize) {
     assert_eq!((notes.accepted.len(), notes.refused), (count, Vec::new()));
 }
 
-/// That a program says what is wrong with which file, and how to mend it.
+/// Checks that a program names the file, the fault and the remedy.
 fn assert_says(said: &str, file: &Path, words: &[&str]) {
     assert!(said.contains(&file.display().to_string()), "the file is not named: {said}");
     for word in words {
@@ -213,7 +213,7 @@ fn a_file_that_somebody_keeps_locked_is_said_and_the_work_goes_on_when_it_is_fre
     fixture.assert_tidy();
 }
 
-/// What somebody does to the files of a running system.
+/// A change to the files of a running system.
 #[derive(Debug, Clone, Copy)]
 enum Deletion {
     Database,
@@ -300,7 +300,7 @@ fn delete(deletion: Deletion) {
     let lost: Vec<_> = accepted.iter().filter(|id| !found.contains(*id)).collect();
     assert_eq!(lost, Vec::<&String>::new(), "{deletion:?}: accepted, and neither run nor in the file that was deleted");
 
-    // Whoever starts now works with whatever is there now.
+    // A program that starts now works with the files that are there now.
     let again = fixture.ready_worker(2);
     fixture.shop().run(&["call", "shop.add", "2", "3", "--wait=30s"]).expect_exit(0);
     again.drain();
@@ -386,7 +386,7 @@ fn a_file_that_may_only_be_read_is_said_and_whoever_has_it_open_goes_on() {
 /// The shop for a user to whom the modes of files mean something, which they do not to root.
 struct Unprivileged {
     app: App,
-    /// What has to come before the shop's own arguments.
+    /// The arguments before the shop's own.
     prefix: Vec<String>,
     program: std::path::PathBuf,
 }

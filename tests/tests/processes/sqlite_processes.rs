@@ -1,4 +1,4 @@
-//! What a file promises to the processes of one machine: each task runs once while nobody dies, nothing is lost when
+//! The promises of a file to the processes of one machine: each task runs once while nobody dies, nothing is lost when
 //! somebody is killed, and what a dead process had in hand goes to others at once.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! A supervised worker as its users see it, over the embedded file: what dies is replaced and runs again, what is told to
-//! stop or to begin anew does so without losing or repeating a task, and nothing is left behind.
+//! A supervised worker as its users see it, over the embedded file: what dies is replaced and runs again, what is told
+//! to stop or to begin anew does so without losing or repeating a task, and nothing is left behind.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use taskq_tests::harness::{
 
 const SHOP: &str = env!("CARGO_BIN_EXE_shop");
 
-/// What the line says that a worker ends with.
+/// The content of the line with which a worker ends.
 fn ended(finished: &taskq_tests::harness::Finished) -> Value {
     let lines = finished.json_lines();
     let events: Vec<_> = lines.iter().map(|line| &line["event"]).collect();
@@ -142,12 +142,7 @@ fn children_die_with_their_supervisor() {
 #[test]
 fn a_dead_group_is_inherited_from_by_the_next() {
     let supervised = SupervisedWorker::new(SHOP);
-    let worker = supervised.worker(&["-c", "1"]);
-    let id = supervised.send(&["shop.slow", "600000"]);
-    supervised.wait_until_started(&id);
-    let children = worker.children();
-    worker.kill();
-    wait_until("all are gone", || children.iter().all(|pid| is_gone(*pid)).then_some(()));
+    supervised.killed_at_work();
     let left = supervised.states();
     assert_eq!(left.len(), 1, "{left:?}");
     let mut next = supervised.worker(&["-c", "1"]);
@@ -208,7 +203,7 @@ fn whoever_asks_three_times_does_not_wait() {
     assert!(children.into_iter().all(is_gone), "{finished}");
 }
 
-/// The same over RabbitMQ and Redis, in a virtual host of its own; nothing where there are no servers.
+/// A supervised worker over RabbitMQ and Redis, in a virtual host of its own; `None` where there are no servers.
 fn group_on_servers() -> Option<(SupervisedWorker, Vhost)> {
     let vhost = Vhost::create(&Servers::from_env()?)?;
     let mut supervised = SupervisedWorker::new(SHOP);

@@ -1,5 +1,5 @@
-//! What a supervised worker finds out about the tasks of its processes: which of them ran when one died, how many it has
-//! done, whether it takes any.
+//! The findings of a supervised worker about the tasks of its processes: which of them ran when one died, how many it
+//! has done, whether it takes any.
 
 use serde_json::json;
 use taskq_tests::harness::{
@@ -38,12 +38,7 @@ fn the_log_says_what_a_dead_process_was_running_and_who_did_it() {
 #[test]
 fn what_a_dead_group_was_running_is_written_down_by_the_next() {
     let supervised = SupervisedWorker::new(SHOP);
-    let worker = supervised.worker(&["-c", "1"]);
-    let id = supervised.send(&["shop.slow", "600000"]);
-    supervised.wait_until_started(&id);
-    let children = worker.children();
-    worker.kill();
-    wait_until("all are gone", || children.iter().all(|pid| is_gone(*pid)).then_some(()));
+    let id = supervised.killed_at_work();
     let left = supervised.states();
     let mut next = supervised.worker(&["-c", "1"]);
     let told = format!("a process whose end no supervisor saw was running shop.slow[{id}]");
@@ -74,7 +69,7 @@ fn a_process_that_has_done_enough_is_relieved_and_no_task_is_lost_or_repeated() 
     assert_eq!((&ended["succeeded"], &ended["deaths"]), (&json!(TASKS), &json!(0)));
 }
 
-/// The process for suspects takes one queue at a time, so that whoever is in a second one is no bystander.
+/// The process for suspects takes one queue at a time, so that a task in a second one is no bystander.
 #[test]
 fn suspects_of_several_queues_have_their_turn() {
     let supervised = SupervisedWorker::new(SHOP);
@@ -91,7 +86,16 @@ fn suspects_of_several_queues_have_their_turn() {
 }
 
 #[test]
-fn health_is_red_while_a_server_is_away_and_nobody_has_to_do_anything() {
+fn health_is_red_while_rabbitmq_is_away_and_nobody_has_to_do_anything() {
+    health_while_away(Server::Rabbit);
+}
+
+#[test]
+fn health_is_red_while_redis_is_away_and_nobody_has_to_do_anything() {
+    health_while_away(Server::Redis);
+}
+
+fn health_while_away(server: Server) {
     // Longer than a short outage, which is not told.
     const AWAY_SECONDS: u32 = 40;
     let Some(own) = PrivateServers::start() else { return };
@@ -102,23 +106,21 @@ fn health_is_red_while_a_server_is_away_and_nobody_has_to_do_anything() {
     let app = supervised.app.clone().servers(&own.servers).env("TASKQ_DEFAULT_QUEUE", &queue);
     let mut worker = supervised.worker_of(&app, &["--health", health.to_str().expect("it is text")]);
     let children = worker.children();
-    for server in [Server::Rabbit, Server::Redis] {
-        wait_until("all is well", || health.exists().then_some(()));
-        // It ends meanwhile: a result backend is missed when there is something to store.
-        let slow = app.run(&["call", "shop.slow", "8000"]).expect_exit(0).json();
-        let slow = slow["id"].as_str().expect("a call answers with an id").to_owned();
-        wait_until("it has started", || {
-            (app.run(&["status", &slow]).expect_exit(0).json()["state"] == "STARTED").then_some(())
+    wait_until("all is well", || health.exists().then_some(()));
+    // It ends meanwhile: a result backend is missed when there is something to store.
+    let slow = app.run(&["call", "shop.slow", "8000"]).expect_exit(0).json();
+    let slow = slow["id"].as_str().expect("a call answers with an id").to_owned();
+    wait_until("it has started", || {
+        (app.run(&["status", &slow]).expect_exit(0).json()["state"] == "STARTED").then_some(())
+    });
+    std::thread::scope(|threads| {
+        threads.spawn(|| own.take_away(server, AWAY_SECONDS));
+        wait_within("that the server is away is told", taskq_tests::harness::BOUND, || {
+            (!health.exists()).then_some(())
         });
-        std::thread::scope(|threads| {
-            threads.spawn(|| own.take_away(server, AWAY_SECONDS));
-            wait_within("that the server is away is told", taskq_tests::harness::BOUND, || {
-                (!health.exists()).then_some(())
-            });
-        });
-        wait_until("all is well again", || health.exists().then_some(()));
-        app.run(&["result", &slow, "--wait=60s"]).expect_exit(0);
-    }
+    });
+    wait_until("all is well again", || health.exists().then_some(()));
+    app.run(&["result", &slow, "--wait=60s"]).expect_exit(0);
     assert_eq!(worker.children(), children, "the same process as before");
     assert!(!worker.has_ended());
     worker.drain();

@@ -1,4 +1,4 @@
-//! What others see of a supervised worker: health probes, systemd, and a container whose first process it is.
+//! The outside of a supervised worker: health probes, systemd, and a container whose first process it is.
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;

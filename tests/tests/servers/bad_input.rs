@@ -96,7 +96,7 @@ fn field(value: &Value) -> AMQPValue {
     }
 }
 
-/// What no worker can run: each with the reason and a part of the text that it has to end with.
+/// Messages that no worker can run: each with the reason and a part of the text that it has to end with.
 fn unusable() -> Vec<(Stranger, &'static str, &'static str)> {
     const GOOD: &str = "[[2, 3], {}, {}]";
     let form = "not a list of arguments";
@@ -188,7 +188,7 @@ fn unusable() -> Vec<(Stranger, &'static str, &'static str)> {
     ]
 }
 
-/// What looks odd and is to be understood: each with the result.
+/// Messages that look odd and are to be understood: each with the result.
 fn odd() -> Vec<(Stranger, Value)> {
     let nulls = json!({
         "lang": null, "shadow": null, "eta": null, "expires": null, "group": null, "group_index": null, "retries": null,

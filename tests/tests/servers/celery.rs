@@ -55,12 +55,12 @@ impl Fixture {
             .env("PYTHONDONTWRITEBYTECODE", "1")
     }
 
-    /// What came of a call by real Celery.
+    /// The outcome of a call by real Celery.
     fn call(&self, request: &Value) -> Value {
         self.python().run(&["caller.py", &request.to_string()]).expect_exit(0).json()
     }
 
-    /// What a program in Python prints, as JSON. It finds `app` and `queue`.
+    /// The output of a program in Python, as JSON. It finds `app` and `queue`.
     fn script(&self, queue: &str, code: &str) -> Value {
         let head = "import json, datetime, decimal, uuid\nfrom caller import app, existing_queue\n";
         let code = format!("{head}queue = existing_queue({queue:?})\n{code}");

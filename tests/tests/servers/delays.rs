@@ -171,7 +171,7 @@ async fn a_queue_never_receives_delayed_tasks_of_another_that_ends_like_it() {
     }
 }
 
-/// It is no use to anybody as `expired` on some level of the ladder.
+/// A task that is `expired` on some level of the ladder is of no use to anybody.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_whose_queue_was_deleted_while_it_waited_is_told_and_goes_back_there() {
     let Some(fixture) = ServerFixture::start(SHOP).await else { return };

@@ -1,4 +1,4 @@
-//! What only RabbitMQ does to its clients, on the broker that all tests share.
+//! Events that only RabbitMQ causes its clients, on the broker that all tests share.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -63,10 +63,10 @@ fn body(delivery: &Delivery) -> String {
     String::from_utf8(delivery.message.body.to_vec()).expect("all bodies here are text")
 }
 
-/// What is published once the queue is certainly gone.
+/// The message that is published once the queue is certainly gone.
 const TOO_LATE: &str = "too late";
 
-/// What is in a queue that nobody consumes from.
+/// The messages in a queue that nobody consumes from.
 async fn browse_bodies(broker: &dyn Broker, queue: &str) -> Vec<String> {
     let browse = broker.browse(queue, usize::MAX).await.expect("the queue exists");
     let bodies = browse.deliveries.iter().map(body).collect();
@@ -211,8 +211,8 @@ async fn a_queue_deleted_under_its_consumer_comes_back() {
     broker.close().await;
 }
 
-/// Somebody sends and declares at the very moment at which consumers come back: none of the queues that are made then may
-/// keep messages to itself.
+/// Somebody sends and declares at the very moment at which consumers come back: none of the queues that are made then
+/// may keep messages to itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_is_deleted_while_its_consumer_rests_is_consumed_from_again() {
     let Some(url) = amqp_url() else { return };
@@ -356,7 +356,7 @@ async fn connection_errors_say_what_to_do() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
         listener.local_addr().expect("it is bound").port()
     };
-    for (url, kind, mend) in [
+    for (url, kind, remedy) in [
         (format!("{start}@127.0.0.1:{nobody}/%2f"), "unreachable", "start RabbitMQ"),
         (format!("{start}@does-not-exist.invalid/%2f"), "unreachable", "correct host and port"),
         (format!("amqp://guest:swordfish@{host}/%2f"), "refused", "rabbitmqctl change_password guest"),
@@ -375,7 +375,7 @@ async fn connection_errors_say_what_to_do() {
         let text = error.to_string();
         println!("{text}");
         assert_eq!(actual, kind, "{text}");
-        assert!(text.contains(mend), "no {mend:?} in: {text}");
+        assert!(text.contains(remedy), "no {remedy:?} in: {text}");
         assert!(!text.contains("swordfish") && text.lines().count() <= 2, "{text}");
     }
 }
@@ -408,7 +408,7 @@ async fn headers_larger_than_our_frames_get_through() {
     broker.close().await;
 }
 
-/// What nobody can deliver ends in the dead queue: a delayed message whose queue was deleted while it waited.
+/// An undeliverable message ends in the dead queue: a delayed message whose queue was deleted while it waited.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delayed_message_without_a_queue_ends_in_the_dead_queue() {
     let Some(url) = amqp_url() else { return };

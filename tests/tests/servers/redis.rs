@@ -1,4 +1,4 @@
-//! What only a real Redis can show: outages, passwords, documents of other writers.
+//! Tests that only a real Redis allows: outages, passwords, documents of other writers.
 //!
 //! Each test has a Redis of its own, without persistence: a restart empties it.
 
@@ -137,7 +137,7 @@ async fn refusals_name_the_mend_and_no_password() {
     std::thread::spawn(move || {
         for stream in web.incoming() {
             use std::io::Write;
-            // Whoever asked may have gone.
+            // The caller may have gone.
             let _ = stream.and_then(|mut stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
         }
     });
@@ -246,7 +246,7 @@ async fn all_watchers_share_one_connection_and_leave_nothing_behind() {
     assert_eq!(clients.lines().count(), 1, "{clients}");
     assert!(clients.contains(" sub=100 "), "{clients}");
     drop(watches);
-    // Whoever gives up before the answer leaves nothing either.
+    // A caller that gives up before the answer leaves nothing either.
     for id in &ids {
         drop(tokio::time::timeout(Duration::ZERO, backend.changes(id)).await);
     }

@@ -1,4 +1,4 @@
-//! What may stand in a call without a word about its type.
+//! The values that may stand in a call without a word about their type.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What compiles, and what comes of it.
+//! Tasks that compile, and the results of their code.
 
 mod attempts;
 mod inference;

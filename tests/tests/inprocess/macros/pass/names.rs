@@ -1,4 +1,4 @@
-//! What a task is called, and the places in which one may stand.
+//! The names of tasks, and the places in which a task may stand.
 
 use taskq::{Call, task};
 

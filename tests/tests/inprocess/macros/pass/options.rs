@@ -1,4 +1,4 @@
-//! What the attribute says, as the registry has it.
+//! The options of the attribute, as the registry has them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a task may return, and what its callers get.
+//! The types that a task may return, and the values that its callers get.
 
 use std::io;
 
