@@ -2,9 +2,7 @@
 //! has done, whether it takes any.
 
 use serde_json::json;
-use taskq_tests::harness::{
-    Folder, Ledger, PrivateServers, Server, SupervisedWorker, is_gone, unique, wait_until, wait_within,
-};
+use taskq_tests::harness::{Folder, Ledger, PrivateServers, Server, SupervisedWorker, unique, wait_until, wait_within};
 
 const SHOP: &str = env!("CARGO_BIN_EXE_shop");
 
