@@ -22,6 +22,12 @@ pub mod attempt {
     pub use crate::attempt::*;
 }
 
+/// Loops over an AMQP client without anything of taskq on top, for benchmarks.
+#[cfg(feature = "amqp")]
+pub mod bare {
+    pub use crate::broker::amqp::bare::*;
+}
+
 /// Sources of time.
 pub mod clock {
     pub use crate::clock::*;

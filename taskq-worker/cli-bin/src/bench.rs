@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use taskq::broker::amqp::bare;
 use taskq::broker::{QueueKind, QueueSpec};
 use taskq::canvas::ArgumentList;
 use taskq::definition::{ArgumentError, Arguments, Body, Context, Definition, Parameter, Registry, SourceLocation};
+use taskq::internal::bare;
 use taskq::internal::codec;
 use taskq::message::{Envelope, WireMessage};
 use taskq::{BoxError, Call, Client, TaskId};
@@ -49,7 +49,7 @@ pub(crate) struct Measurement {
 }
 
 impl Measurement {
-    fn rate(what: &'static str, tasks: u32, took: Duration, bare: Option<bare::Run>) -> Self {
+    fn rate(what: &'static str, tasks: u32, took: Duration, bare: Option<bare::LoopRun>) -> Self {
         let taskq = f64::from(tasks) / took.as_secs_f64();
         let bare = bare.map(|run| run.count as f64 / run.took.as_secs_f64());
         Self { what, taskq, bare, unit: "tasks/s", ratio: bare.map(|bare| taskq / bare) }

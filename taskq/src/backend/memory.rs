@@ -30,10 +30,10 @@ const SWEEP_AFTER_MIN: usize = 1024;
 /// A result backend and Kv store in this process. It is empty when the process starts and gone when it ends.
 pub struct MemoryBackend {
     result_ttl: Option<Duration>,
-    store: Arc<Mutex<Store>>,
+    store: Arc<Mutex<MemoryStore>>,
 }
 
-struct Store {
+struct MemoryStore {
     time: Time,
     records: HashMap<TaskId, Kept<Arc<Record>>>,
     facts: BTreeMap<String, Kept<Bytes>>,
@@ -78,7 +78,7 @@ impl MemoryBackend {
     }
 
     fn of(options: &BackendOptions, time: Time) -> Self {
-        Self { result_ttl: options.result_ttl, store: Arc::new(Mutex::new(Store::new(time))) }
+        Self { result_ttl: options.result_ttl, store: Arc::new(Mutex::new(MemoryStore::new(time))) }
     }
 
     /// The store of this process with the name `url` (`memory:`, `memory:orders`), empty at first. The same text
@@ -90,7 +90,7 @@ impl MemoryBackend {
         Arc::clone(store)
     }
 
-    fn store(&self) -> MutexGuard<'_, Store> {
+    fn store(&self) -> MutexGuard<'_, MemoryStore> {
         lock(&self.store)
     }
 }
@@ -102,7 +102,7 @@ impl fmt::Debug for MemoryBackend {
 }
 
 /// The store, also after a panic elsewhere: each change of it is a single insertion or removal.
-fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
+fn lock(store: &Mutex<MemoryStore>) -> MutexGuard<'_, MemoryStore> {
     store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -117,7 +117,7 @@ impl<T> Kept<T> {
     }
 }
 
-impl Store {
+impl MemoryStore {
     fn new(time: Time) -> Self {
         Self {
             time,
@@ -195,8 +195,8 @@ impl ResultBackend for MemoryBackend {
                     receiver
                 }
             };
-            let watcher = Watcher { receiver: Some(receiver), id: id.clone(), store: Arc::clone(&self.store) };
-            Ok(Box::pin(stream::unfold(watcher, Watcher::next)) as Changes)
+            let watcher = MemoryWatcher { receiver: Some(receiver), id: id.clone(), store: Arc::clone(&self.store) };
+            Ok(Box::pin(stream::unfold(watcher, MemoryWatcher::next)) as Changes)
         })
     }
 
@@ -276,14 +276,14 @@ impl Kv for MemoryBackend {
 }
 
 /// One watcher of one task.
-struct Watcher {
+struct MemoryWatcher {
     /// Taken only when the watcher is dropped.
     receiver: Option<broadcast::Receiver<Arc<Record>>>,
     id: TaskId,
-    store: Arc<Mutex<Store>>,
+    store: Arc<Mutex<MemoryStore>>,
 }
 
-impl Watcher {
+impl MemoryWatcher {
     async fn next(mut self) -> Option<(Record, Self)> {
         loop {
             match self.receiver.as_mut()?.recv().await {
@@ -296,7 +296,7 @@ impl Watcher {
     }
 }
 
-impl Drop for Watcher {
+impl Drop for MemoryWatcher {
     fn drop(&mut self) {
         let mut store = lock(&self.store);
         // Under the lock, so that the last one to go sees that it is the last.

@@ -45,7 +45,7 @@ pub(super) trait PullReader: Send + Sync + 'static {
 /// The reader as the port shows it.
 pub(super) fn consumption<R: PullReader>(reader: Arc<R>) -> Consumption {
     let hold = Arc::new(OpenReader(reader));
-    Consumption { deliveries: Box::pin(Deliveries(Arc::clone(&hold))), control: hold }
+    Consumption { deliveries: Box::pin(DeliveryStream(Arc::clone(&hold))), control: hold }
 }
 
 /// What keeps the reader open that was read from already.
@@ -83,9 +83,9 @@ impl<R: PullReader> Drop for OpenReader<R> {
 }
 
 /// The messages of a reader.
-struct Deliveries<R: PullReader>(Arc<OpenReader<R>>);
+struct DeliveryStream<R: PullReader>(Arc<OpenReader<R>>);
 
-impl<R: PullReader> Stream for Deliveries<R> {
+impl<R: PullReader> Stream for DeliveryStream<R> {
     type Item = Delivery;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delivery>> {

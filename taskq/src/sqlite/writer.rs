@@ -72,7 +72,7 @@ pub(super) struct Writer {
 }
 
 /// How a transaction failed.
-enum Failure {
+enum TransactionFault {
     /// In one of the jobs; the others may be fine.
     Job(Fault),
     /// For everybody.
@@ -99,24 +99,24 @@ impl Writer {
                 self.observers.tell(&committed);
                 group.drain(..).for_each(|job| job.finish(Ok(())));
             }
-            Err(Failure::Job(_)) if group.len() > 1 => {
+            Err(TransactionFault::Job(_)) if group.len() > 1 => {
                 for job in std::mem::take(group) {
                     self.write(&mut vec![job]);
                 }
             }
-            Err(Failure::Job(fault) | Failure::All(fault)) => {
+            Err(TransactionFault::Job(fault) | TransactionFault::All(fault)) => {
                 group.drain(..).for_each(|job| job.finish(Err(fault.clone())));
             }
         }
     }
 
-    fn transact(&mut self, group: &mut [Box<dyn Work>]) -> Result<Committed, Failure> {
+    fn transact(&mut self, group: &mut [Box<dyn Work>]) -> Result<Committed, TransactionFault> {
         // Writing to a file that was deleted works, and is lost.
-        self.identity.check(&self.path).map_err(Failure::All)?;
+        self.identity.check(&self.path).map_err(TransactionFault::All)?;
         let fault = |error| Fault::of(&self.path, &error);
-        let outcome = self
-            .attempt(group)
-            .map_err(|(in_job, error)| if in_job { Failure::Job(fault(error)) } else { Failure::All(fault(error)) });
+        let outcome = self.attempt(group).map_err(|(in_job, error)| {
+            if in_job { TransactionFault::Job(fault(error)) } else { TransactionFault::All(fault(error)) }
+        });
         if outcome.is_err() && !self.connection.is_autocommit() {
             // Some errors end the transaction by themselves; for the others this does. If it fails as well, the next
             // BEGIN says so.
@@ -125,7 +125,7 @@ impl Writer {
             }
         }
         // Nothing is answered with Ok that went into a file which nobody can find.
-        outcome.and_then(|committed| self.identity.check(&self.path).map(|()| committed).map_err(Failure::All))
+        outcome.and_then(|committed| self.identity.check(&self.path).map(|()| committed).map_err(TransactionFault::All))
     }
 
     /// Gives an error, and whether it was in a job.

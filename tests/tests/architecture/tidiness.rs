@@ -9,10 +9,6 @@ use crate::tree::Tree;
 /// Names that many crates give to several types, since the module in front of them says which is meant.
 const SHARED_NAMES: [&str; 2] = ["Error", "Builder"];
 
-/// Crates whose types are still to get names of their own. They are reported and do not fail the test; at the end there
-/// is no such list.
-const NAMES_LEFT: &[&str] = &["taskq/src"];
-
 /// Kinds of locks.
 const LOCKS: [&str; 2] = ["Mutex", "RwLock"];
 
@@ -83,14 +79,10 @@ fn a_name_is_one_type() {
     let mut faults = Vec::new();
     for folder in FOLDERS {
         let tree = Tree::of_crate(&format!("{folder}/lib.rs"));
-        for (name, files) in repeated(&tree) {
-            let fault = format!("{name}: {}", files.into_iter().collect::<Vec<_>>().join(", "));
-            if NAMES_LEFT.contains(&folder) {
-                println!("still to be named: {fault}");
-            } else {
-                faults.push(fault);
-            }
-        }
+        faults.extend(repeated(&tree).into_iter().map(|(name, files)| {
+            let files: Vec<&str> = files.into_iter().collect();
+            format!("{name}: {}", files.join(", "))
+        }));
     }
     assert!(faults.is_empty(), "several types have the same name:\n{}", faults.join("\n"));
 }

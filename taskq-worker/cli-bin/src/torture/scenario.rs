@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskq::BoxError;
-use taskq::broker::amqp::bare;
 use taskq::broker::{BrokerError, QUARANTINE_SUFFIX, QueueSpec};
+use taskq::internal::bare;
 use taskq::{Client, TaskId};
 use tokio::time::Instant;
 

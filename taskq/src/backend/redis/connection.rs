@@ -25,7 +25,7 @@ const PONG_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 /// The one connection for commands. Clones share it.
 #[derive(Clone)]
 pub(super) struct Connection {
-    link: watch::Receiver<Link>,
+    link: watch::Receiver<ConnectionState>,
     /// The number of the newest connection that is known to be broken. When the last sender goes, so does the
     /// keeper.
     broken: Arc<watch::Sender<u64>>,
@@ -34,7 +34,7 @@ pub(super) struct Connection {
 }
 
 #[derive(Clone)]
-enum Link {
+enum ConnectionState {
     /// Connections are numbered from 1 on.
     Up { connection: MultiplexedConnection, number: u64 },
     /// Not connected, and why the last attempt failed.
@@ -73,7 +73,7 @@ impl Connection {
     ) -> Result<Self, RedisError> {
         greeting.cmd("PING");
         let connection = connect(&client, &greeting, limit).await?;
-        let (link, link_seen) = watch::channel(Link::Down { why: None });
+        let (link, link_seen) = watch::channel(ConnectionState::Down { why: None });
         let (broken, broken_seen) = watch::channel(0);
         let keeper = Keeper { client, greeting, url: Arc::clone(&url), timeout: limit, link, broken: broken_seen };
         io::spawn(keeper.run(connection));
@@ -117,12 +117,12 @@ impl Connection {
 
     /// A connection that is newer than `broken`, as soon as there is one.
     async fn live_after(&mut self, broken: u64, deadline: Instant) -> Result<(MultiplexedConnection, u64), NoAnswer> {
-        let is_live = |link: &Link| matches!(link, Link::Up { number, .. } if *number > broken);
+        let is_live = |link: &ConnectionState| matches!(link, ConnectionState::Up { number, .. } if *number > broken);
         // The look at the link ends here, since explaining its absence takes another one.
         let live = match timeout_at(deadline, self.link.wait_for(is_live)).await {
             Ok(Ok(link)) => match &*link {
-                Link::Up { connection, number } => Some((connection.clone(), *number)),
-                Link::Down { .. } => None,
+                ConnectionState::Up { connection, number } => Some((connection.clone(), *number)),
+                ConnectionState::Down { .. } => None,
             },
             _ => None,
         };
@@ -132,8 +132,8 @@ impl Connection {
     /// Why there is no connection, if there is none.
     fn why_down(&self) -> Option<RedisError> {
         match &*self.link.borrow() {
-            Link::Up { .. } => None,
-            Link::Down { why } => why.clone(),
+            ConnectionState::Up { .. } => None,
+            ConnectionState::Down { why } => why.clone(),
         }
     }
 
@@ -141,8 +141,8 @@ impl Connection {
     pub(super) fn no_answer(&self) -> BoxError {
         let url = Arc::clone(&self.url);
         match &*self.link.borrow() {
-            Link::Up { .. } => NoAnswer::Silent { url, timeout: self.timeout },
-            Link::Down { why } => NoAnswer::Away { url, source: why.clone() },
+            ConnectionState::Up { .. } => NoAnswer::Silent { url, timeout: self.timeout },
+            ConnectionState::Down { why } => NoAnswer::Away { url, source: why.clone() },
         }
         .into()
     }
@@ -204,7 +204,7 @@ struct Keeper {
     greeting: Pipeline,
     url: Arc<str>,
     timeout: Duration,
-    link: watch::Sender<Link>,
+    link: watch::Sender<ConnectionState>,
     broken: watch::Receiver<u64>,
 }
 
@@ -214,10 +214,10 @@ struct Abandoned;
 impl Keeper {
     async fn run(mut self, mut connection: MultiplexedConnection) {
         for number in 1.. {
-            self.link.send_replace(Link::Up { connection: connection.clone(), number });
+            self.link.send_replace(ConnectionState::Up { connection: connection.clone(), number });
             let Ok(()) = self.until_broken(&mut connection, number).await else { return };
             tracing::warn!(url = &*self.url, "the connection to the result backend was lost");
-            self.link.send_replace(Link::Down { why: None });
+            self.link.send_replace(ConnectionState::Down { why: None });
             let Ok(new) = self.reconnect().await else { return };
             connection = new;
             tracing::info!(url = &*self.url, "connected to the result backend again");
@@ -264,7 +264,7 @@ impl Keeper {
                 Ok(connection) => return Ok(connection),
                 Err(error) => {
                     tracing::debug!(url = &*self.url, %error, "the result backend is still away");
-                    self.link.send_replace(Link::Down { why: Some(error) });
+                    self.link.send_replace(ConnectionState::Down { why: Some(error) });
                 }
             }
         }

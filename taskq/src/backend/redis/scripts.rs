@@ -76,12 +76,12 @@ return {1}
 ";
 
 /// A script and the name under which the server keeps it.
-pub(super) struct Known {
+pub(super) struct HashedScript {
     code: &'static str,
     hash: String,
 }
 
-impl Known {
+impl HashedScript {
     fn new(code: &'static str) -> Self {
         Self { code, hash: Script::new(code).get_hash().to_owned() }
     }
@@ -94,9 +94,9 @@ impl Known {
     }
 }
 
-pub(super) static WRITE_RECORD: LazyLock<Known> = LazyLock::new(|| Known::new(WRITE));
-pub(super) static PUT_IF: LazyLock<Known> = LazyLock::new(|| Known::new(COMPARE_AND_PUT));
-pub(super) static DELETE_IF: LazyLock<Known> = LazyLock::new(|| Known::new(COMPARE_AND_DELETE));
+pub(super) static WRITE_RECORD: LazyLock<HashedScript> = LazyLock::new(|| HashedScript::new(WRITE));
+pub(super) static PUT_IF: LazyLock<HashedScript> = LazyLock::new(|| HashedScript::new(COMPARE_AND_PUT));
+pub(super) static DELETE_IF: LazyLock<HashedScript> = LazyLock::new(|| HashedScript::new(COMPARE_AND_DELETE));
 
 /// The commands that make the server know all scripts. Sent with each new connection.
 pub(super) fn load() -> Pipeline {

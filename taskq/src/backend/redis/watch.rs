@@ -38,12 +38,12 @@ const CHANNELS_PER_COMMAND_MAX: usize = 256;
 pub(super) struct Watch {
     /// Without a bound of its own: each watcher has at most two commands in it. When the last sender goes, so does
     /// the actor.
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::UnboundedSender<WatchCommand>,
     connection: Connection,
     timeout: Duration,
 }
 
-enum Command {
+enum WatchCommand {
     Subscribe {
         id: TaskId,
         reply: Reply,
@@ -55,7 +55,7 @@ enum Command {
 }
 
 /// A watcher that nobody takes takes itself away when it is dropped.
-type Reply = oneshot::Sender<Result<Watcher, RedisError>>;
+type Reply = oneshot::Sender<Result<RedisWatcher, RedisError>>;
 
 impl Watch {
     pub(super) fn new(client: Client, connection: Connection, url: Arc<str>, limit: Duration) -> Self {
@@ -78,11 +78,11 @@ impl Watch {
     pub(super) async fn subscribe(&self, id: &TaskId) -> Result<Changes, BoxError> {
         let (reply, answer) = oneshot::channel();
         // The actor runs for as long as there are senders; if it is gone, the answer says so.
-        let _ = self.commands.send(Command::Subscribe { id: id.clone(), reply });
+        let _ = self.commands.send(WatchCommand::Subscribe { id: id.clone(), reply });
         let limit = self.timeout;
         // The timer must not hang on the caller's runtime, whose clock may stand still.
         match io::run(async move { timeout(limit, answer).await }).await {
-            Ok(Ok(watcher)) => Ok(Box::pin(stream::unfold(watcher?, Watcher::next))),
+            Ok(Ok(watcher)) => Ok(Box::pin(stream::unfold(watcher?, RedisWatcher::next))),
             Ok(Err(_)) | Err(_) => Err(self.connection.no_answer()),
         }
     }
@@ -95,14 +95,14 @@ impl fmt::Debug for Watch {
 }
 
 /// One watcher of one task.
-struct Watcher {
+struct RedisWatcher {
     /// Taken only when the watcher is dropped.
     receiver: Option<broadcast::Receiver<Arc<Record>>>,
     id: TaskId,
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::UnboundedSender<WatchCommand>,
 }
 
-impl Watcher {
+impl RedisWatcher {
     async fn next(mut self) -> Option<(Record, Self)> {
         loop {
             match self.receiver.as_mut()?.recv().await {
@@ -115,12 +115,12 @@ impl Watcher {
     }
 }
 
-impl Drop for Watcher {
+impl Drop for RedisWatcher {
     fn drop(&mut self) {
         // First, so that the actor does not count it any more.
         self.receiver = None;
         // If the actor is gone, there is no subscription to give up.
-        let _ = self.commands.send(Command::Gone { id: self.id.clone() });
+        let _ = self.commands.send(WatchCommand::Gone { id: self.id.clone() });
     }
 }
 
@@ -130,9 +130,9 @@ struct Actor {
     connection: Connection,
     url: Arc<str>,
     timeout: Duration,
-    incoming: mpsc::UnboundedReceiver<Command>,
+    incoming: mpsc::UnboundedReceiver<WatchCommand>,
     /// For new watchers. Weak, since the actor must not keep itself alive.
-    commands: mpsc::WeakUnboundedSender<Command>,
+    commands: mpsc::WeakUnboundedSender<WatchCommand>,
     watched: HashMap<TaskId, Watched>,
 }
 
@@ -237,9 +237,9 @@ impl Actor {
     }
 
     /// Notes a command. Gives the task that nobody watches any more and that Redis still sends changes of.
-    fn take(&mut self, command: Command) -> Option<TaskId> {
+    fn take(&mut self, command: WatchCommand) -> Option<TaskId> {
         match command {
-            Command::Subscribe { id, reply } => {
+            WatchCommand::Subscribe { id, reply } => {
                 let watched = self.watched.entry(id.clone()).or_insert_with(Watched::new);
                 if watched.confirmed {
                     watched.answer(reply, id, &self.commands);
@@ -248,7 +248,7 @@ impl Actor {
                 }
                 None
             }
-            Command::Gone { id } => match self.watched.entry(id) {
+            WatchCommand::Gone { id } => match self.watched.entry(id) {
                 Entry::Occupied(watched) if !watched.get().is_wanted() => {
                     let (id, watched) = watched.remove_entry();
                     watched.confirmed.then_some(id)
@@ -341,11 +341,11 @@ impl Watched {
         Self { changes: broadcast::Sender::new(CHANGES_PENDING_MAX), waiting: Vec::new(), confirmed: false }
     }
 
-    fn answer(&self, reply: Reply, id: TaskId, commands: &mpsc::WeakUnboundedSender<Command>) {
+    fn answer(&self, reply: Reply, id: TaskId, commands: &mpsc::WeakUnboundedSender<WatchCommand>) {
         // If there is no sender any more, nobody waits for the answer either.
         let Some(commands) = commands.upgrade() else { return };
         // If whoever asked has given up, the watcher goes at once and says so.
-        let _ = reply.send(Ok(Watcher { receiver: Some(self.changes.subscribe()), id, commands }));
+        let _ = reply.send(Ok(RedisWatcher { receiver: Some(self.changes.subscribe()), id, commands }));
     }
 
     fn is_wanted(&self) -> bool {

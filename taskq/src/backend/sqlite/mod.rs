@@ -22,7 +22,7 @@ use futures_util::{FutureExt, stream};
 use rusqlite::Connection;
 
 use self::results::{Entry, Sweep};
-use self::watch::{Watcher, Watches};
+use self::watch::{SqliteWatcher, Watches};
 use super::{BackendError, BackendOptions, Changes, Kv, Put, ResultBackend, Written};
 use crate::codec::result;
 use crate::io;
@@ -138,10 +138,10 @@ impl ResultBackend for SqliteBackend {
             // On the reading thread, which also looks: what it has seen so far is what counts as before.
             let subscribing = self.ask(move |connection| {
                 let after = results::last_number(connection)?;
-                Ok(Watcher::subscribe(&watches, task, after))
+                Ok(SqliteWatcher::subscribe(&watches, task, after))
             });
             let watcher = subscribing.await.map_err(|fault| failed(format!("watching task {id}"), fault))?;
-            Ok(Box::pin(stream::unfold(watcher, Watcher::next)) as Changes)
+            Ok(Box::pin(stream::unfold(watcher, SqliteWatcher::next)) as Changes)
         }
         .boxed()
     }

@@ -23,11 +23,11 @@ type Numbered = (i64, Arc<Record>);
 pub(super) struct Watches {
     /// What this process signs its records with.
     own: i64,
-    inner: Mutex<Inner>,
+    table: Mutex<WatchTable>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct WatchTable {
     watched: HashMap<TaskId, broadcast::Sender<Numbered>>,
     /// Up to which number the records of other processes have been seen.
     seen: i64,
@@ -35,11 +35,11 @@ struct Inner {
 
 impl Watches {
     pub(super) fn new(own: i64) -> Self {
-        Self { own, inner: Mutex::default() }
+        Self { own, table: Mutex::default() }
     }
 }
 
-impl Inner {
+impl WatchTable {
     fn tell(&self, number: i64, task: &TaskId, document: &[u8]) {
         let Some(watchers) = self.watched.get(task) else { return };
         match result::decode(task, document) {
@@ -52,43 +52,43 @@ impl Inner {
 
 impl Observer for Watches {
     fn committed(&self, committed: &Committed) {
-        let inner = lock(&self.inner);
-        if inner.watched.is_empty() {
+        let table = lock(&self.table);
+        if table.watched.is_empty() {
             return;
         }
         for change in &committed.changes {
-            inner.tell(change.number, &change.task, &change.document);
+            table.tell(change.number, &change.task, &change.document);
         }
     }
 
     fn is_interested(&self) -> bool {
-        !lock(&self.inner).watched.is_empty()
+        !lock(&self.table).watched.is_empty()
     }
 
     fn look(&self, connection: &Connection, changed: bool) -> rusqlite::Result<()> {
         if !changed {
             return Ok(());
         }
-        let seen = lock(&self.inner).seen;
+        let seen = lock(&self.table).seen;
         let last = results::last_number(connection)?;
         results::stored_between(connection, seen, last, self.own, |number, task, document| {
             // An id that cannot be one is nobody's whom we know.
             if let Ok(task) = TaskId::parse(task) {
-                lock(&self.inner).tell(number, &task, document);
+                lock(&self.table).tell(number, &task, document);
             }
         })?;
-        lock(&self.inner).seen = last;
+        lock(&self.table).seen = last;
         Ok(())
     }
 
     fn file_gone(&self) {
         // Nothing will be seen any more. Each watch ends, and whoever asks why is told.
-        lock(&self.inner).watched.clear();
+        lock(&self.table).watched.clear();
     }
 }
 
 /// One watcher of one task.
-pub(super) struct Watcher {
+pub(super) struct SqliteWatcher {
     /// Taken only when the watcher is dropped.
     receiver: Option<broadcast::Receiver<Numbered>>,
     task: TaskId,
@@ -97,15 +97,15 @@ pub(super) struct Watcher {
     watches: Arc<Watches>,
 }
 
-impl Watcher {
+impl SqliteWatcher {
     /// Waits for records with larger numbers than `after`, which is the last one in the file.
     pub(super) fn subscribe(watches: &Arc<Watches>, task: TaskId, after: i64) -> Self {
-        let mut inner = lock(&watches.inner);
-        if inner.watched.is_empty() {
+        let mut table = lock(&watches.table);
+        if table.watched.is_empty() {
             // Nobody has looked for a while, and nobody wants what came meanwhile.
-            inner.seen = inner.seen.max(after);
+            table.seen = table.seen.max(after);
         }
-        let receiver = match inner.watched.entry(task.clone()) {
+        let receiver = match table.watched.entry(task.clone()) {
             Entry::Occupied(watched) => watched.get().subscribe(),
             Entry::Vacant(unwatched) => {
                 let (sender, receiver) = broadcast::channel(CHANGES_PENDING_MAX);
@@ -113,7 +113,7 @@ impl Watcher {
                 receiver
             }
         };
-        drop(inner);
+        drop(table);
         Self { receiver: Some(receiver), task, after, watches: Arc::clone(watches) }
     }
 
@@ -129,13 +129,13 @@ impl Watcher {
     }
 }
 
-impl Drop for Watcher {
+impl Drop for SqliteWatcher {
     fn drop(&mut self) {
-        let mut inner = lock(&self.watches.inner);
+        let mut table = lock(&self.watches.table);
         // Under the lock, so that the last one to go sees that it is the last.
         self.receiver = None;
-        if inner.watched.get(&self.task).is_some_and(|watchers| watchers.receiver_count() == 0) {
-            inner.watched.remove(&self.task);
+        if table.watched.get(&self.task).is_some_and(|watchers| watchers.receiver_count() == 0) {
+            table.watched.remove(&self.task);
         }
     }
 }

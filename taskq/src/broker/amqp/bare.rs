@@ -22,7 +22,7 @@ use crate::message::WireMessage;
 
 /// What a loop did.
 #[derive(Debug, Clone, Copy)]
-pub struct Run {
+pub struct LoopRun {
     /// How many messages, or round trips.
     pub count: usize,
     /// In how much time.
@@ -36,7 +36,7 @@ pub async fn publish(
     message: WireMessage,
     count: usize,
     window: usize,
-) -> Result<Run, BoxError> {
+) -> Result<LoopRun, BoxError> {
     let (url, queue) = (url.to_owned(), queue.to_owned());
     io::run(async move {
         let (_connection, channel) = open(&url).await?;
@@ -62,13 +62,13 @@ pub async fn publish(
         for confirm in unconfirmed {
             confirm.await?;
         }
-        Ok(Run { count, took: begun.elapsed() })
+        Ok(LoopRun { count, took: begun.elapsed() })
     })
     .await
 }
 
 /// Takes `count` messages from `queue`, with this prefetch, and acknowledges every half prefetch, at most 64, at once.
-pub async fn consume(url: &str, queue: &str, prefetch: u16, count: usize) -> Result<Run, BoxError> {
+pub async fn consume(url: &str, queue: &str, prefetch: u16, count: usize) -> Result<LoopRun, BoxError> {
     let (url, queue) = (url.to_owned(), queue.to_owned());
     let (connection, channel, mut consumer) = io::run(async move {
         let (connection, channel) = open(&url).await?;
@@ -95,7 +95,7 @@ pub async fn consume(url: &str, queue: &str, prefetch: u16, count: usize) -> Res
             channel.basic_ack(tag, BasicAckOptions { multiple: true }).await?;
         }
         connection.close(200, "done".into()).await?;
-        Ok(Run { count, took })
+        Ok(LoopRun { count, took })
     })
     .await
 }

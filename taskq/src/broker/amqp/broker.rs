@@ -100,7 +100,7 @@ impl Core {
             };
             let session = session.ok_or(DeclareFault::Broker(BrokerError::Closed))?;
             match request(session).await {
-                Err(DeclareFault::Fault(fault)) if !fault.is_refusal() && Instant::now() < deadline => {
+                Err(DeclareFault::Request(fault)) if !fault.is_refusal() && Instant::now() < deadline => {
                     time::sleep(RETRY_PAUSE).await;
                 }
                 outcome => return outcome,
@@ -111,7 +111,9 @@ impl Core {
     /// The port's error for a request that concerned one queue.
     fn queue_fault(fault: DeclareFault, queue: &str, what: String) -> BrokerError {
         match fault {
-            DeclareFault::Fault(fault) if fault.code() == Some(404) => BrokerError::NoQueue { queue: queue.to_owned() },
+            DeclareFault::Request(fault) if fault.code() == Some(404) => {
+                BrokerError::NoQueue { queue: queue.to_owned() }
+            }
             fault => fault.during(what),
         }
     }

@@ -8,7 +8,7 @@ use lapin::Channel;
 use lapin::options::BasicGetOptions;
 
 use super::deliveries::delivery_of;
-use super::session::{Fault, Session};
+use super::session::{RequestFault, Session};
 use super::settle::{Back, ChannelSettler};
 use crate::broker::{Browse, ConsumptionControl};
 use crate::io;
@@ -17,7 +17,7 @@ use crate::io;
 const BATCH: usize = 32;
 
 /// Takes up to `limit` messages out of `queue`, on a channel of their own.
-pub(super) async fn browse(session: Arc<Session>, queue: &str, limit: usize) -> Result<Browse, Fault> {
+pub(super) async fn browse(session: Arc<Session>, queue: &str, limit: usize) -> Result<Browse, RequestFault> {
     let channel = session.channel().await?;
     let settler = ChannelSettler::new(channel.clone(), 0, Back::Queue);
     let name: Arc<str> = Arc::from(queue);

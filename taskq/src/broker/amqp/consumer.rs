@@ -17,7 +17,7 @@ use super::command::{Command, Plan};
 use super::control::Control;
 use super::deliveries::{Deliveries, Sources};
 use super::link::Link;
-use super::session::{Fault, Session};
+use super::session::{RequestFault, Session};
 use super::settle::{Back, ChannelSettler};
 use super::topology::{DeclareFault, Topology};
 use crate::broker::{BrokerError, Consumption, ConsumptionControl};
@@ -355,7 +355,7 @@ impl Consumer {
 
     /// Says that a channel was lost, and what to do about it.
     fn tell_of_loss(&self, reason: &str, fault: Option<lapin::Error>) {
-        let said = fault.and_then(|fault| Fault::from(fault).text());
+        let said = fault.and_then(|fault| RequestFault::from(fault).text());
         if let (Some(said), Some(set)) = (said.as_deref().filter(|said| is_timeout(said)), self.settle_within) {
             let set = humantime::format_duration(set);
             tracing::error!(
@@ -370,7 +370,7 @@ impl Consumer {
 
     async fn consume_from(&self, open: &ConsumerChannel, queue: &Arc<str>) -> Result<(), BrokerError> {
         let what = || format!("consuming from {queue:?}");
-        let fault = |fault: Fault| match fault.code() {
+        let fault = |fault: RequestFault| match fault.code() {
             Some(404) => BrokerError::NoQueue { queue: queue.to_string() },
             _ => fault.during(what()),
         };
@@ -383,7 +383,7 @@ impl Consumer {
             match declared {
                 Ok(()) => {}
                 // It may be there all the same, with rights to read it and not to declare it.
-                Err(DeclareFault::Fault(fault)) if fault.is_refusal() => {
+                Err(DeclareFault::Request(fault)) if fault.is_refusal() => {
                     tracing::warn!(queue = &**queue, %fault, "cannot declare the queue");
                 }
                 Err(fault) => return Err(fault.during(what())),

@@ -27,7 +27,7 @@ const RUN_MAX: u32 = 16;
 
 /// What the reader and the supervisor of a consumption share.
 pub(super) struct Sources {
-    inner: Mutex<Inner>,
+    state: Mutex<SourcesState>,
     waker: AtomicWaker,
     phase: AtomicU8,
     /// All queues are being consumed from.
@@ -39,7 +39,7 @@ const STOPPING: u8 = 1;
 const ENDED: u8 = 2;
 
 #[derive(Default)]
-struct Inner {
+struct SourcesState {
     slots: Vec<Slot>,
     next: usize,
     run: u32,
@@ -85,7 +85,7 @@ impl Sources {
             is_capped: false,
         };
         Arc::new(Self {
-            inner: Mutex::new(Inner { slots: queues.iter().map(slot).collect(), ..Inner::default() }),
+            state: Mutex::new(SourcesState { slots: queues.iter().map(slot).collect(), ..SourcesState::default() }),
             waker: AtomicWaker::new(),
             phase: AtomicU8::new(RUNNING),
             complete: AtomicBool::new(false),
@@ -94,8 +94,8 @@ impl Sources {
 
     /// The queues that nobody consumes from at the moment, and somebody should.
     pub(super) fn vacant(&self) -> Vec<Arc<str>> {
-        let inner = self.lock();
-        let vacant = inner.slots.iter().filter(|slot| slot.current.is_none() && !slot.is_suspended);
+        let state = self.lock();
+        let vacant = state.slots.iter().filter(|slot| slot.current.is_none() && !slot.is_suspended);
         vacant.map(|slot| Arc::clone(&slot.queue)).collect()
     }
 
@@ -107,22 +107,22 @@ impl Sources {
 
     /// The tags of the consumers at work, by queue.
     pub(super) fn tags(&self) -> Vec<(Arc<str>, ShortString)> {
-        let inner = self.lock();
+        let state = self.lock();
         let tag = |slot: &Slot| slot.current.as_ref().map(|source| (Arc::clone(&slot.queue), source.consumer.tag()));
-        inner.slots.iter().filter_map(tag).collect()
+        state.slots.iter().filter_map(tag).collect()
     }
 
     /// Puts a new consumer to work, which holds up to `window` messages.
     pub(super) fn install(&self, queue: &str, consumer: lapin::Consumer, settler: Arc<ChannelSettler>, window: u16) {
-        let mut inner = self.lock();
-        if let Some(slot) = inner.slots.iter_mut().find(|slot| &*slot.queue == queue) {
+        let mut state = self.lock();
+        if let Some(slot) = state.slots.iter_mut().find(|slot| &*slot.queue == queue) {
             let buffer_age = BufferAge::new(window, Instant::now());
             slot.current = Some(Source { consumer, settler, window, buffer_age, peeked: None });
             slot.is_capped = false;
         }
-        let complete = inner.slots.iter().all(|slot| slot.current.is_some() || slot.is_suspended);
+        let complete = state.slots.iter().all(|slot| slot.current.is_some() || slot.is_suspended);
         self.complete.store(complete, Ordering::Release);
-        drop(inner);
+        drop(state);
         self.waker.wake();
     }
 
@@ -157,12 +157,12 @@ impl Sources {
 
     /// The consumers that hold fewer than `window` messages though the reader waits for more, by queue.
     pub(super) fn capped_below(&self, window: u16) -> Vec<(Arc<str>, ShortString)> {
-        let inner = self.lock();
+        let state = self.lock();
         let capped = |slot: &Slot| {
             let source = slot.current.as_ref().filter(|source| source.window > 0 && source.window < window)?;
             Some((Arc::clone(&slot.queue), source.consumer.tag()))
         };
-        if inner.waits { inner.slots.iter().filter_map(capped).collect() } else { Vec::new() }
+        if state.waits { state.slots.iter().filter_map(capped).collect() } else { Vec::new() }
     }
 
     /// Gives back what may have been waiting for the reader for longer than `limit`, and says which consumers hold such
@@ -170,9 +170,9 @@ impl Sources {
     pub(super) fn stale(&self, limit: Duration) -> Vec<(Arc<str>, ShortString)> {
         let now = Instant::now();
         let mut stale = Vec::new();
-        let mut inner = self.lock();
-        let waits = inner.waits;
-        for slot in &mut inner.slots {
+        let mut state = self.lock();
+        let waits = state.waits;
+        for slot in &mut state.slots {
             slot.draining.retain_mut(|source| {
                 let keeps = !source.is_stale(now, limit, waits);
                 if !keeps {
@@ -191,9 +191,9 @@ impl Sources {
 
     /// The channel is gone. What was not read will come again. Gives what the broker said, if it said anything.
     pub(super) fn clear(&self) -> Option<lapin::Error> {
-        let mut inner = self.lock();
-        let mut fault = inner.fault.take();
-        for slot in &mut inner.slots {
+        let mut state = self.lock();
+        let mut fault = state.fault.take();
+        for slot in &mut state.slots {
             for mut source in slot.draining.drain(..).chain(slot.current.take()) {
                 while let Some(Some(given)) = source.take_now() {
                     fault = fault.or(given.err());
@@ -218,15 +218,15 @@ impl Sources {
     /// Gives back what was not read, and ends the stream. The consumers must have been cancelled.
     pub(super) fn end(&self) {
         self.stop();
-        let mut inner = self.lock();
-        for slot in &mut inner.slots {
+        let mut state = self.lock();
+        for slot in &mut state.slots {
             for mut source in slot.draining.drain(..).chain(slot.current.take()) {
                 source.give_back();
             }
         }
         self.complete.store(false, Ordering::Release);
         self.phase.store(ENDED, Ordering::Release);
-        drop(inner);
+        drop(state);
         self.waker.wake();
     }
 
@@ -236,8 +236,8 @@ impl Sources {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, SourcesState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -251,10 +251,10 @@ impl Stream for Deliveries {
     type Item = Delivery;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
-        let mut inner = self.sources.lock();
+        let mut state = self.sources.lock();
         match self.sources.phase.load(Ordering::Acquire) {
             RUNNING => {
-                if let Some(delivery) = inner.poll(context, &self.commands) {
+                if let Some(delivery) = state.poll(context, &self.commands) {
                     return Poll::Ready(Some(delivery));
                 }
             }
@@ -270,7 +270,7 @@ impl Stream for Deliveries {
     }
 }
 
-impl Inner {
+impl SourcesState {
     fn poll(&mut self, context: &mut Context<'_>, commands: &mpsc::UnboundedSender<Command>) -> Option<Delivery> {
         let count = self.slots.len();
         let mut woken = None;

@@ -20,15 +20,15 @@ const BACKOFF_MAX: Duration = Duration::from_secs(15);
 pub(super) struct Link {
     address: Address,
     name: String,
-    state: watch::Sender<State>,
+    state: watch::Sender<LinkState>,
     /// The next session must carry larger frames.
     wide: AtomicBool,
 }
 
 #[derive(Clone)]
-enum State {
+enum LinkState {
     Open(Arc<Session>),
-    Mending,
+    Reconnecting,
     Closed,
 }
 
@@ -36,7 +36,7 @@ impl Link {
     /// Connects, and stays connected until [`Link::close`]. Fails if the first attempt does.
     pub(super) async fn open(address: Address, name: String) -> Result<Arc<Self>, BrokerError> {
         let session = Session::open(&address, address.uri.clone(), &name).await?;
-        let state = watch::Sender::new(State::Open(Arc::clone(&session)));
+        let state = watch::Sender::new(LinkState::Open(Arc::clone(&session)));
         let link = Arc::new(Self { address, name, state, wide: AtomicBool::new(false) });
         io::spawn(Arc::clone(&link).stay(session));
         Ok(link)
@@ -46,31 +46,31 @@ impl Link {
     pub(super) async fn session(&self) -> Option<Arc<Session>> {
         let mut state = self.state.subscribe();
         let found = state.wait_for(|state| match state {
-            State::Open(session) => session.is_open(),
-            State::Mending => false,
-            State::Closed => true,
+            LinkState::Open(session) => session.is_open(),
+            LinkState::Reconnecting => false,
+            LinkState::Closed => true,
         });
         match found.await.ok()?.clone() {
-            State::Open(session) => Some(session),
-            State::Mending | State::Closed => None,
+            LinkState::Open(session) => Some(session),
+            LinkState::Reconnecting | LinkState::Closed => None,
         }
     }
 
     /// Whether there is a session.
     pub(super) fn is_open(&self) -> bool {
-        matches!(&*self.state.borrow(), State::Open(session) if session.is_open())
+        matches!(&*self.state.borrow(), LinkState::Open(session) if session.is_open())
     }
 
     /// Whether there is a session on which the broker takes no messages.
     pub(super) fn is_blocked(&self) -> bool {
-        matches!(&*self.state.borrow(), State::Open(session) if session.is_blocked())
+        matches!(&*self.state.borrow(), LinkState::Open(session) if session.is_blocked())
     }
 
     /// Returns once the link is closed.
     pub(super) async fn closed(&self) {
         let mut state = self.state.subscribe();
         // An error means that the link itself is gone, which is no less closed.
-        let _ = state.wait_for(|state| matches!(state, State::Closed)).await;
+        let _ = state.wait_for(|state| matches!(state, LinkState::Closed)).await;
     }
 
     /// Lets the next session, and all after it, carry larger frames.
@@ -85,13 +85,13 @@ impl Link {
 
     /// Ends it for good.
     pub(super) async fn close(&self) {
-        let State::Open(session) = self.state.send_replace(State::Closed) else { return };
+        let LinkState::Open(session) = self.state.send_replace(LinkState::Closed) else { return };
         session.close().await;
     }
 
     /// Ends it without waiting for the broker's goodbye.
     pub(super) fn abandon(&self) {
-        if let State::Open(session) = self.state.send_replace(State::Closed) {
+        if let LinkState::Open(session) = self.state.send_replace(LinkState::Closed) {
             io::spawn(async move { session.close().await });
         }
     }
@@ -109,7 +109,7 @@ impl Link {
                 self.widen();
             }
             tracing::warn!(connection = self.name, broker = self.address.shown, %reason, "connection to the broker lost");
-            if !self.replace(State::Mending) {
+            if !self.replace(LinkState::Reconnecting) {
                 return;
             }
             // What is left of the old one ends by itself; lapin's threads may take their time.
@@ -122,7 +122,7 @@ impl Link {
             );
             io::spawn(async move { old.close().await });
             tracing::info!(connection = self.name, broker = self.address.shown, "connected to the broker again");
-            if !self.replace(State::Open(Arc::clone(&session))) {
+            if !self.replace(LinkState::Open(Arc::clone(&session))) {
                 session.close().await;
                 return;
             }
@@ -130,10 +130,10 @@ impl Link {
     }
 
     /// Sets the state unless the link was closed meanwhile.
-    fn replace(&self, next: State) -> bool {
+    fn replace(&self, next: LinkState) -> bool {
         let mut replaced = false;
         self.state.send_if_modified(|state| {
-            replaced = !matches!(state, State::Closed);
+            replaced = !matches!(state, LinkState::Closed);
             if replaced {
                 *state = next;
             }

@@ -28,8 +28,7 @@
 mod ack_planner;
 mod address;
 mod arguments;
-#[doc(hidden)]
-pub mod bare;
+pub(crate) mod bare;
 mod broker;
 mod browse;
 mod command;

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 use super::outbox::{OpenChannel, Outbox, Pending, SendSlot, WINDOW};
-use super::session::{Fault, Session};
+use super::session::{RequestFault, Session};
 use super::topology::{DeclareFault, Topology};
 use super::unconfirmed::{PublishOutcome, Unconfirmed};
 use crate::broker::{BrokerError, PublishError};
@@ -38,7 +38,7 @@ pub(super) struct PublishLoop {
     outbox: Arc<Outbox>,
     timeout: Duration,
     /// What builds the delay ladder, while it is being built.
-    ladder: Option<JoinHandle<Result<(), Fault>>>,
+    ladder: Option<JoinHandle<Result<(), RequestFault>>>,
     landed: Vec<(SendSlot, PublishOutcome)>,
 }
 
@@ -201,7 +201,7 @@ impl PublishLoop {
         open.unconfirmed.failure().is_none() && open.session.is_open()
     }
 
-    fn ladder_built(&mut self, built: Result<(), Fault>) {
+    fn ladder_built(&mut self, built: Result<(), RequestFault>) {
         let mut pending = self.outbox.lock();
         let delayed = std::mem::take(&mut pending.delayed);
         match built {
@@ -324,10 +324,10 @@ impl Stall {
 }
 
 /// Opens a channel to publish on, after an `outage` with everything declared that was declared before.
-async fn prepare(session: Arc<Session>, topology: Arc<Topology>, outage: bool) -> Result<Channel, Fault> {
+async fn prepare(session: Arc<Session>, topology: Arc<Topology>, outage: bool) -> Result<Channel, RequestFault> {
     for spec in if outage { topology.specs() } else { Vec::new() } {
         match topology.declare(&session, &spec).await {
-            Err(DeclareFault::Fault(fault)) if !fault.is_refusal() => return Err(fault),
+            Err(DeclareFault::Request(fault)) if !fault.is_refusal() => return Err(fault),
             Err(fault) => {
                 let error = fault.during(format!("declaring the queue {:?} again", spec.name));
                 tracing::warn!(error = &error as &dyn std::error::Error, "a queue is not as it was before the outage");
@@ -339,7 +339,7 @@ async fn prepare(session: Arc<Session>, topology: Arc<Topology>, outage: bool) -
 }
 
 /// Returns when the ladder is built, if it is being built.
-async fn built(ladder: &mut Option<JoinHandle<Result<(), Fault>>>) -> Result<(), Fault> {
+async fn built(ladder: &mut Option<JoinHandle<Result<(), RequestFault>>>) -> Result<(), RequestFault> {
     let Some(task) = ladder else { return future::pending().await };
     let outcome = task.await;
     *ladder = None;

@@ -43,7 +43,7 @@ pub(super) struct Session {
 
 /// A request that was not carried out.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum RequestFault {
     #[error("{0}")]
     Amqp(#[from] lapin::Error),
     #[error("the broker did not answer within {}", humantime::format_duration(ANSWER_TIMEOUT))]
@@ -131,37 +131,37 @@ impl Session {
 
     /// Waits for the answer to one request. A broker that does not answer is as good as gone, unless it is known to
     /// take nothing because of an alarm.
-    pub(super) async fn ask<T>(&self, request: impl Future<Output = lapin::Result<T>>) -> Result<T, Fault> {
+    pub(super) async fn ask<T>(&self, request: impl Future<Output = lapin::Result<T>>) -> Result<T, RequestFault> {
         let answer = tokio::select! {
             biased;
             answer = time::timeout(ANSWER_TIMEOUT, request) => answer,
             // lapin leaves unanswered what was asked on a connection that broke over a frame.
-            reason = self.lost() => return Err(Fault::Lost(reason)),
+            reason = self.lost() => return Err(RequestFault::Lost(reason)),
         };
         if let Ok(answer) = answer {
             return Ok(answer?);
         }
         if let Some(reason) = self.blocked() {
-            return Err(Fault::Blocked(reason));
+            return Err(RequestFault::Blocked(reason));
         }
         self.fail("the broker does not answer");
-        Err(Fault::Silence)
+        Err(RequestFault::Silence)
     }
 
     /// A new channel.
-    pub(super) async fn channel(&self) -> Result<Channel, Fault> {
+    pub(super) async fn channel(&self) -> Result<Channel, RequestFault> {
         self.ask(self.connection.create_channel()).await
     }
 
     /// A new channel on which publications are confirmed.
-    pub(super) async fn confirming_channel(&self) -> Result<Channel, Fault> {
+    pub(super) async fn confirming_channel(&self) -> Result<Channel, RequestFault> {
         let channel = self.channel().await?;
         self.ask(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(channel)
     }
 
     /// Runs `request` on a channel that may be closed by it, as brokers answer most faults. One at a time.
-    pub(super) async fn on_scratch<T, F>(&self, request: impl FnOnce(Channel) -> F) -> Result<T, Fault>
+    pub(super) async fn on_scratch<T, F>(&self, request: impl FnOnce(Channel) -> F) -> Result<T, RequestFault>
     where
         F: Future<Output = lapin::Result<T>>,
     {
@@ -178,7 +178,7 @@ impl Session {
     }
 
     /// Asks for a queue by name: how many messages are ready there, and how many consumers there are.
-    pub(super) async fn count(&self, queue: &str) -> Result<(u32, u32), Fault> {
+    pub(super) async fn count(&self, queue: &str) -> Result<(u32, u32), RequestFault> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let found = self
             .on_scratch(
@@ -219,7 +219,7 @@ impl Session {
     }
 }
 
-impl Fault {
+impl RequestFault {
     /// The reply code, if the broker gave one.
     pub(super) fn code(&self) -> Option<u16> {
         match self {

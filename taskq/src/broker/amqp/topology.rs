@@ -14,7 +14,7 @@ use lapin::{Channel, ExchangeKind};
 use tokio::time::{self, Instant};
 
 use super::arguments::{quorum, quorum_before, text};
-use super::session::{Fault, Session};
+use super::session::{RequestFault, Session};
 use super::{delay_ladder, delivery_renewal};
 use crate::broker::{BrokerError, DEAD_QUEUE, Declared, QueueKind, QueueSpec};
 
@@ -31,18 +31,18 @@ const DELIVERIES_MAX: i32 = 1000;
 /// What was declared through one broker client, to be declared again after an outage.
 pub(super) struct Topology {
     strict: bool,
-    known: Mutex<Known>,
+    known: Mutex<KnownQueues>,
     building: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
-struct Known {
-    queues: HashMap<Arc<str>, Queue>,
+struct KnownQueues {
+    queues: HashMap<Arc<str>, DeclaredQueue>,
     ladder: bool,
 }
 
 /// A queue that was declared once.
-struct Queue {
+struct DeclaredQueue {
     spec: QueueSpec,
     /// What it was found to be; nothing once that is in doubt.
     declared: Option<Declared>,
@@ -120,7 +120,7 @@ impl Topology {
             bind(session, spec).await?;
             declared
         };
-        let queue = Queue { spec: spec.clone(), declared: Some(declared.clone()), not_before: None };
+        let queue = DeclaredQueue { spec: spec.clone(), declared: Some(declared.clone()), not_before: None };
         self.lock().queues.insert(Arc::clone(&spec.name), queue);
         Ok(declared)
     }
@@ -148,7 +148,7 @@ impl Topology {
     }
 
     /// Makes the delay ladder exist.
-    pub(super) async fn declare_ladder(&self, session: &Session) -> Result<(), Fault> {
+    pub(super) async fn declare_ladder(&self, session: &Session) -> Result<(), RequestFault> {
         let _one_at_a_time = self.building.lock().await;
         if self.has_ladder() {
             return Ok(());
@@ -200,7 +200,7 @@ impl Topology {
         Ok(Declared::Differs(difference))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, KnownQueues> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -208,14 +208,14 @@ impl Topology {
 /// Why a queue could not be declared.
 pub(super) enum DeclareFault {
     /// The request failed.
-    Fault(Fault),
+    Request(RequestFault),
     /// It will not be, and this is what to tell the caller.
     Broker(BrokerError),
 }
 
-impl From<Fault> for DeclareFault {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
+impl From<RequestFault> for DeclareFault {
+    fn from(fault: RequestFault) -> Self {
+        Self::Request(fault)
     }
 }
 
@@ -223,7 +223,7 @@ impl DeclareFault {
     /// The port's error for it.
     pub(super) fn during(self, what: impl Into<String>) -> BrokerError {
         match self {
-            Self::Fault(fault) => fault.during(what),
+            Self::Request(fault) => fault.during(what),
             Self::Broker(error) => error,
         }
     }
@@ -252,7 +252,7 @@ fn arguments(spec: &QueueSpec) -> FieldTable {
 
 /// Binds a queue to the end of the delay ladder, whether or not there is a ladder yet, so that it never has to be
 /// remembered which queues still lack it; and a queue of Celery's to its own exchange.
-async fn bind(session: &Session, spec: &QueueSpec) -> Result<(), Fault> {
+async fn bind(session: &Session, spec: &QueueSpec) -> Result<(), RequestFault> {
     let name: &str = &spec.name;
     let celery = spec.kind == QueueKind::Celery;
     session
@@ -380,7 +380,7 @@ mod tests {
     fn what_is_invalidated_is_declared_again() {
         let topology = Topology::new(false);
         let spec = QueueSpec::quorum("q");
-        let queue = Queue { spec: spec.clone(), declared: Some(Declared::AsAsked), not_before: None };
+        let queue = DeclaredQueue { spec: spec.clone(), declared: Some(Declared::AsAsked), not_before: None };
         topology.lock().queues.insert(spec.name.clone(), queue);
         assert_eq!(topology.declared(&spec), Some(Declared::AsAsked));
         assert_eq!(topology.declared(&QueueSpec::classic("q")), None);

@@ -16,7 +16,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt;
 use futures_util::future::{self, BoxFuture};
 
-use self::reader::Reader;
+use self::reader::MemoryReader;
 use self::store::Store;
 #[cfg(feature = "testing")]
 pub(crate) use self::store::Waiting;
@@ -31,7 +31,7 @@ pub struct MemoryBroker {
     store: Arc<Store>,
     options: BrokerOptions,
     /// What this client reads with, to be closed with it.
-    readers: Mutex<Vec<Weak<Reader>>>,
+    readers: Mutex<Vec<Weak<MemoryReader>>>,
     closed: AtomicBool,
 }
 
@@ -75,7 +75,7 @@ impl MemoryBroker {
         if self.closed.load(Ordering::Acquire) { Err(BrokerError::Closed) } else { Ok(()) }
     }
 
-    fn reader(&self, queues: &[Arc<str>], prefetch: usize) -> Result<Arc<Reader>, BrokerError> {
+    fn reader(&self, queues: &[Arc<str>], prefetch: usize) -> Result<Arc<MemoryReader>, BrokerError> {
         self.open()?;
         let reader = self.store.attach(queues, prefetch)?;
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,7 +11,7 @@ use crate::broker::reading::PullReader;
 use crate::broker::{Acker, Delivery, Settlement, Settler};
 
 /// Takes messages from some queues, and settles them.
-pub(super) struct Reader {
+pub(super) struct MemoryReader {
     store: Arc<Store>,
     queues: Vec<Arc<str>>,
     prefetch: AtomicUsize,
@@ -19,12 +19,12 @@ pub(super) struct Reader {
     stopped: AtomicBool,
     /// Gave everything back; what was taken cannot be settled any more.
     closed: AtomicBool,
-    taken: Mutex<Taken>,
+    taken: Mutex<Outstanding>,
     waker: AtomicWaker,
 }
 
 #[derive(Default)]
-struct Taken {
+struct Outstanding {
     unsettled: HashMap<u64, (usize, Place, Stored)>,
     /// How many are out, per queue.
     out: Vec<usize>,
@@ -33,7 +33,7 @@ struct Taken {
     next: usize,
 }
 
-impl Reader {
+impl MemoryReader {
     pub(super) fn new(store: Arc<Store>, queues: &[Arc<str>], prefetch: usize) -> Self {
         Self {
             store,
@@ -41,7 +41,7 @@ impl Reader {
             prefetch: AtomicUsize::new(prefetch),
             stopped: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            taken: Mutex::new(Taken { out: vec![0; queues.len()], ..Taken::default() }),
+            taken: Mutex::new(Outstanding { out: vec![0; queues.len()], ..Outstanding::default() }),
             waker: AtomicWaker::new(),
         }
     }
@@ -52,12 +52,12 @@ impl Reader {
         self.takes()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Taken> {
+    fn lock(&self) -> MutexGuard<'_, Outstanding> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl PullReader for Reader {
+impl PullReader for MemoryReader {
     fn next(self: &Arc<Self>) -> Option<Delivery> {
         // The lock is held while the queues are looked at, so that `close` either comes first and nothing is taken,
         // or comes after and finds what was.
@@ -118,7 +118,7 @@ impl PullReader for Reader {
     }
 }
 
-impl Settler for Reader {
+impl Settler for MemoryReader {
     fn settle(&self, tag: u64, settlement: Settlement) {
         let mut taken = self.lock();
         // Absent if the reader was closed: the message has gone back.

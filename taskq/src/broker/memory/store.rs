@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use super::super::reading::PullReader;
 use super::super::{BrokerError, PublishError, QueueSpec, QueueStats};
-use super::reader::Reader;
+use super::reader::MemoryReader;
 use crate::message::WireMessage;
 
 /// All queues of one URL.
@@ -22,7 +22,7 @@ pub(super) struct Store {
 
 #[derive(Default)]
 struct Queues {
-    by_name: HashMap<Arc<str>, Queue>,
+    by_name: HashMap<Arc<str>, StoredQueue>,
     /// Those that wait for their time.
     delayed: BTreeMap<u64, Delayed>,
     /// Counts the messages that ever came in; keeps those of one priority in order.
@@ -37,10 +37,10 @@ struct Delayed {
     due: DateTime<Utc>,
 }
 
-struct Queue {
+struct StoredQueue {
     max_priority: u8,
     ready: BTreeMap<Place, Stored>,
-    readers: Vec<Weak<Reader>>,
+    readers: Vec<Weak<MemoryReader>>,
 }
 
 /// A message's place in its queue: larger priorities first, then as they came. A message that comes back has its
@@ -65,7 +65,7 @@ pub(crate) struct Waiting {
 
 impl Store {
     pub(super) fn declare(&self, spec: &QueueSpec) {
-        self.lock().by_name.entry(Arc::clone(&spec.name)).or_insert_with(|| Queue {
+        self.lock().by_name.entry(Arc::clone(&spec.name)).or_insert_with(|| StoredQueue {
             max_priority: spec.max_priority.unwrap_or(0),
             ready: BTreeMap::new(),
             readers: Vec::new(),
@@ -73,12 +73,16 @@ impl Store {
     }
 
     /// A new reader of `queues`.
-    pub(super) fn attach(self: &Arc<Self>, queues: &[Arc<str>], prefetch: usize) -> Result<Arc<Reader>, BrokerError> {
+    pub(super) fn attach(
+        self: &Arc<Self>,
+        queues: &[Arc<str>],
+        prefetch: usize,
+    ) -> Result<Arc<MemoryReader>, BrokerError> {
         let mut locked = self.lock();
         if let Some(unknown) = queues.iter().find(|name| !locked.by_name.contains_key(*name)) {
             return Err(no_queue(unknown));
         }
-        let reader = Arc::new(Reader::new(Arc::clone(self), queues, prefetch));
+        let reader = Arc::new(MemoryReader::new(Arc::clone(self), queues, prefetch));
         for name in queues {
             if let Some(queue) = locked.by_name.get_mut(name) {
                 queue.readers.push(Arc::downgrade(&reader));
@@ -186,7 +190,7 @@ impl Store {
     }
 }
 
-impl Queue {
+impl StoredQueue {
     /// All of them, since the first may be at its prefetch. Those that are gone are forgotten on the way.
     fn wake_readers(&mut self) {
         self.readers.retain(|reader| reader.upgrade().is_some_and(|reader| reader.wake()));

@@ -11,7 +11,7 @@ use crate::message::{HeaderValue, Headers, Properties, WireMessage};
 
 /// A message as it stands in the file.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(super) struct StoredMessage {
     pub(super) properties: String,
     pub(super) headers: String,
     pub(super) body: Bytes,
@@ -19,7 +19,7 @@ pub(super) struct Written {
     pub(super) rank: i64,
 }
 
-impl Written {
+impl StoredMessage {
     pub(super) fn of(message: &WireMessage) -> Self {
         let Properties { content_type, content_encoding, priority, correlation_id, reply_to } = &message.properties;
         let properties = Plain {
@@ -137,14 +137,18 @@ mod tests {
         for message in
             [WireMessage { properties, headers, body: Bytes::from_static(b"\0\xff") }, WireMessage::default()]
         {
-            assert_eq!(Written::of(&message).read(), message);
+            assert_eq!(StoredMessage::of(&message).read(), message);
         }
     }
 
     #[test]
     fn damage_is_no_panic() {
-        let damaged =
-            Written { properties: "{".to_owned(), headers: "[]".to_owned(), body: Bytes::from_static(b"x"), rank: 0 };
+        let damaged = StoredMessage {
+            properties: "{".to_owned(),
+            headers: "[]".to_owned(),
+            body: Bytes::from_static(b"x"),
+            rank: 0,
+        };
         assert_eq!(damaged.read(), WireMessage { body: Bytes::from_static(b"x"), ..WireMessage::default() });
     }
 }

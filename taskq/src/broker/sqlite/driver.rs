@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::lease::RENEW_EVERY;
-use super::reader::{Reader, Step};
+use super::reader::{SqliteReader, Step};
 use super::turn::Turn;
 use crate::broker::Delivery;
 use crate::broker::reading::PullReader;
@@ -18,7 +18,7 @@ const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// Makes the lease and begins to take messages.
-pub(super) async fn begin(reader: &Arc<Reader>) -> Result<(), Fault> {
+pub(super) async fn begin(reader: &Arc<SqliteReader>) -> Result<(), Fault> {
     if let Step::Turn(turn) = reader.plan(true) {
         carry_out(reader, turn).await?;
     }
@@ -29,7 +29,7 @@ pub(super) async fn begin(reader: &Arc<Reader>) -> Result<(), Fault> {
 }
 
 /// Takes messages once, up to as many as the prefetch allows.
-pub(super) async fn browse(reader: &Arc<Reader>, limit: usize) -> Result<Vec<Delivery>, Fault> {
+pub(super) async fn browse(reader: &Arc<SqliteReader>, limit: usize) -> Result<Vec<Delivery>, Fault> {
     let mut deliveries = Vec::new();
     while deliveries.len() < limit {
         let Step::Turn(turn) = reader.plan(true) else { break };
@@ -51,7 +51,7 @@ pub(super) async fn browse(reader: &Arc<Reader>, limit: usize) -> Result<Vec<Del
 }
 
 /// Works until the reader is closed and everything is given back.
-async fn drive(reader: Arc<Reader>) {
+async fn drive(reader: Arc<SqliteReader>) {
     let mut renew_at = Instant::now() + RENEW_EVERY;
     let mut delay = RETRY_MIN;
     loop {
@@ -92,7 +92,7 @@ async fn drive(reader: Arc<Reader>) {
     }
 }
 
-async fn carry_out(reader: &Arc<Reader>, turn: Turn) -> Result<(), Fault> {
+async fn carry_out(reader: &Arc<SqliteReader>, turn: Turn) -> Result<(), Fault> {
     let turn = Arc::new(turn);
     let (shared, file) = (Arc::clone(&turn), Arc::clone(reader.database.path()));
     let outcome = reader.database.write(move |tx| shared.carry_out(tx, &file)).await;

@@ -10,14 +10,14 @@
 //! worker.
 //!
 //! [`statements`] says all this in SQL and knows nothing of tasks or threads, [`reader`] is one consumption and decides,
-//! [`state`] is what it knows, [`driver`] carries out what it decided, a [`turn`] at a time, [`convert`] is how a message is written down.
+//! [`reader_state`] is what it knows, [`driver`] carries out what it decided, a [`turn`] at a time, [`convert`] is how a message is written down.
 
+mod consumed_queue;
 mod convert;
 mod driver;
 mod lease;
-mod queue;
 mod reader;
-mod state;
+mod reader_state;
 mod statements;
 mod turn;
 
@@ -30,8 +30,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use futures_util::FutureExt;
 use futures_util::future::{self, BoxFuture};
 
-use self::convert::Written;
-use self::reader::Reader;
+use self::convert::StoredMessage;
+use self::reader::SqliteReader;
 use super::reading::{self, PullReader};
 use super::{
     Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, Declared, Publication, PublishError,
@@ -51,7 +51,7 @@ pub struct SqliteBroker {
     /// The numbers of queues that are known to exist. Queues are never deleted.
     queues: Arc<Mutex<HashMap<Arc<str>, i64>>>,
     /// What this client reads with, to be closed with it.
-    readers: Mutex<Vec<Weak<Reader>>>,
+    readers: Mutex<Vec<Weak<SqliteReader>>>,
     closed: AtomicBool,
 }
 
@@ -110,7 +110,7 @@ impl SqliteBroker {
         Ok(number)
     }
 
-    fn register(&self, reader: &Arc<Reader>) {
+    fn register(&self, reader: &Arc<SqliteReader>) {
         let mut readers = lock(&self.readers);
         readers.retain(|reader| reader.strong_count() > 0);
         readers.push(Arc::downgrade(reader));
@@ -126,7 +126,7 @@ impl SqliteBroker {
         if size > limit {
             return Err(PublishError::TooLarge { size, limit });
         }
-        let message = Written::of(&message);
+        let message = StoredMessage::of(&message);
         let due = delay.filter(|delay| !delay.is_zero()).map(ms_after);
         let (known, name) = (self.known(&queue), Arc::clone(&queue));
         let writing = self.database.write(move |tx| {
@@ -191,7 +191,7 @@ impl Broker for SqliteBroker {
             for queue in queues {
                 numbered.push((self.queue(queue).await?, Arc::clone(queue)));
             }
-            let reader = Reader::new(Arc::clone(&self.database), numbered, prefetch.into());
+            let reader = SqliteReader::new(Arc::clone(&self.database), numbered, prefetch.into());
             driver::begin(&reader).await.map_err(|fault| failed(format!("consuming from {queues:?}"), fault))?;
             self.register(&reader);
             Ok(reading::consumption(reader))
@@ -202,7 +202,7 @@ impl Broker for SqliteBroker {
     fn browse<'a>(&'a self, queue: &'a str, limit: usize) -> BoxFuture<'a, Result<Browse, BrokerError>> {
         async move {
             let number = self.queue(queue).await?;
-            let reader = Reader::new(Arc::clone(&self.database), vec![(number, queue.into())], limit);
+            let reader = SqliteReader::new(Arc::clone(&self.database), vec![(number, queue.into())], limit);
             let deliveries = driver::browse(&reader, limit).await;
             self.register(&reader);
             let control = reading::control(reader);

@@ -10,10 +10,10 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::consumed_queue::{ConsumedQueue, TAKEN_MAX};
 use super::lease::{Lease, SettleInbox};
-use super::queue::{Queue, TAKEN_MAX};
-use super::state::{Phase, State};
-use super::statements::{self, Taken};
+use super::reader_state::{Phase, ReaderState};
+use super::statements::{self, TakenMessage};
 use super::turn::{Turn, TurnOutcome, Want};
 use crate::broker::reading::PullReader;
 use crate::broker::{Acker, Delivery, Settlement, Settler};
@@ -25,9 +25,9 @@ const SETTLED_MAX: usize = 64;
 const LINGER: Duration = Duration::from_millis(1);
 
 /// Takes messages from some queues, and settles them.
-pub(super) struct Reader {
+pub(super) struct SqliteReader {
     pub(super) database: Arc<Database>,
-    state: Mutex<State>,
+    state: Mutex<ReaderState>,
     stream: AtomicWaker,
     /// Tells the driver that there may be something to do.
     pub(super) driver: Notify,
@@ -42,19 +42,19 @@ pub(super) enum Step {
     Turn(Turn),
 }
 
-impl Reader {
+impl SqliteReader {
     pub(super) fn new(database: Arc<Database>, queues: Vec<(i64, Arc<str>)>, prefetch: usize) -> Arc<Self> {
-        let queues = queues.into_iter().map(|(number, name)| Queue::new(number, name)).collect();
+        let queues = queues.into_iter().map(|(number, name)| ConsumedQueue::new(number, name)).collect();
         Arc::new_cyclic(|reader| Self {
             database,
-            state: Mutex::new(State::new(Lease::new(Weak::<Self>::clone(reader)), queues, prefetch)),
+            state: Mutex::new(ReaderState::new(Lease::new(Weak::<Self>::clone(reader)), queues, prefetch)),
             stream: AtomicWaker::new(),
             driver: Notify::new(),
             finished: watch::Sender::new(false),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ReaderState> {
         super::lock(&self.state)
     }
 
@@ -109,7 +109,7 @@ impl Reader {
         state.unregistered |= turn.leaves;
         for (want, taken) in turn.take.iter().zip(taken) {
             let takes = state.phase == Phase::Taking;
-            let State { queues, unsettled, settled, .. } = &mut *state;
+            let ReaderState { queues, unsettled, settled, .. } = &mut *state;
             let queue = &mut queues[want.at];
             // A turn may also end early because the bodies are large, and then it says nothing about the queue.
             if taken.is_empty() || (taken.len() < want.limit && !statements::are_large(&taken)) {
@@ -148,7 +148,7 @@ impl Reader {
     }
 }
 
-impl SettleInbox for Reader {
+impl SettleInbox for SqliteReader {
     fn settle(&self, lease: i64, id: i64, settlement: Settlement) {
         let mut state = self.lock();
         if state.phase == Phase::Closed || state.lease.number != lease {
@@ -177,7 +177,7 @@ impl SettleInbox for Reader {
     }
 }
 
-impl PullReader for Reader {
+impl PullReader for SqliteReader {
     fn next(self: &Arc<Self>) -> Option<Delivery> {
         let (queue, taken, lease) = {
             let mut state = self.lock();
@@ -194,7 +194,7 @@ impl PullReader for Reader {
             }
             (Arc::clone(&queue.name), taken, lease)
         };
-        let Taken { id, returns, message } = taken;
+        let TakenMessage { id, returns, message } = taken;
         Some(Delivery {
             queue,
             message: message.read(),
@@ -221,7 +221,7 @@ impl PullReader for Reader {
         let mut state = self.lock();
         if state.phase == Phase::Taking {
             state.phase = Phase::Stopped;
-            let State { queues, unsettled, settled, .. } = &mut *state;
+            let ReaderState { queues, unsettled, settled, .. } = &mut *state;
             for queue in queues {
                 for message in queue.unread.drain(..) {
                     queue.out -= 1;
@@ -257,7 +257,7 @@ impl PullReader for Reader {
     }
 }
 
-impl Observer for Reader {
+impl Observer for SqliteReader {
     fn committed(&self, committed: &Committed) {
         let mut state = self.lock();
         let prefetch = state.prefetch;

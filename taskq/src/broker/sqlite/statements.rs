@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::convert::Written;
+use super::convert::StoredMessage;
 use crate::broker::QueueStats;
 use crate::sqlite::Tx;
 
@@ -11,11 +11,11 @@ const TAKEN_BYTES_MAX: usize = 32 << 20;
 
 /// A message that was taken.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct TakenMessage {
     pub(super) id: i64,
     /// How often it came back before.
     pub(super) returns: u32,
-    pub(super) message: Written,
+    pub(super) message: StoredMessage,
 }
 
 /// The number of the queue of this name.
@@ -33,7 +33,7 @@ pub(super) fn declare(tx: &Tx<'_>, name: &str) -> rusqlite::Result<i64> {
 }
 
 /// Puts a new message at the end of a queue, or among the delayed ones.
-pub(super) fn put(tx: &mut Tx<'_>, queue: i64, message: &Written, due: Option<i64>) -> rusqlite::Result<()> {
+pub(super) fn put(tx: &mut Tx<'_>, queue: i64, message: &StoredMessage, due: Option<i64>) -> rusqlite::Result<()> {
     let id = tx
         .prepare_cached("INSERT INTO messages (properties, headers, body) VALUES (?1, ?2, ?3)")?
         .insert(params![message.properties, message.headers, &message.body[..]])?;
@@ -82,7 +82,7 @@ pub(super) fn renew(tx: &Tx<'_>, lease: i64, until: i64) -> rusqlite::Result<boo
 }
 
 /// Takes up to `limit` messages from the front of a queue.
-pub(super) fn take(tx: &Tx<'_>, lease: i64, queue: i64, limit: usize) -> rusqlite::Result<Vec<Taken>> {
+pub(super) fn take(tx: &Tx<'_>, lease: i64, queue: i64, limit: usize) -> rusqlite::Result<Vec<TakenMessage>> {
     let mut taken = Vec::new();
     let mut bytes = 0;
     {
@@ -96,13 +96,13 @@ pub(super) fn take(tx: &Tx<'_>, lease: i64, queue: i64, limit: usize) -> rusqlit
         {
             let body = row.get_ref(5)?.as_blob()?;
             bytes += body.len();
-            let message = Written {
+            let message = StoredMessage {
                 rank: row.get(0)?,
                 properties: row.get(3)?,
                 headers: row.get(4)?,
                 body: body.to_vec().into(),
             };
-            taken.push(Taken { id: row.get(1)?, returns: row.get(2)?, message });
+            taken.push(TakenMessage { id: row.get(1)?, returns: row.get(2)?, message });
         }
     }
     let Some(last) = taken.last() else { return Ok(taken) };
@@ -118,7 +118,7 @@ pub(super) fn take(tx: &Tx<'_>, lease: i64, queue: i64, limit: usize) -> rusqlit
 }
 
 /// Whether [`take`] may have ended because of these bodies, and not because there was nothing more.
-pub(super) fn are_large(taken: &[Taken]) -> bool {
+pub(super) fn are_large(taken: &[TakenMessage]) -> bool {
     taken.iter().map(|taken| taken.message.body.len()).sum::<usize>() > TAKEN_BYTES_MAX
 }
 

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::consumed_queue::Settled;
 use super::lease::{LEASE, Lease};
-use super::queue::Settled;
-use super::statements::{self, Taken};
+use super::statements::{self, TakenMessage};
 use crate::sqlite::{Tx, ms_after, now_ms, presence};
 
 /// The work of one consumption in one transaction.
@@ -49,7 +49,7 @@ pub(super) enum TurnOutcome {
         /// Until when the lease lasts.
         until: i64,
         /// The messages taken, in the order in which it was wanted.
-        taken: Vec<Vec<Taken>>,
+        taken: Vec<Vec<TakenMessage>>,
     },
     /// The lease had run out, and nothing was done.
     Lost,

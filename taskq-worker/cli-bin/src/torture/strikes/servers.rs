@@ -1,7 +1,7 @@
 //! Faults of the servers, caused by the user's commands, and of the queues.
 
 use taskq::BoxError;
-use taskq::broker::amqp::bare;
+use taskq::internal::bare;
 use tokio::process::Command;
 use tokio::time::Instant;
 

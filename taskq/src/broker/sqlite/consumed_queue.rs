@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::statements::Taken;
+use super::statements::TakenMessage;
 
 /// How many messages of one queue are taken in one transaction.
 pub(super) const TAKEN_MAX: usize = 1000;
@@ -20,10 +20,10 @@ pub(super) struct Settled {
 }
 
 /// A queue that a consumption takes from.
-pub(super) struct Queue {
+pub(super) struct ConsumedQueue {
     pub(super) number: i64,
     pub(super) name: Arc<str>,
-    pub(super) unread: VecDeque<Taken>,
+    pub(super) unread: VecDeque<TakenMessage>,
     /// How many are unread or unsettled.
     pub(super) out: usize,
     /// Counts the times when something was said to be ready.
@@ -32,7 +32,7 @@ pub(super) struct Queue {
     pub(super) empty_after: u64,
 }
 
-impl Queue {
+impl ConsumedQueue {
     pub(super) fn new(number: i64, name: Arc<str>) -> Self {
         // Whether anything is in it is not known yet.
         Self { number, name, unread: VecDeque::new(), out: 0, arrivals: 1, empty_after: 0 }

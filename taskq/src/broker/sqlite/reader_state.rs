@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::consumed_queue::{ConsumedQueue, Settled};
 use super::lease::Lease;
-use super::queue::{Queue, Settled};
 
 /// What was taken and is not settled, and what is to be done in the file.
 #[allow(clippy::struct_excessive_bools, reason = "independent facts")]
-pub(super) struct State {
+pub(super) struct ReaderState {
     pub(super) phase: Phase,
     pub(super) lease: Arc<Lease>,
     /// The lease stands in the file.
     pub(super) leased: bool,
     pub(super) prefetch: usize,
-    pub(super) queues: Vec<Queue>,
+    pub(super) queues: Vec<ConsumedQueue>,
     /// What was taken under the lease and not settled, with the place of its queue.
     pub(super) unsettled: HashMap<i64, usize>,
     pub(super) settled: Settled,
@@ -46,8 +46,8 @@ pub(super) enum Phase {
     Closed,
 }
 
-impl State {
-    pub(super) fn new(lease: Lease, queues: Vec<Queue>, prefetch: usize) -> Self {
+impl ReaderState {
+    pub(super) fn new(lease: Lease, queues: Vec<ConsumedQueue>, prefetch: usize) -> Self {
         Self {
             phase: Phase::Taking,
             lease: Arc::new(lease),
