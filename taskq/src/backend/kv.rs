@@ -1,5 +1,6 @@
 //! Small shared facts: leases, unique keys, counts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -75,6 +76,9 @@ pub trait KvExt: Kv {
 }
 
 impl<K: Kv + ?Sized> KvExt for K {}
+
+/// A shared Kv store.
+pub type SharedKv = Arc<dyn Kv>;
 
 /// A stored value, or the version of one that a newer release has written.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,104 +10,12 @@ pub mod memory;
 mod options;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod results;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
-
-use futures_util::future::BoxFuture;
-use futures_util::{Stream, StreamExt};
-
 pub use connect::{Backend, connect};
 pub use error::BackendError;
-pub use kv::{Kv, KvExt, Put};
+pub use kv::{Kv, KvExt, Put, SharedKv};
 pub use options::BackendOptions;
-
-use crate::message::{Record, TaskId};
-
-/// What became of a record that was to be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
-    /// It is stored, and watchers were told.
-    Stored,
-    /// A terminal record of the same or a later generation was there; it stays.
-    Kept,
-}
-
-/// Changes of one task's record, from the moment of subscribing.
-pub type Changes = Pin<Box<dyn Stream<Item = Record> + Send>>;
-
-/// Where results and progress are kept.
-pub trait ResultBackend: Send + Sync + std::fmt::Debug {
-    /// Stores each record in one atomic step and tells its watchers. [`Record::may_replace`] is the rule: the first
-    /// terminal record of a generation wins. Answers in the records' order. If it fails as a whole, some may have
-    /// been stored; writing them again is safe.
-    fn write<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<Vec<Written>, BackendError>>;
-
-    /// The records of these tasks, in order; `None` where nothing is stored.
-    fn read<'a>(&'a self, ids: &'a [TaskId]) -> BoxFuture<'a, Result<Vec<Option<Record>>, BackendError>>;
-
-    /// Subscribes to the changes of one task. Every record written after this future is done comes through; what was
-    /// stored before does not, so read after subscribing. After an outage the adapter subscribes again and sends
-    /// what is stored then, so a terminal record is never missed while it is kept.
-    fn changes<'a>(&'a self, id: &'a TaskId) -> BoxFuture<'a, Result<Changes, BackendError>>;
-
-    /// Deletes the records of these tasks.
-    fn forget<'a>(&'a self, ids: &'a [TaskId]) -> BoxFuture<'a, Result<(), BackendError>>;
-
-    /// Product and version in one line; then a line for everything about its configuration that a person should mend.
-    fn info(&self) -> BoxFuture<'_, Result<Vec<String>, BackendError>>;
-}
-
-/// Conveniences over a [`ResultBackend`].
-pub trait ResultBackendExt: ResultBackend {
-    /// The record of one task.
-    fn read_one<'a>(&'a self, id: &'a TaskId) -> BoxFuture<'a, Result<Option<Record>, BackendError>> {
-        Box::pin(async move { Ok(self.read(std::slice::from_ref(id)).await?.pop().flatten()) })
-    }
-
-    /// What is stored of a task now, then every change, up to and including a terminal record.
-    fn watch<'a>(&'a self, id: &'a TaskId) -> BoxFuture<'a, Result<Changes, BackendError>> {
-        Box::pin(async move {
-            // Subscribing comes first: a record written between the two steps is then seen twice, not never.
-            let changes = self.changes(id).await?;
-            let stored = self.read_one(id).await?;
-            let all: Changes = Box::pin(futures_util::stream::iter(stored).chain(changes));
-            let until_terminal = futures_util::stream::unfold(Some(all), async |all| {
-                let mut all = all?;
-                let record = all.next().await?;
-                let rest = (!record.state.is_terminal()).then_some(all);
-                Some((record, rest))
-            });
-            Ok(Box::pin(until_terminal) as Changes)
-        })
-    }
-
-    /// The terminal record of a task, as soon as there is one; `None` if there is none within `timeout`.
-    fn wait<'a>(&'a self, id: &'a TaskId, timeout: Duration) -> BoxFuture<'a, Result<Option<Record>, BackendError>> {
-        Box::pin(async move {
-            let wait = async {
-                let mut records = self.watch(id).await?;
-                while let Some(record) = records.next().await {
-                    if record.state.is_terminal() {
-                        return Ok(Some(record));
-                    }
-                }
-                // It ended early. If the backend is at fault, it says so when it is asked.
-                let record = self.read_one(id).await?;
-                record.filter(|record| record.state.is_terminal()).map(Some).ok_or(BackendError::Closed)
-            };
-            tokio::time::timeout(timeout, wait).await.unwrap_or(Ok(None))
-        })
-    }
-}
-
-impl<B: ResultBackend + ?Sized> ResultBackendExt for B {}
-
-/// A shared result backend.
-pub type SharedResults = Arc<dyn ResultBackend>;
-
-/// A shared Kv store.
-pub type SharedKv = Arc<dyn Kv>;
+pub use results::{Changes, ResultBackend, ResultBackendExt, SharedResults, Written};

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
+use super::backend::RedisBackend;
 use super::connection::Repeat;
 use super::refusal::failed;
-use super::{RedisBackend, keys, scripts};
+use super::{keys, scripts};
 use crate::backend::{BackendError, Kv, Put};
 use crate::fault::BoxError;
 

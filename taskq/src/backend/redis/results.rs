@@ -5,10 +5,11 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use redis::{Pipeline, Value};
 
+use super::backend::RedisBackend;
 use super::connection::Repeat;
 use super::documents::{KEYS_PER_COMMAND_MAX, documents};
 use super::refusal::failed;
-use super::{RedisBackend, keys, scripts, server};
+use super::{keys, scripts, server};
 use crate::backend::{BackendError, Changes, ResultBackend, Written};
 use crate::codec::result;
 use crate::fault::BoxError;

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use rusqlite::Connection;
 use tokio::sync::broadcast;
 
-use super::{lock, results};
+use super::results;
 use crate::codec::result;
 use crate::message::{Record, TaskId};
-use crate::sqlite::{Committed, Observer};
+use crate::sqlite::{Committed, Observer, lock};
 
 /// How many changes wait for a slow watcher. When more come, it misses the oldest, never the newest: a terminal
 /// record is the last of its generation and reaches everybody.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, Weak};
 use std::time::Duration;
 
-use super::lock;
 use crate::broker::{Settlement, Settler};
+use crate::sqlite::lock;
 use crate::sqlite::presence::Presence;
 use crate::sqlite::{now_ms, unique_number};
 

@@ -17,7 +17,7 @@ use super::statements::{self, TakenMessage};
 use super::turn::{Turn, TurnOutcome, Want};
 use crate::broker::reading::PullReader;
 use crate::broker::{Acker, Delivery, Settlement, Settler};
-use crate::sqlite::{Committed, Database, Observer, now_ms, presence};
+use crate::sqlite::{Committed, Database, Observer, lock, now_ms, presence};
 
 /// At so many settlements they are written, or when the oldest has waited for [`LINGER`]: what is settled and not yet
 /// written is done again if the process dies.
@@ -55,7 +55,7 @@ impl SqliteReader {
     }
 
     fn lock(&self) -> MutexGuard<'_, ReaderState> {
-        super::lock(&self.state)
+        lock(&self.state)
     }
 
     /// What is to be done now. `renew`: the lease has to be renewed.
