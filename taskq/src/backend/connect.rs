@@ -13,8 +13,7 @@ pub struct Backend {
     pub kv: SharedKv,
 }
 
-/// Connects to the backend at `url`: `redis://…`, `sqlite:PATH` or `memory:`. An error names
-/// the cause and the remedy.
+/// Connects to the backend at `url`: `redis://…`, `sqlite:PATH` or `memory:`. An error names the cause and the remedy.
 pub async fn connect(url: &str, options: BackendOptions) -> Result<Backend, BackendError> {
     let scheme = url.split(':').next().unwrap_or_default();
     match scheme {

@@ -1,8 +1,8 @@
-//! What can go wrong with a backend, by what it means to the caller.
+//! Errors of backends, by their meaning to the caller.
 
 use crate::fault::BoxError;
 
-/// A result backend or Kv store could not do what was asked.
+/// The reason why a result backend or Kv store did not carry out an operation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackendError {
@@ -11,38 +11,38 @@ pub enum BackendError {
     Url {
         /// The URL, without its password.
         url: String,
-        /// What is wrong and how to mend it.
+        /// The cause and its remedy.
         why: String,
     },
-    /// Nobody answers.
+    /// No server answers.
     #[error("no result backend answers at {url}: {why}")]
     Unreachable {
         /// The URL, without its password.
         url: String,
-        /// What is wrong and how to mend it.
+        /// The cause and its remedy.
         why: String,
     },
-    /// Somebody answers, and says no: user, password, database.
+    /// The server refuses the connection because of the user, the password or the database.
     #[error("the result backend at {url} refused the connection: {why}")]
     Refused {
         /// The URL, without its password.
         url: String,
-        /// What is wrong and how to mend it.
+        /// The cause and its remedy.
         why: String,
     },
-    /// What is stored cannot be read.
+    /// A stored value cannot be read.
     #[error("{what} cannot be read")]
     Nonsense {
-        /// What it is.
+        /// The value that cannot be read.
         what: String,
         /// The cause.
         #[source]
         source: BoxError,
     },
-    /// The connection was lost, or the store reported a fault.
+    /// The connection was lost, or the store reported an error.
     #[error("the result backend did not carry out {what}")]
     Failed {
-        /// What was being done.
+        /// The operation that failed.
         what: String,
         /// The cause.
         #[source]

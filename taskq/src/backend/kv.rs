@@ -1,4 +1,4 @@
-//! Small shared facts: leases, unique keys, counts.
+//! The Kv port: small shared values such as leases, unique keys and counts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,25 +10,25 @@ use serde::{Deserialize, Serialize};
 
 use super::BackendError;
 
-/// What became of a conditional change.
+/// The outcome of a conditional change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Put {
-    /// It was made.
+    /// The change was made.
     Done,
-    /// It was not: this is what is there (`None`: nothing).
+    /// The change was not made, since another value is stored (`None`: no value).
     Refused(Option<Bytes>),
 }
 
-/// A store of small values under text keys. Each method is one atomic step. Keys are the caller's; adapters put
-/// everything under `taskq:`.
+/// A store of small values under text keys. Each method is one atomic step. Keys are chosen by the caller; adapters
+/// prefix them with `taskq:`.
 pub trait Kv: Send + Sync + std::fmt::Debug {
     /// The value under `key`.
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, BackendError>>;
 
-    /// Puts `value` under `key`, for `ttl` or for ever.
+    /// Stores `value` under `key`, for `ttl` or without end.
     fn put<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), BackendError>>;
 
-    /// Puts `value` under `key` if `expected` is what is there (`None`: nothing).
+    /// Stores `value` under `key` if the stored value equals `expected` (`None`: if there is none).
     fn compare_and_put<'a>(
         &'a self,
         key: &'a str,
@@ -37,17 +37,17 @@ pub trait Kv: Send + Sync + std::fmt::Debug {
         ttl: Option<Duration>,
     ) -> BoxFuture<'a, Result<Put, BackendError>>;
 
-    /// Deletes `key` if `expected` is what is there; with `None`, whatever is there.
+    /// Deletes `key` if the stored value equals `expected`; with `None`, deletes it in any case.
     fn delete<'a>(&'a self, key: &'a str, expected: Option<Bytes>) -> BoxFuture<'a, Result<Put, BackendError>>;
 
-    /// All keys that begin with `prefix`, with their values, in no order. Keys that change meanwhile may or may not
-    /// be among them.
+    /// All keys that begin with `prefix`, with their values, in no particular order. Keys that change during the scan
+    /// may or may not be included.
     fn scan<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, BackendError>>;
 }
 
-/// Conveniences over [`Kv`]: values as JSON.
+/// Convenience methods over [`Kv`] for values in JSON.
 pub trait KvExt: Kv {
-    /// The value under `key`, as a `T`. A value that is no `T` is an error that names the key.
+    /// The value under `key`, decoded as a `T`. A value that cannot be decoded is an error that names the key.
     fn get_json<'a, T: DeserializeOwned + Send>(
         &'a self,
         key: &'a str,
@@ -55,7 +55,7 @@ pub trait KvExt: Kv {
         Box::pin(async move { self.get(key).await?.map(|value| from_json(key, &value)).transpose() })
     }
 
-    /// Puts `value` under `key` if nothing is there; otherwise gives what is there.
+    /// Stores `value` under `key` if there is none; otherwise returns the stored value.
     fn put_json_if_absent<'a, T: Serialize + DeserializeOwned + Send + Sync>(
         &'a self,
         key: &'a str,
@@ -67,7 +67,7 @@ pub trait KvExt: Kv {
                 match self.compare_and_put(key, None, to_json(value), ttl).await? {
                     Put::Done => return Ok(None),
                     Put::Refused(Some(there)) => return from_json(key, &there).map(Some),
-                    // It expired between the comparison and the answer.
+                    // The value expired between the comparison and the answer.
                     Put::Refused(None) => {}
                 }
             }
@@ -94,8 +94,8 @@ pub fn first_version() -> u32 {
     1
 }
 
-/// Decodes the value under `key`, whose field `v` is the version of its format (absent means 1) and may be `newest` at
-/// most. A value that is no `T` is an error that names the key.
+/// Decodes the value under `key`. Its field `v` is the version of its format (1 if absent) and may be `newest` at
+/// most. A value that cannot be decoded is an error that names the key.
 pub fn from_versioned_json<T: DeserializeOwned>(
     key: &str,
     value: &[u8],
@@ -113,12 +113,12 @@ pub fn from_versioned_json<T: DeserializeOwned>(
     from_json(key, value).map(Versioned::Known)
 }
 
-/// A value as it is kept.
+/// Encodes a value as it is stored.
 pub fn to_json<T: Serialize>(value: &T) -> Bytes {
     serde_json::to_vec(value).expect("facts are plain structs with text keys").into()
 }
 
-/// A kept value as a `T`.
+/// Decodes a stored value as a `T`.
 pub fn from_json<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, BackendError> {
     serde_json::from_slice(value)
         .map_err(|source| BackendError::Nonsense { what: format!("the value of {key:?}"), source: source.into() })

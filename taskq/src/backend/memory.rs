@@ -1,7 +1,7 @@
-//! Results and facts in this process, for tests and for programs that are their own worker.
+//! Results and Kv values in this process, for tests and for programs that are their own worker.
 //!
-//! Everything happens under one lock, so each operation is one atomic step. What has expired is dropped when it is
-//! touched, and by a sweep now and then.
+//! Every operation takes one lock and so is one atomic step. Expired entries are dropped when they are touched, and by
+//! an occasional sweep.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -20,11 +20,11 @@ use super::{BackendError, BackendOptions, Changes, Kv, Put, ResultBackend, Writt
 use crate::clock::Clock;
 use crate::message::{Record, TaskId};
 
-/// How many changes wait for a slow watcher. When more come, it misses the oldest, never the newest: a terminal
-/// record is the last of its generation and reaches everybody.
+/// The number of changes that are buffered for a slow watcher. Beyond it, the watcher misses the oldest, never the
+/// newest: a terminal record is the last of its generation, so every watcher gets it.
 const CHANGES_PENDING_MAX: usize = 16;
 
-/// After at least this many changes the whole store is searched for what has expired.
+/// The minimum number of changes between two sweeps for expired entries.
 const SWEEP_AFTER_MIN: usize = 1024;
 
 /// A result backend and Kv store in this process. It is empty when the process starts and gone when it ends.
@@ -44,15 +44,15 @@ struct MemoryStore {
 
 struct Kept<T> {
     value: T,
-    /// By the store's [`Time`].
+    /// The expiry, on the store's [`Time`].
     until: Option<Duration>,
 }
 
-/// What lifetimes go by.
+/// The time by which entries expire.
 enum Time {
-    /// Time as it passes, also where the computer's clock is set anew.
+    /// Elapsed time, which is not affected by changes of the system clock.
     Passing { since: Instant },
-    /// A clock's.
+    /// The time of a given clock.
     By { clock: Clock, since: DateTime<Utc> },
 }
 
@@ -66,12 +66,12 @@ impl Time {
 }
 
 impl MemoryBackend {
-    /// An empty store of its own. Of `options`, only the TTL of results means anything here.
+    /// Creates an empty, private store. Of `options`, only the TTL of results applies.
     pub fn new(options: &BackendOptions) -> Self {
         Self::of(options, Time::Passing { since: Instant::now() })
     }
 
-    /// The same, with lifetimes that go by `clock`.
+    /// Creates an empty, private store whose entries expire by `clock`.
     pub fn by_clock(options: &BackendOptions, clock: Clock) -> Self {
         let since = clock.now();
         Self::of(options, Time::By { clock, since })
@@ -81,8 +81,8 @@ impl MemoryBackend {
         Self { result_ttl: options.result_ttl, store: Arc::new(Mutex::new(MemoryStore::new(time))) }
     }
 
-    /// The store of this process with the name `url` (`memory:`, `memory:orders`), empty at first. The same text
-    /// always gives the same store. It keeps results for a day.
+    /// The store with the name `url` (`memory:`, `memory:orders`) in this process, empty at first. The same text
+    /// always gives the same store. Results are kept for a day.
     pub fn shared(url: &str) -> Arc<Self> {
         static STORES: OnceLock<Mutex<HashMap<String, Arc<MemoryBackend>>>> = OnceLock::new();
         let mut stores = STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,14 +101,14 @@ impl fmt::Debug for MemoryBackend {
     }
 }
 
-/// The store, also after a panic elsewhere: each change of it is a single insertion or removal.
+/// Locks the store, even after a panic elsewhere: each change of it is a single insertion or removal.
 fn lock(store: &Mutex<MemoryStore>) -> MutexGuard<'_, MemoryStore> {
     store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<T> Kept<T> {
     fn new(value: T, ttl: Option<Duration>, time: &Time) -> Self {
-        // A TTL beyond what a clock can show is for ever.
+        // An expiry beyond the range of the clock means that the entry never expires.
         Self { value, until: ttl.and_then(|ttl| time.now().checked_add(ttl)) }
     }
 
@@ -144,7 +144,7 @@ impl MemoryStore {
         let shared = Arc::new(record.clone());
         self.records.insert(record.id.clone(), Kept::new(Arc::clone(&shared), ttl, &self.time));
         if let Some(watchers) = self.watched.get(&record.id) {
-            // Fails only if the last watcher is just going away; then nobody is left to be told.
+            // Sending fails only if the last watcher is just being dropped.
             let _ = watchers.send(shared);
         }
         self.sweep_if_due();
@@ -156,8 +156,8 @@ impl MemoryStore {
         self.sweep_if_due();
     }
 
-    /// There is a search after as many changes as the last one left entries, so that a change costs the same
-    /// however large the store is, and the store is at most twice as large as what has not expired.
+    /// Sweeps after as many changes as the last sweep left entries. So the cost of a change does not depend on the
+    /// size of the store, and the store is at most twice as large as its unexpired content.
     fn sweep_if_due(&mut self) {
         self.changes_since_sweep += 1;
         if self.changes_since_sweep < SWEEP_AFTER_MIN.max(self.kept_by_sweep) {
@@ -275,9 +275,9 @@ impl Kv for MemoryBackend {
     }
 }
 
-/// One watcher of one task.
+/// A subscription to the changes of one task.
 struct MemoryWatcher {
-    /// Taken only when the watcher is dropped.
+    /// `None` only while the watcher is being dropped.
     receiver: Option<broadcast::Receiver<Arc<Record>>>,
     id: TaskId,
     store: Arc<Mutex<MemoryStore>>,
@@ -288,7 +288,7 @@ impl MemoryWatcher {
         loop {
             match self.receiver.as_mut()?.recv().await {
                 Ok(record) => return Some((Arc::unwrap_or_clone(record), self)),
-                // It was too slow for some records; newer ones follow.
+                // The watcher missed some records because it was too slow; newer ones follow.
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
@@ -299,7 +299,7 @@ impl MemoryWatcher {
 impl Drop for MemoryWatcher {
     fn drop(&mut self) {
         let mut store = lock(&self.store);
-        // Under the lock, so that the last one to go sees that it is the last.
+        // The receiver is dropped under the lock, so that the last watcher finds that it is the last.
         self.receiver = None;
         if store.watched.get(&self.id).is_some_and(|watchers| watchers.receiver_count() == 0) {
             store.watched.remove(&self.id);
@@ -335,7 +335,7 @@ mod tests {
         assert!(backend.read_one(&id).await.expect("memory").is_some());
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(backend.read_one(&id).await.expect("memory").is_none());
-        // An expired record keeps nobody from writing.
+        // An expired record does not keep a new one from being written.
         let written = backend.write(&[Record::new(id, TaskState::Failure)]).await.expect("memory");
         assert_eq!(written, [Written::Stored]);
     }

@@ -1,7 +1,7 @@
-//! The ports of what is kept beside the messages: results ([`ResultBackend`]) and small shared facts ([`Kv`]).
+//! The ports for data that is kept next to the messages: results ([`ResultBackend`]) and small shared values ([`Kv`]).
 //!
-//! No task depends on either: if they burn down, results, progress, leases and unique keys are lost, and no task is.
-//! The promises are checked, adapter by adapter, by `taskq::conformance::{results, kv}`.
+//! No task depends on either. If the store is lost, so are results, progress, leases and unique keys, but no task. The
+//! promises are checked, adapter by adapter, by `taskq::conformance::{results, kv}`.
 
 mod connect;
 mod error;

@@ -5,9 +5,10 @@ use std::time::Duration;
 /// The options of a backend adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendOptions {
-    /// How long results are kept. Default one day, as Celery's `result_expires`. `None`: for ever.
+    /// The time for which results are kept. The default is one day, as with Celery's `result_expires`; `None` keeps
+    /// them without end.
     pub result_ttl: Option<Duration>,
-    /// How long one operation may take. Default 10 s.
+    /// The maximum time that one operation may take. The default is 10 s.
     pub timeout: Duration,
 }
 

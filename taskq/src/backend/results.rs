@@ -1,4 +1,4 @@
-//! The port of results: where records and progress are kept.
+//! The port of results: records and progress of tasks.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,51 +10,52 @@ use futures_util::{Stream, StreamExt};
 use super::error::BackendError;
 use crate::message::{Record, TaskId};
 
-/// What became of a record that was to be written.
+/// The outcome of writing a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
-    /// It is stored, and watchers were told.
+    /// The record is stored, and watchers have been notified.
     Stored,
-    /// A terminal record of the same or a later generation was there; it stays.
+    /// A terminal record of the same or a later generation is stored already and was kept.
     Kept,
 }
 
-/// Changes of one task's record, from the moment of subscribing.
+/// A stream of the changes of one task's record, beginning at the subscription.
 pub type Changes = Pin<Box<dyn Stream<Item = Record> + Send>>;
 
-/// Where results and progress are kept.
+/// A store of results and progress.
 pub trait ResultBackend: Send + Sync + std::fmt::Debug {
-    /// Stores each record in one atomic step and tells its watchers. [`Record::may_replace`] is the rule: the first
-    /// terminal record of a generation wins. Answers in the records' order. If it fails as a whole, some may have
-    /// been stored; writing them again is safe.
+    /// Stores each record in one atomic step and notifies its watchers. [`Record::may_replace`] is the rule: the first
+    /// terminal record of a generation wins. The answers are in the order of the records. If the operation fails as a
+    /// whole, some records may have been stored; writing them again is safe.
     fn write<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<Vec<Written>, BackendError>>;
 
-    /// The records of these tasks, in order; `None` where nothing is stored.
+    /// The records of these tasks, in order; `None` where none is stored.
     fn read<'a>(&'a self, ids: &'a [TaskId]) -> BoxFuture<'a, Result<Vec<Option<Record>>, BackendError>>;
 
-    /// Subscribes to the changes of one task. Every record written after this future is done comes through; what was
-    /// stored before does not, so read after subscribing. After an outage the adapter subscribes again and sends
-    /// what is stored then, so a terminal record is never missed while it is kept.
+    /// Subscribes to the changes of one task. Every record written after this future has completed is delivered.
+    /// Records stored before are not, so read after subscribing. After an outage the adapter subscribes again and
+    /// delivers the record that is stored then, so a terminal record is never missed while it is kept.
     fn changes<'a>(&'a self, id: &'a TaskId) -> BoxFuture<'a, Result<Changes, BackendError>>;
 
     /// Deletes the records of these tasks.
     fn forget<'a>(&'a self, ids: &'a [TaskId]) -> BoxFuture<'a, Result<(), BackendError>>;
 
-    /// Product and version in one line; then a line for everything about its configuration that a person should mend.
+    /// Product and version in one line, then one line for each thing in its configuration that should be fixed.
     fn info(&self) -> BoxFuture<'_, Result<Vec<String>, BackendError>>;
 }
 
-/// Conveniences over a [`ResultBackend`].
+/// Convenience methods over [`ResultBackend`].
 pub trait ResultBackendExt: ResultBackend {
     /// The record of one task.
     fn read_one<'a>(&'a self, id: &'a TaskId) -> BoxFuture<'a, Result<Option<Record>, BackendError>> {
         Box::pin(async move { Ok(self.read(std::slice::from_ref(id)).await?.pop().flatten()) })
     }
 
-    /// What is stored of a task now, then every change, up to and including a terminal record.
+    /// The stored record of a task, then every change, up to and including a terminal record.
     fn watch<'a>(&'a self, id: &'a TaskId) -> BoxFuture<'a, Result<Changes, BackendError>> {
         Box::pin(async move {
-            // Subscribing comes first: a record written between the two steps is then seen twice, not never.
+            // Subscribing comes first: a record that is written between the two steps is then seen twice rather than
+            // never.
             let changes = self.changes(id).await?;
             let stored = self.read_one(id).await?;
             let all: Changes = Box::pin(futures_util::stream::iter(stored).chain(changes));
@@ -68,7 +69,7 @@ pub trait ResultBackendExt: ResultBackend {
         })
     }
 
-    /// The terminal record of a task, as soon as there is one; `None` if there is none within `timeout`.
+    /// The terminal record of a task, as soon as it is stored; `None` if `timeout` passes first.
     fn wait<'a>(&'a self, id: &'a TaskId, timeout: Duration) -> BoxFuture<'a, Result<Option<Record>, BackendError>> {
         Box::pin(async move {
             let wait = async {
@@ -78,7 +79,7 @@ pub trait ResultBackendExt: ResultBackend {
                         return Ok(Some(record));
                     }
                 }
-                // It ended early. If the backend is at fault, it says so when it is asked.
+                // The stream ended early. If the backend is at fault, reading from it returns the error.
                 let record = self.read_one(id).await?;
                 record.filter(|record| record.state.is_terminal()).map(Some).ok_or(BackendError::Closed)
             };

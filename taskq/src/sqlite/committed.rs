@@ -11,7 +11,7 @@ pub(crate) struct Committed {
     pub(crate) queues: Vec<i64>,
     /// Records that were stored.
     pub(crate) changes: Vec<Change>,
-    /// Leases that were ended, whose files can go.
+    /// Leases that were ended; their lock files can be deleted.
     pub(crate) ended: Vec<i64>,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Change {
 }
 
 impl Committed {
-    /// Notes that something is ready in `queue`.
+    /// Notes that a message is ready in `queue`.
     pub(crate) fn arrived(&mut self, queue: i64) {
         if !self.queues.contains(&queue) {
             self.queues.push(queue);

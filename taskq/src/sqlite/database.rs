@@ -1,4 +1,4 @@
-//! An open file: its two threads, and the way to them.
+//! An open database file: its writing thread, its reading thread, and the channels to them.
 
 #![expect(clippy::disallowed_types, reason = "waits on the caller's thread, which no clock of a runtime governs")]
 
@@ -21,34 +21,34 @@ use super::reader::{Question, Reader};
 use super::schema;
 use super::writer::{Job, Tx, Work, Writer};
 
-/// How long another process may keep the file locked before a change is given up.
+/// The maximum time for which another process may keep the file locked before a change is given up.
 const LOCKED_MAX: Duration = Duration::from_secs(10);
 
-/// How many pages the connections keep in memory at most: 8 MiB.
+/// The maximum size of each connection's page cache: 8 MiB.
 const CACHE_KIB: i64 = 8 << 10;
 
-/// How large the write-ahead log is left after it was larger.
+/// The size to which the write-ahead log is truncated after it has grown.
 const LOG_BYTES_KEPT: i64 = 64 << 20;
 
-/// An open file. Its threads end after the last clone of the `Arc` is gone and what was asked for is done.
+/// An open database file. Its threads end once the last clone of the `Arc` is gone and all pending work is done.
 pub(crate) struct Database {
     path: Arc<Path>,
     writer: Sender<Box<dyn Work>>,
     reader: Sender<Question>,
     observers: Arc<Observers>,
     identity: Identity,
-    /// Tells what this process wrote from what others did.
+    /// The number that tells the records of this process from those of other processes.
     number: i64,
 }
 
 impl Database {
-    /// Opens a file, or gives the one that this process has open. Blocks.
+    /// Opens a file, or returns the instance that this process has open already. Blocks.
     pub(crate) fn open(location: &Location) -> Result<Arc<Self>, Fault> {
         static OPEN: OnceLock<Mutex<HashMap<Location, Weak<Database>>>> = OnceLock::new();
-        // Kept while a file is opened, so that it is opened once.
+        // The lock is held while a file is being opened, so that each file is opened only once.
         let mut open = OPEN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(database) = open.get(location).and_then(Weak::upgrade) {
-            // Unless somebody deleted the file and means a new one.
+            // The open instance is of no use if the file was deleted: the caller means the new one.
             if database.is_current() {
                 return Ok(database);
             }
@@ -59,14 +59,14 @@ impl Database {
         Ok(database)
     }
 
-    /// Opens a file as another process would: nothing is shared but the file. Blocks.
+    /// Opens a file as another process would, sharing nothing but the file itself. Blocks.
     pub(crate) fn open_alone(location: &Location) -> Result<Arc<Self>, Fault> {
         location.check_file_system().map_err(Fault::unusable)?;
         let path: Arc<Path> = location.path.as_path().into();
         let started = Instant::now();
         let connection = loop {
             match connect_writer(&path, location.full) {
-                // Where two processes make a file at the same time, SQLite does not always wait by itself.
+                // SQLite does not always wait by itself when two processes create a file at the same time.
                 Err(Opening::Sqlite(error)) if is_locked(&error) && started.elapsed() < LOCKED_MAX => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
@@ -89,9 +89,9 @@ impl Database {
         Ok(Arc::new(Self { path, writer, reader, observers, identity, number: super::unique_number() }))
     }
 
-    /// Makes a change in a transaction, together with whatever else waits, and answers after the commit. It is on its
-    /// way when this returns; the future only waits. The closure may be called more than once, each time on a file on
-    /// which it has not yet had an effect.
+    /// Makes a change in a transaction, together with all other pending changes, and answers after the commit. The
+    /// change is queued when this returns; the future only waits for the answer. The closure may be called more than
+    /// once, each time on a file on which it has had no effect yet.
     pub(crate) fn write<T, F>(&self, change: F) -> impl Future<Output = Result<T, Fault>> + Send + 'static + use<T, F>
     where
         F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
@@ -104,7 +104,7 @@ impl Database {
         async move { answer.await.unwrap_or_else(|_| Err(Fault::ended(&path))) }
     }
 
-    /// Answers a question from the file: everything that was committed when this was called, and perhaps more.
+    /// Runs a query that sees at least everything that was committed when this was called.
     pub(crate) fn read<T, F>(&self, question: F) -> impl Future<Output = Result<T, Fault>> + Send + 'static + use<T, F>
     where
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -114,7 +114,7 @@ impl Database {
         let path = Arc::clone(&self.path);
         let asked = Arc::clone(&path);
         let ask = move |connection: Result<&Connection, Fault>| {
-            // Whoever asked may have stopped waiting.
+            // The caller may have stopped waiting.
             let _ = reply.send(
                 connection.and_then(|connection| question(connection).map_err(|error| Fault::of(&asked, &error))),
             );
@@ -124,24 +124,24 @@ impl Database {
         async move { answer.await.unwrap_or_else(|_| Err(Fault::ended(&path))) }
     }
 
-    /// Tells `observer` of what changes, for as long as it is there.
+    /// Registers `observer`, which is notified of changes for as long as it is alive.
     pub(crate) fn observe(&self, observer: Weak<dyn Observer>) {
         self.observers.add(observer);
         self.look();
     }
 
-    /// To be called when an observer has become interested.
+    /// Wakes the reading thread. To be called when an observer has become interested.
     pub(crate) fn look(&self) {
-        // If the thread has ended, nothing can be seen, and every question says so.
+        // If the thread has ended, no change can be seen, and every query returns an error that says so.
         drop(self.reader.send(Question::Look));
     }
 
-    /// The file.
+    /// The path of the file.
     pub(crate) fn path(&self) -> &Arc<Path> {
         &self.path
     }
 
-    /// What this process signs its records with.
+    /// The number with which this process marks its records.
     pub(crate) fn number(&self) -> i64 {
         self.number
     }
@@ -157,7 +157,7 @@ impl fmt::Debug for Database {
     }
 }
 
-/// Why a file could not be opened.
+/// The reason why a file could not be opened.
 enum Opening {
     Sqlite(rusqlite::Error),
     Fault(Fault),
@@ -177,7 +177,7 @@ fn connect_writer(path: &Path, full: bool) -> Result<Connection, Opening> {
         let text = format!("{} is read-only; give this user write access to it", path.display());
         return Err(Opening::Fault(Fault::unusable(text)));
     }
-    // Before anything is changed: a file of somebody else's stays as it is.
+    // This check precedes every change, so that a file of another program stays as it is.
     schema::check(&connection, path).map_err(Opening::Fault)?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
@@ -203,13 +203,13 @@ fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
 
 fn configure(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(64);
-    // SQLite's own way of waiting sleeps up to 100 ms at a time, and then whoever does not sleep gets every turn.
+    // SQLite's busy handler sleeps for up to 100 ms at a time, and then a process that does not sleep gets every turn.
     let mut started = Instant::now();
     connection.busy_handler(Some(move |tries: i32| {
         if tries == 0 {
             started = Instant::now();
         }
-        // Somebody who has kept it for a second is no short transaction.
+        // A process that has held the lock for a second is not in a short transaction.
         let pause = match tries {
             ..200 => 100,
             200..1200 => 1000,
@@ -237,7 +237,7 @@ mod tests {
     use super::super::FaultKind;
     use super::*;
 
-    /// An open file in a folder of one test's own, deleted with it.
+    /// An open file in a temporary folder of its own, which is deleted when this is dropped.
     struct Opened(Arc<Database>);
 
     impl Opened {
@@ -251,7 +251,7 @@ mod tests {
 
     impl Drop for Opened {
         fn drop(&mut self) {
-            // What is left in the temporary folder is no test's concern.
+            // A test does not fail because of files that are left in the temporary folder.
             drop(fs::remove_dir_all(self.0.path().parent().expect("it is in a folder")));
         }
     }
@@ -280,7 +280,7 @@ mod tests {
         let opened = Opened::new();
         let insert =
             |name: &'static str| opened.0.write(move |tx| tx.execute("INSERT INTO queues (name) VALUES (?1)", [name]));
-        // The first keeps the thread busy until the others wait, so that they go into one transaction.
+        // The first change keeps the thread busy until the others are queued, so that they share one transaction.
         let (go, wait) = mpsc::channel::<()>();
         let first = opened.0.write(move |_| {
             let _ = wait.recv();

@@ -1,35 +1,35 @@
-//! What can go wrong with a file, and how it is mended.
+//! Faults of a database file, each with its remedy.
 
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Error, ErrorCode, ffi};
 
-/// Something that the file did not let us do. It goes to everybody whose change was in the same transaction.
+/// A failed operation on the file. Every change in the same transaction gets the same fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub(crate) struct Fault {
-    /// What kind of trouble it is.
+    /// The kind of fault.
     pub(crate) kind: FaultKind,
-    /// What is wrong and how to mend it.
+    /// The cause and its remedy.
     pub(crate) text: String,
 }
 
-/// Kinds of trouble that a caller may treat differently.
+/// Kinds of faults that callers treat differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FaultKind {
-    /// The file is there and cannot be used as it is: of another program, of a newer version, not to be written.
+    /// The file exists and cannot be used: it belongs to another program or a newer version, or cannot be written.
     Unusable,
-    /// There is no room for more.
+    /// The disk is full.
     Full,
-    /// It was deleted or replaced.
+    /// The file was deleted or replaced.
     Gone,
-    /// Anything else.
+    /// Any other fault.
     Other,
 }
 
 impl Fault {
-    /// What an error of SQLite means for the file at `path`.
+    /// The fault that an SQLite error stands for, on the file at `path`.
     pub(crate) fn of(path: &Path, error: &Error) -> Self {
         let path = path.display();
         let full = || (FaultKind::Full, format!("the disk of {path} is full; make room on it"));
@@ -38,7 +38,7 @@ impl Fault {
                 FaultKind::Other,
                 format!("another process keeps {path} locked; find it with `fuser {path}`, and end it if it hangs"),
             ),
-            // The shared memory is a file beside it, and grows by a page at a time.
+            // The shared memory is a file next to the database, which grows by one page at a time.
             _ if extended_code(error) == Some(ffi::SQLITE_IOERR_SHMSIZE) => full(),
             Some(ErrorCode::DiskFull) => full(),
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => (
@@ -72,19 +72,19 @@ impl Fault {
         Self { kind, text }
     }
 
-    /// The file cannot be used as it is.
+    /// A file that cannot be used as it is.
     pub(crate) fn unusable(text: String) -> Self {
         Self { kind: FaultKind::Unusable, text }
     }
 
-    /// The file that was opened is no longer the one under its name.
+    /// An opened file that is no longer the one under its name.
     pub(crate) fn gone(path: &Path) -> Self {
         let path = path.display();
         let text = format!("{path} was deleted or replaced while it was in use; put it back, or restart this process");
         Self { kind: FaultKind::Gone, text }
     }
 
-    /// It took too long. Whether it was done is not known.
+    /// An operation that took too long. It may or may not have been carried out.
     pub(crate) fn silent(path: &Path, after: Duration) -> Self {
         let path = path.display();
         let after = humantime::format_duration(after);
@@ -93,12 +93,12 @@ impl Fault {
         ))
     }
 
-    /// Anything else.
+    /// Any other fault.
     pub(crate) fn other(text: String) -> Self {
         Self { kind: FaultKind::Other, text }
     }
 
-    /// The file's thread has ended.
+    /// A thread that has ended.
     pub(crate) fn ended(path: &Path) -> Self {
         let text = format!("the thread that serves {} has ended; restart this process", path.display());
         Self { kind: FaultKind::Other, text }

@@ -1,8 +1,8 @@
-//! Whether the files are still those that were opened.
+//! Detection of database files that were deleted or replaced while they were open.
 //!
-//! A file that was deleted can be written to for as long as it is open, and what is written is gone when it is closed. That
-//! holds for the log beside the database as well, where commits go first, and for the shared memory, whose locks two
-//! processes must find in the same place. SQLite does not look; so the writer does, with each transaction.
+//! A deleted file can still be written to for as long as it is open, and the writes are lost when it is closed. That
+//! is true of the write-ahead log too, where commits go first, and of the shared memory, whose locks two processes
+//! must find in the same place. SQLite does not check for this, so the writer does, with each transaction.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -10,18 +10,18 @@ use std::path::{Path, PathBuf};
 
 use super::fault::Fault;
 
-/// What follows the database's name in the names of the files that SQLite keeps while it is open.
+/// The suffixes of the files that SQLite keeps next to an open database.
 const ENDS: [&str; 3] = ["", "-wal", "-shm"];
 
-/// Which files they are that have the names; others of the same names are different.
+/// The identities of a database's files. Other files of the same names have others.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Identity([Number; ENDS.len()]);
 
-/// The device and the inode. Where there are none, a file that is open cannot be replaced.
+/// Device and inode. On systems without them, an open file cannot be replaced.
 type Number = (u64, u64);
 
 impl Identity {
-    /// Of the files of an open database.
+    /// The identities of the files of an open database.
     pub(super) fn of(path: &Path) -> Result<Self, Fault> {
         let mut numbers = [Number::default(); ENDS.len()];
         for (number, end) in numbers.iter_mut().zip(ENDS) {
@@ -34,13 +34,13 @@ impl Identity {
         Ok(Self(numbers))
     }
 
-    /// An error if one of them was deleted or replaced since.
+    /// Returns an error if one of the files has been deleted or replaced since.
     pub(super) fn check(self, path: &Path) -> Result<(), Fault> {
         for (number, end) in self.0.into_iter().zip(ENDS) {
             let found = if end.is_empty() { number_of(path) } else { number_of(&with_end(path, end)) };
             let is_gone = match found {
                 Ok(found) => found != number,
-                // If it cannot be looked at for another reason, it need not be gone, and SQLite says what it cannot do.
+                // Other errors do not mean that the file is gone; SQLite reports them on its own.
                 Err(error) => error.kind() == ErrorKind::NotFound,
             };
             if is_gone {

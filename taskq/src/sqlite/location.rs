@@ -1,22 +1,22 @@
-//! From a URL to a file, and whether that file may be where it is.
+//! Parsing of `sqlite:` URLs, and the check of whether the file may be where it is.
 
 use std::path::{Path, PathBuf};
 
-/// What a `sqlite:` URL says.
+/// The parsed content of a `sqlite:` URL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Location {
-    /// The file; absolute, its directory without symbolic links.
+    /// The absolute path of the file, in a directory without symbolic links.
     pub(crate) path: PathBuf,
-    /// Every commit waits for the disk, so that it survives a loss of power.
+    /// Every commit waits for the disk and so survives a loss of power.
     pub(crate) full: bool,
 }
 
 impl Location {
-    /// Reads `sqlite:PATH` or `sqlite:PATH?synchronous=full`. An error says what is wrong and how to mend it.
+    /// Parses `sqlite:PATH` or `sqlite:PATH?synchronous=full`. An error names the cause and the remedy.
     pub(crate) fn parse(url: &str) -> Result<Self, String> {
         let rest = url.strip_prefix("sqlite:").ok_or("it does not begin with `sqlite:`")?;
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        // `sqlite:///srv/taskq.db` is what many would write.
+        // Many would write `sqlite:///srv/taskq.db`.
         let path = path.strip_prefix("//").unwrap_or(path);
         if path.is_empty() {
             return Err("it names no file; write sqlite:taskq.db".to_owned());
@@ -32,9 +32,9 @@ impl Location {
         Ok(Self { path: absolute(Path::new(path))?, full })
     }
 
-    /// Refuses file systems on which SQLite's locks and shared memory do not hold between processes.
+    /// Rejects file systems on which SQLite's locks and shared memory do not work between processes.
     pub(crate) fn check_file_system(&self) -> Result<(), String> {
-        // Linux names the type of every mount here. Where the list does not exist, nothing can be said.
+        // Linux lists the type of every mount here. Without the list, nothing can be checked.
         let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else { return Ok(()) };
         match remote_file_system(&mounts, &self.path) {
             None => Ok(()),
@@ -57,11 +57,11 @@ fn absolute(path: &Path) -> Result<PathBuf, String> {
         format!("the directory {} cannot be used ({error}); make it (`mkdir -p`) or name another", directory.display())
     })?;
     let path = directory.join(name);
-    // A link to a file is the file, or two processes would take two sets of locks.
+    // A symbolic link is resolved; otherwise two processes could take two different sets of locks.
     Ok(path.canonicalize().unwrap_or(path))
 }
 
-/// The type of the file system that `path` is on, if that is reached over a network.
+/// The type of the file system that holds `path`, if it is a network file system.
 fn remote_file_system(mountinfo: &str, path: &Path) -> Option<String> {
     const REMOTE: [&str; 14] = [
         "nfs",
@@ -81,12 +81,13 @@ fn remote_file_system(mountinfo: &str, path: &Path) -> Option<String> {
     ];
     let mut nearest: Option<(usize, &str)> = None;
     for line in mountinfo.lines() {
-        // `36 35 98:0 /root /mount/point options… - type source options`, with spaces of the path as `\040`.
+        // The format is `36 35 98:0 /root /mount/point options… - type source options`, with `\040` for a space in the
+        // path.
         let Some((before, after)) = line.split_once(" - ") else { continue };
         let (Some(point), Some(kind)) = (before.split(' ').nth(4), after.split(' ').next()) else { continue };
         let point = PathBuf::from(point.replace("\\040", " "));
         let length = point.components().count();
-        // Of two mounts on one point the later one is seen.
+        // Of two mounts on one point, the later one is visible.
         if path.starts_with(&point) && nearest.is_none_or(|(longest, _)| length >= longest) {
             nearest = Some((length, kind));
         }
@@ -109,7 +110,7 @@ mod tests {
         ] {
             assert_eq!(Location::parse(url), Ok(Location { path, full }), "{url}");
         }
-        for (url, mend) in [
+        for (url, remedy) in [
             ("sqlite:", "sqlite:taskq.db"),
             ("sqlite::memory:", "memory:"),
             ("sqlite:a.db?synchronous=off", "synchronous=full"),
@@ -117,7 +118,7 @@ mod tests {
             ("sqlite:..", "not a file"),
         ] {
             let error = Location::parse(url).expect_err("it cannot be used");
-            assert!(error.contains(mend), "{url}: {error}");
+            assert!(error.contains(remedy), "{url}: {error}");
         }
     }
 

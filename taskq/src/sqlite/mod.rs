@@ -1,17 +1,17 @@
-//! One file that is broker, result backend and Kv store; what the adapters share.
+//! A database file that can serve as broker, result backend and Kv store: the part that the adapters share.
 //!
-//! A process opens a file once ([`Database::open`]) and gives it two threads. The *writer* owns the only connection that
-//! writes: it takes everything that waits into one transaction, and answers all of it after the commit, so that
-//! many small changes cost one commit. The *reader* answers questions, and in between looks every 20 ms whether
-//! another process has committed anything, which SQLite says without touching the disk. What was changed in this
-//! process is told to its [`Observer`]s at once, by the writer.
+//! A process opens a file once ([`Database::open`]) and gives it two threads. The *writer* owns the only connection
+//! that writes. It puts all pending changes into one transaction and answers them after the commit, so that many small
+//! changes cost one commit. The *reader* answers queries. Between them it checks every 20 ms whether another process
+//! has committed anything, which SQLite can tell without touching the disk. Changes by this process are passed on to
+//! its [`Observer`]s by the writer, at once.
 //!
-//! Twice a second the reader also looks at what SQLite does not tell: whether the file is still the one that was opened,
-//! and, for the broker, whether other processes are still alive ([`presence`]).
+//! Twice a second the reader also checks what SQLite does not report: whether the file is still the one that was
+//! opened, and, for the broker, whether other processes are still alive ([`presence`]).
 //!
-//! [`location`] understands URLs and refuses places where a file cannot be shared, [`schema`] makes the tables,
-//! [`fault`] says what went wrong and how to mend it. What the tables mean is known to the adapters alone:
-//! `broker::sqlite` and `backend::sqlite`.
+//! [`location`] parses URLs and rejects places where a file cannot be shared, [`schema`] creates the tables, and
+//! [`fault`] names the cause of an error and its remedy. Only the adapters, `broker::sqlite` and `backend::sqlite`,
+//! know the meaning of the tables.
 
 mod committed;
 mod database;

@@ -6,26 +6,27 @@ use rusqlite::Connection;
 
 use super::committed::Committed;
 
-/// An observer of a database file, told of changes by this process and shown those by others.
+/// An observer of a database file: notified of changes by this process, and polled for changes by others.
 pub(crate) trait Observer: Send + Sync {
-    /// A transaction of this process was committed. Called by the writing thread, so it must be quick.
+    /// Notifies the observer of a committed transaction of this process. It is called on the writing thread and must
+    /// be quick.
     fn committed(&self, committed: &Committed);
 
-    /// Whether this observer wants to be shown the file.
+    /// Whether this observer wants to be polled.
     fn is_interested(&self) -> bool;
 
-    /// A look at the file. `changed`: something was committed since the last look, by anybody.
+    /// Reads the file. `changed`: a transaction has been committed since the last poll, by this process or another.
     fn look(&self, connection: &Connection, changed: bool) -> rusqlite::Result<()>;
 
-    /// A slower look, at facts that are no change of the file: whether other processes are still there.
+    /// Checks, less often, for facts that are not changes of the file, such as the deaths of other processes.
     fn slow_poll(&self, _connection: &Connection) -> rusqlite::Result<()> {
         Ok(())
     }
 
-    /// A look failed, so changes by other processes may go unseen.
+    /// Notifies the observer of a failed poll; changes by other processes may go unseen.
     fn poll_failed(&self) {}
 
-    /// The file was deleted or replaced. May be called more than once.
+    /// Notifies the observer that the file was deleted or replaced. May be called more than once.
     fn file_gone(&self);
 }
 
@@ -47,7 +48,7 @@ impl Observers {
         }
     }
 
-    /// Returns the observers that are still there. The lock is not held while they are called.
+    /// Returns the observers that are still alive. The lock is not held while they are called.
     pub(super) fn all(&self) -> Vec<Arc<dyn Observer>> {
         let mut observers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         observers.retain(|observer| observer.strong_count() > 0);

@@ -1,62 +1,64 @@
-//! Signs of life: how processes see at once that another one has died.
+//! Liveness of lease holders: the death of a process is seen by the others at once.
 //!
-//! A lease in the file says until when somebody's messages are his own. It cannot say that he died a moment ago. The
-//! kernel can: it takes a process's locks away when the process ends, however that happens. So whoever has a lease also
-//! holds an exclusive lock on a small file of that lease's own, beside the database (`taskq.db-lease-<number>`), and a
-//! lease is dead if its file is there and its lock can be had.
+//! A lease in the file says until when its messages belong to its holder. It cannot say that the holder has just died.
+//! The kernel can: it releases a process's locks when the process ends, however that happens. So the holder of a lease
+//! also holds an exclusive lock on a small file for that lease, next to the database (`taskq.db-lease-<number>`). A
+//! lease is dead if its file exists and can be locked.
 //!
 //! Why it is done this way:
 //!
-//! * Not by process ids: they are given out again, and mean nothing to a container with ids of its own. Locks belong to
-//!   the file, and everybody who has the file sees them.
-//! * On files of their own, and with `flock`: SQLite locks its files with `fcntl`, and a process that closes *any*
-//!   descriptor of such a file loses those locks. `flock` belongs to the open file, so it also tells apart two that have
-//!   the database open in one process.
-//! * Numbers of leases are random and never used again, so a file never means anything but that one lease.
+//! * Not by process ids: they are reused, and mean nothing to a container with a process namespace of its own. Locks
+//!   belong to the file, and every process that can open the file sees them.
+//! * On separate files, and with `flock`: SQLite locks its files with `fcntl`, and a process that closes *any*
+//!   descriptor of such a file loses those locks. `flock` belongs to the open file, so it also distinguishes two
+//!   instances of the database that are open in one process.
+//! * Lease numbers are random and never reused, so a file only ever stands for one lease.
 //!
-//! Why it cannot go wrong by chance:
+//! Why no live process is taken for a dead one:
 //!
-//! * *Seen between its making and its locking.* A file is made and locked inside the transaction that writes the lease
-//!   down, and a death counts only once it is found again inside a transaction ([`is_dead`] is called there). SQLite lets
-//!   one process at a time write, so the second look comes before the file is made or after it is locked. The first look,
-//!   outside, may take the lock for a moment; the maker tries again.
-//! * *Two see one death.* They look with shared locks, so neither hides it from the other. The second finds no lease to
-//!   end and no file to delete.
-//! * *A crash in between.* The file is deleted after the commit that ends its lease. A crash before the commit leaves both,
-//!   and the next look finds them. A crash after it, or before the lease was ever written, leaves a file that nobody locks;
-//!   every consumer that begins lists such files ([`abandoned`]), and they go the same way.
-//! * *Somebody deletes the file, or may not open it.* Nothing is known, and the lease's own time counts, 30 s. So it is
-//!   where there are no locks, and for a process that was suspended: it keeps its lock, and loses its lease.
-//! * *A task forks and does not exec.* The child keeps the lock alive after its parent, and again the lease's time counts.
+//! * *The file is seen between its creation and its locking.* A file is created and locked inside the transaction that
+//!   writes the lease, and a death counts only after it has been confirmed inside a transaction ([`is_dead`] is called
+//!   there). SQLite lets one process at a time write, so the second check comes before the file is created or after it
+//!   is locked. The first check, outside of a transaction, may hold the lock for a moment; the creator tries again.
+//! * *Two processes see one death.* They check with shared locks, so neither hides it from the other. The second finds
+//!   no lease to end and no file to delete.
+//! * *A crash in between.* The file is deleted after the commit that ends its lease. A crash before the commit leaves
+//!   both, and the next check finds them. A crash after it, or before the lease was written, leaves an unlocked file;
+//!   every consumer lists such files when it starts ([`abandoned`]), and they are deleted in the same way.
+//! * *The file is deleted by another program, or cannot be opened.* Nothing is known, and the lease expires after its
+//!   own time, 30 s. The same is true where there are no file locks, and of a process that was suspended: it keeps its
+//!   lock and loses its lease.
+//! * *A task forks and does not exec.* The child keeps the lock after its parent has died, and again the lease has to
+//!   expire.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What stands between the name of the database and the number of a lease.
+/// The part of a lock file's name between the name of the database and the number of the lease.
 const MARK: &str = "-lease-";
 
-/// How often a new file is tried to be locked, 1 ms apart, since somebody may just be looking at it.
+/// The number of attempts to lock a new file, 1 ms apart, since another process may be checking it just then.
 const TRIES: u32 = 100;
 
-/// A locked file: the sign that whoever holds it is alive.
+/// A locked file: the sign that the holder of a lease is alive.
 #[derive(Debug)]
 pub(crate) struct Presence {
     path: PathBuf,
-    /// The lock goes with it.
+    /// The open file, which holds the lock.
     _file: File,
-    /// The lease stands in the database, so others look at this file if this process dies.
+    /// The lease is written in the database, so other processes will check this file if this process dies.
     established: bool,
 }
 
 impl Presence {
-    /// The sign of a lease that is about to be written down; to be called in that transaction. `None` where files cannot be
-    /// locked.
+    /// Creates and locks the file of a lease that is about to be written; to be called in that transaction. `None`
+    /// where files cannot be locked.
     pub(crate) fn show(database: &Path, lease: i64) -> Option<Self> {
         let path = path_of(database, lease);
         let unavailable = |error: &(dyn std::error::Error + 'static)| {
-            tracing::debug!(path = %path.display(), error, "no sign of life; the lease alone says who is alive");
+            tracing::debug!(path = %path.display(), error, "the lock file of a lease cannot be used; only the lease tells whether its holder is alive");
         };
         let file = match OpenOptions::new().write(true).create_new(true).open(&path) {
             Ok(file) => file,
@@ -73,12 +75,12 @@ impl Presence {
         Some(Self { path, _file: file, established: false })
     }
 
-    /// The lease has been written down.
+    /// Notes that the lease has been written.
     pub(crate) fn establish(&mut self) {
         self.established = true;
     }
 
-    /// The lease has been ended.
+    /// Deletes the file after its lease has ended.
     pub(crate) fn end(mut self) {
         self.established = false;
     }
@@ -86,25 +88,25 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        // If the lease may stand, whoever finds the file unlocked ends it.
+        // If the lease may be in the database, the process that finds the file unlocked ends it.
         if !self.established {
             delete(&self.path);
         }
     }
 }
 
-/// Whether whoever had this lease has died. False if nothing is known.
+/// Whether the holder of this lease has died. False if nothing is known.
 pub(crate) fn is_dead(database: &Path, lease: i64) -> bool {
     let opened = File::open(path_of(database, lease));
     opened.is_ok_and(|file| file.try_lock_shared().is_ok())
 }
 
-/// The leases whose files lie beside the database and are not locked.
+/// The leases whose files are next to the database and not locked.
 pub(crate) fn abandoned(database: &Path) -> Vec<i64> {
     let (Some(folder), Some(name)) = (database.parent(), database.file_name().and_then(|name| name.to_str())) else {
         return Vec::new();
     };
-    // A folder that cannot be listed is no reason not to work.
+    // A folder that cannot be listed does not keep the broker from working.
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let prefix = format!("{name}{MARK}");
     let leases = entries.filter_map(|entry| number(entry.file_name().to_str()?.strip_prefix(&prefix)?));
@@ -135,7 +137,7 @@ fn path_of(database: &Path, lease: i64) -> PathBuf {
     path.into()
 }
 
-/// The number of a lease, as [`path_of`] writes it.
+/// The number of a lease in the form that [`path_of`] writes.
 fn number(text: &str) -> Option<i64> {
     let is_ours = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     u64::from_str_radix(text, 16).ok().filter(|_| is_ours).map(u64::cast_signed)
@@ -153,7 +155,7 @@ fn delete(path: &Path) {
 mod tests {
     use super::*;
 
-    /// The path of a database in a folder of one test's own, deleted with it.
+    /// The path of a database in a temporary folder of its own, which is deleted when this is dropped.
     struct Folder(PathBuf);
 
     impl Folder {
@@ -170,7 +172,7 @@ mod tests {
 
     impl Drop for Folder {
         fn drop(&mut self) {
-            // What is left in the temporary folder is no test's concern.
+            // A test does not fail because of files that are left in the temporary folder.
             drop(fs::remove_dir_all(self.0.parent().expect("it is in a folder")));
         }
     }
@@ -185,7 +187,7 @@ mod tests {
             presence.establish();
             assert!(!is_dead(database, lease), "{lease} lives");
             assert!(abandoned(database).is_empty());
-            // As the end of a process does it.
+            // The end of a process does the same.
             drop(presence);
             assert!(is_dead(database, lease), "{lease} is dead");
             assert_eq!(abandoned(database), [lease]);

@@ -1,4 +1,4 @@
-//! The thread that reads, and looks whether other processes have changed anything.
+//! The reading thread: it answers queries and polls for changes by other processes.
 
 #![expect(clippy::disallowed_types, reason = "sleeps on a thread of its own, which no clock of a runtime governs")]
 
@@ -13,31 +13,32 @@ use super::fault::Fault;
 use super::identity::Identity;
 use super::observer::{Observer, Observers};
 
-/// How often is looked whether another process has committed anything, while somebody waits for that. A look costs a few
-/// microseconds; this is how late a task of another process may be noticed.
+/// The interval between polls for commits of other processes, while an observer is interested. A poll costs a few
+/// microseconds; the interval is the longest delay before a task of another process is noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How often is looked at what SQLite does not tell: whether the file is still there, and whether other processes are.
+/// The interval between checks of what SQLite does not report: whether the file still exists and other processes are
+/// alive.
 const SLOW_POLL_EVERY: Duration = Duration::from_millis(500);
 
-/// Bounds of the pause after looking failed.
+/// Bounds of the pause after a failed poll.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// What is to be answered; instead of a connection it may be given the reason why there is none.
+/// A query to be answered. In place of a connection it may be given the reason why there is none.
 pub(super) trait Ask: FnOnce(Result<&Connection, Fault>) + Send {}
 
 impl<F: FnOnce(Result<&Connection, Fault>) + Send> Ask for F {}
 
-/// Something for the reading thread.
+/// A request to the reading thread.
 pub(super) enum Question {
-    /// To be answered from the file.
+    /// A query to be answered from the file.
     Ask(Box<dyn Ask>),
-    /// An observer has become interested.
+    /// A notice that an observer has become interested.
     Look,
 }
 
-/// What the reading thread owns.
+/// The state of the reading thread.
 pub(super) struct Reader {
     pub(super) connection: Connection,
     pub(super) path: Arc<Path>,
@@ -46,7 +47,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Works until nobody is left who could ask.
+    /// Runs until all senders are gone.
     pub(super) fn run(self, questions: &Receiver<Question>) {
         let mut seen_version = None;
         let mut next_look = Instant::now();
@@ -59,12 +60,12 @@ impl Reader {
                 questions.recv().map_err(|_| RecvTimeoutError::Disconnected)
             };
             match question {
-                // What is read from a file that was deleted may be long out of date.
+                // The content of a deleted file may be long out of date.
                 Ok(Question::Ask(answer)) => answer(self.identity.check(&self.path).map(|()| &self.connection)),
                 Ok(Question::Look) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            // Also between questions that come without end.
+            // Polling also takes place between queries that never pause.
             if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK_EVERY;
                 let mut seen = self.look(&mut seen_version);
@@ -108,7 +109,7 @@ impl Reader {
         for observer in self.interested() {
             observer.look(&self.connection, changed)?;
         }
-        // Only now: a change that could not be looked at is looked at again.
+        // The version is noted last, so that a change whose poll failed is polled again.
         *seen_version = Some(version);
         Ok(())
     }

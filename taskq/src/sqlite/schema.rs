@@ -1,4 +1,4 @@
-//! The tables, and how a file of an earlier version is brought to this one.
+//! The tables, and the migration of files of earlier versions.
 
 use std::path::Path;
 
@@ -6,17 +6,17 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::fault::Fault;
 
-/// Marks a file as one of ours: "tskq".
+/// The application id that marks a file as taskq's: "tskq".
 const APPLICATION_ID: i32 = 0x7473_6b71;
 
-/// Each step brings a file from the version of its index to the next. Steps are never changed once they were released.
+/// Migrations: each brings a file from the version of its index to the next. A released step is never changed.
 const STEPS: [&str; 1] = [FIRST];
 
-/// A message never changes. Where it stands is said by the one table of three that names it: `ready`, `delayed` or
-/// `held`. So taking and settling rewrite a few bytes, however large the body is.
+/// The first tables. A message never changes. Its place is given by the one of three tables that has a row for it:
+/// `ready`, `delayed` or `held`. So taking and settling rewrite a few bytes, however large the body is.
 ///
-/// A lease is one row, and whatever is taken under it points there; renewing it is one change, and whoever finds it past
-/// its time deletes it and puts back what it held.
+/// A lease is one row, and the rows of all messages taken under it point to it. Renewing it is one change. A process
+/// that finds an expired lease deletes it and puts its messages back.
 const FIRST: &str = "
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO counters VALUES ('results', 0);
@@ -50,18 +50,18 @@ CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires INTEGER) STR
 CREATE INDEX kv_expires ON kv (expires) WHERE expires IS NOT NULL;
 ";
 
-/// Refuses files of other programs and of newer versions.
+/// Rejects files of other programs and of newer versions.
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), Fault> {
     checked_version(connection, path).map(drop)
 }
 
-/// Makes the tables, or brings them up to date.
+/// Creates the tables, or migrates them to the current version.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
     let failed = |error: rusqlite::Error| Fault::of(path, &error);
     if checked_version(connection, path)? == STEPS.len() {
         return Ok(());
     }
-    // Looked at again under the lock, since another process may be doing the same.
+    // The version is read again under the lock, since another process may be migrating the file as well.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     let from = checked_version(&transaction, path)?;
     for step in &STEPS[from..] {
@@ -72,7 +72,7 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Fa
     transaction.commit().map_err(failed)
 }
 
-/// How many steps the file has behind it: at most all of them.
+/// The number of migrations that the file has behind it: at most all of them.
 fn checked_version(connection: &Connection, path: &Path) -> Result<usize, Fault> {
     match version(connection).map_err(|error| Fault::of(path, &error))? {
         Version::Empty => Ok(0),
@@ -97,15 +97,15 @@ enum Version {
     Foreign,
 }
 
-/// The version of a file. Everything is read by one statement, and so from one state of the file: another process may be
-/// making the tables at this moment, and they come together with the mark.
+/// The version of a file. It is read by one statement, and so from one state of the file: another process may be
+/// creating the tables at the same time, and they appear together with the application id.
 fn version(connection: &Connection) -> rusqlite::Result<Version> {
     const LOOK: &str = "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)
         FROM pragma_application_id, pragma_user_version";
     let (application_id, user_version, tables): (i32, i32, i64) =
         connection.query_row(LOOK, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     Ok(if application_id == APPLICATION_ID {
-        // A version that makes no sense is one that this program does not know.
+        // A version that makes no sense is treated as one that this program does not know.
         Version::Ours(usize::try_from(user_version).unwrap_or(usize::MAX))
     } else if tables == 0 && user_version == 0 {
         Version::Empty
@@ -147,7 +147,7 @@ mod tests {
         assert!(fault.text.contains("newer taskq (format 99"), "{fault}");
     }
 
-    /// A process that looks at a file while another one makes the tables sees an empty file or one of ours.
+    /// A process that reads a file while another one creates the tables sees an empty file or a complete one.
     #[test]
     fn a_file_that_is_being_made_is_not_taken_for_that_of_another_program() {
         let folder = std::env::temp_dir().join(format!("taskq-schema-{}", uuid::Uuid::now_v7()));

@@ -1,4 +1,4 @@
-//! The thread that writes: one transaction for everything that waits.
+//! The writing thread: one transaction for all pending changes.
 
 use std::ops::Deref;
 use std::path::Path;
@@ -14,22 +14,22 @@ use super::identity::Identity;
 use super::observer::Observers;
 use super::presence;
 
-/// How many jobs go into one transaction at most, which bounds how long other processes wait for their turn.
+/// The maximum number of jobs in one transaction, which bounds the time for which other processes wait for the lock.
 const GROUP_MAX: usize = 1000;
 
-/// A transaction under way, as a job sees it: a connection, and what is to be told once it is committed.
+/// A transaction in progress, as a job sees it: a connection, and the changes to be announced after the commit.
 pub(crate) struct Tx<'a> {
     connection: &'a Connection,
-    /// What the job changed that others wait for.
+    /// Changes that observers are notified of after the commit.
     pub(crate) committed: &'a mut Committed,
 }
 
-/// A change of the file, and the way to answer whoever asked for it.
+/// A change of the file, together with the channel for its answer.
 pub(super) trait Work: Send {
-    /// Makes the change. It may be called again, if the transaction had to be given up for somebody else's fault.
+    /// Makes the change. It may be called again if the transaction was rolled back because of another job.
     fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
 
-    /// Answers.
+    /// Sends the answer.
     fn finish(self: Box<Self>, outcome: Result<(), Fault>);
 }
 
@@ -58,12 +58,12 @@ where
 
     fn finish(self: Box<Self>, outcome: Result<(), Fault>) {
         let Self { made, reply, .. } = *self;
-        // Whoever asked may have stopped waiting; the change is made all the same.
+        // The caller may have stopped waiting; the change is made all the same.
         let _ = reply.send(outcome.map(|()| made.expect("a job is only committed after it ran")));
     }
 }
 
-/// What the writing thread owns.
+/// The state of the writing thread.
 pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) path: Arc<Path>,
@@ -71,16 +71,16 @@ pub(super) struct Writer {
     pub(super) observers: Arc<Observers>,
 }
 
-/// How a transaction failed.
+/// The reason why a transaction failed.
 enum TransactionFault {
-    /// In one of the jobs; the others may be fine.
+    /// A fault in one of the jobs; the others may succeed.
     Job(Fault),
-    /// For everybody.
+    /// A fault that affects all jobs.
     All(Fault),
 }
 
 impl Writer {
-    /// Works until nobody is left who could ask for anything.
+    /// Runs until all senders are gone.
     pub(super) fn run(mut self, jobs: &Receiver<Box<dyn Work>>) {
         let mut group = Vec::new();
         while let Ok(job) = jobs.recv() {
@@ -90,12 +90,12 @@ impl Writer {
         }
     }
 
-    /// Carries out a group of jobs and answers them. One that fails takes nobody with it.
+    /// Carries out a group of jobs and answers them. A job that fails does not affect the others.
     fn write(&mut self, group: &mut Vec<Box<dyn Work>>) {
         match self.transact(group) {
             Ok(committed) => {
                 committed.ended.iter().for_each(|lease| presence::forget(&self.path, *lease));
-                // Observers first: whoever is answered may look at once, and finds that they know.
+                // Observers are notified first, so that a caller who acts on its answer at once finds them up to date.
                 self.observers.tell(&committed);
                 group.drain(..).for_each(|job| job.finish(Ok(())));
             }
@@ -111,24 +111,24 @@ impl Writer {
     }
 
     fn transact(&mut self, group: &mut [Box<dyn Work>]) -> Result<Committed, TransactionFault> {
-        // Writing to a file that was deleted works, and is lost.
+        // Writing to a deleted file succeeds, and the writes are lost.
         self.identity.check(&self.path).map_err(TransactionFault::All)?;
         let fault = |error| Fault::of(&self.path, &error);
         let outcome = self.attempt(group).map_err(|(in_job, error)| {
             if in_job { TransactionFault::Job(fault(error)) } else { TransactionFault::All(fault(error)) }
         });
         if outcome.is_err() && !self.connection.is_autocommit() {
-            // Some errors end the transaction by themselves; for the others this does. If it fails as well, the next
-            // BEGIN says so.
+            // Some errors end the transaction by themselves; this ends it after the others. If this fails as well, the
+            // next BEGIN reports it.
             if let Err(error) = self.connection.execute_batch("ROLLBACK") {
                 tracing::error!(path = %self.path.display(), %error, "a transaction could not be given up");
             }
         }
-        // Nothing is answered with Ok that went into a file which nobody can find.
+        // A change that went into a deleted file must not be answered with `Ok`.
         outcome.and_then(|committed| self.identity.check(&self.path).map(|()| committed).map_err(TransactionFault::All))
     }
 
-    /// Gives an error, and whether it was in a job.
+    /// Runs the jobs in one transaction. An error comes with whether it was in a job.
     fn attempt(&self, group: &mut [Box<dyn Work>]) -> Result<Committed, (bool, rusqlite::Error)> {
         let outside = |error| (false, error);
         let mut committed = Committed::default();
@@ -151,7 +151,7 @@ impl Deref for Tx<'_> {
 }
 
 impl<'a> Tx<'a> {
-    /// The connection, for rows that are read while changes are noted.
+    /// The connection, for rows that are read while changes are being noted.
     pub(crate) fn connection(&self) -> &'a Connection {
         self.connection
     }

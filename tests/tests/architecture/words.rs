@@ -55,7 +55,6 @@ const WORDS_LEFT: &[&str] = &[
     "ARCHITECTURE.md",
     "taskq-macros/",
     "taskq/src/attempt/",
-    "taskq/src/backend/",
     "taskq/src/broker/",
     "taskq/src/canvas/",
     "taskq/src/client/",
@@ -70,7 +69,6 @@ const WORDS_LEFT: &[&str] = &[
     "taskq/src/lib.rs",
     "taskq/src/message/",
     "taskq/src/settings/",
-    "taskq/src/sqlite/",
     "taskq/src/testing/",
 ];
 

@@ -10,7 +10,8 @@ use super::{refusal, scripts};
 use crate::backend::{BackendError, BackendOptions};
 use crate::io;
 
-/// A result backend and Kv store in Redis. It is closed when it and the last stream of changes are dropped.
+/// A result backend and Kv store in Redis. The connections are closed when it and all its streams of changes are
+/// dropped.
 #[derive(Debug)]
 pub struct RedisBackend {
     pub(super) connection: Connection,
@@ -19,9 +20,9 @@ pub struct RedisBackend {
 }
 
 impl RedisBackend {
-    /// Connects to the server at `url`, once: `redis://user:password@host:6379/0`, where everything but the host
-    /// may be absent, or `redis+unix:///path/to/socket?db=0`. An error says whether the URL, the way or the server is
-    /// to blame, and how to mend it. After this, the backend reconnects by itself for as long as it lives.
+    /// Connects to the server at `url`, once: `redis://user:password@host:6379/0`, where everything but the host may
+    /// be absent, or `redis+unix:///path/to/socket?db=0`. An error tells whether the URL, the network or the server is
+    /// at fault, and the remedy. Once connected, the backend reconnects by itself for as long as it exists.
     pub async fn connect(url: &str, options: BackendOptions) -> Result<Self, BackendError> {
         let client = client(url).map_err(|error| refusal::of_url(url, &error))?;
         let shown: Arc<str> = crate::redact::without_password(url).into();
@@ -37,8 +38,8 @@ impl RedisBackend {
     }
 }
 
-/// redis-rs leaves Nagle's algorithm on unless told otherwise, and a small request then may wait for the answer to an
-/// earlier one.
+/// Makes a client with `TCP_NODELAY`. By default redis-rs leaves Nagle's algorithm on, and a small request may then
+/// wait for the answer to an earlier one.
 fn client(url: &str) -> ::redis::RedisResult<::redis::Client> {
     let tcp = ::redis::io::tcp::TcpSettings::default().set_nodelay(true);
     ::redis::Client::open(url.into_connection_info()?.set_tcp_settings(tcp))

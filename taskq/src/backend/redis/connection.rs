@@ -1,8 +1,8 @@
 //! The connection for commands.
 //!
-//! All operations of a process share one multiplexed connection. A keeper on the I/O runtime owns it: it pings, so
-//! that a connection whose other end is gone without a word is noticed, and replaces one that broke, for as long as
-//! the backend lives. Operations that find a connection broken tell the keeper by its number.
+//! All operations of a process share one multiplexed connection. A keeper task on the I/O runtime owns it. It pings,
+//! so that a connection whose peer has disappeared silently is noticed, and replaces a broken connection, for as long
+//! as the backend exists. An operation that finds a connection broken reports its number to the keeper.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::fault::BoxError;
 use crate::io;
 
-/// How often a silent connection is asked whether it is still there.
+/// The interval after which a silent connection is pinged.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long the answer may take, if the timeout for operations is not shorter still.
+/// The maximum time for the answer to a ping; the timeout for operations applies if it is shorter.
 const PONG_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 
-/// The one connection for commands. Clones share it.
+/// The shared connection for commands. Clones share it.
 #[derive(Clone)]
 pub(super) struct Connection {
     link: watch::Receiver<ConnectionState>,
-    /// The number of the newest connection that is known to be broken. When the last sender goes, so does the
-    /// keeper.
+    /// The number of the newest connection that is known to be broken. The keeper ends when the last sender is
+    /// dropped.
     broken: Arc<watch::Sender<u64>>,
     url: Arc<str>,
     timeout: Duration,
@@ -35,18 +35,18 @@ pub(super) struct Connection {
 
 #[derive(Clone)]
 enum ConnectionState {
-    /// Connections are numbered from 1 on.
+    /// A live connection. Connections are numbered from 1 on.
     Up { connection: MultiplexedConnection, number: u64 },
-    /// Not connected, and why the last attempt failed.
+    /// No connection, with the error of the last attempt.
     Down { why: Option<RedisError> },
 }
 
-/// Whether commands may be carried out twice, which happens if the connection breaks before the answer is in.
+/// Whether commands may be carried out twice, which happens if the connection breaks before the answer arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
-    /// Twice is as good as once: they are sent again until the timeout is over.
+    /// Repeating the commands is harmless: they are sent again until the timeout is over.
     Safe,
-    /// The answer to the second time would be another; the caller decides.
+    /// A repetition would be answered differently; the caller decides what to do.
     Never,
 }
 
@@ -64,7 +64,8 @@ enum NoAnswer {
 }
 
 impl Connection {
-    /// Connects once, and keeps the connection from then on. Each new connection begins with the commands of `greeting`.
+    /// Connects once, and keeps the connection alive afterwards. Each new connection begins with the commands of
+    /// `greeting`.
     pub(super) async fn open(
         client: Client,
         url: Arc<str>,
@@ -80,8 +81,8 @@ impl Connection {
         Ok(Self { link: link_seen, broken: Arc::new(broken), url, timeout: limit })
     }
 
-    /// Sends `commands` in one piece and gives their answers, in order. Errors that the server reports are among
-    /// the answers. Fails within the timeout if the connection is or goes away.
+    /// Sends `commands` as one pipeline and returns their answers, in order. Errors reported by the server are among
+    /// the answers. If the connection is down or breaks, this fails within the timeout.
     pub(super) async fn send(&self, commands: Arc<Pipeline>, repeat: Repeat) -> Result<Vec<Value>, BoxError> {
         let connection = self.clone();
         io::run(async move { connection.exchange(&commands, repeat).await }).await
@@ -115,10 +116,10 @@ impl Connection {
         }
     }
 
-    /// A connection that is newer than `broken`, as soon as there is one.
+    /// Waits for a connection that is newer than `broken`.
     async fn live_after(&mut self, broken: u64, deadline: Instant) -> Result<(MultiplexedConnection, u64), NoAnswer> {
         let is_live = |link: &ConnectionState| matches!(link, ConnectionState::Up { number, .. } if *number > broken);
-        // The look at the link ends here, since explaining its absence takes another one.
+        // The borrow of the state ends here, since the error below borrows it again.
         let live = match timeout_at(deadline, self.link.wait_for(is_live)).await {
             Ok(Ok(link)) => match &*link {
                 ConnectionState::Up { connection, number } => Some((connection.clone(), *number)),
@@ -129,7 +130,7 @@ impl Connection {
         live.ok_or_else(|| NoAnswer::Away { url: Arc::clone(&self.url), source: self.why_down() })
     }
 
-    /// Why there is no connection, if there is none.
+    /// The error of the last attempt to connect, if there is no connection.
     fn why_down(&self) -> Option<RedisError> {
         match &*self.link.borrow() {
             ConnectionState::Up { .. } => None,
@@ -137,7 +138,7 @@ impl Connection {
         }
     }
 
-    /// The error of something else that waited for this server in vain.
+    /// The error for another operation that waited for this server in vain.
     pub(super) fn no_answer(&self) -> BoxError {
         let url = Arc::clone(&self.url);
         match &*self.link.borrow() {
@@ -162,14 +163,14 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// A demoted primary refuses writes, one that was taken out of service refuses everything; the address leads to the
-/// right server again by now, or will soon.
+/// Whether the answer shows that the connection leads to the wrong server. A demoted primary refuses writes, and one
+/// that was taken out of service refuses everything; the address leads to the right server by now, or soon will.
 fn is_of_wrong_server(answer: &Value) -> bool {
     let Value::ServerError(error) = answer else { return false };
     matches!(error.kind(), Some(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
 }
 
-/// Connects, and makes sure that the server works for us: it answers, and has carried out the greeting.
+/// Connects, and verifies that the server answers and has carried out the greeting.
 async fn connect(client: &Client, greeting: &Pipeline, limit: Duration) -> Result<MultiplexedConnection, RedisError> {
     // All waiting is bounded here, in one place.
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
@@ -181,7 +182,7 @@ async fn connect(client: &Client, greeting: &Pipeline, limit: Duration) -> Resul
     in_time(limit, connect).await
 }
 
-/// What `future` gives, or a timeout as an error.
+/// Awaits `future`, with a timeout as an error.
 pub(super) async fn in_time<T>(
     limit: Duration,
     future: impl Future<Output = Result<T, RedisError>>,
@@ -192,15 +193,15 @@ pub(super) async fn in_time<T>(
     }
 }
 
-/// How long a pong may take.
+/// The maximum time for the answer to a ping.
 pub(super) fn pong_timeout(limit: Duration) -> Duration {
     limit.min(PONG_TIMEOUT_MAX)
 }
 
-/// Keeps the connection.
+/// The task that keeps the connection alive.
 struct Keeper {
     client: Client,
-    /// The first commands of each connection, which load the scripts, and a ping.
+    /// The first commands on each connection: they load the scripts and ping.
     greeting: Pipeline,
     url: Arc<str>,
     timeout: Duration,
@@ -208,7 +209,7 @@ struct Keeper {
     broken: watch::Receiver<u64>,
 }
 
-/// The last one who used the connection is gone.
+/// All users of the connection are gone.
 struct Abandoned;
 
 impl Keeper {
@@ -237,7 +238,7 @@ impl Keeper {
                 () = sleep(PING_INTERVAL) => {
                     let question = redis::cmd("PING");
                     let pong = question.query_async::<Value>(connection);
-                    // An error that the server reports is an answer, too.
+                    // An error reported by the server is an answer, too.
                     if let Err(error) = in_time(pong_timeout(self.timeout), pong).await
                         && error.code().is_none()
                     {
@@ -271,12 +272,12 @@ impl Keeper {
     }
 }
 
-/// Returns when nobody can report broken connections any more.
+/// Completes when no operation can report broken connections any more.
 async fn abandoned(broken: &mut watch::Receiver<u64>) {
     while broken.changed().await.is_ok() {}
 }
 
-/// The pauses between attempts to connect: 50 ms at first, then twice as long each time, up to 5 s.
+/// The pauses between attempts to connect: 50 ms at first, doubled each time, up to 5 s.
 pub(super) struct Pauses(Duration);
 
 impl Default for Pauses {
@@ -289,7 +290,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 impl Pauses {
-    /// The next pause: between half and all of it, so that a thousand clients do not come back in the same instant.
+    /// The next pause, between half and all of the current value, so that a thousand clients do not reconnect in the
+    /// same instant.
     pub(super) fn next(&mut self) -> Duration {
         let pause = self.0;
         self.0 = (pause * 2).min(PAUSE_MAX);
@@ -297,10 +299,10 @@ impl Pauses {
     }
 }
 
-/// Evenly spread between 0 and 1; good enough to keep clients apart.
+/// A random number between 0 and 1, uniform enough to spread clients out.
 fn jitter() -> f64 {
     use std::hash::{BuildHasher, RandomState};
-    // Each state is seeded anew.
+    // Each `RandomState` has new keys.
     (RandomState::new().hash_one(0_u8) >> 11) as f64 / (1_u64 << 53) as f64
 }
 

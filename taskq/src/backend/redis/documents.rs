@@ -9,7 +9,7 @@ use super::keys;
 use crate::fault::BoxError;
 use crate::message::TaskId;
 
-/// The number of keys that one command names at most. The server serves other clients between two commands.
+/// The maximum number of keys in one command. Between two commands the server serves other clients.
 pub(super) const KEYS_PER_COMMAND_MAX: usize = 256;
 
 /// Returns the stored documents of these tasks, in order; `None` where nothing is stored.

@@ -1,4 +1,4 @@
-//! The keys, and how long they live.
+//! Redis keys and their TTLs.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::message::TaskId;
 /// Celery's prefix of the keys of results, and of the channels on which their changes are published.
 const RESULT: &str = "celery-task-meta-";
 
-/// What stands before everything that Celery does not know.
+/// The prefix of all keys that are not Celery's.
 const OWN: &str = "taskq:";
 
 /// The key of a task's result document, and the channel of its changes.
@@ -15,22 +15,22 @@ pub(super) fn result(id: &TaskId) -> String {
     format!("{RESULT}{id}")
 }
 
-/// The task whose changes come on `channel`.
+/// The task whose changes are published on `channel`.
 pub(super) fn task_of(channel: &str) -> Option<TaskId> {
     TaskId::parse(channel.strip_prefix(RESULT)?).ok()
 }
 
-/// Where the fact `key` is kept.
+/// The Redis key of the Kv key `key`.
 pub(super) fn fact(key: &str) -> String {
     format!("{OWN}{key}")
 }
 
-/// The fact that is kept under `stored`.
+/// The Kv key of the Redis key `stored`.
 pub(super) fn fact_of(stored: &str) -> Option<&str> {
     stored.strip_prefix(OWN)
 }
 
-/// The pattern that matches the keys of all facts that begin with `prefix`.
+/// The pattern that matches the Redis keys of all Kv keys with the prefix `prefix`.
 pub(super) fn facts_pattern(prefix: &str) -> String {
     let mut pattern = String::from(OWN);
     for character in prefix.chars() {
@@ -43,9 +43,9 @@ pub(super) fn facts_pattern(prefix: &str) -> String {
     pattern
 }
 
-/// A TTL as the scripts and `PX` take it: milliseconds, at least 1. `None` stays none.
+/// A TTL in the form that the scripts and `PX` take: milliseconds, at least 1. `None` stays `None`.
 pub(super) fn ttl_ms(ttl: Option<Duration>) -> Option<u64> {
-    // Redis refuses a time beyond its clock; three hundred years are for ever.
+    // Redis rejects times beyond the range of its clock; three hundred years are as good as no TTL.
     const FOR_EVER_MS: u128 = 300 * 365 * 86_400 * 1000;
     let ttl_ms = ttl?.as_millis();
     (ttl_ms < FOR_EVER_MS).then(|| u64::try_from(ttl_ms.max(1)).expect("it is below three hundred years"))

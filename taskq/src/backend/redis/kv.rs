@@ -1,4 +1,4 @@
-//! The facts.
+//! The Kv store in Redis.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::{keys, scripts};
 use crate::backend::{BackendError, Kv, Put};
 use crate::fault::BoxError;
 
-/// How many keys the server looks at in one step of a scan, and how many values are read in one.
+/// The number of keys that the server examines in one step of a scan, and the number of values read by one command.
 const SCAN_STEP: usize = 512;
 
 impl Kv for RedisBackend {
@@ -35,7 +35,7 @@ impl Kv for RedisBackend {
             if let Some(ttl_ms) = keys::ttl_ms(ttl) {
                 set.arg("PX").arg(ttl_ms);
             }
-            // Sent again, it could undo what somebody else did in between.
+            // A repetition could undo a change that another client made in between.
             self.ask::<()>(set, Repeat::Never).await.map_err(failed(|| format!("the writing of {key:?}")))
         })
     }
@@ -75,21 +75,21 @@ impl Kv for RedisBackend {
         })
     }
 
-    /// Looks at all keys of the database, in steps; the timeout is that of one step.
+    /// Examines all keys of the database, in steps; the timeout applies to each step.
     fn scan<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, BackendError>> {
         Box::pin(async move { self.collect(prefix).await.map_err(failed(|| format!("the scan for {prefix:?}"))) })
     }
 }
 
 impl RedisBackend {
-    /// The answer to one command.
+    /// Sends one command and returns its answer.
     async fn ask<T: FromRedisValue>(&self, command: Cmd, repeat: Repeat) -> Result<T, BoxError> {
         let mut commands = Pipeline::with_capacity(1);
         commands.add_command(command);
         only_answer(self.connection.send(Arc::new(commands), repeat).await?)
     }
 
-    /// The answer of a script that compares.
+    /// Calls a script that compares, and returns its decision.
     async fn decide(&self, call: Cmd) -> Result<Put, BoxError> {
         let mut calls = Pipeline::with_capacity(1);
         calls.add_command(call);
@@ -102,14 +102,14 @@ impl RedisBackend {
 
     async fn collect(&self, prefix: &str) -> Result<Vec<(String, Bytes)>, BoxError> {
         let pattern = keys::facts_pattern(prefix);
-        // A scan may name a key more than once.
+        // A scan may return a key more than once.
         let mut found = BTreeSet::new();
         let mut cursor = 0_u64;
         loop {
             let mut scan = redis::cmd("SCAN");
             scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN_STEP);
             let (next, keys) = self.ask::<(u64, Vec<Vec<u8>>)>(scan, Repeat::Safe).await?;
-            // Keys of ours are text; whatever is not, somebody else put there.
+            // Our keys are text; any other key belongs to another program.
             found.extend(keys.into_iter().filter_map(|key| String::from_utf8(key).ok()));
             if next == 0 {
                 break;
@@ -123,7 +123,7 @@ impl RedisBackend {
             read.arg(keys);
             let values = self.ask::<Vec<Option<Vec<u8>>>>(read, Repeat::Safe).await?;
             facts.extend(keys.iter().zip(values).filter_map(|(key, value)| {
-                // A key without a value has gone meanwhile.
+                // A key without a value was deleted during the scan.
                 Some((keys::fact_of(key)?.to_owned(), Bytes::from(value?)))
             }));
         }

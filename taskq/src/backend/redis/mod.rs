@@ -1,15 +1,15 @@
-//! Results and facts in Redis (or a server that speaks like it, such as Valkey).
+//! Results and Kv values in Redis, or a compatible server such as Valkey.
 //!
-//! Two connections to a server: a multiplexed one for commands ([`connection`]), and one for pub/sub that serves all
-//! watchers ([`watch`]); the second is opened when the first watcher comes. Both live on the I/O runtime, ping what
-//! is silent, and come back by themselves, however long the outage. An operation that meets an outage waits for the
+//! There are two connections to the server: a multiplexed one for commands ([`connection`]), and one for pub/sub that
+//! serves all watchers ([`watch`]) and is opened for the first of them. Both live on the I/O runtime, ping when they
+//! are idle, and reconnect by themselves after outages of any length. An operation during an outage waits for the
 //! connection until its timeout is over, then fails.
 //!
-//! Keys and values of results are Celery's, so Python programs read them and write them. Whatever must be one
-//! atomic step is one [script](scripts). Everything else of ours is under `taskq:`.
+//! Keys and values of results are Celery's, so Python programs can read and write them. Everything that must be one
+//! atomic step is one [script](scripts). All other keys have the prefix `taskq:`.
 //!
-//! A single server or a primary with replicas; sharded clusters are not known here, since one operation touches
-//! keys of several shards.
+//! The server is a single one, or a primary with replicas. Sharded clusters are not supported, since one operation
+//! touches keys of several shards.
 
 mod backend;
 mod connection;

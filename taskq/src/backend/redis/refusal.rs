@@ -1,5 +1,5 @@
-//! Error texts of the Redis backend: the meaning of an error at connecting, with its remedy, and the operation that failed.
-//! Pure.
+//! Error texts of the Redis backend: the meaning of a connection error, with its remedy, and the operation that
+//! failed. Pure.
 
 use redis::{ErrorKind, RedisError};
 
@@ -7,12 +7,12 @@ use crate::backend::BackendError;
 use crate::fault::BoxError;
 use crate::redact::without_password;
 
-/// The URL could not even be read.
+/// The error for a URL that cannot be parsed.
 pub(super) fn of_url(url: &str, error: &RedisError) -> BackendError {
     let why = if url.starts_with("rediss:") {
         "TLS is not built into this program; write redis:// and let a tunnel encrypt".to_owned()
     } else {
-        // The description only: a detail might repeat a part of the URL.
+        // Only the description is shown: the detail might repeat a part of the URL.
         let description = error.to_string();
         let description = description.split(" - ").next().unwrap_or_default().to_ascii_lowercase();
         format!(
@@ -23,7 +23,7 @@ pub(super) fn of_url(url: &str, error: &RedisError) -> BackendError {
     BackendError::Url { url: without_password(url), why }
 }
 
-/// Nobody answered at `url` (shown without its password), or somebody said no.
+/// The error for a server at `url` (shown without its password) that does not answer, or refuses the connection.
 pub(super) fn of_server(url: &str, error: &RedisError) -> BackendError {
     let url = url.to_owned();
     let error = &first(error);
@@ -42,7 +42,7 @@ pub(super) fn of_server(url: &str, error: &RedisError) -> BackendError {
         Some("LOADING") => return unreachable("it is still loading its data; try again in a moment".to_owned()),
         _ => {}
     }
-    // A refused SELECT keeps the text of what the server said, not its code.
+    // A refused SELECT keeps the server's text, not its code.
     if detail.contains("uthentication required") {
         return refused(PASSWORD_WANTED);
     }
@@ -64,7 +64,7 @@ pub(super) fn of_server(url: &str, error: &RedisError) -> BackendError {
     }
 }
 
-/// Questions asked in one go are refused in one go; the first refusal says why.
+/// The first error of a pipeline. If the connection is refused, all its commands are, for the same reason.
 fn first(error: &RedisError) -> RedisError {
     let refusals = error.clone().into_server_errors();
     let first = refusals.and_then(|refusals| refusals.first().map(|(_, refusal)| refusal.clone()));
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_error_has_its_mend() {
+    fn each_error_has_its_remedy() {
         let select = |detail: &str| {
             let kind = ErrorKind::Server(ServerErrorKind::ResponseError);
             RedisError::from((kind, "Redis server refused to switch database", detail.to_owned()))

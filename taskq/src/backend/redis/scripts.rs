@@ -1,4 +1,4 @@
-//! What must be one atomic step, as scripts that run in the server.
+//! Lua scripts that run in the server, each as one atomic step.
 
 use std::sync::{Arc, LazyLock};
 
@@ -7,14 +7,14 @@ use redis::{Cmd, Pipeline, Script, ServerErrorKind, Value};
 use super::connection::{Connection, Repeat};
 use crate::fault::BoxError;
 
-/// Stores a result document and publishes it, unless what is stored must stay: `Record::may_replace` is the rule.
-/// Answers 1 if it stored and 0 if it kept.
+/// Stores a result document and publishes it, unless the stored one must stay: `Record::may_replace` is the rule.
+/// Answers 1 if it was stored and 0 if the stored one was kept.
 ///
-/// KEYS: the document's key, which is the channel, too. ARGV: the document, its generation, its TTL in ms or 0.
+/// KEYS: the document's key, which is also the channel. ARGV: the document, its generation, its TTL in ms or 0.
 ///
-/// Most documents are the first of their key, so that is tried first. The first bytes of a stored document say its
-/// state and generation, in our form or in Python's (with blanks); only if somebody wrote it in another order is
-/// it parsed as a whole.
+/// Most documents are the first of their key, so that case is tried first. The first bytes of a stored document give
+/// its state and generation, in our form or in Python's (with blanks). Only if another program wrote them in another
+/// order is the document parsed as a whole.
 const WRITE: &str = r#"
 local key, document, ttl = KEYS[1], ARGV[1], ARGV[3]
 local call = redis.call
@@ -51,9 +51,10 @@ call('PUBLISH', key, document)
 return 1
 "#;
 
-/// Puts a value if what is there is as expected. Answers `{1}`, or `{0, what is there}`.
+/// Stores a value if the stored one is as expected. Answers `{1}`, or `{0, stored value}`.
 ///
-/// KEYS: the key. ARGV: the value, its TTL in ms or 0, and the expected value; without the last, nothing is expected.
+/// KEYS: the key. ARGV: the value, its TTL in ms or 0, and the expected value; if the last is absent, no value is
+/// expected.
 const COMPARE_AND_PUT: &str = r"
 local there = redis.call('GET', KEYS[1])
 if there ~= (ARGV[3] or false) then return {0, there} end
@@ -65,7 +66,7 @@ end
 return {1}
 ";
 
-/// Deletes a key if what is there is as expected. Answers as above.
+/// Deletes a key if its value is as expected. Answers `{1}`, or `{0, stored value}`.
 ///
 /// KEYS: the key. ARGV: the expected value.
 const COMPARE_AND_DELETE: &str = r"
@@ -75,7 +76,7 @@ redis.call('DEL', KEYS[1])
 return {1}
 ";
 
-/// A script and the name under which the server keeps it.
+/// A script and its hash, by which the server finds it.
 pub(super) struct HashedScript {
     code: &'static str,
     hash: String,
@@ -98,7 +99,7 @@ pub(super) static WRITE_RECORD: LazyLock<HashedScript> = LazyLock::new(|| Hashed
 pub(super) static PUT_IF: LazyLock<HashedScript> = LazyLock::new(|| HashedScript::new(COMPARE_AND_PUT));
 pub(super) static DELETE_IF: LazyLock<HashedScript> = LazyLock::new(|| HashedScript::new(COMPARE_AND_DELETE));
 
-/// The commands that make the server know all scripts. Sent with each new connection.
+/// The commands that load all scripts into the server. They are sent on each new connection.
 pub(super) fn load() -> Pipeline {
     let mut load = Pipeline::new();
     for script in [&WRITE_RECORD, &PUT_IF, &DELETE_IF] {
@@ -107,10 +108,10 @@ pub(super) fn load() -> Pipeline {
     load
 }
 
-/// Sends calls of scripts in one piece and gives their answers, in order.
+/// Sends script calls as one pipeline and returns their answers, in order.
 ///
-/// A server forgets its scripts when somebody tells it to; then they are loaded again, and the calls that it did not
-/// know are repeated.
+/// A server forgets its scripts when it is told to flush them. They are then loaded again, and the calls that failed
+/// for that reason are repeated.
 pub(super) async fn call(connection: &Connection, calls: Pipeline) -> Result<Vec<Value>, BoxError> {
     let calls = Arc::new(calls);
     let mut answers = connection.send(Arc::clone(&calls), Repeat::Never).await?;

@@ -1,4 +1,4 @@
-//! What a person should know about the server.
+//! A report on the server for its operator.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,20 +9,21 @@ use super::connection::{Connection, Repeat};
 use super::refusal::failed;
 use crate::backend::BackendError;
 
-/// Product and version, then one line for each thing about the configuration that may surprise.
+/// Product and version, then one line for each surprising thing in the configuration.
 pub(super) async fn info(connection: &Connection) -> Result<Vec<String>, BackendError> {
     let mut commands = Pipeline::new();
     commands.cmd("INFO").cmd("CONFIG").arg("GET").arg("save");
     let answers = connection.send(Arc::new(commands), Repeat::Safe).await;
     let mut answers = answers.map_err(failed(|| "the question for the server's version".to_owned()))?.into_iter();
     let mut answer = || answers.next().unwrap_or(Value::Nil);
-    // Hosted servers forbid one or both. That is worth a line and no reason to fail.
+    // Hosted servers forbid one or both commands. That is worth a line, and no reason to fail.
     let info = answer().extract_error().ok().and_then(|info| String::from_redis_value(info).ok());
     let save = answer().extract_error().ok().and_then(|save| HashMap::from_redis_value(save).ok());
     Ok(lines(info.as_deref(), save.as_ref()))
 }
 
-/// The lines. `info` is the answer to `INFO`, `config` that to `CONFIG GET save`; `None` where it was refused.
+/// The lines of the report. `info` is the answer to `INFO`, `config` that to `CONFIG GET save`; `None` if it was
+/// refused.
 fn lines(info: Option<&str>, config: Option<&HashMap<String, String>>) -> Vec<String> {
     let Some(info) = info else {
         return vec![

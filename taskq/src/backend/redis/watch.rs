@@ -1,9 +1,8 @@
-//! Changes, pushed: one pub/sub connection for all watchers.
+//! Changes of records, pushed by the server: one pub/sub connection for all watchers.
 //!
-//! An actor on the I/O runtime owns the connection and knows who watches what. A watcher is told that it is
-//! subscribed only when Redis has confirmed it. When the connection breaks, the actor connects again, subscribes to
-//! everything that is still watched, and then reads what is stored of it, so that what was written meanwhile is not
-//! missed.
+//! An actor on the I/O runtime owns the connection and the table of watchers. A watcher is answered only when Redis
+//! has confirmed its subscription. When the connection breaks, the actor reconnects, subscribes to everything that is
+//! still watched, and then reads the stored records, so that changes during the outage are not missed.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -26,18 +25,18 @@ use crate::fault::BoxError;
 use crate::io;
 use crate::message::{Record, TaskId};
 
-/// How many changes wait for a slow watcher. When more come, it misses the oldest, never the newest: a terminal
-/// record is the last of its generation and reaches everybody.
+/// The number of changes that are buffered for a slow watcher. Beyond it, the watcher misses the oldest, never the
+/// newest: a terminal record is the last of its generation, so every watcher gets it.
 const CHANGES_PENDING_MAX: usize = 16;
 
-/// How many channels one command subscribes to.
+/// The maximum number of channels in one `SUBSCRIBE` command.
 const CHANNELS_PER_COMMAND_MAX: usize = 256;
 
-/// Where watchers ask.
+/// The handle of the actor.
 #[derive(Clone)]
 pub(super) struct Watch {
-    /// Without a bound of its own: each watcher has at most two commands in it. When the last sender goes, so does
-    /// the actor.
+    /// The channel to the actor. It needs no bound: each watcher has at most two commands in it. The actor ends when
+    /// the last sender is dropped.
     commands: mpsc::UnboundedSender<WatchCommand>,
     connection: Connection,
     timeout: Duration,
@@ -48,13 +47,13 @@ enum WatchCommand {
         id: TaskId,
         reply: Reply,
     },
-    /// A watcher of this task is gone.
+    /// A watcher of this task was dropped.
     Gone {
         id: TaskId,
     },
 }
 
-/// A watcher that nobody takes takes itself away when it is dropped.
+/// The answer to a subscription. A watcher that is not received unsubscribes when it is dropped.
 type Reply = oneshot::Sender<Result<RedisWatcher, RedisError>>;
 
 impl Watch {
@@ -73,14 +72,14 @@ impl Watch {
         Self { commands, connection, timeout: limit }
     }
 
-    /// The changes of one task from now on. Returns when Redis has confirmed the subscription, or fails within the
+    /// The changes of one task from now on. Completes when Redis has confirmed the subscription, or fails within the
     /// timeout.
     pub(super) async fn subscribe(&self, id: &TaskId) -> Result<Changes, BoxError> {
         let (reply, answer) = oneshot::channel();
         // The actor runs for as long as there are senders; if it is gone, the answer says so.
         let _ = self.commands.send(WatchCommand::Subscribe { id: id.clone(), reply });
         let limit = self.timeout;
-        // The timer must not hang on the caller's runtime, whose clock may stand still.
+        // The timer must not depend on the caller's runtime, whose clock may be paused.
         match io::run(async move { timeout(limit, answer).await }).await {
             Ok(Ok(watcher)) => Ok(Box::pin(stream::unfold(watcher?, RedisWatcher::next))),
             Ok(Err(_)) | Err(_) => Err(self.connection.no_answer()),
@@ -94,9 +93,9 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// One watcher of one task.
+/// A subscription to the changes of one task.
 struct RedisWatcher {
-    /// Taken only when the watcher is dropped.
+    /// `None` only while the watcher is being dropped.
     receiver: Option<broadcast::Receiver<Arc<Record>>>,
     id: TaskId,
     commands: mpsc::UnboundedSender<WatchCommand>,
@@ -107,7 +106,7 @@ impl RedisWatcher {
         loop {
             match self.receiver.as_mut()?.recv().await {
                 Ok(record) => return Some((Arc::unwrap_or_clone(record), self)),
-                // It was too slow for some records; newer ones follow.
+                // The watcher missed some records because it was too slow; newer ones follow.
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
@@ -117,38 +116,38 @@ impl RedisWatcher {
 
 impl Drop for RedisWatcher {
     fn drop(&mut self) {
-        // First, so that the actor does not count it any more.
+        // The receiver is dropped first, so that the actor does not count it any more.
         self.receiver = None;
         // If the actor is gone, there is no subscription to give up.
         let _ = self.commands.send(WatchCommand::Gone { id: self.id.clone() });
     }
 }
 
-/// Owns the connection.
+/// The task that owns the pub/sub connection.
 struct Actor {
     client: Client,
     connection: Connection,
     url: Arc<str>,
     timeout: Duration,
     incoming: mpsc::UnboundedReceiver<WatchCommand>,
-    /// For new watchers. Weak, since the actor must not keep itself alive.
+    /// The sender for new watchers. It is weak, since the actor must not keep itself alive.
     commands: mpsc::WeakUnboundedSender<WatchCommand>,
     watched: HashMap<TaskId, Watched>,
 }
 
 struct Watched {
     changes: broadcast::Sender<Arc<Record>>,
-    /// Who asked and was not answered yet.
+    /// Subscribers that have not been answered yet.
     waiting: Vec<Reply>,
-    /// Whether Redis confirmed the subscription on the present connection.
+    /// Whether Redis has confirmed the subscription on the current connection.
     confirmed: bool,
 }
 
-/// Why a session with the server ended.
+/// The reason why a session with the server ended.
 enum Ended {
-    /// The last watcher and the backend are gone.
+    /// The backend and the last watcher are gone.
     Abandoned,
-    /// The connection broke, or could not be made.
+    /// The connection broke or could not be opened.
     Broken(BoxError),
 }
 
@@ -163,7 +162,7 @@ impl Actor {
         let mut pauses = Pauses::default();
         loop {
             if self.watched.is_empty() {
-                // Nobody watches: there is nothing to connect for.
+                // Without watchers, no connection is needed.
                 match self.incoming.recv().await {
                     Some(command) => drop(self.take(command)),
                     None => return,
@@ -183,7 +182,7 @@ impl Actor {
         }
     }
 
-    /// Connects, catches up, and then passes changes on until the connection breaks.
+    /// Connects, catches up, and then forwards changes until the connection breaks.
     async fn session(&mut self, pauses: &mut Pauses) -> Result<std::convert::Infallible, Ended> {
         for watched in self.watched.values_mut() {
             watched.confirmed = false;
@@ -219,7 +218,7 @@ impl Actor {
         }
     }
 
-    /// Waits, and takes commands meanwhile. `None`: the last sender is gone.
+    /// Waits, handling commands in the meantime. `None` if the last sender is gone.
     async fn pause(&mut self, pause: Duration) -> Option<()> {
         let end = Instant::now() + pause;
         loop {
@@ -228,7 +227,7 @@ impl Actor {
                 command = self.incoming.recv() => drop(self.take(command?)),
             }
         }
-        // Whoever asked during the outage and gave up is not waited for.
+        // Subscribers that gave up during the outage are dropped.
         self.watched.retain(|_, watched| {
             watched.waiting.retain(|reply| !reply.is_closed());
             watched.is_wanted()
@@ -236,7 +235,7 @@ impl Actor {
         Some(())
     }
 
-    /// Notes a command. Gives the task that nobody watches any more and that Redis still sends changes of.
+    /// Applies a command to the table. Returns the task if it has no watcher left and Redis still sends its changes.
     fn take(&mut self, command: WatchCommand) -> Option<TaskId> {
         match command {
             WatchCommand::Subscribe { id, reply } => {
@@ -258,7 +257,7 @@ impl Actor {
         }
     }
 
-    /// Gives up the subscriptions to `unwatched`, and subscribes to whatever is watched and not confirmed.
+    /// Ends the subscriptions to `unwatched`, and subscribes to every watched task that is not confirmed.
     async fn subscribe_all(&mut self, sink: &mut PubSubSink, unwatched: Vec<TaskId>) -> Result<(), Ended> {
         self.unsubscribe(sink, &unwatched).await?;
         let wanted = self.watched.iter().filter(|(_, watched)| !watched.confirmed);
@@ -267,9 +266,9 @@ impl Actor {
             let channels: Vec<String> = ids.iter().map(keys::result).collect();
             match in_time(self.timeout, sink.subscribe(channels)).await {
                 Ok(()) => self.confirm(ids),
-                // The server forbids it, and will forbid it again.
+                // The server forbids the subscription, and a repetition would be forbidden as well.
                 Err(error) if error.code().is_some() => self.refuse(ids, &error),
-                // The connection is at fault: the next one answers those who wait.
+                // The connection is at fault; subscribers are answered over the next one.
                 Err(error) => return Err(error.into()),
             }
         }
@@ -286,18 +285,18 @@ impl Actor {
         }
     }
 
-    /// Whoever waits gets the error, and the streams of earlier watchers end.
+    /// Answers waiting subscribers with the error, and ends the streams of earlier watchers.
     fn refuse(&mut self, ids: &[TaskId], error: &RedisError) {
         for watched in ids.iter().filter_map(|id| self.watched.remove(id)) {
             for reply in watched.waiting {
-                // Whoever asked may have given up.
+                // The subscriber may have given up.
                 let _ = reply.send(Err(error.clone()));
             }
         }
     }
 
     async fn unsubscribe(&self, sink: &mut PubSubSink, ids: &[TaskId]) -> Result<(), Ended> {
-        // Without a channel the command would end all subscriptions.
+        // Without a channel, the command would end all subscriptions.
         if ids.is_empty() {
             return Ok(());
         }
@@ -305,7 +304,7 @@ impl Actor {
         Ok(in_time(self.timeout, sink.unsubscribe(channels)).await?)
     }
 
-    /// Tells the watchers of these tasks what is stored now.
+    /// Sends the stored records of these tasks to their watchers.
     async fn catch_up(&self, ids: &[TaskId]) -> Result<(), Ended> {
         let documents = documents(&self.connection, ids).await.map_err(Ended::Broken)?;
         for (id, document) in ids.iter().zip(documents) {
@@ -325,7 +324,7 @@ impl Actor {
     fn tell(&self, id: &TaskId, document: &[u8]) {
         let Some(watched) = self.watched.get(id) else { return };
         match result::decode(id, document) {
-            // Fails only if the last watcher is just going away.
+            // Sending fails only if the last watcher is just being dropped.
             Ok(record) => drop(watched.changes.send(Arc::new(record))),
             Err(error) => tracing::warn!(
                 task = id.as_str(),
@@ -342,9 +341,9 @@ impl Watched {
     }
 
     fn answer(&self, reply: Reply, id: TaskId, commands: &mpsc::WeakUnboundedSender<WatchCommand>) {
-        // If there is no sender any more, nobody waits for the answer either.
+        // If there is no sender any more, there is no subscriber either.
         let Some(commands) = commands.upgrade() else { return };
-        // If whoever asked has given up, the watcher goes at once and says so.
+        // If the subscriber has given up, the watcher is dropped at once and unsubscribes.
         let _ = reply.send(Ok(RedisWatcher { receiver: Some(self.changes.subscribe()), id, commands }));
     }
 

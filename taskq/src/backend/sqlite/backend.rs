@@ -1,4 +1,4 @@
-//! A result backend and Kv store in a file.
+//! The adapter: results and Kv values in a file.
 
 use std::fmt;
 use std::future::Future;
@@ -29,13 +29,13 @@ pub struct SqliteBackend {
 }
 
 impl SqliteBackend {
-    /// Opens the file of a `sqlite:` URL, and makes it if it is not there. All clients of a process share it. A change whose
-    /// time is over may still be made.
+    /// Opens the file of a `sqlite:` URL, creating it if it does not exist. All clients of a process share it. A
+    /// change that timed out may still be made.
     pub async fn connect(url: &str, options: &BackendOptions) -> Result<Self, BackendError> {
         Self::over(url, options, Database::open).await
     }
 
-    /// The same with threads and connections of its own, as another process would have them. For tests.
+    /// Opens the file with threads and connections of its own, as another process would. For tests.
     #[doc(hidden)]
     pub async fn connect_alone(url: &str, options: &BackendOptions) -> Result<Self, BackendError> {
         Self::over(url, options, Database::open_alone).await
@@ -62,7 +62,7 @@ impl SqliteBackend {
         Ok(Self { database, result_ttl, timeout, watches, sweep: Arc::default() })
     }
 
-    /// [`Database::write`], within the time that an operation may take.
+    /// Runs [`Database::write`] within the timeout for operations.
     fn change<T, F>(&self, change: F) -> impl Future<Output = Result<T, Fault>> + Send + 'static + use<T, F>
     where
         F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
@@ -71,7 +71,7 @@ impl SqliteBackend {
         self.in_time(self.database.write(change))
     }
 
-    /// [`Database::read`], within the time that an operation may take.
+    /// Runs [`Database::read`] within the timeout for operations.
     fn ask<T, F>(&self, question: F) -> impl Future<Output = Result<T, Fault>> + Send + 'static + use<T, F>
     where
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -125,7 +125,8 @@ impl ResultBackend for SqliteBackend {
     fn changes<'a>(&'a self, id: &'a TaskId) -> BoxFuture<'a, Result<Changes, BackendError>> {
         async move {
             let (watches, task) = (Arc::clone(&self.watches), id.clone());
-            // On the reading thread, which also looks: what it has seen so far is what counts as before.
+            // This runs on the reading thread, which also polls, so no record can be polled between the two
+            // statements.
             let subscribing = self.ask(move |connection| {
                 let after = results::last_number(connection)?;
                 Ok(SqliteWatcher::subscribe(&watches, task, after))

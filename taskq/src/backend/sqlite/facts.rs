@@ -1,14 +1,14 @@
-//! Small facts in SQL.
+//! SQL statements on Kv values.
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::sqlite::Tx;
 
-/// How many facts that expired are deleted with each one that is put. More than one, so that they get fewer.
+/// The number of expired values that are deleted with each put. It is more than one, so that their number shrinks.
 const SWEPT_PER_PUT: u32 = 4;
 
-/// The value under `key`, unless its time is over.
+/// The value under `key`, unless it has expired.
 pub(super) fn get(connection: &Connection, key: &str, now: i64) -> rusqlite::Result<Option<Bytes>> {
     connection
         .prepare_cached("SELECT value FROM kv WHERE key = ?1 AND (expires IS NULL OR expires > ?2)")?
@@ -17,7 +17,7 @@ pub(super) fn get(connection: &Connection, key: &str, now: i64) -> rusqlite::Res
         .map(|value| value.map(Bytes::from))
 }
 
-/// Puts `value` under `key` until `expires`.
+/// Stores `value` under `key` until `expires`.
 pub(super) fn put(tx: &Tx<'_>, key: &str, value: &[u8], expires: Option<i64>, now: i64) -> rusqlite::Result<()> {
     tx.prepare_cached("INSERT OR REPLACE INTO kv (key, value, expires) VALUES (?1, ?2, ?3)")?
         .execute(params![key, value, expires])?;
@@ -28,14 +28,14 @@ pub(super) fn put(tx: &Tx<'_>, key: &str, value: &[u8], expires: Option<i64>, no
     Ok(())
 }
 
-/// Deletes whatever is under `key`.
+/// Deletes `key`, with or without a value.
 pub(super) fn delete(tx: &Tx<'_>, key: &str) -> rusqlite::Result<()> {
     tx.prepare_cached("DELETE FROM kv WHERE key = ?1")?.execute([key]).map(drop)
 }
 
-/// Everything whose key begins with `prefix`.
+/// All keys that begin with `prefix`, with their values.
 pub(super) fn scan(connection: &Connection, prefix: &str, now: i64) -> rusqlite::Result<Vec<(String, Bytes)>> {
-    // Keys are in the order of their bytes, so those with the prefix stand together.
+    // Keys are ordered by their bytes, so those with the prefix are adjacent.
     let mut statement = connection.prepare_cached("SELECT key, value, expires FROM kv WHERE key >= ?1 ORDER BY key")?;
     let mut rows = statement.query([prefix])?;
     let mut found = Vec::new();

@@ -1,11 +1,11 @@
-//! A file as result backend and Kv store; the same file may be the broker.
+//! Results and Kv values in a file, which may be the broker's file as well.
 //!
-//! Every record that is stored gets the next number. Watchers in this process are told by the writer, right after the
-//! commit; watchers in other processes find the records with larger numbers than they have seen when they look. A record
-//! that was replaced before the next look is not seen there, so words of progress may be skipped by another process, and
-//! the last one never is.
+//! Every stored record gets the next number. Watchers in this process are notified by the writer, right after the
+//! commit. Watchers in other processes poll for records with numbers larger than the last one they have seen. A record
+//! that is replaced before the next poll is not seen there, so another process may miss reports of progress, but never
+//! the last record.
 //!
-//! [`results`] and [`facts`] are the statements, [`watch`] knows who waits for what.
+//! [`results`] and [`facts`] are the SQL statements, and [`watch`] is the table of watchers.
 
 mod backend;
 mod facts;

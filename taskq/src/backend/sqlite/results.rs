@@ -1,4 +1,4 @@
-//! Records in SQL.
+//! SQL statements on records.
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -8,13 +8,13 @@ use crate::codec::result;
 use crate::message::{Record, TaskId};
 use crate::sqlite::{Change, Tx};
 
-/// A sweep follows so many writes, or this time, whichever is first.
+/// A sweep takes place after this many writes or this much time, whichever comes first.
 const SWEEP_AFTER_WRITES: usize = 1000;
 const SWEEP_AFTER_MS: i64 = 60_000;
 
-/// A record on its way into the file.
+/// A record to be written to the file.
 pub(super) struct Entry {
-    /// As much of the record as decides whether it may replace another.
+    /// The fields of the record that decide whether it may replace another.
     outline: Record,
     document: Bytes,
 }
@@ -26,7 +26,7 @@ impl Entry {
     }
 }
 
-/// Stores the records that may be stored, and says which.
+/// Stores the records that may be stored, and returns the outcome for each.
 pub(super) fn write(
     tx: &mut Tx<'_>,
     entries: &[Entry],
@@ -49,7 +49,7 @@ pub(super) fn write(
     Ok(written)
 }
 
-/// The number before the first of `count` that nobody else gets.
+/// Reserves `count` numbers and returns the one before the first of them.
 fn reserve(tx: &Tx<'_>, count: usize) -> rusqlite::Result<i64> {
     let count = i64::try_from(count).unwrap_or(i64::MAX);
     tx.prepare_cached("UPDATE counters SET value = value + ?1 WHERE name = 'results' RETURNING value")?
@@ -57,7 +57,7 @@ fn reserve(tx: &Tx<'_>, count: usize) -> rusqlite::Result<i64> {
         .map(|last| last - count)
 }
 
-/// False if there is a record of this task already.
+/// Inserts a record. Returns false if the task has one already.
 fn insert(tx: &Tx<'_>, number: i64, entry: &Entry, writer: i64, expires: Option<i64>) -> rusqlite::Result<bool> {
     let mut statement = tx.prepare_cached(
         "INSERT INTO results (number, task, writer, expires, document) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -67,7 +67,7 @@ fn insert(tx: &Tx<'_>, number: i64, entry: &Entry, writer: i64, expires: Option<
     Ok(statement.execute(params![number, id, writer, expires, &entry.document[..]])? == 1)
 }
 
-/// Takes the record that is there out of the way, if the new one may replace it.
+/// Deletes the stored record if the new one may replace it.
 fn may_replace(tx: &Tx<'_>, entry: &Entry, now: i64) -> rusqlite::Result<bool> {
     let id = &entry.outline.id;
     if let Some(stored) = document(tx, id, now)? {
@@ -81,7 +81,7 @@ fn may_replace(tx: &Tx<'_>, entry: &Entry, now: i64) -> rusqlite::Result<bool> {
     Ok(true)
 }
 
-/// The record of a task, unless its time is over.
+/// The record of a task, unless it has expired.
 pub(super) fn document(connection: &Connection, id: &TaskId, now: i64) -> rusqlite::Result<Option<Vec<u8>>> {
     connection
         .prepare_cached("SELECT document FROM results WHERE task = ?1 AND (expires IS NULL OR expires > ?2)")?
@@ -100,7 +100,7 @@ pub(super) fn last_number(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("SELECT value FROM counters WHERE name = 'results'")?.query_row([], |row| row.get(0))
 }
 
-/// Hands over what other processes stored after the number `after` and up to `last`, in the order of the numbers.
+/// Calls `take` for each record stored by another process with a number above `after` and up to `last`, in that order.
 pub(super) fn stored_between(
     connection: &Connection,
     after: i64,
@@ -119,19 +119,19 @@ pub(super) fn stored_between(
     Ok(())
 }
 
-/// Deletes what has expired, a piece at a time and always a larger piece than has been written since.
+/// An incremental deletion of expired records. Each step examines more records than have been written since the last.
 ///
-/// It walks over the records by their numbers, round and round: that needs no index, which each write would pay for.
+/// It goes through the records by number, over and over. That needs no index, whose cost every write would bear.
 #[derive(Default)]
 pub(super) struct Sweep {
-    /// How far it has come.
+    /// The number of the last record that was examined.
     position: i64,
     writes: usize,
     last: i64,
 }
 
 impl Sweep {
-    /// To be called with each write.
+    /// Counts the writes, and examines the next records if it is time. To be called with each write.
     pub(super) fn after(&mut self, tx: &Tx<'_>, writes: usize, now: i64) -> rusqlite::Result<()> {
         self.writes += writes;
         if self.writes < SWEEP_AFTER_WRITES && now.saturating_sub(self.last) < SWEEP_AFTER_MS {
@@ -148,7 +148,7 @@ impl Sweep {
             tx.prepare_cached("DELETE FROM results WHERE number > ?1 AND number <= ?2 AND expires <= ?3")?
                 .execute([self.position, end, now])?;
         }
-        // Behind the last record it begins again; new ones come faster than it could follow.
+        // After the last record it begins again; otherwise it would follow new records, which come faster than it can.
         let position = end.filter(|_| found == piece).unwrap_or(0);
         *self = Self { position, writes: 0, last: now };
         Ok(())

@@ -1,4 +1,4 @@
-//! Who waits for changes of which task.
+//! The table of watchers, and the subscriptions in it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,16 +12,16 @@ use crate::codec::result;
 use crate::message::{Record, TaskId};
 use crate::sqlite::{Committed, Observer, lock};
 
-/// How many changes wait for a slow watcher. When more come, it misses the oldest, never the newest: a terminal
-/// record is the last of its generation and reaches everybody.
+/// The number of changes that are buffered for a slow watcher. Beyond it, the watcher misses the oldest, never the
+/// newest: a terminal record is the last of its generation, so every watcher gets it.
 const CHANGES_PENDING_MAX: usize = 16;
 
-/// A record that was stored, and its number.
+/// A stored record and its number.
 type Numbered = (i64, Arc<Record>);
 
-/// Everybody of one client who waits.
+/// All watchers of one client.
 pub(super) struct Watches {
-    /// What this process signs its records with.
+    /// The number with which this process marks its records.
     own: i64,
     table: Mutex<WatchTable>,
 }
@@ -29,7 +29,7 @@ pub(super) struct Watches {
 #[derive(Default)]
 struct WatchTable {
     watched: HashMap<TaskId, broadcast::Sender<Numbered>>,
-    /// Up to which number the records of other processes have been seen.
+    /// The number up to which the records of other processes have been seen.
     seen: i64,
 }
 
@@ -43,7 +43,7 @@ impl WatchTable {
     fn tell(&self, number: i64, task: &TaskId, document: &[u8]) {
         let Some(watchers) = self.watched.get(task) else { return };
         match result::decode(task, document) {
-            // Fails only if the last watcher is just going away; then nobody is left to be told.
+            // Sending fails only if the last watcher is just being dropped.
             Ok(record) => drop(watchers.send((number, Arc::new(record)))),
             Err(error) => tracing::error!(%error, "a record that was just stored cannot be read"),
         }
@@ -72,7 +72,7 @@ impl Observer for Watches {
         let seen = lock(&self.table).seen;
         let last = results::last_number(connection)?;
         results::stored_between(connection, seen, last, self.own, |number, task, document| {
-            // An id that cannot be one is nobody's whom we know.
+            // No watcher of ours waits for a task with an invalid id.
             if let Ok(task) = TaskId::parse(task) {
                 lock(&self.table).tell(number, &task, document);
             }
@@ -82,27 +82,27 @@ impl Observer for Watches {
     }
 
     fn file_gone(&self) {
-        // Nothing will be seen any more. Each watch ends, and whoever asks why is told.
+        // No more changes will be seen. Each stream ends, and reading the record returns the error.
         lock(&self.table).watched.clear();
     }
 }
 
-/// One watcher of one task.
+/// A subscription to the changes of one task.
 pub(super) struct SqliteWatcher {
-    /// Taken only when the watcher is dropped.
+    /// `None` only while the watcher is being dropped.
     receiver: Option<broadcast::Receiver<Numbered>>,
     task: TaskId,
-    /// Records up to this number were stored before it came.
+    /// The number of the last record that was stored before the subscription.
     after: i64,
     watches: Arc<Watches>,
 }
 
 impl SqliteWatcher {
-    /// Waits for records with larger numbers than `after`, which is the last one in the file.
+    /// Subscribes to records with numbers larger than `after`, the last one in the file.
     pub(super) fn subscribe(watches: &Arc<Watches>, task: TaskId, after: i64) -> Self {
         let mut table = lock(&watches.table);
         if table.watched.is_empty() {
-            // Nobody has looked for a while, and nobody wants what came meanwhile.
+            // Without watchers there was no polling, and the records stored meanwhile are of no interest.
             table.seen = table.seen.max(after);
         }
         let receiver = match table.watched.entry(task.clone()) {
@@ -121,7 +121,8 @@ impl SqliteWatcher {
         loop {
             match self.receiver.as_mut()?.recv().await {
                 Ok((number, record)) if number > self.after => return Some((Arc::unwrap_or_clone(record), self)),
-                // It was stored before this watcher came; or the watcher was too slow for some, and newer ones follow.
+                // The record was stored before the subscription; or the watcher was too slow for some, and newer ones
+                // follow.
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
@@ -132,7 +133,7 @@ impl SqliteWatcher {
 impl Drop for SqliteWatcher {
     fn drop(&mut self) {
         let mut table = lock(&self.watches.table);
-        // Under the lock, so that the last one to go sees that it is the last.
+        // The receiver is dropped under the lock, so that the last watcher finds that it is the last.
         self.receiver = None;
         if table.watched.get(&self.task).is_some_and(|watchers| watchers.receiver_count() == 0) {
             table.watched.remove(&self.task);
