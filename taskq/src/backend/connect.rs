@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{BackendError, BackendOptions, SharedKv, SharedResults, memory};
 
-/// A result backend and the Kv store beside it.
+/// A result backend together with its Kv store.
 #[derive(Debug, Clone)]
 pub struct Backend {
     /// Results and progress.

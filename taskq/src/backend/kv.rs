@@ -85,7 +85,8 @@ pub type SharedKv = Arc<dyn Kv>;
 pub enum Versioned<T> {
     /// A value of a version that this release reads.
     Known(T),
-    /// The version of a value that this release cannot read. Its bytes may mean something else and must not be replaced.
+    /// The version of a value that this release cannot read. Its bytes may have another meaning and must not be
+    /// replaced.
     Newer(u32),
 }
 

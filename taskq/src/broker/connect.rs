@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::{Broker, BrokerError, BrokerOptions, memory};
 
-/// Connects to the broker at `url`: `amqp://…`, `sqlite:PATH` or `memory:`. An error names the
-/// cause and the remedy.
+/// Connects to the broker at `url`: `amqp://…`, `sqlite:PATH` or `memory:`. An error names the cause and the remedy.
 pub async fn connect(url: &str, options: BrokerOptions) -> Result<Arc<dyn Broker>, BrokerError> {
     let scheme = url.split(':').next().unwrap_or_default();
     match scheme {

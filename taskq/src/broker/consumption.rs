@@ -1,4 +1,4 @@
-//! Messages coming in: a stream of deliveries, and the control over it.
+//! Consumption of messages: a stream of deliveries, and the control over it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,51 +9,51 @@ use futures_util::future::BoxFuture;
 use super::delivery::Delivery;
 use super::delivery_timeout::FetchControl;
 
-/// Messages coming in.
+/// A running consumption.
 pub struct Consumption {
-    /// The messages. Pending while there is none and while the connection is being restored; ends only after
-    /// [`ConsumptionControl::stop`], or where there is nothing left to recover, as after the deletion of a file. It may be
-    /// polled on any runtime.
+    /// The incoming messages. The stream is pending while there are none and while the connection is being restored.
+    /// It ends only after [`ConsumptionControl::stop`], or when recovery is impossible, as after the deletion of a
+    /// file. It may be polled on any runtime.
     pub deliveries: Pin<Box<dyn Stream<Item = Delivery> + Send>>,
-    /// How to steer it.
+    /// The control over the stream.
     pub control: Arc<dyn ConsumptionControl>,
 }
 
-/// How to steer a [`Consumption`].
+/// Control over a [`Consumption`].
 pub trait ConsumptionControl: Send + Sync {
-    /// Changes how many unacknowledged messages per queue may be out. Takes effect soon, not at once.
+    /// Changes the maximum number of unacknowledged messages per queue. It takes effect soon, not at once.
     fn set_prefetch(&self, prefetch: u16);
 
-    /// The capability to control what is fetched and not yet read. `None` where nothing grows old by waiting to be read,
-    /// which is where [`Broker::delivery_timeout`](super::Broker::delivery_timeout) gives `None`.
+    /// The capability to control messages that are fetched and not yet read. `None` if messages may wait to be read
+    /// for any time, which is where [`Broker::delivery_timeout`](super::Broker::delivery_timeout) returns `None`.
     fn fetch_control(&self) -> Option<&dyn FetchControl> {
         None
     }
 
-    /// Takes no further message. Those already fetched and not yet read from the stream are given back by the
-    /// adapter; then the stream ends. Messages that were read stay valid and can still be acknowledged.
+    /// Stops fetching messages. The adapter gives back those that were fetched and not yet read from the stream; then
+    /// the stream ends. Messages that were read stay valid and can still be acknowledged.
     fn stop(&self);
 
-    /// Whether messages can come in at the moment: connected, and consuming from every queue.
+    /// Whether messages can arrive at the moment: connected, and consuming from every queue.
     fn is_live(&self) -> bool;
 
-    /// Sends the acknowledgements that are still pending and gives up the consumer. Messages that were read and not
-    /// settled come back to the queue.
+    /// Sends the pending acknowledgements and closes the consumer. Messages that were read and not settled return to
+    /// the queue.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
-/// Messages taken out of a queue to be looked at. What is neither acknowledged nor requeued when this is dropped or
-/// finished goes back.
+/// Messages taken out of a queue for inspection. Those that are neither acknowledged nor requeued return to the queue
+/// when this is finished or dropped.
 pub struct Browse {
     /// The messages, oldest first.
     pub deliveries: Vec<Delivery>,
-    /// Ends the look; see [`Browse::finish`].
+    /// The control that ends the inspection; see [`Browse::finish`].
     pub control: Arc<dyn ConsumptionControl>,
 }
 
 impl Browse {
-    /// Carries out the acknowledgements that were given, puts the rest back, and returns when the broker has
-    /// taken note.
+    /// Carries out the acknowledgements, puts the other messages back, and completes when the broker has confirmed
+    /// both.
     pub async fn finish(self) {
         let Self { deliveries, control } = self;
         for delivery in deliveries {

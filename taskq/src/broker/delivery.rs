@@ -1,4 +1,4 @@
-//! A message that was taken from a queue, and the way to settle it.
+//! A message taken from a queue, and the means to settle it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,52 +8,52 @@ use crate::message::WireMessage;
 /// A message that was taken from a queue and has to be settled.
 #[derive(Debug)]
 pub struct Delivery {
-    /// Where it came from.
+    /// The queue that the message was taken from.
     pub queue: Arc<str>,
-    /// What it is.
+    /// The message itself.
     pub message: WireMessage,
-    /// The broker may have given it to somebody before.
+    /// Whether the broker may have delivered the message before.
     pub redelivered: bool,
-    /// How often it came back before, where the broker counts that.
+    /// The number of times the message has returned to the queue, if the broker counts that.
     pub delivery_count: Option<u32>,
-    /// How to settle it.
+    /// The means to settle the delivery.
     pub acker: Acker,
 }
 
-/// Settles one delivery, once. Dropped unused, the message stays unacknowledged and comes back when its consumption
-/// closes.
+/// Settles one delivery, once. If it is dropped unused, the message stays unacknowledged and returns to the queue when
+/// its consumption closes.
 pub struct Acker {
     settler: Arc<dyn Settler>,
     tag: u64,
 }
 
-/// What becomes of a delivery.
+/// The settlement of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {
-    /// Done; the broker forgets the message.
+    /// Processed: the broker deletes the message.
     Ack,
-    /// Not done; the broker gives the message to somebody, soon.
+    /// Not processed: the broker delivers the message again, soon.
     Requeue,
 }
 
 /// The adapter's side of [`Acker`]: takes settlements and carries them out in batches.
 pub trait Settler: Send + Sync {
-    /// Takes note. Never waits, never fails: if the connection is gone so is the delivery, and the message comes
-    /// back by itself.
+    /// Notes a settlement. Never waits and never fails: if the connection is gone, so is the delivery, and the message
+    /// returns to the queue by itself.
     fn settle(&self, tag: u64, settlement: Settlement);
 
-    /// Whether the deliveries of this settler can still be settled; false once their connection is gone, and
-    /// other consumers may be given the messages.
+    /// Whether the deliveries of this settler can still be settled. False once their connection is gone, when other
+    /// consumers may get the messages.
     fn is_current(&self) -> bool;
 }
 
 impl Acker {
-    /// The acker of the delivery that `settler` knows as `tag`.
+    /// Makes the acker of the delivery that `settler` knows as `tag`.
     pub fn new(settler: Arc<dyn Settler>, tag: u64) -> Self {
         Self { settler, tag }
     }
 
-    /// Tells the broker to forget the message.
+    /// Acknowledges the message, which the broker then deletes.
     pub fn ack(self) {
         self.settler.settle(self.tag, Settlement::Ack);
     }

@@ -1,10 +1,10 @@
-//! What can go wrong with a broker, by what it means to the caller.
+//! Errors of brokers, by their meaning to the caller.
 
 use std::time::Duration;
 
 use crate::fault::BoxError;
 
-/// A broker could not do what was asked.
+/// The reason why a broker did not carry out an operation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BrokerError {
@@ -16,7 +16,7 @@ pub enum BrokerError {
         /// The cause and the remedy.
         why: String,
     },
-    /// Nobody answers.
+    /// No broker answers.
     #[error("no broker answers at {url}: {why}")]
     Unreachable {
         /// The URL, without its password.
@@ -24,7 +24,7 @@ pub enum BrokerError {
         /// The cause and the remedy.
         why: String,
     },
-    /// Somebody answers, and says no: user, password, virtual host.
+    /// The broker refuses the connection because of the user, the password or the virtual host.
     #[error("the broker at {url} refused the connection: {why}")]
     Refused {
         /// The URL, without its password.
@@ -32,10 +32,10 @@ pub enum BrokerError {
         /// The cause and the remedy.
         why: String,
     },
-    /// There is no such queue.
+    /// The queue does not exist.
     #[error("there is no queue {queue:?}; a worker that consumes from it creates it, or a call that is sent to it")]
     NoQueue {
-        /// Its name.
+        /// The name of the queue.
         queue: String,
     },
     /// The queue exists with other arguments, and `strict` is set.
@@ -44,23 +44,23 @@ pub enum BrokerError {
          {queue}`, once it is empty), declare it alike under `[queues.{queue}]`, or turn `strict` off to use it as it is"
     )]
     Mismatch {
-        /// Its name.
+        /// The name of the queue.
         queue: String,
-        /// In what it differs.
+        /// The first difference.
         difference: String,
     },
-    /// The name cannot be a queue's.
+    /// The name cannot be that of a queue.
     #[error("{queue:?} cannot be a queue name: {why}")]
     QueueName {
-        /// The name.
+        /// The rejected name.
         queue: String,
-        /// Why not.
+        /// The reason for the rejection.
         why: &'static str,
     },
-    /// The connection was lost, or the broker reported a fault.
+    /// The connection was lost, or the broker reported an error.
     #[error("the broker did not carry out {what}")]
     Failed {
-        /// What was being done.
+        /// The operation that failed.
         what: String,
         /// The cause.
         #[source]
@@ -71,46 +71,46 @@ pub enum BrokerError {
     Closed,
 }
 
-/// A message was not accepted. Nothing that ends here may be assumed to run.
+/// The reason why a message was not accepted. A message that fails with it must not be assumed to run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// No queue of that name.
+    /// There is no queue of that name.
     #[error("the message could not be routed: there is no queue {queue:?}")]
     Unroutable {
         /// The queue.
         queue: String,
     },
-    /// The broker refused it: the queue is full, or could not store it.
+    /// The broker rejected the message: the queue is full, or could not store it.
     #[error("the broker refused the message for queue {queue:?} (full, or not able to store it)")]
     Nacked {
         /// The queue.
         queue: String,
     },
-    /// The broker takes no messages at the moment: memory or disk alarm.
+    /// The broker accepts no messages at the moment because of a memory or disk alarm.
     #[error("the broker takes no messages at the moment ({reason}); free memory or disk there")]
     Blocked {
-        /// What the broker says.
+        /// The broker's reason.
         reason: String,
     },
-    /// No answer within the time allowed. The message may or may not have been taken; sending it again under the same
+    /// The broker did not answer in time. The message may or may not have been stored; sending it again under the same
     /// id is safe.
     #[error("the broker did not confirm the message within {}", humantime::format_duration(*after))]
     TimedOut {
-        /// The time allowed.
+        /// The time limit.
         after: Duration,
     },
-    /// Larger than allowed.
+    /// The message is larger than allowed.
     #[error(
         "the message has {size} bytes, and {limit} are allowed (`max_message_bytes`); pass a reference to the data instead"
     )]
     TooLarge {
-        /// Its size in bytes.
+        /// The size of the message in bytes.
         size: usize,
-        /// What is allowed, in bytes.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// Anything else; see the cause.
+    /// Any other error.
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }

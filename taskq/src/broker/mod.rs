@@ -1,11 +1,11 @@
-//! The broker port: what carries task messages, and what every adapter promises.
+//! The broker port: transport of task messages, and the promises that every adapter keeps.
 //!
-//! A broker takes a message and answers once it is safe ([`Broker::publish`]), gives it to one consumer at a time
-//! ([`Broker::consume`]) and forgets it when it is acknowledged. Anything that is taken and not acknowledged comes
-//! back. Delays live in the broker too, so a waiting message is never held by a worker.
+//! A broker takes a message and answers once it is safe ([`Broker::publish`]), delivers it to one consumer at a time
+//! ([`Broker::consume`]) and deletes it when it is acknowledged. A message that is taken and not acknowledged returns
+//! to its queue. Delays are kept by the broker too, so no worker holds a waiting message.
 //!
-//! Adapters reconnect by themselves: a consumption goes on after an outage of any length, without help from
-//! its reader. The promises are checked, adapter by adapter, by `taskq::conformance::broker`.
+//! Adapters reconnect by themselves: a consumption resumes after an outage of any length, without help from its
+//! reader. The promises are checked, adapter by adapter, by `taskq::conformance::broker`.
 
 mod connect;
 mod consumption;

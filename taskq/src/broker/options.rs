@@ -7,19 +7,19 @@ use crate::clock::Clock;
 /// The options of a broker adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerOptions {
-    /// How long a publish may take in all, with its resends. Default 30 s.
+    /// The maximum time for a publish, including its resends. The default is 30 s.
     pub publish_timeout: Duration,
-    /// The largest body that the broker takes, in bytes. Default 128 MiB, as RabbitMQ's. The client has a lower setting
-    /// of its own, which bounds the messages of users.
+    /// The largest body that the broker accepts, in bytes. The default is 128 MiB, as with RabbitMQ. The client has a
+    /// lower setting of its own, which limits the messages of users.
     pub max_message_bytes: usize,
-    /// Whether a queue that exists with other arguments is an error. Default: a warning.
+    /// Whether a queue that exists with other arguments is an error. By default it is a warning.
     pub strict: bool,
     /// The time within which the broker requires a settlement of each delivery, for brokers that do not report it:
-    /// RabbitMQ's `consumer_timeout`. `None`: no such limit. Default: 30 min, as RabbitMQ's.
+    /// RabbitMQ's `consumer_timeout`. `None` is no limit. The default is 30 min, as with RabbitMQ.
     pub consumer_timeout: Option<Duration>,
     /// The name of the connection in the broker's list of connections.
     pub name: String,
-    /// The clock of delays that this process keeps itself: those of `memory:`. Default: the system's.
+    /// The clock for delays that this process keeps itself, those of `memory:`. The default is the system clock.
     pub clock: Clock,
 }
 

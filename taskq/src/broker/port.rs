@@ -1,4 +1,4 @@
-//! The port: what every adapter does.
+//! The port: the operations of every adapter.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,66 +11,66 @@ use super::error::{BrokerError, PublishError};
 use super::queue::{Declared, QueueSpec, QueueStats};
 use crate::message::WireMessage;
 
-/// A message on its way to a queue.
+/// A message to be published to a queue.
 #[derive(Debug, Clone)]
 pub struct Publication {
-    /// The queue's name. It must have been declared through this broker.
+    /// The name of the queue, which must have been declared through this broker.
     pub queue: Arc<str>,
     /// The message.
     pub message: WireMessage,
-    /// How long the broker holds it back. Zero and `None` are the same.
+    /// The time for which the broker holds the message back. Zero and `None` are equivalent.
     pub delay: Option<Duration>,
 }
 
-/// What carries task messages.
+/// A transport of task messages.
 pub trait Broker: Send + Sync + std::fmt::Debug {
-    /// Makes the queue exist, as `spec` says or as it already is. Cheap when repeated. Remembered: after an outage
-    /// the adapter declares it again by itself.
+    /// Declares the queue as `spec` says, or accepts it as it exists. Cheap when repeated. After an outage the adapter
+    /// declares it again by itself.
     fn declare<'a>(&'a self, spec: &'a QueueSpec) -> BoxFuture<'a, Result<Declared, BrokerError>>;
 
-    /// Hands a message over. `Ok` means: it is in the queue (or waiting for its delay) and durable; it will be
-    /// delivered at least once whatever crashes now. Anything else is an error, also where the broker confirmed a
-    /// message that it could not route.
+    /// Publishes a message. `Ok` means that it is in the queue (or waiting for its delay) and durable: it will be
+    /// delivered at least once, even if processes crash now. Every other outcome is an error, including a message that
+    /// the broker confirmed without being able to route it.
     ///
-    /// The message is on its way as soon as this is called; the future only waits for the answer, so a batch is
-    /// sent by calling this many times before awaiting. If the connection is lost before the answer came, the
-    /// adapter sends the message again, marked as resent, until the timeout.
+    /// The message is sent as soon as this is called; the future only waits for the answer. So a batch is sent by
+    /// calling this many times before awaiting. If the connection is lost before the answer has arrived, the adapter
+    /// sends the message again, marked as resent, until the timeout.
     fn publish(&self, publication: Publication) -> BoxFuture<'static, Result<(), PublishError>>;
 
-    /// Begins to take messages from `queues`, at most `prefetch` unacknowledged ones per queue at a time. The queues
-    /// must have been declared.
+    /// Begins to take messages from `queues`, with at most `prefetch` unacknowledged ones per queue at a time. The
+    /// queues must have been declared.
     fn consume<'a>(&'a self, queues: &'a [Arc<str>], prefetch: u16) -> BoxFuture<'a, Result<Consumption, BrokerError>>;
 
-    /// Takes up to `limit` messages out of `queue` to look at. Each is either acknowledged, which removes it, or
-    /// given back ([`Acker::requeue`](super::Acker::requeue), or dropping the [`Browse`]).
+    /// Takes up to `limit` messages out of `queue` for inspection. Each is either acknowledged, which deletes it, or
+    /// given back, by [`Acker::requeue`](super::Acker::requeue) or by dropping the [`Browse`].
     fn browse<'a>(&'a self, queue: &'a str, limit: usize) -> BoxFuture<'a, Result<Browse, BrokerError>>;
 
-    /// What is in `queue`. An error of kind [`BrokerError::NoQueue`] if there is no such queue.
+    /// The content of `queue`. Fails with [`BrokerError::NoQueue`] if there is no such queue.
     fn stats<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<QueueStats, BrokerError>>;
 
-    /// Removes all messages that are ready in `queue` (not those being worked on, nor those waiting for a delay) and
-    /// says how many.
+    /// Deletes all ready messages of `queue`, but not those being processed or waiting for a delay, and returns their
+    /// number.
     fn purge<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<u64, BrokerError>>;
 
-    /// The capability to renew deliveries. `None` where a delivery may stay unsettled for as long as it takes.
+    /// The capability to renew deliveries. `None` if a delivery may stay unsettled for any time.
     fn delivery_timeout(&self) -> Option<&dyn DeliveryTimeout> {
         None
     }
 
-    /// Product, version and what it can do, for people.
+    /// Product, version and capabilities, for people.
     fn info(&self) -> BoxFuture<'_, Result<BrokerInfo, BrokerError>>;
 
-    /// Sends what is still to be sent (acknowledgements above all) and closes the connections.
+    /// Sends what is pending (above all acknowledgements) and closes the connections.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
-/// What a broker is.
+/// A description of a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerInfo {
-    /// For example `RabbitMQ`.
+    /// The product, for example `RabbitMQ`.
     pub product: String,
-    /// For example `3.10.8`.
+    /// The version, for example `3.10.8`.
     pub version: String,
-    /// What it can and cannot do, one per line, for people.
+    /// Capabilities and limitations, one per line, for people.
     pub capabilities: Vec<String>,
 }

@@ -1,30 +1,30 @@
-//! Queues: how they are to be declared, and what is known of them.
+//! Queues: their declaration, and the outcome of declaring them.
 
 use std::sync::Arc;
 
-/// Where tasks that failed for good, and messages that mean nothing, are kept.
+/// The queue for tasks that failed for good and messages that cannot be understood.
 pub const DEAD_QUEUE: &str = "taskq.dead";
 
-/// The header in which an adapter says why the broker itself put a message into [`DEAD_QUEUE`].
+/// The header in which an adapter gives the reason for which the broker itself moved a message to [`DEAD_QUEUE`].
 pub(crate) const DEATH_REASON: &str = "x-death-reason";
 
-/// The header in which it says from which queue.
+/// The header in which an adapter gives the queue that such a message came from.
 pub(crate) const DEATH_QUEUE: &str = "x-death-queue";
 
-/// The reason of a message whose delay was over when its queue was not there any more.
+/// The reason of a message whose queue did not exist any more when its delay was over.
 pub(crate) const NO_QUEUE: &str = "no-queue";
 
-/// What the name of a queue's companion ends with: there, tasks that may have killed a worker wait to be run alone.
+/// The suffix of quarantine queues, where tasks that may have killed a worker wait to be run alone.
 pub const QUARANTINE_SUFFIX: &str = ".quarantine";
 
-/// How a queue is to be declared.
+/// The declaration of a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct QueueSpec {
-    /// Its name: 1 to 200 bytes, without `*` and `#`.
+    /// The name of the queue: 1 to 190 bytes, without `*` and `#`.
     pub name: Arc<str>,
-    /// Of which kind.
+    /// The kind of the queue.
     pub kind: QueueKind,
-    /// The highest priority it knows, for classic queues that know any.
+    /// The highest priority of a classic queue with priorities.
     pub max_priority: Option<u8>,
 }
 
@@ -32,30 +32,30 @@ pub struct QueueSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QueueKind {
-    /// Replicated and safe; faster in the stream. The default.
+    /// Replicated and safe, and faster for streams of tasks. The default.
     #[default]
     Quorum,
-    /// On one node; faster for single tasks on an idle queue, and the only one with priorities.
+    /// On one node; faster for single tasks on an idle queue, and the only kind with priorities.
     Classic,
-    /// Exactly as Celery declares its queues, so that both may.
+    /// Declared exactly as Celery does, so that both can declare it.
     Celery,
 }
 
-/// What declaring found.
+/// The outcome of declaring a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Declared {
     /// The queue is as it was asked for.
     AsAsked,
-    /// It existed with other arguments, and is used as it is.
+    /// The queue existed with other arguments, and is used as it is.
     Differs(String),
 }
 
-/// What is in a queue.
+/// The content of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct QueueStats {
-    /// Messages waiting to be taken.
+    /// Messages that can be taken.
     pub ready: u64,
-    /// Consumers.
+    /// Consumers of the queue.
     pub consumers: u64,
 }
 
@@ -75,8 +75,8 @@ impl QueueSpec {
         Self { name: name.into(), kind: QueueKind::Celery, max_priority: None }
     }
 
-    /// Fails with the reason if the name cannot be a queue's. Delays are routed by patterns over queue names, so a
-    /// name must not look like one, and must leave room for the delay in a routing key of 255 bytes.
+    /// Checks the name of a queue. Delays are routed by patterns over queue names, so a name must not look like a
+    /// pattern, and must leave room for the delay in a routing key of 255 bytes.
     pub fn check_name(name: &str) -> Result<(), super::BrokerError> {
         let why = if name.is_empty() {
             "it is empty"

@@ -1,5 +1,5 @@
-//! A consumption whose messages are at hand: one stream, and one way to steer it, for the adapters that have no connection
-//! to mend. What they take and when is their reader's own.
+//! A consumption for the adapters without a connection that could be lost: one stream and one control, over a reader
+//! that decides which messages are taken and when.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,50 +11,50 @@ use futures_util::{FutureExt, Stream};
 
 use super::{Consumption, ConsumptionControl, Delivery};
 
-/// Takes messages from some queues, and settles them.
+/// A source of messages from some queues, which also settles them.
 pub(super) trait PullReader: Send + Sync + 'static {
-    /// The next message, if there is one now that may be taken.
+    /// The next message, if one can be taken now.
     fn next(self: &Arc<Self>) -> Option<Delivery>;
 
-    /// Whether it still takes messages.
+    /// Whether messages are still taken.
     fn takes(&self) -> bool;
 
-    /// Who is to be woken when there may be a message, and when it takes no more.
+    /// The waker of the stream, to be woken when there may be a message, and when no more will be taken.
     fn waker(&self) -> &AtomicWaker;
 
-    /// Changes how many messages per queue may be taken and not settled; zero is no bound.
+    /// Changes the maximum number of unsettled messages per queue; zero is no limit.
     fn set_prefetch(&self, prefetch: usize);
 
-    /// Takes nothing any more, and gives back what nobody has read.
+    /// Stops taking messages, and gives back those that were not read.
     fn stop(&self);
 
-    /// Whether messages can come in at the moment.
+    /// Whether messages can arrive at the moment.
     fn is_live(&self) -> bool {
         self.takes()
     }
 
-    /// Gives everything back that was not settled.
+    /// Gives back all messages that were not settled.
     fn close(&self);
 
-    /// Waits until everything is given back.
+    /// Waits until all messages are given back.
     fn finished(&self) -> BoxFuture<'_, ()> {
         future::ready(()).boxed()
     }
 }
 
-/// The reader as the port shows it.
+/// Makes a consumption of a reader.
 pub(super) fn consumption<R: PullReader>(reader: Arc<R>) -> Consumption {
     let hold = Arc::new(OpenReader(reader));
     Consumption { deliveries: Box::pin(DeliveryStream(Arc::clone(&hold))), control: hold }
 }
 
-/// What keeps the reader open that was read from already.
+/// Makes a control that keeps a reader open, for messages that have been read already.
 pub(super) fn control<R: PullReader>(reader: Arc<R>) -> Arc<dyn ConsumptionControl> {
     Arc::new(OpenReader(reader))
 }
 
-/// Keeps a reader open: once the stream and the control are both gone, what was not settled goes back. Ackers do not
-/// keep it open.
+/// A guard that keeps a reader open: when the stream and the control are both dropped, unsettled messages are given
+/// back. Ackers do not keep it open.
 struct OpenReader<R: PullReader>(Arc<R>);
 
 impl<R: PullReader> ConsumptionControl for OpenReader<R> {
@@ -82,7 +82,7 @@ impl<R: PullReader> Drop for OpenReader<R> {
     }
 }
 
-/// The messages of a reader.
+/// The stream of a reader's messages.
 struct DeliveryStream<R: PullReader>(Arc<OpenReader<R>>);
 
 impl<R: PullReader> Stream for DeliveryStream<R> {
@@ -93,7 +93,7 @@ impl<R: PullReader> Stream for DeliveryStream<R> {
         if let Some(delivery) = reader.next() {
             return Poll::Ready(Some(delivery));
         }
-        // Registered first and looked at again, so that a message which came in between is not slept through.
+        // The waker is registered before the second attempt, so that a message that arrives in between is not missed.
         reader.waker().register(context.waker());
         match reader.next() {
             Some(delivery) => Poll::Ready(Some(delivery)),

@@ -55,7 +55,6 @@ const WORDS_LEFT: &[&str] = &[
     "ARCHITECTURE.md",
     "taskq-macros/",
     "taskq/src/attempt/",
-    "taskq/src/broker/",
     "taskq/src/canvas/",
     "taskq/src/client/",
     "taskq/src/clock.rs",

@@ -138,7 +138,7 @@ impl Connection {
         }
     }
 
-    /// The error for another operation that waited for this server in vain.
+    /// The error for another operation that waited for this server without success.
     pub(super) fn no_answer(&self) -> BoxError {
         let url = Arc::clone(&self.url);
         match &*self.link.borrow() {

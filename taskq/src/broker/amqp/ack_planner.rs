@@ -1,8 +1,8 @@
-//! Which acknowledgements to send: the decision, apart from the sending.
+//! The decision which acknowledgements to send, separate from sending them.
 //!
-//! One frame can acknowledge everything up to a tag, which is what makes acknowledging cheap; but only if everything
-//! up to that tag is settled. So settlements are gathered, and sent as far as they are contiguous. What lies behind
-//! an unsettled delivery (a hole) waits for the hole to close, as long as that is short and holds nothing up.
+//! One frame can acknowledge everything up to a tag, which makes acknowledging cheap; but only if everything up to
+//! that tag is settled. So settlements are collected, and sent as far as they are contiguous. Settlements after an
+//! unsettled delivery (a hole) wait for the hole to close, as long as that is short and holds nothing up.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -11,44 +11,44 @@ use tokio::time::Instant;
 
 use crate::broker::Settlement;
 
-/// How long an acknowledgement waits for a hole before it to close.
+/// The time for which an acknowledgement waits for the closing of a hole before it.
 const HOLE_PATIENCE: Duration = Duration::from_millis(20);
 
-/// How many settlements are gathered at most, given a prefetch that allows it.
+/// The maximum number of settlements that are collected, if the prefetch allows it.
 const BATCH_MAX: usize = 64;
 
-/// The settlements of one channel. Tags count from 1 there, without gaps.
+/// The settlements of one channel, whose tags count from 1 without gaps.
 #[derive(Debug)]
 pub(super) struct Ledger {
     prefetch: usize,
-    /// Every tag up to here is settled.
+    /// The highest tag below which, itself included, everything is settled.
     floor: u64,
-    /// The settled tags above, as runs in rising order that do not touch. There are never more than unsettled
-    /// deliveries, however long the first of those takes.
+    /// The settled tags above the floor, as runs in rising order that do not touch. There are never more of them than
+    /// unsettled deliveries, however long the first of those takes.
     runs: Vec<RangeInclusive<u64>>,
-    /// Settled by an acknowledgement that was not sent yet.
+    /// Acknowledged deliveries whose acknowledgement has not been sent.
     acks: Vec<u64>,
-    /// Settled by giving back, not sent yet.
+    /// Deliveries given back, whose requeue has not been sent.
     requeues: Vec<u64>,
-    /// The first unsettled delivery when there was something behind it, and since when that is known.
+    /// The first unsettled delivery with a settled one after it, and the time at which that was found.
     hole: Option<(u64, Instant)>,
     gathered: usize,
 }
 
-/// What to send, in this order.
+/// The frames to send, in this order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Frames {
-    /// Give back, each for itself.
+    /// Deliveries to give back, one by one.
     pub(super) requeue: Vec<u64>,
-    /// Acknowledge everything up to here. The tag itself is still unacknowledged: brokers close the channel over
-    /// one that is not.
+    /// The tag up to which to acknowledge everything. The tag itself is still unacknowledged: brokers close the
+    /// channel if it is not.
     pub(super) ack_up_to: Option<u64>,
-    /// Acknowledge, each for itself.
+    /// Deliveries to acknowledge one by one.
     pub(super) ack: Vec<u64>,
 }
 
 impl Ledger {
-    /// Of a channel on which nothing was delivered yet.
+    /// Makes the planner of a channel on which nothing was delivered yet.
     pub(super) fn new(prefetch: u16) -> Self {
         let mut ledger = Self {
             prefetch: 0,
@@ -63,12 +63,13 @@ impl Ledger {
         ledger
     }
 
-    /// The smaller the prefetch, the fewer acknowledgements may wait: each keeps a message away. Zero is no bound.
+    /// Sets the prefetch. The smaller it is, the fewer acknowledgements may wait, since each keeps a message away.
+    /// Zero is no limit.
     pub(super) fn set_prefetch(&mut self, prefetch: u16) {
         self.prefetch = if prefetch == 0 { usize::from(u16::MAX) } else { prefetch.into() };
     }
 
-    /// Takes note of a settlement, and says whether enough have come together to be sent.
+    /// Notes a settlement, and returns whether there are enough to be sent.
     pub(super) fn settle(&mut self, tag: u64, settlement: Settlement) -> bool {
         if !self.enter(tag) {
             return false;
@@ -81,12 +82,12 @@ impl Ledger {
         self.gathered >= BATCH_MAX.min(self.prefetch / 2).max(1)
     }
 
-    /// Whether nothing waits to be sent.
+    /// Whether no settlement waits to be sent.
     pub(super) fn is_idle(&self) -> bool {
         self.acks.is_empty() && self.requeues.is_empty()
     }
 
-    /// Takes what should be sent now. `all`: nothing may wait, because there will be no later.
+    /// Takes the settlements to be sent now. `all`: none may wait, because this is the last call.
     pub(super) fn take(&mut self, now: Instant, all: bool) -> Frames {
         self.gathered = 0;
         let mut frames = Frames { requeue: std::mem::take(&mut self.requeues), ..Frames::default() };
@@ -120,7 +121,7 @@ impl Ledger {
         frames
     }
 
-    /// Puts `tag` among the settled; false if it is there already.
+    /// Adds `tag` to the settled ones. Returns false if it is among them.
     fn enter(&mut self, tag: u64) -> bool {
         if tag <= self.floor {
             return false;
@@ -181,11 +182,11 @@ mod tests {
         assert_eq!(ledger.take(start + Duration::from_millis(19), false), Frames::default());
         let frames = ledger.take(start + Duration::from_millis(20), false);
         assert_eq!(frames, Frames { ack: vec![2, 3], ..Frames::default() });
-        // The hole stays old.
+        // The hole keeps its age.
         ledger.settle(4, Settlement::Ack);
         let frames = ledger.take(start + Duration::from_millis(21), false);
         assert_eq!(frames, Frames { ack: vec![4], ..Frames::default() });
-        // The tag that is named must still be unacknowledged: 1, not 4.
+        // The named tag must still be unacknowledged: 1, not 4.
         ledger.settle(1, Settlement::Ack);
         assert_eq!(ledger.take(start + Duration::from_millis(22), false), up_to(1));
     }
@@ -220,8 +221,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a broker that closes the channel over anything that is wrong: every settlement is carried out
-        /// exactly once and as it was meant, and nothing else is.
+        /// Plays a broker that closes the channel over any mistake: each settlement is carried out exactly once and as
+        /// intended, and nothing else is.
         #[test]
         fn brokers_agree(
             order in Just((1..=60_u64).collect::<Vec<_>>()).prop_shuffle(),
@@ -249,7 +250,8 @@ mod tests {
                         prop_assert!(!done.contains(&top));
                         for tag in 1..=top {
                             prop_assert!(!unsettled.contains(&tag), "{} is not settled", tag);
-                            // What was given back is out of it; what went for itself before is not hurt.
+                            // Deliveries that were given back are not covered, and those acknowledged one by one
+                            // before are unaffected.
                             prop_assert!(!requeued.contains(&tag) || done.contains(&tag), "{} was to go back", tag);
                             done.insert(tag);
                         }

@@ -1,4 +1,4 @@
-//! The broker's URL, and errors at connecting with their remedies.
+//! The URL of the broker, and connection errors with their remedies.
 
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Error, ErrorKind};
@@ -6,27 +6,28 @@ use lapin::{Error, ErrorKind};
 use crate::broker::BrokerError;
 use crate::redact::without_password;
 
-/// lapin allocates 64 frames a connection; with the broker's default of 128 KiB an idle process would take 20 MB.
+/// The frame size. lapin allocates 64 frames per connection; with the broker's default of 128 KiB an idle process
+/// would take 20 MB.
 pub(super) const FRAME_MAX: u32 = 16 << 10;
 
-/// What brokers allow by default, and so the largest header table that any client may have sent.
+/// The frame size that brokers allow by default, and so the largest header table that another client may have sent.
 pub(super) const FRAME_MAX_WIDE: u32 = 128 << 10;
 
-/// In seconds. A peer that is silent twice as long is taken for dead.
+/// The heartbeat in seconds. A peer that is silent for twice as long is considered dead.
 const HEARTBEAT: u16 = 10;
 
-/// Where the broker is, and how to speak of it.
+/// The address of the broker, and its form for display.
 #[derive(Clone)]
 pub(super) struct Address {
     pub(super) uri: AMQPUri,
-    /// Without the password.
+    /// The URL without the password.
     pub(super) shown: String,
     /// Whether the URL names a `frame_max`.
     frame_max_given: bool,
 }
 
 impl Address {
-    /// Reads `amqp://user:password@host:port/vhost?heartbeat=…&frame_max=…`.
+    /// Parses `amqp://user:password@host:port/vhost?heartbeat=…&frame_max=…`.
     pub(super) fn parse(url: &str) -> Result<Self, BrokerError> {
         let shown = without_password(url);
         let unusable = |why: String| BrokerError::Url { url: shown.clone(), why };
@@ -38,11 +39,11 @@ impl Address {
         if uri.scheme == AMQPScheme::AMQPS {
             return Err(unusable("TLS is not built in; write amqp://, or put a TLS proxy in between".to_owned()));
         }
-        // The parser knows only names and takes `[::1]` for none at all.
+        // The parser only knows host names, and takes `[::1]` for an absent one.
         if let Some(host) = ipv6_host(url) {
             host.clone_into(&mut uri.authority.host);
         }
-        // `amqp://host/` means the default virtual host to people and to Celery, and an empty name to nobody.
+        // To people and to Celery, `amqp://host/` means the default virtual host; the empty name is never meant.
         if uri.vhost.is_empty() {
             "/".clone_into(&mut uri.vhost);
         }
@@ -52,7 +53,7 @@ impl Address {
         Ok(Self { uri, shown, frame_max_given })
     }
 
-    /// The same, for a connection that has to take larger frames than we like.
+    /// The URI for a connection that has to carry larger frames.
     pub(super) fn wide(&self) -> AMQPUri {
         let mut uri = self.uri.clone();
         if !self.frame_max_given {
@@ -61,7 +62,7 @@ impl Address {
         uri
     }
 
-    /// What it means that the connection could not be opened. `None`: in time.
+    /// The error for a connection that could not be opened. `None` stands for a timeout.
     pub(super) fn refusal(&self, error: Option<&Error>) -> BrokerError {
         let (url, place) = (self.shown.clone(), format!("{}:{}", self.uri.authority.host, self.uri.authority.port));
         let user = &self.uri.authority.userinfo.username;
@@ -71,7 +72,7 @@ impl Address {
                 why: format!("{place} takes the connection and says nothing; is it RabbitMQ's AMQP port?"),
             },
             Some(ErrorKind::IOError(cause)) => {
-                let mend = match cause.kind() {
+                let remedy = match cause.kind() {
                     std::io::ErrorKind::ConnectionRefused => {
                         "nothing listens there; start RabbitMQ, or correct host and port"
                     }
@@ -80,7 +81,7 @@ impl Address {
                     | std::io::ErrorKind::UnexpectedEof => "it hangs up; is it RabbitMQ's AMQP port?",
                     _ => "correct host and port, or see whether the machine is up",
                 };
-                BrokerError::Unreachable { url, why: format!("{place}: {cause}; {mend}") }
+                BrokerError::Unreachable { url, why: format!("{place}: {cause}; {remedy}") }
             }
             Some(ErrorKind::ProtocolError(cause)) => {
                 let text = cause.get_message().to_string();

@@ -8,8 +8,8 @@ pub(super) fn quorum() -> FieldTable {
     arguments
 }
 
-/// Returns the arguments of a quorum queue that dead-letters to `exchange`, at least once: a message stays in the queue for as
-/// long as the exchange cannot take it.
+/// Returns the arguments of a quorum queue that dead-letters to `exchange`, at least once: a message stays in the
+/// queue for as long as the exchange cannot take it.
 pub(super) fn quorum_before(exchange: &str) -> FieldTable {
     let mut arguments = quorum();
     arguments.insert("x-dead-letter-exchange".into(), text(exchange));

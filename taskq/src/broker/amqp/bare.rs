@@ -1,5 +1,5 @@
-//! What lapin does without anything on top: the loops that our own speed is compared with, in the same run, on the
-//! same kind of queue, with the same bytes. For benchmarks.
+//! Loops over lapin without anything on top, to which taskq's speed is compared: in the same run, on queues of the
+//! same kind, with the same bytes. For benchmarks.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -20,16 +20,16 @@ use crate::fault::BoxError;
 use crate::io;
 use crate::message::WireMessage;
 
-/// What a loop did.
+/// The measurement of a loop.
 #[derive(Debug, Clone, Copy)]
 pub struct LoopRun {
-    /// How many messages, or round trips.
+    /// The number of messages or round trips.
     pub count: usize,
-    /// In how much time.
+    /// The time that they took.
     pub took: Duration,
 }
 
-/// Publishes `message` to `queue` `count` times, `window` of them unconfirmed at a time.
+/// Publishes `message` to `queue` `count` times, with `window` of them unconfirmed at a time.
 pub async fn publish(
     url: &str,
     queue: &str,
@@ -52,7 +52,7 @@ pub async fn publish(
                 oldest.await?;
             }
             let mut sending = Box::pin(send(channel.clone(), queue.clone(), message.body.clone(), properties.clone()));
-            // The first poll puts it on the wire.
+            // The first poll sends the message.
             if let Some(confirmed) = sending.as_mut().now_or_never() {
                 confirmed?;
             } else {
@@ -67,7 +67,8 @@ pub async fn publish(
     .await
 }
 
-/// Takes `count` messages from `queue`, with this prefetch, and acknowledges every half prefetch, at most 64, at once.
+/// Takes `count` messages from `queue` with this prefetch. Acknowledges together as many as half the prefetch, at most
+/// 64.
 pub async fn consume(url: &str, queue: &str, prefetch: u16, count: usize) -> Result<LoopRun, BoxError> {
     let (url, queue) = (url.to_owned(), queue.to_owned());
     let (connection, channel, mut consumer) = io::run(async move {
@@ -85,7 +86,7 @@ pub async fn consume(url: &str, queue: &str, prefetch: u16, count: usize) -> Res
         let delivery = consumer.next().await.ok_or("the consumer ended")??;
         tag = delivery.delivery_tag;
         if taken % batch == 0 {
-            // The first poll puts it on the wire.
+            // The first poll sends the acknowledgement.
             let _ = channel.basic_ack(tag, BasicAckOptions { multiple: true }).now_or_never();
         }
     }
@@ -100,9 +101,9 @@ pub async fn consume(url: &str, queue: &str, prefetch: u16, count: usize) -> Res
     .await
 }
 
-/// Publishes to `there`, takes it from there, publishes to `back`, takes it from there: `count` times, one at a time.
-/// Says how long each took, in order. With confirms, as everything of ours, but nobody waits for them: they cost the
-/// broker time, above all on classic queues.
+/// Publishes to `there`, takes the message from there, publishes to `back`, takes it from there: `count` times, one at
+/// a time. Returns the duration of each round trip, in order. Confirms are on, as for everything that taskq publishes,
+/// but they are not awaited: they cost the broker time, above all on classic queues.
 pub async fn round_trips(
     url: &str,
     there: &str,
@@ -146,7 +147,7 @@ pub async fn round_trips(
     .await
 }
 
-/// Deletes queues that a benchmark made.
+/// Deletes the queues of a benchmark.
 pub async fn delete_queues(url: &str, queues: &[String]) -> Result<(), BoxError> {
     let (url, queues) = (url.to_owned(), queues.to_owned());
     io::run(async move {

@@ -1,4 +1,4 @@
-//! The adapter: the port's requests, each handed to the part that carries it out.
+//! The adapter, which hands each request of the port to the part that carries it out.
 
 use std::fmt;
 use std::future::Future;
@@ -27,10 +27,10 @@ use crate::broker::{
 };
 use crate::io;
 
-/// The pause before a request is tried again that a lost connection spoiled.
+/// The pause before a request that failed with its connection is repeated.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long closing waits for what is still to be sent.
+/// The time for which closing waits for pending publications and acknowledgements.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A client of a RabbitMQ broker.
@@ -48,8 +48,8 @@ struct Core {
 
 impl AmqpBroker {
     /// Connects to `url`: `amqp://user:password@host:port/vhost`, with `?heartbeat=` in seconds (default 10) and
-    /// `&frame_max=` in bytes (default 16384) where needed. An error says what is wrong and the remedy; after
-    /// the first success, lost connections are reopened without end.
+    /// `&frame_max=` in bytes (default 16384) where needed. An error names the cause and the remedy. Once connected,
+    /// lost connections are reopened without end.
     pub async fn connect(url: &str, options: BrokerOptions) -> Result<Self, BrokerError> {
         let address = Address::parse(url)?;
         let name = format!("{} publish", options.name);
@@ -82,7 +82,7 @@ impl Core {
         }
     }
 
-    /// Carries out a request, on the next connection if this one is lost meanwhile.
+    /// Carries out a request, on the next connection if this one is lost in the meantime.
     async fn request<T, F>(
         &self,
         what: impl FnOnce() -> String,
@@ -95,7 +95,7 @@ impl Core {
         loop {
             let link = self.link_for_requests();
             let Ok(session) = time::timeout_at(deadline, link.session()).await else {
-                let source = "the connection is being mended".into();
+                let source = "the connection to the broker is being restored".into();
                 return Err(DeclareFault::Broker(BrokerError::Failed { what: what(), source }));
             };
             let session = session.ok_or(DeclareFault::Broker(BrokerError::Closed))?;
@@ -108,7 +108,7 @@ impl Core {
         }
     }
 
-    /// The port's error for a request that concerned one queue.
+    /// The port's error for a failed request on one queue.
     fn queue_fault(fault: DeclareFault, queue: &str, what: String) -> BrokerError {
         match fault {
             DeclareFault::Request(fault) if fault.code() == Some(404) => {
@@ -147,7 +147,7 @@ impl Core {
         loop {
             let session = link.session().await.ok_or(BrokerError::Closed)?;
             match browse(session, queue, limit).await {
-                // A message with large headers breaks the connection, and fits through the next one.
+                // A message with large headers breaks this connection and fits through the next.
                 Err(fault) if !fault.is_refusal() && Instant::now() < deadline => time::sleep(RETRY_PAUSE).await,
                 outcome => return outcome.map_err(|fault| Self::queue_fault(fault.into(), queue, what())),
             }
@@ -209,8 +209,8 @@ impl Core {
 }
 
 impl Drop for Core {
-    /// What was handed over is still sent: the publishing task ends by itself, and its connection with it.
-    /// Consumptions that are still held go on.
+    /// Lets pending publications be sent: the publish loop ends by itself, and its connection with it. Consumptions
+    /// that are still in use go on.
     fn drop(&mut self) {
         let held = std::mem::take(&mut *self.consumptions.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(link) = self.consume_link.get()
@@ -223,7 +223,7 @@ impl Drop for Core {
 
 impl Broker for AmqpBroker {
     fn declare<'a>(&'a self, spec: &'a QueueSpec) -> BoxFuture<'a, Result<Declared, BrokerError>> {
-        // The usual case, for every call that names a queue, is that it was declared before.
+        // Nearly every call names a queue that was declared before.
         if let Some(declared) = self.0.topology.declared(spec) {
             return future::ready(Ok(declared)).boxed();
         }
@@ -281,7 +281,7 @@ impl DeliveryTimeout for AmqpBroker {
         origin: &'a str,
     ) -> BoxFuture<'a, Result<Consumption, BrokerError>> {
         let (core, queue, origin) = (Arc::clone(&self.0), queue.into(), origin.into());
-        // Some brokers cap a prefetch of 0 for quorum queues, which stands for no bound, at 2000.
+        // A prefetch of 0 means no limit, but some brokers cap it at 2000 for quorum queues.
         io::run(async move { core.consume(vec![queue], u16::MAX, Some(origin)).await }).boxed()
     }
 

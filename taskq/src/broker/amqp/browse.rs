@@ -1,4 +1,4 @@
-//! Looks at what is in a queue, without consuming from it.
+//! Inspection of a queue's messages, without consuming from it.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::settle::{Back, ChannelSettler};
 use crate::broker::{Browse, ConsumptionControl};
 use crate::io;
 
-/// How many messages are asked for at once.
+/// The number of messages that are requested at once.
 const BATCH: usize = 32;
 
 /// Takes up to `limit` messages out of `queue`, on a channel of their own.
@@ -36,14 +36,14 @@ pub(super) async fn browse(session: Arc<Session>, queue: &str, limit: usize) -> 
     Ok(Browse { deliveries, control: Arc::new(Look { session, channel, settler }) })
 }
 
-/// Keeps what was taken out; without it, everything unsettled goes back.
+/// A guard for the messages taken out; when it is dropped, the unsettled ones go back.
 struct Look {
     session: Arc<Session>,
     channel: Channel,
     settler: Arc<ChannelSettler>,
 }
 
-/// There is nothing to steer: everything was taken at once.
+/// A control with nothing to steer, since all messages were taken at once.
 impl ConsumptionControl for Look {
     fn set_prefetch(&self, _prefetch: u16) {}
 
@@ -57,7 +57,7 @@ impl ConsumptionControl for Look {
         let (session, channel, settler) = (Arc::clone(&self.session), self.channel.clone(), Arc::clone(&self.settler));
         io::run(async move {
             settler.finish().await;
-            // The answer means that the broker has taken the settlements, and put the rest back.
+            // The answer means that the broker has applied the settlements and put the other messages back.
             if let Err(fault) = session.ask(channel.close(200, "seen".into())).await {
                 tracing::debug!(%fault, "the channel ended by itself");
             }
@@ -72,7 +72,8 @@ impl Drop for Look {
         self.settler.flush();
         self.settler.end();
         let channel = self.channel.clone();
-        // Ackers that somebody kept must not keep the messages from everybody else. After `close` this does nothing.
+        // Ackers that are kept by the caller must not withhold the messages from consumers. After `close` this has no
+        // effect.
         io::spawn(async move { channel.close(200, "dropped".into()).await });
     }
 }

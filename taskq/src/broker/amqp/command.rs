@@ -16,11 +16,11 @@ pub(super) struct Plan {
     pub(super) settle_within: Option<Duration>,
 }
 
-/// A command to the task that looks after a consumption.
+/// A command to the consumer, the task behind a consumption.
 pub(super) enum Command {
     /// A consumer has ended.
     Vacant,
-    /// The reader comes back to a queue whose consumer rests.
+    /// The reader polls again for a queue whose consumer is suspended.
     Wanted,
     /// The reader will not read for long.
     SuspendFetching(oneshot::Sender<()>),

@@ -1,7 +1,8 @@
-//! The consumer, the task behind a consumption: opens its channel and consumers, and reopens them after every loss.
+//! The consumer, the task behind a consumption: it opens the channel with its AMQP consumers, and reopens them after
+//! every loss.
 //!
-//! One channel carries all queues of a consumption, with one consumer each. A queue that cannot be consumed from for
-//! the moment is tried again by itself and stops no other.
+//! One channel carries all queues of a consumption, with one AMQP consumer each. A queue that cannot be consumed from
+//! at the moment is retried on its own and does not stop the others.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,18 +24,18 @@ use super::topology::{DeclareFault, Topology};
 use crate::broker::{BrokerError, Consumption, ConsumptionControl};
 use crate::io;
 
-/// How often the channel's state is looked at, and queues are tried again.
+/// The interval at which the channel's state is checked, and queues are retried.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often the broker is asked something on the channel, since silence there can also mean that it is dead.
+/// The interval between requests to the broker on the channel, since silence can also mean that it is dead.
 const PROBE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The first wait before a queue is tried again, and the longest.
+/// Bounds of the pause before a queue is retried.
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(15);
 
-/// Which part of the time that the broker gives may pass until messages that wait for their reader are taken for stale. They
-/// may be twice as old then, a quarter of it: their reader has at least three quarters left.
+/// The fraction of the broker's time limit after which messages that wait for their reader count as stale. They may be
+/// twice as old by then, a quarter of the limit, which leaves their reader at least three quarters.
 const STALE_PART: u32 = 8;
 
 /// Begins to consume. Returns when every queue was tried once; an error if one of them does not exist.
@@ -60,7 +61,7 @@ pub(super) async fn consume(
     };
     io::spawn(consumer.run());
     first.await.unwrap_or(Err(BrokerError::Closed))?;
-    // The consumer does not keep the commands alive: when stream and control are gone, it ends.
+    // The consumer does not keep the channel of commands open: when stream and control are dropped, it ends.
     let commands = Arc::new(commands);
     let control = Arc::new(Control { link, sources: Arc::clone(&sources), commands: Arc::clone(&commands) });
     let deliveries = Box::pin(Deliveries { sources, commands });
@@ -75,13 +76,13 @@ struct Consumer {
     prefetch: u16,
     origin: Option<Arc<str>>,
     settle_within: Option<Duration>,
-    /// Queues that could not be consumed from: when to try again, and how long to wait after that.
+    /// Queues that could not be consumed from: the time of the next attempt, and the pause after that.
     retries: HashMap<Arc<str>, (Instant, Duration)>,
-    /// For the outcome of the first attempt.
+    /// The channel for the outcome of the first attempt.
     ready: Option<oneshot::Sender<Result<(), BrokerError>>>,
 }
 
-/// A channel and what belongs to it.
+/// An open channel with its session and settler.
 struct ConsumerChannel {
     session: Arc<Session>,
     channel: Channel,
@@ -89,7 +90,7 @@ struct ConsumerChannel {
 }
 
 impl ConsumerChannel {
-    /// Why nothing comes over it any more, if so.
+    /// The reason why the channel is unusable, if it is.
     fn gone(&self) -> Option<&'static str> {
         if !self.session.is_open() {
             Some("the connection is gone")
@@ -100,7 +101,8 @@ impl ConsumerChannel {
         }
     }
 
-    /// Closes the channel. Afterwards the broker has taken the settlements, and put the rest back.
+    /// Closes the channel. When this completes, the broker has applied the settlements and put the other messages
+    /// back.
     async fn close(&self) {
         self.settler.finish().await;
         if let Err(fault) = self.session.ask(self.channel.close(200, "closed".into())).await {
@@ -110,15 +112,15 @@ impl ConsumerChannel {
     }
 }
 
-/// Why a channel is left.
+/// The reason for leaving a channel.
 enum ChannelEnd {
-    /// It is gone.
+    /// The channel was lost.
     Lost(String),
-    /// The broker has cancelled a consumer: mostly because its queue was deleted. What the channel remembers of that queue
-    /// would stand in the way of another of the same name: messages are checked out to nobody then (seen with RabbitMQ
-    /// 3.10), and stay there until the channel is closed.
+    /// The broker cancelled a consumer, mostly because its queue was deleted. The channel's memory of that queue would
+    /// affect a new queue of the same name: messages are then checked out to no consumer (seen with RabbitMQ 3.10),
+    /// and stay so until the channel is closed.
     Deleted,
-    /// Nobody needs it any more.
+    /// The consumption is not needed any more.
     Done(Option<oneshot::Sender<()>>),
 }
 
@@ -139,10 +141,10 @@ impl Consumer {
                 }
                 ChannelEnd::Deleted => {
                     for queue in self.sources.vacant() {
-                        tracing::warn!(queue = &*queue, "the queue was deleted under its consumer; beginning anew");
+                        tracing::warn!(queue = &*queue, "the queue was deleted; consuming starts again");
                         self.topology.deleted(&queue);
                     }
-                    // What runs goes on, and is taken over when its message comes back to this worker.
+                    // Running tasks go on, and take their messages over when those are delivered to this worker again.
                     self.sources.clear();
                     open.close().await;
                 }
@@ -155,12 +157,12 @@ impl Consumer {
         };
         self.sources.end();
         if let Some(done) = done {
-            // Nobody has to wait for it.
+            // The caller may not be waiting any more.
             let _ = done.send(());
         }
     }
 
-    /// Opens a channel, however long that takes. An error means that nobody needs it any more.
+    /// Opens a channel, however long that takes. An error means that the consumption is not needed any more.
     async fn open(&mut self) -> Result<ConsumerChannel, Option<oneshot::Sender<()>>> {
         let mut pause = Duration::ZERO;
         loop {
@@ -178,7 +180,7 @@ impl Consumer {
                         Some(Command::SetPrefetch(prefetch) | Command::CapOutstanding(prefetch)) => self.prefetch = prefetch,
                         Some(Command::Vacant | Command::Wanted) => {}
                         Some(Command::SuspendFetching(done)) => drop(done),
-                        // Nothing is fetched while there is no channel, so stopping is the end of it.
+                        // Nothing is fetched without a channel, so stopping ends the stream.
                         Some(Command::Stop) => self.sources.end(),
                         Some(Command::Close(done)) => return Err(Some(done)),
                         None => return Err(None),
@@ -204,7 +206,7 @@ impl Consumer {
         }
     }
 
-    /// Consumes over one channel for as long as it is there and needed.
+    /// Consumes over one channel for as long as it is open and needed.
     async fn attend(&mut self, open: &ConsumerChannel) -> ChannelEnd {
         let mut watch = time::interval(WATCH_INTERVAL);
         let mut probe = time::interval_at(Instant::now() + PROBE_INTERVAL, PROBE_INTERVAL);
@@ -218,8 +220,9 @@ impl Consumer {
                 reason = &mut lost => return ChannelEnd::Lost(reason.to_string()),
                 command = self.inbox.recv() => match command {
                     Some(Command::Vacant) => {
-                        // A consumer that was replaced meanwhile is no news; once nothing is fetched any more there is
-                        // none to replace, and what runs still needs the channel; a lost connection deletes no queue.
+                        // There is nothing to do if the consumer was replaced in the meantime. When nothing is fetched
+                        // any more, there is no consumer to replace, and running tasks still need the channel. And a
+                        // lost connection deletes no queue.
                         if !self.sources.is_stopping() && open.gone().is_none() && !self.sources.vacant().is_empty() {
                             return ChannelEnd::Deleted;
                         }
@@ -254,13 +257,15 @@ impl Consumer {
                 _ = watch.tick() => {
                     self.restore_window(open).await;
                     self.fill(open).await;
-                    // What waits for the reader must not grow as old as the broker allows; nor is it of use to others here.
+                    // Messages that wait for the reader must not grow as old as the broker allows, and other workers
+                    // could run them.
                     if let Some(limit) = self.settle_within.filter(|_| self.origin.is_none()) {
                         self.suspend_fetching(open, self.sources.stale(limit / STALE_PART)).await;
                     }
                 }
                 _ = probe.tick() => {
-                    // Harmless, since it only concerns consumers to come; and a fault shows in the channel's state.
+                    // The setting is harmless, since it applies to later consumers only; and an error shows in the
+                    // channel's state.
                     if let Err(fault) = open.session.ask(open.channel.basic_qos(self.prefetch, BasicQosOptions::default())).await {
                         tracing::debug!(%fault, "the channel for consuming does not answer");
                     }
@@ -269,7 +274,7 @@ impl Consumer {
         }
     }
 
-    /// Consumes from every queue that lacks a consumer and whose time has come.
+    /// Consumes from every queue that has no consumer and whose time has come.
     async fn fill(&mut self, open: &ConsumerChannel) {
         if self.sources.is_stopping() {
             return;
@@ -312,7 +317,7 @@ impl Consumer {
         }
     }
 
-    /// Cancels these consumers until the reader comes, and gives back what they have fetched.
+    /// Cancels these consumers until the reader polls again, and gives back the messages they have fetched.
     async fn suspend_fetching(&self, open: &ConsumerChannel, consumers: Vec<(Arc<str>, ShortString)>) {
         for (queue, tag) in consumers {
             self.sources.suspend_fetching(&queue);
@@ -321,8 +326,9 @@ impl Consumer {
         }
     }
 
-    /// From now on consumers hold no more than this, beside what is out. Those that are there and hold more are cancelled until
-    /// the reader comes for more than they have fetched; where more is allowed than before, there is time until the reader waits.
+    /// Limits the messages of later consumers to `prefetch`, counting the unsettled ones. Present consumers with a
+    /// larger window are cancelled until the reader needs more than they have fetched. If the limit rises, consumers
+    /// are replaced only when the reader waits.
     async fn cap_outstanding(&mut self, open: &ConsumerChannel, prefetch: u16) {
         let before = std::mem::replace(&mut self.prefetch, prefetch);
         open.settler.set_prefetch(prefetch);
@@ -334,15 +340,15 @@ impl Consumer {
         }
     }
 
-    /// How many messages a new consumer may hold beside those that were taken and are not settled. The broker counts each
-    /// consumer's messages by themselves, those of cancelled ones not at all.
+    /// The number of messages that a new consumer may hold in addition to the unsettled ones. The broker counts the
+    /// messages of each consumer separately, and those of cancelled consumers not at all.
     fn room(&self, open: &ConsumerChannel) -> u16 {
         let out = u16::try_from(open.settler.out()).unwrap_or(u16::MAX);
         self.prefetch.saturating_sub(out).max(1)
     }
 
-    /// Makes consumers anew that could hold more than they do, for a reader that waits for more. Only those are so narrow that
-    /// were made beside long runs.
+    /// Replaces consumers that could have a larger window, when the reader waits for more. Only consumers that were
+    /// created while long tasks were running have a small one.
     async fn restore_window(&self, open: &ConsumerChannel) {
         if self.sources.is_stopping() {
             return;
@@ -353,7 +359,7 @@ impl Consumer {
         }
     }
 
-    /// Says that a channel was lost, and what to do about it.
+    /// Logs that a channel was lost, with the remedy.
     fn tell_of_loss(&self, reason: &str, fault: Option<lapin::Error>) {
         let said = fault.and_then(|fault| RequestFault::from(fault).text());
         if let (Some(said), Some(set)) = (said.as_deref().filter(|said| is_timeout(said)), self.settle_within) {
@@ -382,14 +388,14 @@ impl Consumer {
         if let Some(declared) = declared {
             match declared {
                 Ok(()) => {}
-                // It may be there all the same, with rights to read it and not to declare it.
+                // The queue may exist, and the user may be allowed to read it and not to declare it.
                 Err(DeclareFault::Request(fault)) if fault.is_refusal() => {
                     tracing::warn!(queue = &**queue, %fault, "cannot declare the queue");
                 }
                 Err(fault) => return Err(fault.during(what())),
             }
         }
-        // Asked on another channel, because this one, and everybody's messages on it, would not survive a no.
+        // Checked on another channel, because a refusal would close this one and return all its messages.
         open.session.count(queue).await.map_err(|answer| {
             self.topology.deleted(queue);
             fault(answer)
@@ -403,8 +409,8 @@ impl Consumer {
         Ok(())
     }
 
-    /// A consumer's prefetch cannot be changed, so all are cancelled and made anew. What the old ones have is read
-    /// before what the new ones get.
+    /// Replaces all consumers, since the prefetch of an existing one cannot be changed. Messages of the old ones are
+    /// read before those of the new.
     async fn change_prefetch(&mut self, open: &ConsumerChannel, prefetch: u16) {
         self.prefetch = prefetch;
         open.settler.set_prefetch(prefetch);
@@ -412,7 +418,7 @@ impl Consumer {
         self.fill(open).await;
     }
 
-    /// Cancels all consumers. What they have fetched stays readable.
+    /// Cancels all consumers. Messages that they have fetched can still be read.
     async fn cancel_all(&self, open: &ConsumerChannel) {
         for (queue, tag) in self.sources.tags() {
             self.cancel(open, tag).await;
@@ -422,13 +428,14 @@ impl Consumer {
 
     async fn cancel(&self, open: &ConsumerChannel, tag: ShortString) {
         if let Err(fault) = open.session.ask(open.channel.basic_cancel(tag, BasicCancelOptions::default())).await {
-            // Only a lost channel refuses that, and then everything is cleared.
+            // Only a lost channel refuses this, and then everything is cleared.
             tracing::debug!(%fault, "a consumer was not cancelled");
         }
     }
 }
 
-/// Whether the broker closed a channel because a delivery on it was not settled within its time. RabbitMQ has no code for that.
+/// Whether the broker closed a channel because a delivery on it was not settled in time. RabbitMQ has no code for
+/// that.
 fn is_timeout(said: &str) -> bool {
     said.contains("delivery acknowledgement") && said.contains("timed out")
 }

@@ -1,4 +1,4 @@
-//! The control of a consumption, as its reader holds it.
+//! The control of a consumption, held by its reader.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use super::deliveries::Sources;
 use super::link::Link;
 use crate::broker::{ConsumptionControl, FetchControl};
 
-/// Steers a consumption.
+/// The reader's control of a consumption.
 pub(super) struct Control {
     pub(super) link: Arc<Link>,
     pub(super) sources: Arc<Sources>,
@@ -48,7 +48,7 @@ impl ConsumptionControl for Control {
             self.sources.stop();
             let (done, closed) = oneshot::channel();
             if self.tell(Command::Close(done)) {
-                // Either way the consumer has ended.
+                // In either case, the consumer has ended.
                 let _ = closed.await;
             }
         }
@@ -66,7 +66,7 @@ impl FetchControl for Control {
         let told = self.tell(Command::SuspendFetching(done));
         async move {
             if told {
-                // Either way nothing is fetched.
+                // In either case, nothing is fetched any more.
                 let _ = suspended.await;
             }
         }

@@ -1,7 +1,7 @@
-//! Between our messages and AMQP's: properties and header tables, both ways.
+//! Conversion between taskq's messages and AMQP's: properties and header tables, in both directions.
 //!
-//! Types are written as py-amqp writes them, since every other reader of these queues is used to that; on input,
-//! every type of AMQP becomes something sensible, and nothing panics whatever a stranger sends.
+//! Types are written as py-amqp writes them, since all other readers of these queues expect that. On input, every AMQP
+//! type has a sensible counterpart, and nothing that another client sends causes a panic.
 
 use std::borrow::Cow;
 
@@ -14,10 +14,10 @@ use super::value::from_value;
 use crate::broker::{DEAD_QUEUE, DEATH_QUEUE, DEATH_REASON};
 use crate::message::{Headers, Properties, WireMessage};
 
-/// Says that a message may be a second copy.
+/// The header that marks a message as a possible second copy.
 const RESENT: &str = "taskq-resent";
 
-/// What the other parts of a content header frame need at most: the frame itself and all properties but the table.
+/// The maximum size of the other parts of a content header frame: the frame itself and all properties but the table.
 const PROPERTIES_MAX: usize = 2048;
 
 /// A message that cannot be written as AMQP.
@@ -31,8 +31,8 @@ pub(super) enum Unsendable {
     Headers { bytes: usize, limit: usize },
 }
 
-/// The AMQP properties of `message`. `number` tells it from every other message on this connection, so that it is
-/// known again when the broker returns it; `frame_max` bounds the headers, which AMQP cannot split over frames.
+/// The AMQP properties of `message`. `number` distinguishes it from every other message on this connection, so that it
+/// is recognized when the broker returns it. `frame_max` limits the headers, which AMQP cannot split over frames.
 pub(super) fn to_amqp(
     message: &WireMessage,
     number: u64,
@@ -68,10 +68,11 @@ pub(super) fn to_amqp(
     Ok(properties.with_headers(table))
 }
 
-/// The message of a delivery from `queue`, and how often it came back before, where the broker counts that.
+/// The message of a delivery from `queue`, and the number of times it came back before, if the broker counts that.
 ///
-/// What brokers add on the way is taken out: republished, it would look to the broker like a cycle. Only in the dead
-/// queue, which the broker itself may have filled, the reason and the place of its death are kept.
+/// Headers that brokers add on the way are removed: if the message is published again, they would look to the broker
+/// like a cycle. Only in the dead queue, which the broker itself may have filled, the reason and the queue of its
+/// death are kept.
 pub(super) fn from_amqp(
     properties: &BasicProperties,
     body: Vec<u8>,
@@ -121,7 +122,7 @@ fn count(value: &AMQPValue) -> Option<u32> {
     from_value(value).as_u64().map(|count| u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// Nearly every message has one of these few, so nearly none costs an allocation.
+/// Returns common texts without an allocation; nearly every message has one of these few.
 fn known_text(text: &ShortString) -> Cow<'static, str> {
     match text.as_str() {
         "application/json" => Cow::Borrowed("application/json"),
@@ -157,11 +158,12 @@ fn to_value(value: &Value) -> Result<AMQPValue, Unsendable> {
     })
 }
 
-/// Never one of the short integers: old releases of py-amqp read their tag as a string and lose the rest of the table.
+/// Converts a number, never to one of the short integers: old releases of py-amqp read their tag as a string and lose
+/// the rest of the table.
 fn to_number(number: &Number) -> AMQPValue {
     match number.as_i64() {
         Some(int) => i32::try_from(int).map_or(AMQPValue::LongLongInt(int), AMQPValue::LongInt),
-        // Beyond 64 bits signed, AMQP has only floats.
+        // Beyond signed 64 bits, AMQP has only floats.
         None => number.as_f64().map_or(AMQPValue::Void, AMQPValue::Double),
     }
 }
@@ -175,7 +177,7 @@ fn value_size(value: &AMQPValue) -> usize {
         AMQPValue::LongString(text) => 4 + text.len(),
         AMQPValue::FieldArray(items) => 4 + items.as_slice().iter().map(value_size).sum::<usize>(),
         AMQPValue::FieldTable(table) => table_size(table),
-        // Everything else that is written here has at most eight bytes.
+        // All other types that are written here have at most eight bytes.
         _ => 8,
     }
 }
@@ -264,7 +266,7 @@ mod tests {
     }
 
     proptest! {
-        // Keys come back sorted, so they are made sorted.
+        // The keys are generated sorted, because they come back sorted.
         #[test]
         fn messages_survive(headers in proptest::collection::btree_map("[a-z-]{1,20}", value(), 0..8), body: Vec<u8>,
                 priority: Option<u8>, id in proptest::option::of("[a-z0-9-]{1,36}")) {

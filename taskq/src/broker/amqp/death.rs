@@ -1,4 +1,4 @@
-//! Why the broker itself put a message into the dead queue, from what it noted on it. Pure.
+//! The reason why the broker itself moved a message to the dead queue, from the headers that it added. Pure.
 
 use lapin::types::FieldTable;
 use serde_json::Value;
@@ -7,9 +7,9 @@ use super::delay_ladder;
 use super::value::from_value;
 use crate::broker::NO_QUEUE;
 
-/// The reason and the queue, from the headers and the routing key that it came with; nothing if it did not die.
+/// The reason and the queue, from the message's headers and routing key; `None` if the broker did not move it.
 ///
-/// The last death counts: a message with a delay has died on each level of the ladder on which it waited.
+/// The last death counts: a delayed message has died on each level of the ladder on which it waited.
 pub(super) fn of(headers: &FieldTable, key: &str) -> Option<(String, String)> {
     let noted = |name: &str| headers.inner().get(name).map(from_value);
     let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -19,7 +19,7 @@ pub(super) fn of(headers: &FieldTable, key: &str) -> Option<(String, String)> {
     });
     let first = || Some((text(&noted("x-first-death-reason")?)?, text(&noted("x-first-death-queue")?)?));
     let (reason, queue) = last.or_else(first)?;
-    // On the ladder a message only dies from one level to the next. One that is here has come to its end.
+    // On the ladder a message only dies from one level to the next, so this one had reached the end of it.
     match delay_ladder::queue_of(key).filter(|_| delay_ladder::is_ladder(&queue)) {
         Some(queue) => Some((NO_QUEUE.to_owned(), queue.to_owned())),
         None => Some((reason, queue)),
@@ -38,7 +38,7 @@ mod tests {
         AMQPValue::LongString(text.into())
     }
 
-    /// Deaths as RabbitMQ notes them, the last one first.
+    /// Deaths in RabbitMQ's form, the last one first.
     fn headers(deaths: &[(&str, &str)]) -> FieldTable {
         let mut headers = FieldTable::default();
         let Some((reason, queue)) = deaths.last() else { return headers };
@@ -63,7 +63,7 @@ mod tests {
             (&[("delivery_limit", "mail"), ("expired", "taskq.delay.4")], "mail", Some(("delivery_limit", "mail"))),
             (&[("expired", "taskq.delay.1"), ("expired", "taskq.delay.4")], &*ladder, Some((NO_QUEUE, "eu.mail"))),
             (&[("expired", "taskq.delay.late"), ("expired", "taskq.delay.1")], &ladder, Some((NO_QUEUE, "eu.mail"))),
-            // Somebody's own queue that is named like ours.
+            // A user's queue that is named like one of the ladder's.
             (&[("expired", "taskq.delay.1")], "mail", Some(("expired", "taskq.delay.1"))),
         ] {
             let death = of(&headers(deaths), key);

@@ -1,22 +1,22 @@
-//! The delay ladder: how a message waits in the broker, and nowhere else.
+//! The delay ladder, by which delayed messages wait in the broker and nowhere else.
 //!
 //! There are 28 levels. Level `L` is a queue whose messages expire after 100 ms × 2^L and then go one level down, and
-//! an exchange that decides, by one digit of the routing key, whether a message waits here or passes. The key is the
-//! delay in units of 100 ms, as 28 binary digits from the top, followed by the name of the queue where the message
-//! is to arrive. In one queue all messages wait equally long, so none stands in another's way.
+//! an exchange that decides, by one digit of the routing key, whether a message waits here or skips the level. The key
+//! is the delay in units of 100 ms, as 28 binary digits from the top, followed by the name of the destination queue.
+//! All messages in one queue wait equally long, so none blocks another.
 //!
 //! ```text
 //! taskq.delay.27  --1-->  [27: waits 155 days]  --.
 //!        | 0                                       v
-//!        '----------------------------------->  taskq.delay.26  ...  taskq.delay.0  -->  taskq.delay.delivery  -->  queue
+//!        '----------------------------------->  taskq.delay.26  ...  taskq.delay.0 --> taskq.delay.delivery --> queue
 //! ```
 //!
-//! The last exchange knows the queues by patterns of exactly 28 words and then the name. A pattern that allowed any
-//! number of words there would give the messages of `eu.mail` to `mail` as well. A message that cannot leave a level would
-//! stand in the way of all that come after it, so what no pattern wants goes elsewhere, by the exchange's alternate: to a
-//! queue where it waits a little, from there to an exchange that knows the same patterns, and only if there is still none
-//! for it to the dead queue. For a broker that starts lets queues work before it knows all of its patterns again (seen with
-//! RabbitMQ 3.10), and what comes off the ladder just then has a queue all the same.
+//! The last exchange routes by patterns of exactly 28 words and then the name of the queue. A pattern that allowed any
+//! number of words there would give the messages of `eu.mail` to `mail` as well. A message that cannot leave a level
+//! would block all that come after it. So a message that no pattern matches goes to the exchange's alternate: a queue
+//! where it waits a little, from there to an exchange with the same patterns, and only if there is still no queue for
+//! it to the dead queue. The reason is that a starting broker lets queues work before it has loaded all of its patterns
+//! (seen with RabbitMQ 3.10), and messages that leave the ladder just then do have a queue.
 //!
 //! ```text
 //! taskq.delay.delivery  --no queue-->  [late: waits 10 s]  -->  taskq.delay.late.delivery  --no queue-->  taskq.dead
@@ -29,28 +29,29 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use super::arguments::{quorum_before, text};
 
-/// How many levels there are, and so digits in a key.
+/// The number of levels, and of digits in a key.
 pub(super) const LEVELS: u32 = 28;
 
-/// The length of the lowest level in milliseconds, and so the grain of delays.
+/// The delay of the lowest level in milliseconds, which is also the resolution of delays.
 const UNIT_MS: u64 = 100;
 
-/// The longest delay in units. A longer one would need a 29th digit, which every pattern would take for the name.
+/// The longest delay in units. A longer one would need a 29th digit, which every pattern would take for the queue's
+/// name.
 const UNITS_MAX: u32 = (1 << LEVELS) - 1;
 
-/// Where messages come off the ladder.
+/// The exchange at the end of the ladder.
 pub(super) const DELIVERY_EXCHANGE: &str = "taskq.delay.delivery";
 
-/// The exchange, and the queue, of messages that came off the ladder and found no queue.
+/// The exchange, and the queue, of messages that reached the end of the ladder and found no queue.
 pub(super) const LATE: &str = "taskq.delay.late";
 
-/// Where they are tried once more.
+/// The exchange that tries to route them once more.
 pub(super) const LATE_DELIVERY_EXCHANGE: &str = "taskq.delay.late.delivery";
 
-/// How long they wait before that.
+/// The time for which they wait before that, in milliseconds.
 const LATE_MS: i64 = 10_000;
 
-/// The name of a level's exchange, and of its queue.
+/// The name of a level's exchange and of its queue.
 pub(super) fn level_name(level: u32) -> String {
     format!("taskq.delay.{level}")
 }
@@ -61,24 +62,24 @@ pub(super) fn is_ladder(queue: &str) -> bool {
     queue == LATE || level.is_some_and(|level: u32| level < LEVELS)
 }
 
-/// The queue that a message with this routing key is for, if the key is one of the ladder's.
+/// The destination of a message with this routing key, if the key is one of the ladder's.
 pub(super) fn queue_of(key: &str) -> Option<&str> {
     let (digits, queue) = key.split_at_checked(2 * LEVELS as usize)?;
     let are_digits = digits.as_bytes().chunks(2).all(|pair| matches!(pair, b"0." | b"1."));
     (are_digits && !queue.is_empty()).then_some(queue)
 }
 
-/// Where messages go that leave `level`.
+/// The exchange to which messages go from `level`.
 pub(super) fn below(level: u32) -> String {
     if level == 0 { DELIVERY_EXCHANGE.to_owned() } else { level_name(level - 1) }
 }
 
-/// Which messages wait on `level`: those with a one in its place.
+/// The pattern of messages that wait on `level`: a one in its place.
 pub(super) fn waits(level: u32) -> String {
     digit(level, '1')
 }
 
-/// Which messages pass `level`: those with a zero in its place.
+/// The pattern of messages that skip `level`: a zero in its place.
 pub(super) fn passes(level: u32) -> String {
     digit(level, '0')
 }
@@ -87,7 +88,7 @@ fn digit(level: u32, digit: char) -> String {
     format!("{}{digit}.#", "*.".repeat((LEVELS - 1 - level) as usize))
 }
 
-/// Which messages are for `queue`, after the ladder.
+/// The pattern of messages for `queue` at the end of the ladder.
 pub(super) fn arrives(queue: &str) -> String {
     format!("{}{queue}", "*.".repeat(LEVELS as usize))
 }
@@ -98,27 +99,27 @@ pub(super) fn level_arguments(level: u32) -> FieldTable {
     waiting_arguments(ttl, &below(level))
 }
 
-/// The arguments of the queue for what found no queue.
+/// The arguments of the queue for messages that found no queue.
 pub(super) fn late_arguments() -> FieldTable {
     waiting_arguments(LATE_MS, LATE_DELIVERY_EXCHANGE)
 }
 
-/// The arguments of a queue whose messages wait for so many milliseconds and then go to an exchange.
+/// The arguments of a queue whose messages wait for `ttl_ms` and then go to the exchange `next`.
 fn waiting_arguments(ttl_ms: i64, next: &str) -> FieldTable {
     let mut arguments = quorum_before(next);
     arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(ttl_ms));
     arguments
 }
 
-/// The arguments of an exchange that gives what it cannot route to another.
+/// The arguments of an exchange that passes unroutable messages to an alternate.
 pub(super) fn or_else(alternate: &str) -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("alternate-exchange".into(), text(alternate));
     arguments
 }
 
-/// The exchange and the routing key that make a message arrive in `queue` after `delay`. Rounded up to 100 ms; a
-/// delay beyond the ladder's 310 days is cut to them, and a worker that reads the message early sends it round again.
+/// The exchange and the routing key that make a message arrive in `queue` after `delay`, rounded up to 100 ms. A delay
+/// beyond the ladder's 310 days is cut to them, and a worker that receives the message early sends it round again.
 pub(super) fn route(delay: Duration, queue: &str) -> (String, String) {
     let units = units(delay);
     // Entering at the highest level that is needed gives the same path as from the top.
@@ -144,7 +145,7 @@ mod tests {
 
     use super::*;
 
-    /// A topic exchange's idea of whether a key fits a pattern.
+    /// The rule by which a topic exchange matches a key against a pattern.
     fn fits(pattern: &[&str], key: &[&str]) -> bool {
         match pattern.split_first() {
             None => key.is_empty(),
@@ -159,7 +160,7 @@ mod tests {
         fits(&pattern.split('.').collect::<Vec<_>>(), &key.split('.').collect::<Vec<_>>())
     }
 
-    /// Walks the ladder as the broker would, and says how long that takes in milliseconds.
+    /// Follows the ladder as the broker would, and returns the total delay in milliseconds.
     fn walk(exchange: &str, key: &str) -> u64 {
         let mut level: u32 = exchange.rsplit('.').next().and_then(|level| level.parse().ok()).expect("a level's name");
         let mut waited = 0;

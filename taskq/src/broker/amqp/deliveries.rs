@@ -1,7 +1,8 @@
-//! The stream of a consumption: lapin's consumers, read where the reader is.
+//! The stream of a consumption, which reads lapin's consumers on the reader's own thread.
 //!
-//! There is no queue and no task between lapin and the reader; that hop would cost more than all the rest. So the
-//! consumers lie under a lock that the reader takes for each message and the supervisor takes to replace them.
+//! There is no queue and no task between lapin and the reader; such a hop would cost more than all the rest. So the
+//! AMQP consumers lie under a lock, which the reader takes for each message and the consumer task takes to replace
+//! them.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -22,10 +23,10 @@ use super::settle::ChannelSettler;
 use super::staleness::BufferAge;
 use crate::broker::{Acker, Delivery, Settlement, Settler};
 
-/// How many messages in a row may come from one queue while others may have some, too.
+/// The maximum number of consecutive messages from one queue while other queues may have some.
 const RUN_MAX: u32 = 16;
 
-/// What the reader and the supervisor of a consumption share.
+/// The state that the reader and the consumer task of a consumption share.
 pub(super) struct Sources {
     state: Mutex<SourcesState>,
     waker: AtomicWaker,
@@ -43,39 +44,39 @@ struct SourcesState {
     slots: Vec<Slot>,
     next: usize,
     run: u32,
-    /// The reader has nothing to do but to wait for messages.
+    /// The reader is idle and waits for messages.
     waits: bool,
-    /// What the broker said when it ended a consumer.
+    /// The error with which the broker ended a consumer.
     fault: Option<lapin::Error>,
 }
 
-/// The consumers of one queue.
+/// The AMQP consumers of one queue.
 struct Slot {
     queue: Arc<str>,
-    /// Cancelled, with messages that came before that. They are older than what the current one has.
+    /// Cancelled consumers with unread messages, which are older than those of the current one.
     draining: VecDeque<Source>,
     current: Option<Source>,
-    /// It has no consumer until somebody wants messages.
+    /// The queue has no consumer until the reader polls for messages.
     is_suspended: bool,
-    /// Its next consumer is to hold no more than there is room for.
+    /// The window of the next consumer is limited to the room that is left.
     is_capped: bool,
 }
 
 struct Source {
     consumer: lapin::Consumer,
     settler: Arc<ChannelSettler>,
-    /// How many messages it holds at most; 0 is no bound.
+    /// The maximum number of buffered messages; 0 is no limit.
     window: u16,
     buffer_age: BufferAge,
-    /// What it gave to somebody who only wanted to know whether there is something.
+    /// An item that was taken from lapin's consumer to see whether it has one.
     peeked: Option<Given>,
 }
 
-/// What lapin's consumer gives: a message, a fault, or its end.
+/// An item of lapin's consumer: a message, an error, or the end.
 type Given = Option<Result<lapin::message::Delivery, lapin::Error>>;
 
 impl Sources {
-    /// Without consumers yet.
+    /// Makes the sources of these queues, without consumers at first.
     pub(super) fn new(queues: &[Arc<str>]) -> Arc<Self> {
         let slot = |queue: &Arc<str>| Slot {
             queue: Arc::clone(queue),
@@ -92,27 +93,27 @@ impl Sources {
         })
     }
 
-    /// The queues that nobody consumes from at the moment, and somebody should.
+    /// The queues that have no consumer and should have one.
     pub(super) fn vacant(&self) -> Vec<Arc<str>> {
         let state = self.lock();
         let vacant = state.slots.iter().filter(|slot| slot.current.is_none() && !slot.is_suspended);
         vacant.map(|slot| Arc::clone(&slot.queue)).collect()
     }
 
-    /// Whether the next consumer of this queue is to hold no more than there is room for beside what is out: the reader was
-    /// away for long, and has long runs in hand, most likely.
+    /// Whether the window of this queue's next consumer is limited to the room that the unsettled messages leave: the
+    /// reader was away for long, and most likely runs long tasks.
     pub(super) fn is_capped(&self, queue: &str) -> bool {
         self.lock().slots.iter().any(|slot| &*slot.queue == queue && slot.is_capped)
     }
 
-    /// The tags of the consumers at work, by queue.
+    /// The tags of the current consumers, by queue.
     pub(super) fn tags(&self) -> Vec<(Arc<str>, ShortString)> {
         let state = self.lock();
         let tag = |slot: &Slot| slot.current.as_ref().map(|source| (Arc::clone(&slot.queue), source.consumer.tag()));
         state.slots.iter().filter_map(tag).collect()
     }
 
-    /// Puts a new consumer to work, which holds up to `window` messages.
+    /// Adds a new consumer, which buffers up to `window` messages.
     pub(super) fn install(&self, queue: &str, consumer: lapin::Consumer, settler: Arc<ChannelSettler>, window: u16) {
         let mut state = self.lock();
         if let Some(slot) = state.slots.iter_mut().find(|slot| &*slot.queue == queue) {
@@ -126,12 +127,12 @@ impl Sources {
         self.waker.wake();
     }
 
-    /// The consumer of `queue` was cancelled; what it has is still to be read.
+    /// Notes that the consumer of `queue` was cancelled. Its messages are still to be read.
     pub(super) fn retire(&self, queue: &str) {
         self.change(queue, Slot::retire);
     }
 
-    /// The same, and there is more room for the next one than it had.
+    /// Like [`retire`](Self::retire), and the next consumer may have a larger window.
     pub(super) fn restore_window(&self, queue: &str) {
         self.change(queue, |slot| {
             slot.retire();
@@ -139,8 +140,8 @@ impl Sources {
         });
     }
 
-    /// The consumer of `queue` is about to be cancelled, so that its end is no news. What it has is still to be read, and no other
-    /// is wanted before the reader comes for more.
+    /// Notes that the consumer of `queue` is about to be cancelled, so that its end is expected. Its messages are
+    /// still to be read, and no other consumer is wanted before the reader polls for more.
     pub(super) fn suspend_fetching(&self, queue: &str) {
         self.change(queue, |slot| {
             slot.retire();
@@ -148,14 +149,14 @@ impl Sources {
         });
     }
 
-    /// The consumers of `queue` were cancelled, since nobody reads what they fetch: gives that back.
+    /// Gives back the messages of `queue`'s cancelled consumers, since nothing reads them.
     pub(super) fn give_back(&self, queue: &str) {
         self.change(queue, |slot| slot.draining.drain(..).for_each(|mut source| source.give_back()));
-        // It may be waiting by now.
+        // The reader may be waiting by now.
         self.waker.wake();
     }
 
-    /// The consumers that hold fewer than `window` messages though the reader waits for more, by queue.
+    /// The consumers with a smaller window than `window` while the reader waits for more, by queue.
     pub(super) fn capped_below(&self, window: u16) -> Vec<(Arc<str>, ShortString)> {
         let state = self.lock();
         let capped = |slot: &Slot| {
@@ -165,8 +166,9 @@ impl Sources {
         if state.waits { state.slots.iter().filter_map(capped).collect() } else { Vec::new() }
     }
 
-    /// Gives back what may have been waiting for the reader for longer than `limit`, and says which consumers hold such
-    /// messages, by queue: those are to be cancelled, and what they have [given back](Self::give_back).
+    /// Gives back the messages of cancelled consumers that may have been waiting for longer than `limit`. Returns the
+    /// current consumers with such messages, by queue: those are to be cancelled, and their messages
+    /// [given back](Self::give_back).
     pub(super) fn stale(&self, limit: Duration) -> Vec<(Arc<str>, ShortString)> {
         let now = Instant::now();
         let mut stale = Vec::new();
@@ -189,7 +191,8 @@ impl Sources {
         stale
     }
 
-    /// The channel is gone. What was not read will come again. Gives what the broker said, if it said anything.
+    /// Removes all consumers, since the channel is gone; unread messages will be delivered again. Returns the broker's
+    /// error, if there was one.
     pub(super) fn clear(&self) -> Option<lapin::Error> {
         let mut state = self.lock();
         let mut fault = state.fault.take();
@@ -205,17 +208,17 @@ impl Sources {
         fault
     }
 
-    /// Whether the stream is to give nothing out any more.
+    /// Whether the stream yields no more messages.
     pub(super) fn is_stopping(&self) -> bool {
         self.phase.load(Ordering::Acquire) != RUNNING
     }
 
-    /// Gives nothing out any more.
+    /// Makes the stream yield no more messages.
     pub(super) fn stop(&self) {
         self.phase.fetch_max(STOPPING, Ordering::AcqRel);
     }
 
-    /// Gives back what was not read, and ends the stream. The consumers must have been cancelled.
+    /// Gives back the unread messages, and ends the stream. The consumers must have been cancelled.
     pub(super) fn end(&self) {
         self.stop();
         let mut state = self.lock();
@@ -261,7 +264,7 @@ impl Stream for Deliveries {
             STOPPING => {}
             _ => return Poll::Ready(None),
         }
-        // Under the lock, under which the supervisor replaces what was just polled.
+        // Registered under the lock, under which the consumer task replaces the sources just polled.
         self.sources.waker.register(context.waker());
         match self.sources.phase.load(Ordering::Acquire) {
             ENDED => Poll::Ready(None),
@@ -288,7 +291,7 @@ impl SourcesState {
                 if self.run >= RUN_MAX {
                     (self.next, self.run) = (at + 1, 0);
                 }
-                // Its messages are on their way, and it has been its turn: it is again when they are here.
+                // Its messages are on their way, and it has had its turn: the turn is restored when they are here.
                 if let Some(woken) = woken {
                     (self.next, self.run) = (woken, 0);
                 }
@@ -308,7 +311,7 @@ impl Slot {
         self.draining.extend(self.current.take());
     }
 
-    /// The next message, if there is one; an error says how the consumer was ended.
+    /// The next message, if there is one; an error tells how the consumer was ended.
     fn poll(
         &mut self,
         context: &mut Context<'_>,
@@ -318,13 +321,13 @@ impl Slot {
             match source.poll(context, &self.queue) {
                 Poll::Ready(Ok(Some(delivery))) => return Ok(Some(delivery)),
                 Poll::Ready(_) => self.draining.pop_front(),
-                // Its end is on its way.
+                // The consumer's end is on its way.
                 Poll::Pending => return Ok(None),
             };
         }
         if std::mem::take(&mut self.is_suspended) {
             self.is_capped = true;
-            // The supervisor may have ended, and then needs no telling. The same below.
+            // The consumer task may have ended; then it needs no command. The same is true below.
             let _ = commands.send(Command::Wanted);
         }
         let Some(current) = &mut self.current else { return Ok(None) };
@@ -341,7 +344,7 @@ impl Slot {
 }
 
 impl Source {
-    /// The next message; `None` or an error once the consumer gives no more.
+    /// The next message; `None` or an error when the consumer yields no more.
     fn poll(&mut self, context: &mut Context<'_>, queue: &Arc<str>) -> Poll<Result<Option<Delivery>, lapin::Error>> {
         let given = self.peeked.take().map_or_else(|| self.consumer.poll_next_unpin(context), Poll::Ready);
         match given {
@@ -349,7 +352,7 @@ impl Source {
                 self.buffer_age.take();
                 Poll::Ready(Ok(Some(delivery_of(delivery, queue, &self.settler))))
             }
-            // A message whose channel is gone is already on its way to somebody else.
+            // A message whose channel is gone is already being delivered to another consumer.
             Poll::Ready(Some(Ok(_)) | None) => Poll::Ready(Ok(None)),
             Poll::Ready(Some(Err(error))) => Poll::Ready(Err(error)),
             Poll::Pending => {
@@ -359,18 +362,18 @@ impl Source {
         }
     }
 
-    /// What there is without waiting.
+    /// The next item, if there is one without waiting.
     fn take_now(&mut self) -> Option<Given> {
         self.peeked.take().or_else(|| self.consumer.next().now_or_never())
     }
 
-    /// Whether a message may have been lying here for longer than `limit`. An empty buffer is not stale, however long nobody has
-    /// looked into it.
+    /// Whether a message may have been waiting here for longer than `limit`. An empty buffer is not stale, however
+    /// long it was not polled.
     fn is_stale(&mut self, now: Instant, limit: Duration, waits: bool) -> bool {
         if !self.buffer_age.is_stale(now, limit, waits) {
             return false;
         }
-        // Nobody waits here, so nobody's waker is lost by this.
+        // Nothing waits on this consumer, so no waker is lost by this.
         self.peeked = self.take_now();
         if self.peeked.is_none() {
             self.buffer_age.found_empty();
@@ -378,7 +381,7 @@ impl Source {
         matches!(self.peeked, Some(Some(Ok(_))))
     }
 
-    /// Gives back what was not read.
+    /// Gives back the unread messages.
     fn give_back(&mut self) {
         while let Some(Some(Ok(delivery))) = self.take_now() {
             self.settler.note_taken();
@@ -387,7 +390,7 @@ impl Source {
     }
 }
 
-/// lapin's delivery as ours.
+/// Converts lapin's delivery.
 pub(super) fn delivery_of(
     delivery: lapin::message::Delivery,
     queue: &Arc<str>,

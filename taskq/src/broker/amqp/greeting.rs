@@ -1,4 +1,4 @@
-//! What the broker says of itself when it is greeted. lapin hears it and tells nobody, so it is asked for once more.
+//! The broker's greeting, with its product and version. lapin does not expose it, so it is requested once more.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -12,14 +12,14 @@ use crate::broker::BrokerInfo;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Frame header (type, channel, size), class and method, protocol version.
+/// The size of a frame header: type, channel, size. Class, method and protocol version follow.
 const FRAME_HEADER: usize = 7;
 const BEFORE_TABLE: usize = 6;
 
-/// Greetings are some hundred bytes.
+/// The maximum size of a greeting; typical ones have some hundred bytes.
 const SIZE_MAX: usize = 64 << 10;
 
-/// Greets the broker and hangs up. Blocks for at most some seconds. The broker's log will have a line about it.
+/// Requests the greeting and disconnects. Blocks for at most some seconds. The broker's log will have a line about it.
 pub(super) fn ask(address: &Address) -> std::io::Result<BrokerInfo> {
     let authority = &address.uri.authority;
     let place = (authority.host.as_str(), authority.port).to_socket_addrs()?.next();
@@ -47,7 +47,7 @@ pub(super) fn ask(address: &Address) -> std::io::Result<BrokerInfo> {
     Ok(BrokerInfo { product, version, capabilities })
 }
 
-/// What a version can and cannot do, as far as it matters here.
+/// The capabilities of a version, as far as they matter here.
 fn capabilities(product: &str, version: &str) -> Vec<String> {
     let mut numbers = version.split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
     let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else {

@@ -1,4 +1,4 @@
-//! A connection that is reopened: the session of the moment, and the next one after it is lost.
+//! A connection that is reopened: the current session, and the next one after it is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use super::session::Session;
 use crate::broker::BrokerError;
 use crate::io;
 
-/// The first wait before connecting again, and the longest. There is no last: an outage of any length ends.
+/// Bounds of the pause before reconnecting. There is no last attempt: an outage of any length ends.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
 
@@ -21,7 +21,7 @@ pub(super) struct Link {
     address: Address,
     name: String,
     state: watch::Sender<LinkState>,
-    /// The next session must carry larger frames.
+    /// The next session must allow larger frames.
     wide: AtomicBool,
 }
 
@@ -42,7 +42,7 @@ impl Link {
         Ok(link)
     }
 
-    /// The session of the moment, waiting for as long as there is none. `None` once the link is closed.
+    /// The current session. Waits while there is none; `None` once the link is closed.
     pub(super) async fn session(&self) -> Option<Arc<Session>> {
         let mut state = self.state.subscribe();
         let found = state.wait_for(|state| match state {
@@ -61,19 +61,19 @@ impl Link {
         matches!(&*self.state.borrow(), LinkState::Open(session) if session.is_open())
     }
 
-    /// Whether there is a session on which the broker takes no messages.
+    /// Whether there is a session on which the broker accepts no messages.
     pub(super) fn is_blocked(&self) -> bool {
         matches!(&*self.state.borrow(), LinkState::Open(session) if session.is_blocked())
     }
 
-    /// Returns once the link is closed.
+    /// Completes when the link is closed.
     pub(super) async fn closed(&self) {
         let mut state = self.state.subscribe();
-        // An error means that the link itself is gone, which is no less closed.
+        // An error means that the link itself is gone, and so is closed as well.
         let _ = state.wait_for(|state| matches!(state, LinkState::Closed)).await;
     }
 
-    /// Lets the next session, and all after it, carry larger frames.
+    /// Makes the next session, and all after it, allow larger frames.
     pub(super) fn widen(&self) {
         self.wide.store(true, Ordering::Release);
     }
@@ -83,13 +83,13 @@ impl Link {
         self.wide.load(Ordering::Acquire)
     }
 
-    /// Ends it for good.
+    /// Closes the link for good.
     pub(super) async fn close(&self) {
         let LinkState::Open(session) = self.state.send_replace(LinkState::Closed) else { return };
         session.close().await;
     }
 
-    /// Ends it without waiting for the broker's goodbye.
+    /// Closes the link without waiting for the broker to confirm it.
     pub(super) fn abandon(&self) {
         if let LinkState::Open(session) = self.state.send_replace(LinkState::Closed) {
             io::spawn(async move { session.close().await });
@@ -99,20 +99,20 @@ impl Link {
     async fn stay(self: Arc<Self>, mut session: Arc<Session>) {
         loop {
             let reason = tokio::select! {
-                // In this order: closing the link ends the session too, and that is no loss.
+                // The order matters: closing the link ends the session too, and that is not a loss.
                 biased;
                 () = self.closed() => return,
                 reason = session.lost() => reason,
             };
             if session.broke_over_frame() {
-                // Somebody sent a header table that only fits larger frames. It will come again, and again.
+                // Another client sent a header table that needs larger frames. It would break each connection again.
                 self.widen();
             }
             tracing::warn!(connection = self.name, broker = self.address.shown, %reason, "connection to the broker lost");
             if !self.replace(LinkState::Reconnecting) {
                 return;
             }
-            // What is left of the old one ends by itself; lapin's threads may take their time.
+            // The remains of the old session end by themselves; lapin's threads may take their time.
             let old = std::mem::replace(
                 &mut session,
                 tokio::select! {
@@ -129,7 +129,7 @@ impl Link {
         }
     }
 
-    /// Sets the state unless the link was closed meanwhile.
+    /// Sets the state unless the link was closed in the meantime.
     fn replace(&self, next: LinkState) -> bool {
         let mut replaced = false;
         self.state.send_if_modified(|state| {
@@ -145,7 +145,7 @@ impl Link {
     async fn reconnect(&self) -> Arc<Session> {
         let mut pause = BACKOFF_MIN;
         loop {
-            // Between half and all of it, so that a thousand clients do not come back in the same instant.
+            // Between half and all of the pause, so that a thousand clients do not reconnect in the same instant.
             time::sleep(pause.mul_f64(0.5 + jitter() / 2.0)).await;
             let uri = if self.is_wide() { self.address.wide() } else { self.address.uri.clone() };
             match Session::open(&self.address, uri, &self.name).await {
@@ -157,9 +157,9 @@ impl Link {
     }
 }
 
-/// Evenly spread between 0 and 1; good enough to keep clients apart.
+/// A random number between 0 and 1, uniform enough to spread clients out.
 fn jitter() -> f64 {
     use std::hash::{BuildHasher, RandomState};
-    // Each state is seeded anew.
+    // Each `RandomState` has new keys.
     (RandomState::new().hash_one(0_u8) >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -1,19 +1,19 @@
-//! RabbitMQ, over AMQP 0-9-1.
+//! The adapter for RabbitMQ, over AMQP 0-9-1.
 //!
-//! Two connections: one publishes (and may be blocked by the broker's alarms), the other, opened when it is first
-//! needed, consumes (and must not be). Each is a [`link`], which opens a new [`session`] whenever one is lost, without
-//! ever giving up. The tasks that work over a session notice its loss and begin again on the next one: the
-//! [`publish_loop`] of a client, and a [`consumer`] per consumption. What has to exist in the broker is described by
-//! [`topology`] and declared again by each task that needs it.
+//! There are two connections: one publishes, and may be blocked by the broker's alarms; the other, opened when it is
+//! first needed, consumes, and must not be blocked. Each is a [`link`], which opens a new [`session`] whenever one is
+//! lost, without ever giving up. The tasks that use a session notice its loss and start again on the next one: the
+//! [`publish_loop`] of a client, and one [`consumer`] per consumption. Everything that has to exist in the broker is
+//! described by [`topology`], and each task declares again what it needs.
 //!
-//! lapin can reconnect by itself, and that stays switched off. It gives up for good after some attempts and then
-//! leaves consumers waiting for ever; it brings back connections but not single channels, so that a consumer whose
-//! channel the broker closed falls silent; it stops without a word where a queue was deleted; and it sends nothing
-//! again. Watching for all of that costs as much as doing it, and doing it leaves one mechanism instead of two.
+//! lapin's own recovery stays off. It gives up for good after some attempts and then leaves consumers waiting without
+//! end. It recovers connections but not single channels, so a consumer whose channel the broker closed falls silent. It
+//! stops silently when a queue was deleted, and it resends nothing. Watching for all of that costs as much as doing it,
+//! and doing it leaves one mechanism instead of two.
 //!
-//! Everything here lives on the I/O thread, except for what is done where the caller is because the way to another
-//! thread would cost more: sending messages ([`outbox`]), reading [`deliveries`], and gathering
-//! settlements ([`settle`]).
+//! Everything here runs on the I/O thread, except for work that is done on the caller's thread because passing it to
+//! another would cost more: sending messages ([`outbox`]), reading [`deliveries`], and collecting settlements
+//! ([`settle`]).
 //!
 //! ```text
 //! publish() --> publish --> outbox <-> publish_loop          link <-- session <-- lapin
@@ -22,7 +22,7 @@
 //! ack()     --> settle --> ack_planner (what to send?) --> lapin  address (where is the fault?)
 //! ```
 //!
-//! Decisions are kept apart from I/O and tested by themselves: [`ack_planner`], [`unconfirmed`], [`delay_ladder`],
+//! Decisions are separate from I/O and tested on their own: [`ack_planner`], [`unconfirmed`], [`delay_ladder`],
 //! [`convert`], [`staleness`].
 
 mod ack_planner;

@@ -1,10 +1,10 @@
-//! The outbox: publications that are handed over and unanswered, and the way from there onto the channel.
+//! The outbox: publications that are handed over and unanswered, and their way onto the channel.
 //!
-//! All publications of a client share one channel, and a lock around it: threads that use a channel side by side can
-//! swap each other's confirms. Under that lock a message is sent on the caller's own thread, since the way
-//! to another one would take longer than the broker; nobody waits for the socket or for a confirm. If there is no
-//! channel at the moment, or enough is unconfirmed, the message is kept for [`publish_loop`](super::publish_loop),
-//! which answers, resends and expires.
+//! All publications of a client share one channel, and a lock around it: threads that use a channel concurrently can
+//! swap each other's confirms. Under that lock a message is sent on the caller's own thread, since passing it to
+//! another thread would take longer than the broker does. Neither the socket nor a confirm is waited for. If there is
+//! no channel at the moment, or enough messages are unconfirmed, the message is kept for the
+//! [`publish_loop`](super::publish_loop), which answers, resends and expires.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,28 +27,28 @@ use crate::broker::{BrokerError, PublishError};
 use crate::fault::BoxError;
 use crate::message::WireMessage;
 
-/// How many publications are on the wire at once. More gains nothing, and all of them are sent twice after a loss.
+/// The maximum number of unconfirmed publications. More gain nothing, and all of them are sent twice after a loss.
 pub(super) const WINDOW: usize = 1024;
 
-/// The publications of a client between those who publish and the publish loop.
+/// The publications of a client, shared by its callers and the publish loop.
 pub(super) struct Outbox {
     pub(super) link: Arc<Link>,
     pub(super) topology: Arc<Topology>,
     pending: Mutex<Pending>,
-    /// Wakes the publish loop for work that it does not see by itself.
+    /// Wakes the publish loop for work that it does not notice by itself.
     pub(super) wake: Notify,
 }
 
 /// Publications that are handed over and unanswered.
 #[derive(Default)]
 pub(super) struct Pending {
-    /// Not on the wire, oldest first.
+    /// Messages that are not sent, oldest first.
     pub(super) backlog: VecDeque<Box<Outgoing>>,
-    /// Waiting for the delay ladder.
+    /// Messages that wait for the delay ladder.
     pub(super) delayed: Vec<Outgoing>,
-    /// The channel of the moment, if there is one.
+    /// The current channel, if there is one.
     pub(super) channel: Option<OpenChannel>,
-    /// `Some` once nothing follows: those to be told when everything is answered.
+    /// `Some` once no more are accepted: the callers to notify when everything is answered.
     pub(super) last: Option<Vec<oneshot::Sender<()>>>,
 }
 
@@ -63,18 +63,18 @@ pub(super) struct OpenChannel {
 pub(super) struct Outgoing {
     pub(super) queue: Arc<str>,
     pub(super) message: WireMessage,
-    /// When it may arrive, if it is held back.
+    /// The earliest time of arrival of a delayed message.
     pub(super) due: Option<Instant>,
     pub(super) deadline: Instant,
     /// Whether it was sent before.
     pub(super) resent: bool,
     answer: oneshot::Sender<Result<(), PublishError>>,
-    /// Its share of the send budget.
+    /// The message's share of the send budget.
     budget: OwnedSemaphorePermit,
 }
 
-/// A message sent but not yet confirmed. If it times out, its caller is answered at once, but it keeps its share of the send
-/// budget until the broker's confirm arrives.
+/// A message sent but not yet confirmed. If it times out, its caller is answered at once, but it keeps its share of
+/// the send budget until the broker's confirm arrives.
 pub(super) enum SendSlot {
     Unanswered(Box<Outgoing>),
     Answered { _budget: OwnedSemaphorePermit },
@@ -96,7 +96,7 @@ impl Outbox {
             drop(pending);
             return outgoing.answer(Err(BrokerError::Closed.into()));
         }
-        // As long as something is unconfirmed, the loop is waiting for that and then looks at everything.
+        // While something is unconfirmed, the loop waits for that, and then checks everything.
         let asleep = pending.channel.as_ref().is_none_or(|open| open.unconfirmed.is_empty());
         pending.backlog.push_back(outgoing);
         let attend = self.send(&mut pending);
@@ -106,10 +106,10 @@ impl Outbox {
         }
     }
 
-    /// Sends what is pending, as far as it may go now. Returns whether the publish loop has something to do.
+    /// Sends pending messages as far as possible. Returns whether the publish loop has something to do.
     pub(super) fn send(&self, pending: &mut Pending) -> bool {
         let Pending { backlog, delayed, channel: Some(open), .. } = pending else { return false };
-        // What is handed to lapin while the broker takes nothing would only wait there, out of our sight.
+        // Messages handed to lapin while the broker accepts none would only wait there, where they cannot be expired.
         if backlog.is_empty() || open.session.is_blocked() || open.unconfirmed.failure().is_some() {
             return false;
         }
@@ -124,8 +124,8 @@ impl Outbox {
             if let Err((outgoing, unsendable)) = open.insert(outgoing, delay) {
                 let outdated = !self.link.is_wide() || !open.session.is_open();
                 if matches!(unsendable, Unsendable::Headers { .. }) && outdated {
-                    // A message that somebody with larger frames sent must be able to go round again; the next
-                    // session has them.
+                    // It must be possible to pass on a message that a client with larger frames has sent; the next
+                    // session can.
                     self.link.widen();
                     backlog.push_front(outgoing);
                     open.session.fail("a message needs larger frames");
@@ -197,7 +197,7 @@ impl SendSlot {
     }
 }
 
-/// At its first poll the message is put on the wire; later, its confirm comes.
+/// Sends the message at its first poll; then waits for the confirm.
 async fn confirm(
     channel: Arc<Channel>,
     exchange: ShortString,

@@ -1,4 +1,5 @@
-//! Hands publications over: checks their size, takes their share of the budget and gives them to the [`outbox`](super::outbox).
+//! The entrance for publications: checks their size, takes their share of the budget and gives them to the
+//! [`outbox`](super::outbox).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +16,11 @@ use super::topology::Topology;
 use crate::broker::{BrokerError, BrokerOptions, Publication, PublishError};
 use crate::io;
 
-/// The budget of publications that are handed over and unanswered, in units of a kibibyte or part of one per message: 64 MiB, or 65,536
-/// small messages. Beyond it, publishing waits before it hands over.
+/// The budget of publications that are handed over and unanswered, in units of a kibibyte or part of one per message:
+/// 64 MiB, or 65,536 small messages. Beyond it, publishing waits before it hands over.
 const BUDGET: usize = 65_536;
 
-/// The entrance for publications, from every thread of the process.
+/// The entrance for publications, used by all threads of the process.
 pub(super) struct Publisher {
     outbox: Arc<Outbox>,
     budget: Arc<Semaphore>,
@@ -28,7 +29,7 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// Begins to publish over `link`, until [`Publisher::close`], or until it is dropped and everything is answered.
+    /// Starts publishing over `link`, until [`Publisher::close`], or until it is dropped and everything is answered.
     pub(super) fn start(link: Arc<Link>, topology: Arc<Topology>, options: &BrokerOptions) -> Self {
         let outbox = Arc::new(Outbox::new(link, topology));
         io::spawn(PublishLoop::new(Arc::clone(&outbox), options.publish_timeout).run());
@@ -40,8 +41,7 @@ impl Publisher {
         }
     }
 
-    /// Hands a message over, at once as long as the budget allows. The future waits for the answer; the time allowed
-    /// counts from now.
+    /// Hands a message over, at once if the budget allows. The future waits for the answer; the timeout begins now.
     pub(super) fn publish(&self, publication: Publication) -> BoxFuture<'static, Result<(), PublishError>> {
         let Publication { queue, message, delay } = publication;
         let (size, limit) = (message.body.len(), self.size_max);
@@ -51,12 +51,12 @@ impl Publisher {
         let now = Instant::now();
         let deadline = now + self.timeout;
         let due = delay.filter(|delay| !delay.is_zero()).map(|delay| {
-            // An instant that does not exist is as good as the end of the ladder.
+            // An instant out of range is replaced by the end of the ladder.
             now.checked_add(delay).unwrap_or_else(|| now + Duration::from_secs(365 * 24 * 3600))
         });
         let (answer, answered) = oneshot::channel();
         let outgoing = move |budget| Box::new(Outgoing::new(queue, message, due, deadline, answer, budget));
-        // An answer that never comes means that the client was closed.
+        // No answer means that the client was closed.
         let answered = async move { answered.await.unwrap_or_else(|_| Err(BrokerError::Closed.into())) };
         let units = u32::try_from((size / 1024 + 1).min(BUDGET)).expect("it is at most 65,536");
         if let Ok(budget) = Arc::clone(&self.budget).try_acquire_many_owned(units) {
@@ -74,12 +74,12 @@ impl Publisher {
         .boxed()
     }
 
-    /// Takes nothing more, and returns when everything is answered.
+    /// Accepts no more messages, and completes when all are answered.
     pub(super) async fn close(&self) {
         let (done, closed) = oneshot::channel();
         self.outbox.lock().last.get_or_insert_default().push(done);
         self.outbox.wake.notify_one();
-        // Either way the publishing task has nothing left to do.
+        // In either case, the publish loop has nothing left to do.
         let _ = closed.await;
     }
 }

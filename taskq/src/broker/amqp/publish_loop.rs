@@ -1,7 +1,7 @@
-//! The publish loop, the one task that opens the channel, answers publications, expires them and sends them again.
+//! The publish loop, the one task that opens the channel, answers publications, expires them and resends them.
 //!
-//! Answers follow the rule in [`unconfirmed`](super::unconfirmed). What is unanswered when the connection is lost goes out
-//! again on the next one, in the old order and marked, until its time is over.
+//! Answers follow the rule in [`unconfirmed`](super::unconfirmed). Publications that are unanswered when the
+//! connection is lost are sent again on the next one, in the old order and marked as resent, until they time out.
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use super::unconfirmed::{PublishOutcome, Unconfirmed};
 use crate::broker::{BrokerError, PublishError};
 use crate::io;
 
-/// How often publications are looked through for those whose time is over, or that do not move.
+/// The interval at which publications are checked for timeouts and for stalls.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long the oldest publication may hold up the answers of later ones, in looks at it.
+/// The number of checks for which the oldest publication may hold up the answers of later ones.
 const OVERTAKEN_AFTER: u32 = 4;
 
-/// How long there may be no confirm at all before the broker is asked whether it still listens, in looks.
+/// The number of checks without any confirm after which the broker is asked whether it still responds.
 const SILENT_AFTER: u32 = 8;
 
 /// The pause before another channel is opened after the broker closed one.
@@ -37,18 +37,18 @@ const CHANNEL_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct PublishLoop {
     outbox: Arc<Outbox>,
     timeout: Duration,
-    /// What builds the delay ladder, while it is being built.
+    /// The task that builds the delay ladder, while it is being built.
     ladder: Option<JoinHandle<Result<(), RequestFault>>>,
     landed: Vec<(SendSlot, PublishOutcome)>,
 }
 
-/// For how long nothing moved.
+/// The number of checks without progress.
 #[derive(Default)]
 struct Stall {
     seen: (Option<u64>, usize),
-    /// Looks since the oldest changed.
+    /// Checks since the oldest publication changed.
     looks: u32,
-    /// Looks since anything was confirmed, or the broker was asked why not.
+    /// Checks since anything was confirmed, or the broker was asked.
     silent: u32,
 }
 
@@ -57,10 +57,10 @@ impl PublishLoop {
         Self { outbox, timeout, ladder: None, landed: Vec::new() }
     }
 
-    /// Until nothing follows and everything is answered, or until the link is closed.
+    /// Runs until no more messages are accepted and all are answered, or until the link is closed.
     pub(super) async fn run(mut self) {
-        // Whether queues may be gone that were there. Those that somebody deleted while the broker was up are not made
-        // again behind his back.
+        // Whether queues may have been lost in an outage. Queues that an operator deleted while the broker was up are
+        // not created again.
         let mut outage = false;
         while !self.is_done() {
             let outbox = Arc::clone(&self.outbox);
@@ -75,7 +75,7 @@ impl PublishLoop {
                 None => break,
             }
             while session.is_open() && !self.is_done() {
-                // The broker closed the channel, not the connection: another one, after a moment.
+                // The broker closed the channel, not the connection: another is opened, after a pause.
                 self.meanwhile(time::sleep(CHANNEL_PAUSE)).await;
                 let next = Arc::clone(&session);
                 match self.meanwhile(async move { next.confirming_channel().await }).await {
@@ -97,7 +97,7 @@ impl PublishLoop {
         }
         self.outbox.link.close().await;
         for done in waiting {
-            // Nobody has to wait for it.
+            // The caller may not be waiting any more.
             let _ = done.send(());
         }
     }
@@ -108,8 +108,7 @@ impl PublishLoop {
         pending.last.is_some() && pending.backlog.is_empty() && pending.delayed.is_empty() && !is_unconfirmed
     }
 
-    /// Waits for something while publications run out of time. `None` if there is nothing left to publish before it
-    /// happened.
+    /// Waits for something while publications expire. `None` if nothing is left to publish before it happened.
     async fn meanwhile<T>(&mut self, wait: impl Future<Output = T>) -> Option<T> {
         let mut wait = std::pin::pin!(wait);
         let mut look = look_interval();
@@ -128,7 +127,7 @@ impl PublishLoop {
         }
     }
 
-    /// Publishes over one channel until it is lost, or until there is nothing left to do.
+    /// Publishes over one channel until it is lost, or until nothing is left to do.
     async fn publish_over(&mut self, session: &Arc<Session>, channel: Channel) {
         let channel = Arc::new(channel);
         let open = OpenChannel {
@@ -139,7 +138,7 @@ impl PublishLoop {
         self.outbox.lock().channel = Some(open);
         self.attend(session, &channel).await;
         self.land(None);
-        // A statement of its own, since the next takes the lock again.
+        // A statement of its own, since the next one takes the lock again.
         let open = self.outbox.lock().channel.take();
         if let Some(open) = open {
             self.bring_back(open.unconfirmed);
@@ -159,14 +158,14 @@ impl PublishLoop {
                     Some(open) => open.unconfirmed.poll_first(context),
                     None => Poll::Pending,
                 }) => {
-                    // Confirms come in bunches; the I/O thread of lapin is likely to be in the middle of one.
+                    // Confirms come in bunches, and lapin's I/O thread is likely to be working on one.
                     tokio::task::yield_now().await;
                     self.land(None);
                 }
                 () = outbox.wake.notified() => {}
                 built = built(&mut self.ladder) => self.ladder_built(built),
                 _ = &mut lost => return,
-                // An error means that the session is gone, which `lost` tells.
+                // An error means that the session is gone, which `lost` reports.
                 _ = blocked.changed() => {}
                 _ = look.tick() => {
                     let expired = self.expire(session.blocked().as_deref());
@@ -178,8 +177,8 @@ impl PublishLoop {
                         self.land(Some(channel));
                     }
                     if stall.silent >= SILENT_AFTER && !session.is_blocked() {
-                        // Brokers are known to stop reading from a connection for good, over a queue that was
-                        // deleted under it.
+                        // RabbitMQ is known to stop reading from a connection for good after a queue was deleted under
+                        // it.
                         stall.silent = 0;
                         let session = Arc::clone(session);
                         io::spawn(async move { session.probe().await });
@@ -189,7 +188,7 @@ impl PublishLoop {
         }
     }
 
-    /// Sends what may go, and begins to build the ladder if something waits for it. False if the channel is gone.
+    /// Sends pending messages, and starts building the ladder if one needs it. Returns false if the channel is gone.
     fn send(&mut self) -> bool {
         let mut pending = self.outbox.lock();
         self.outbox.send(&mut pending);
@@ -213,29 +212,30 @@ impl PublishLoop {
                     outgoing.answer(Err(error.into()));
                 }
             }
-            // If the connection was lost, the next one has it built.
+            // If the connection was lost, the ladder is built on the next one.
             Ok(()) | Err(_) => pending.backlog.extend(delayed.into_iter().map(Box::new)),
         }
     }
 
-    /// Answers what can be answered: in order, or on `overtaking` that channel past what is not confirmed.
+    /// Answers publications: in order, or with `overtaking`, also those after one that is not confirmed on that
+    /// channel.
     fn land(&mut self, overtaking: Option<&Channel>) {
         let mut pending = self.outbox.lock();
         let Some(open) = &mut pending.channel else { return };
-        // Answered below, without the lock: each answer wakes somebody, who may want it.
+        // Answered below, without the lock: each answer wakes a caller, which may need it.
         let landed = &mut self.landed;
         let collect = |slot, outcome| landed.push((slot, outcome));
         match overtaking {
             None => open.unconfirmed.land(collect),
             Some(channel) => open.unconfirmed.land_out_of_order(
                 || {
-                    // Whatever it answers: to do so, it takes the lock that is held while a frame is worked on.
+                    // The result is irrelevant: the call takes the lock that lapin holds while it works on a frame.
                     let _ = channel.wait_for_confirms().now_or_never();
                 },
                 collect,
             ),
         }
-        // Others may be sent while the answers are given.
+        // More can be sent while the answers are given.
         self.outbox.send(&mut pending);
         drop(pending);
         for (slot, outcome) in self.landed.drain(..) {
@@ -245,7 +245,7 @@ impl PublishLoop {
                 PublishOutcome::Stored => Ok(()),
                 PublishOutcome::Refused => Err(PublishError::Nacked { queue: queue() }),
                 PublishOutcome::Returned if outgoing.due.is_some_and(|due| due > Instant::now()) => {
-                    // It is the ladder that is not there; the next attempt builds it.
+                    // The ladder is missing, rather than the queue; the next attempt builds it.
                     self.outbox.topology.invalidate_ladder();
                     self.outbox.lock().backlog.push_back(outgoing);
                     continue;
@@ -259,7 +259,7 @@ impl PublishLoop {
         }
     }
 
-    /// Takes the unanswered publications of a lost channel back, to be sent again.
+    /// Puts the unanswered publications of a lost channel back, to be sent again.
     fn bring_back(&self, unconfirmed: Unconfirmed<SendSlot>) {
         let failure = unconfirmed.failure().map(complaint).unwrap_or_default();
         let size_max = broker_size_max(&failure);
@@ -267,7 +267,7 @@ impl PublishLoop {
             tracing::debug!(failure, unanswered = unconfirmed.len(), "the channel for publishing was lost");
         }
         if failure.starts_with("NOT_FOUND") {
-            // The only exchanges that are named are the ladder's.
+            // Only the ladder's exchanges are published to by name.
             self.outbox.topology.invalidate_ladder();
         }
         let mut pending = self.outbox.lock();
@@ -275,7 +275,7 @@ impl PublishLoop {
             let SendSlot::Unanswered(mut outgoing) = slot else { continue };
             let size = outgoing.message.body.len();
             match size_max {
-                // It would cost the next channel, too, and with it everybody else's.
+                // This message would close the next channel too, for all other messages.
                 Some(limit) if size > limit => outgoing.answer(Err(PublishError::TooLarge { size, limit })),
                 _ => {
                     outgoing.resent = true;
@@ -285,7 +285,7 @@ impl PublishLoop {
         }
     }
 
-    /// Answers the publications that timed out, and returns how many of them are sent and unconfirmed by now.
+    /// Answers the publications that timed out, and returns how many of them are sent and unconfirmed.
     fn expire(&self, blocked: Option<&str>) -> usize {
         let now = Instant::now();
         let error = || match blocked {
@@ -293,7 +293,7 @@ impl PublishLoop {
             None => PublishError::TimedOut { after: self.timeout },
         };
         let Pending { backlog, delayed, channel, .. } = &mut *self.outbox.lock();
-        // The deadlines are almost in order, so one that is behind a later one may wait for that.
+        // Deadlines are almost in order, so a publication behind a later deadline may wait for that.
         while backlog.front().is_some_and(|outgoing| outgoing.deadline <= now) {
             let Some(outgoing) = backlog.pop_front() else { break };
             outgoing.answer(Err(error()));
@@ -317,13 +317,13 @@ impl Stall {
         let (oldest, count) = (open.unconfirmed.oldest(), open.unconfirmed.len());
         let same = oldest.is_some() && self.seen.0 == oldest;
         self.looks = if same { self.looks + 1 } else { 0 };
-        // Fewer of them: something was answered out of order. More of them says nothing.
+        // A smaller number means that something was answered out of order; a larger one means nothing.
         self.silent = if same && count >= self.seen.1 { self.silent + 1 } else { 0 };
         self.seen = (oldest, count);
     }
 }
 
-/// Opens a channel to publish on, after an `outage` with everything declared that was declared before.
+/// Opens a channel for publishing. After an `outage`, all queues are declared again.
 async fn prepare(session: Arc<Session>, topology: Arc<Topology>, outage: bool) -> Result<Channel, RequestFault> {
     for spec in if outage { topology.specs() } else { Vec::new() } {
         match topology.declare(&session, &spec).await {
@@ -338,7 +338,7 @@ async fn prepare(session: Arc<Session>, topology: Arc<Topology>, outage: bool) -
     session.confirming_channel().await
 }
 
-/// Returns when the ladder is built, if it is being built.
+/// Completes when the ladder is built, if it is being built.
 async fn built(ladder: &mut Option<JoinHandle<Result<(), RequestFault>>>) -> Result<(), RequestFault> {
     let Some(task) = ladder else { return future::pending().await };
     let outcome = task.await;
@@ -355,7 +355,7 @@ fn look_interval() -> time::Interval {
     interval
 }
 
-/// What the broker said when it closed the channel.
+/// The broker's reason for closing the channel.
 fn complaint(error: &lapin::Error) -> String {
     match error.kind() {
         ErrorKind::ProtocolError(error) => error.get_message().to_string(),
@@ -363,7 +363,7 @@ fn complaint(error: &lapin::Error) -> String {
     }
 }
 
-/// The broker's own limit on message sizes, if that was the complaint.
+/// The broker's own limit on message sizes, if that was the reason.
 fn broker_size_max(complaint: &str) -> Option<usize> {
     complaint.split_once("larger than configured max size ")?.1.trim().parse().ok()
 }

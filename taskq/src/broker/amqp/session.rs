@@ -18,37 +18,37 @@ use crate::broker::BrokerError;
 use crate::fault::BoxError;
 use crate::io;
 
-/// How long the broker may take to let us in.
+/// The maximum time for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the broker may take to answer one request. lapin can wait for ever.
+/// The maximum time for the answer to a request. lapin would wait without end.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The same, where there is reason to think that it will not.
+/// The maximum time for an answer that is not expected to come.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often the state of the connection is looked at. lapin does not report every loss.
+/// The interval at which the connection's state is checked. lapin does not report every loss.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
-/// An open connection. It is lost once, and never comes back; [`Link`](super::link::Link) opens the next.
+/// An open connection. It is lost once and never comes back; [`Link`](super::link::Link) opens the next.
 pub(super) struct Session {
     connection: Connection,
     lost: watch::Sender<Option<Arc<str>>>,
     blocked: watch::Sender<Option<Arc<str>>>,
     scratch: tokio::sync::Mutex<Option<Channel>>,
     deaf: AtomicBool,
-    /// Why lapin gave the connection up, in its words.
+    /// lapin's error for the loss of the connection.
     last_error: Mutex<Option<String>>,
 }
 
-/// A request that was not carried out.
+/// The reason why a request was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestFault {
     #[error("{0}")]
     Amqp(#[from] lapin::Error),
     #[error("the broker did not answer within {}", humantime::format_duration(ANSWER_TIMEOUT))]
     Silence,
-    /// The connection was lost before the answer came.
+    /// The connection was lost before the answer arrived.
     #[error("the connection was lost: {0}")]
     Lost(Arc<str>),
     #[error("the broker takes nothing on this connection at the moment ({0})")]
@@ -56,9 +56,9 @@ pub(super) enum RequestFault {
 }
 
 impl Session {
-    /// Opens a connection. To be called on the I/O runtime, where all of lapin's tasks then live.
+    /// Opens a connection. To be called on the I/O runtime, which then runs all of lapin's tasks.
     pub(super) async fn open(address: &Address, uri: AMQPUri, name: &str) -> Result<Arc<Self>, BrokerError> {
-        // lapin's recovery stays off; the room's description says why.
+        // lapin's recovery stays off; the description of the module `amqp` says why.
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let connection = match time::timeout(CONNECT_TIMEOUT, Connection::connect_uri(uri, properties)).await {
             Ok(Ok(connection)) => connection,
@@ -82,34 +82,34 @@ impl Session {
         self.connection.configuration().frame_max() as usize
     }
 
-    /// Why the broker takes no messages on this connection at the moment, if so.
+    /// The reason why the broker accepts no messages on this connection at the moment, if it does not.
     pub(super) fn blocked(&self) -> Option<Arc<str>> {
         self.blocked.borrow().clone()
     }
 
-    /// Whether there is such a reason.
+    /// Whether the broker accepts no messages on this connection at the moment.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked.borrow().is_some()
     }
 
-    /// Changes whenever the broker starts or stops taking messages.
+    /// Changes whenever the broker stops or resumes accepting messages.
     pub(super) fn blocked_changes(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.blocked.subscribe()
     }
 
-    /// Whether the connection is still there, as far as is known.
+    /// Whether the connection is open, as far as is known.
     pub(super) fn is_open(&self) -> bool {
         self.lost.borrow().is_none() && self.connection.status().connected()
     }
 
-    /// Returns once the connection is lost, with the reason.
+    /// Completes when the connection is lost, with the reason.
     pub(super) async fn lost(&self) -> Arc<str> {
         let mut lost = self.lost.subscribe();
         let reason = lost.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
         reason.unwrap_or_else(|| "it was closed".into())
     }
 
-    /// Gives the connection up.
+    /// Gives up the connection.
     pub(super) fn fail(&self, reason: &str) {
         self.lost.send_if_modified(|lost| {
             let first = lost.is_none();
@@ -120,7 +120,7 @@ impl Session {
         });
     }
 
-    /// Whether the connection broke over a frame that was larger than it may carry.
+    /// Whether the connection broke over a frame that was larger than allowed.
     pub(super) fn broke_over_frame(&self) -> bool {
         self.last_error
             .lock()
@@ -129,13 +129,13 @@ impl Session {
             .is_some_and(|error| error.contains("frame too large"))
     }
 
-    /// Waits for the answer to one request. A broker that does not answer is as good as gone, unless it is known to
-    /// take nothing because of an alarm.
+    /// Waits for the answer to one request. A broker that does not answer counts as lost, unless it is known to be
+    /// blocked by an alarm.
     pub(super) async fn ask<T>(&self, request: impl Future<Output = lapin::Result<T>>) -> Result<T, RequestFault> {
         let answer = tokio::select! {
             biased;
             answer = time::timeout(ANSWER_TIMEOUT, request) => answer,
-            // lapin leaves unanswered what was asked on a connection that broke over a frame.
+            // lapin never answers requests on a connection that broke over a frame.
             reason = self.lost() => return Err(RequestFault::Lost(reason)),
         };
         if let Ok(answer) = answer {
@@ -148,19 +148,19 @@ impl Session {
         Err(RequestFault::Silence)
     }
 
-    /// A new channel.
+    /// Opens a channel.
     pub(super) async fn channel(&self) -> Result<Channel, RequestFault> {
         self.ask(self.connection.create_channel()).await
     }
 
-    /// A new channel on which publications are confirmed.
+    /// Opens a channel with publisher confirms.
     pub(super) async fn confirming_channel(&self) -> Result<Channel, RequestFault> {
         let channel = self.channel().await?;
         self.ask(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(channel)
     }
 
-    /// Runs `request` on a channel that may be closed by it, as brokers answer most faults. One at a time.
+    /// Runs `request` on a channel that it may close, which is how brokers report most errors. One at a time.
     pub(super) async fn on_scratch<T, F>(&self, request: impl FnOnce(Channel) -> F) -> Result<T, RequestFault>
     where
         F: Future<Output = lapin::Result<T>>,
@@ -177,7 +177,7 @@ impl Session {
         answer
     }
 
-    /// Asks for a queue by name: how many messages are ready there, and how many consumers there are.
+    /// Counts the ready messages and the consumers of a queue.
     pub(super) async fn count(&self, queue: &str) -> Result<(u32, u32), RequestFault> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let found = self
@@ -188,10 +188,10 @@ impl Session {
         Ok((found.message_count(), found.consumer_count()))
     }
 
-    /// Finds out whether the broker still listens, and gives the connection up if it does not.
+    /// Checks whether the broker still responds, and gives the connection up if it does not.
     pub(super) async fn probe(&self) {
         match time::timeout(PROBE_TIMEOUT, self.connection.create_channel()).await {
-            // Dropped, and so closed.
+            // Dropping the channel closes it.
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::debug!(%error, "the connection was lost while it was probed"),
             Err(_) if self.blocked().is_some() => {}
@@ -202,18 +202,18 @@ impl Session {
         }
     }
 
-    /// Whether it was given up only because the broker stopped listening to this one connection.
+    /// Whether the connection was given up only because the broker stopped responding on it.
     pub(super) fn was_deaf(&self) -> bool {
         self.deaf.load(Ordering::Acquire)
     }
 
-    /// Says goodbye. Bounded, since nobody may be there to answer.
+    /// Closes the connection, with a timeout, since the broker may not answer.
     pub(super) async fn close(&self) {
         self.fail("it was closed");
         if self.connection.status().connected() {
             let goodbye = self.connection.close(200, "goodbye".into());
             if let Ok(Err(error)) = time::timeout(Duration::from_secs(3), goodbye).await {
-                tracing::debug!(%error, "the broker did not take leave");
+                tracing::debug!(%error, "the broker did not confirm the end of the connection");
             }
         }
     }
@@ -231,7 +231,7 @@ impl RequestFault {
         }
     }
 
-    /// The broker's words, if it gave any.
+    /// The reply text, if the broker gave one.
     pub(super) fn text(&self) -> Option<String> {
         match self {
             Self::Amqp(error) => match error.kind() {
@@ -242,18 +242,18 @@ impl RequestFault {
         }
     }
 
-    /// Whether the broker said no to this very request, so that asking again is useless.
+    /// Whether the broker refused this very request, so that repeating it is useless.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self.code(), Some(403..=406)) || matches!(self, Self::Blocked(_))
     }
 
-    /// The port's error for a request that was `what`.
+    /// The port's error for a failed request; `what` names it.
     pub(super) fn during(self, what: impl Into<String>) -> BrokerError {
         BrokerError::Failed { what: what.into(), source: Box::new(self) as BoxError }
     }
 }
 
-/// Follows the connection's events, and looks at its state now and then, until it is lost or forgotten.
+/// Follows the connection's events, and checks its state from time to time, until it is lost or dropped.
 async fn observe(session: std::sync::Weak<Session>, mut events: impl futures_util::Stream<Item = Event> + Unpin) {
     let mut interval = time::interval(WATCH_INTERVAL);
     loop {

@@ -1,4 +1,4 @@
-//! Carries settlements out: gathers them on whatever thread they are made, and sends them in batches.
+//! Sending of settlements: they are collected on any thread, and sent in batches.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,30 +14,31 @@ use super::ack_planner::{Frames, Ledger};
 use crate::broker::{Settlement, Settler};
 use crate::io;
 
-/// How long a settlement waits for others.
+/// The time for which a settlement waits for others.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// How many rounds without work it takes until the clock stands still.
+/// The number of ticks without work after which the timer stops.
 const IDLE_ROUNDS: u32 = 100;
 
-/// How many frames a channel of the broker passes on to a quorum queue at once, at least. More of them wait inside the
-/// channel, and are forgotten if it is closed meanwhile.
+/// The number of frames that a channel of the broker passes on to a quorum queue at once, at least. Further frames
+/// wait inside the channel, and are lost if it is closed in the meantime.
 const BURST_MAX: usize = 16;
 
-/// How long the broker is given for more than that, before a channel is closed. It says nothing when it is through.
+/// The time that the broker is given for more than that, before a channel is closed. It does not report when it is
+/// done.
 const BURST_PATIENCE: Duration = Duration::from_millis(100);
 
-/// The settlements of one channel. With the channel they end: a delivery of an earlier channel has an earlier
-/// settler, so nothing stale can reach the broker, which would close the channel over it.
+/// The settlements of one channel, which end with it: a delivery of an earlier channel has an earlier settler, so no
+/// stale settlement can reach the broker, which would close the channel over it.
 pub(super) struct ChannelSettler {
     channel: Channel,
     ledger: Mutex<Ledger>,
-    /// How many messages were taken and are not settled.
+    /// The number of messages that were taken and are not settled.
     out: AtomicUsize,
     alive: AtomicBool,
-    /// Whether the clock runs, so that only the first settlement after a rest has to wake the I/O thread.
+    /// Whether the timer runs, so that only the first settlement after a pause has to wake the I/O thread.
     ticking: AtomicBool,
-    /// The broker may still have to pass settlements on.
+    /// The broker may still be passing settlements on.
     burst: AtomicBool,
     /// The destination of messages that are given back.
     back: Back,
@@ -54,7 +55,7 @@ pub(super) enum Back {
 }
 
 impl ChannelSettler {
-    /// For a channel on which nothing was delivered yet.
+    /// Makes the settler of a channel on which nothing was delivered yet.
     pub(super) fn new(channel: Channel, prefetch: u16, back: Back) -> Arc<Self> {
         let settler = Arc::new(Self {
             channel,
@@ -74,23 +75,23 @@ impl ChannelSettler {
         self.lock().set_prefetch(prefetch);
     }
 
-    /// A message was taken, and will be settled.
+    /// Counts a message that was taken and will be settled.
     pub(super) fn note_taken(&self) {
         self.out.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many messages were taken and are not settled.
+    /// The number of messages that were taken and are not settled.
     pub(super) fn out(&self) -> usize {
         self.out.load(Ordering::Relaxed)
     }
 
-    /// Sends everything that was settled so far.
+    /// Sends all settlements that were collected.
     pub(super) fn flush(&self) {
         self.send(&mut self.lock(), true);
     }
 
-    /// Sends everything that was settled so far, and gives the broker the time to carry it out, so that the channel
-    /// can be closed.
+    /// Sends all settlements that were collected, and gives the broker time to apply them, so that the channel can be
+    /// closed.
     pub(super) async fn finish(&self) {
         self.flush();
         if self.burst.load(Ordering::Acquire) {
@@ -98,15 +99,16 @@ impl ChannelSettler {
         }
     }
 
-    /// The channel is gone, and with it every delivery that came over it.
+    /// Notes that the channel is gone, and with it every delivery that came over it.
     pub(super) fn end(&self) {
         self.alive.store(false, Ordering::Release);
         self.wake.notify_one();
     }
 
-    /// Under the ledger's lock, because the broker closes the channel if two batches overtake each other: the later
-    /// one may cover a tag that the earlier one names. Not awaited, because lapin queues the frame at the first poll
-    /// and the rest would only wait for the socket; if the channel is gone, the messages come back.
+    /// Sends settlements. This takes the ledger's lock, because the broker closes the channel if two batches overtake
+    /// each other: the later one may cover a tag that the earlier one names. It does not await, because lapin queues
+    /// the frame at the first poll and the rest would only wait for the socket. If the channel is gone, the messages
+    /// are delivered again.
     fn send(&self, ledger: &mut Ledger, all: bool) {
         if ledger.is_idle() {
             return;
@@ -127,14 +129,14 @@ impl ChannelSettler {
         }
     }
 
-    /// Sends what is left over by batches that did not fill.
+    /// Sends settlements of batches that did not fill.
     async fn tick(self: Arc<Self>) {
         let mut idle = 0;
         while self.alive.load(Ordering::Acquire) {
             if idle >= IDLE_ROUNDS {
                 self.ticking.store(false, Ordering::SeqCst);
                 self.burst.store(false, Ordering::Release);
-                // Whoever settled before that line saw the clock run and did not ring.
+                // A settlement made before the line above saw the timer running and did not wake this task.
                 if self.lock().is_idle() {
                     self.wake.notified().await;
                 }

@@ -1,8 +1,8 @@
-//! How long messages have been lying in a consumer's buffer: what is known of it, apart from the buffer.
+//! A bound on the age of messages in a consumer's buffer, computed without access to the buffer.
 //!
-//! lapin does not say when a message came, and a clock read for each would cost the stream of short tasks. What is known
-//! is that a buffer is taken from in order and never holds more than its consumer's window. So once that many were taken
-//! since a moment, or the buffer was seen empty, whatever came before that moment is gone.
+//! lapin does not say when a message arrived, and reading the clock for each would slow down streams of short tasks.
+//! But the buffer is read in order and never holds more than its consumer's window. So once that many messages were
+//! taken since a moment, or the buffer was seen empty, all messages that arrived before that moment are gone.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use tokio::time::Instant;
 /// A bound on the age of the messages in one consumer's buffer.
 #[derive(Debug)]
 pub(super) struct BufferAge {
-    /// How many messages it may hold; zero is no bound.
+    /// The maximum number of buffered messages; zero is no limit.
     window: u64,
-    /// How many were taken from it.
+    /// The number of messages taken so far.
     taken: u64,
-    /// It was seen empty since the last look.
+    /// The buffer was seen empty since the last check.
     emptied: bool,
-    /// A moment before which nothing came that was still there at the last look that found out, and how many had been
-    /// taken by that look.
+    /// A moment such that all messages now in the buffer arrived later, as established by the last check that could,
+    /// and the number of messages taken until that check.
     mark: (Instant, u64),
 }
 
@@ -28,18 +28,18 @@ impl BufferAge {
         Self { window: window.into(), taken: 0, emptied: false, mark: (now, 0) }
     }
 
-    /// A message was taken.
+    /// Counts a message that was taken.
     pub(super) fn take(&mut self) {
         self.taken += 1;
     }
 
-    /// There was none to take.
+    /// Notes that the buffer was empty.
     pub(super) fn found_empty(&mut self) {
         self.emptied = true;
     }
 
-    /// Whether a message may be lying there for longer than `limit`. One that does is told of before it is twice that old,
-    /// if this is asked often. `waits`: somebody waits for messages, so that none can be lying there.
+    /// Whether a message may have been waiting for longer than `limit`. If checked often, a waiting message is
+    /// reported before it is twice that old. `waits`: the reader waits for messages, so none can be in the buffer.
     pub(super) fn is_stale(&mut self, now: Instant, limit: Duration, waits: bool) -> bool {
         let (since, taken) = self.mark;
         let turned_over = self.window > 0 && self.taken - taken >= self.window;
@@ -94,8 +94,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a buffer that knows when each message came: nothing grows twice as old as the limit without a word, and
-        /// nothing is said as long as the whole buffer is younger than the time from look to look.
+        /// Compares with a buffer that knows when each message arrived: none grows twice as old as the limit
+        /// unreported, and nothing is reported while the whole buffer is younger than the interval of the checks.
         #[test]
         fn nothing_grows_old_unnoticed(window in 1..6_u16, steps in proptest::collection::vec((0..3_u8, 0..3_u8), 1..200)) {
             let start = Instant::now();

@@ -1,7 +1,7 @@
-//! What exists in the broker: queues, the dead queue, the delay ladder; how they are declared, and what is known.
+//! Queues, the dead queue and the delay ladder in the broker: their declaration, and the record of what exists.
 //!
-//! Declaring is done actively: a passive declaration says nothing about arguments. Where a queue exists with other
-//! arguments, the broker closes the channel and names the first difference, and the queue is used as it is.
+//! Declarations are active: a passive one says nothing about arguments. If a queue exists with other arguments, the
+//! broker closes the channel and names the first difference, and the queue is used as it is.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,17 +18,18 @@ use super::session::{RequestFault, Session};
 use super::{delay_ladder, delivery_renewal};
 use crate::broker::{BrokerError, DEAD_QUEUE, Declared, QueueKind, QueueSpec};
 
-/// Where the broker sends what it gives up. A fanout, since what arrives carries any routing key.
+/// The exchange for messages that the broker gives up. It is a fanout, since they carry any routing key.
 pub(super) const DEAD_EXCHANGE: &str = "taskq.dead";
 
-/// Looking at a dead message and putting it back counts as a delivery; it must never be the last one.
+/// The delivery limit of the dead queue. Inspecting a dead message and putting it back counts as a delivery, and must
+/// never be the last one.
 const DEAD_DELIVERIES_MAX: i32 = 1_000_000_000;
 
-/// How often a message of a quorum queue may come back before the broker gives it up. Newer brokers default to 20,
-/// and charge every message that a crashing worker merely held.
+/// The number of times that a message of a quorum queue may come back before the broker gives it up. Newer brokers
+/// default to 20, and count it for every message that a crashing worker merely held.
 const DELIVERIES_MAX: i32 = 1000;
 
-/// What was declared through one broker client, to be declared again after an outage.
+/// The queues declared through one broker client, to be declared again after an outage.
 pub(super) struct Topology {
     strict: bool,
     known: Mutex<KnownQueues>,
@@ -44,38 +45,38 @@ struct KnownQueues {
 /// A queue that was declared once.
 struct DeclaredQueue {
     spec: QueueSpec,
-    /// What it was found to be; nothing once that is in doubt.
+    /// The outcome of the declaration; `None` while that may be out of date.
     declared: Option<Declared>,
-    /// It was deleted, and is not to be declared again before this time.
+    /// The queue was deleted, and is not to be declared again before this time.
     not_before: Option<Instant>,
 }
 
-/// How long a queue that was deleted stays away, if it is for us. Its consumers have to hear of it first: where a queue
-/// of that name is there again by then, RabbitMQ attaches them to that by itself and says nothing, and if it is a quorum
-/// queue (seen with 3.10), the messages that are checked out to such a consumer never reach it.
+/// The time for which a deleted queue is not declared again. Its consumers have to be notified first: if a queue of
+/// that name exists again by then, RabbitMQ silently attaches them to it, and if it is a quorum queue (seen with
+/// 3.10), the messages that are checked out to such a consumer never reach it.
 const AFTER_DELETION: Duration = Duration::from_secs(1);
 
 impl Topology {
-    /// Knows nothing yet. `strict`: a queue with other arguments is an error.
+    /// Makes an empty record. `strict`: a queue with other arguments is an error.
     pub(super) fn new(strict: bool) -> Self {
         Self { strict, known: Mutex::default(), building: tokio::sync::Mutex::default() }
     }
 
-    /// What the queue was found to be when it was last declared, if nothing happened since that may have changed it.
+    /// The outcome of the queue's last declaration, unless it may be out of date.
     pub(super) fn declared(&self, spec: &QueueSpec) -> Option<Declared> {
         let known = self.lock();
         let queue = known.queues.get(&spec.name)?;
         queue.declared.clone().filter(|_| queue.spec == *spec)
     }
 
-    /// Forgets that `queue` is there, which it may not be. The next use declares it anew.
+    /// Marks `queue` as possibly absent. The next use declares it again.
     pub(super) fn invalidate(&self, queue: &str) {
         if let Some(queue) = self.lock().queues.get_mut(queue) {
             queue.declared = None;
         }
     }
 
-    /// `queue` was deleted. It is declared anew at the next occasion, but not at once; see [`AFTER_DELETION`].
+    /// Marks `queue` as deleted. A later use declares it again, but not at once; see [`AFTER_DELETION`].
     pub(super) fn deleted(&self, queue: &str) {
         if let Some(queue) = self.lock().queues.get_mut(queue) {
             queue.declared = None;
@@ -83,7 +84,7 @@ impl Topology {
         }
     }
 
-    /// Forgets that anything is there, because the broker was away.
+    /// Marks everything as possibly absent, because the broker was away.
     pub(super) fn invalidate_all(&self) {
         let mut known = self.lock();
         known.ladder = false;
@@ -92,17 +93,17 @@ impl Topology {
         }
     }
 
-    /// Everything that was ever declared.
+    /// All queues that were ever declared.
     pub(super) fn specs(&self) -> Vec<QueueSpec> {
         self.lock().queues.values().map(|queue| queue.spec.clone()).collect()
     }
 
-    /// How `queue` is to be declared, if it ever was.
+    /// The declaration of `queue`, if there was one.
     pub(super) fn spec(&self, queue: &str) -> Option<QueueSpec> {
         self.lock().queues.get(queue).map(|queue| queue.spec.clone())
     }
 
-    /// Makes the queue exist.
+    /// Declares the queue.
     pub(super) async fn declare(&self, session: &Session, spec: &QueueSpec) -> Result<Declared, DeclareFault> {
         QueueSpec::check_name(&spec.name).map_err(DeclareFault::Broker)?;
         if let Some(declared) = self.declared(spec) {
@@ -125,8 +126,8 @@ impl Topology {
         Ok(declared)
     }
 
-    /// Makes a queue exist in which copies of `origin`'s messages are held. Not remembered: its consumer declares it whenever it
-    /// begins.
+    /// Declares a queue for copies of `origin`'s messages. It is not recorded: its consumer declares it whenever it
+    /// starts.
     pub(super) async fn declare_renewal_queue(
         &self,
         session: &Session,
@@ -137,17 +138,17 @@ impl Topology {
         Ok(())
     }
 
-    /// Whether the delay ladder is there, as far as is known.
+    /// Whether the delay ladder exists, as far as is known.
     pub(super) fn has_ladder(&self) -> bool {
         self.lock().ladder
     }
 
-    /// Forgets that the ladder is there.
+    /// Marks the ladder as possibly absent.
     pub(super) fn invalidate_ladder(&self) {
         self.lock().ladder = false;
     }
 
-    /// Makes the delay ladder exist.
+    /// Declares the delay ladder.
     pub(super) async fn declare_ladder(&self, session: &Session) -> Result<(), RequestFault> {
         let _one_at_a_time = self.building.lock().await;
         if self.has_ladder() {
@@ -205,11 +206,11 @@ impl Topology {
     }
 }
 
-/// Why a queue could not be declared.
+/// The reason why a queue could not be declared.
 pub(super) enum DeclareFault {
     /// The request failed.
     Request(RequestFault),
-    /// It will not be, and this is what to tell the caller.
+    /// A final error for the caller.
     Broker(BrokerError),
 }
 
@@ -220,7 +221,7 @@ impl From<RequestFault> for DeclareFault {
 }
 
 impl DeclareFault {
-    /// The port's error for it.
+    /// The port's error for the failed declaration; `what` names it.
     pub(super) fn during(self, what: impl Into<String>) -> BrokerError {
         match self {
             Self::Request(fault) => fault.during(what),
@@ -250,8 +251,8 @@ fn arguments(spec: &QueueSpec) -> FieldTable {
     arguments
 }
 
-/// Binds a queue to the end of the delay ladder, whether or not there is a ladder yet, so that it never has to be
-/// remembered which queues still lack it; and a queue of Celery's to its own exchange.
+/// Binds a queue to the end of the delay ladder, whether or not the ladder exists yet, so that no record is needed of
+/// the queues that lack it; and a Celery queue to its own exchange.
 async fn bind(session: &Session, spec: &QueueSpec) -> Result<(), RequestFault> {
     let name: &str = &spec.name;
     let celery = spec.kind == QueueKind::Celery;
@@ -324,7 +325,7 @@ async fn ladder(channel: Channel) -> lapin::Result<()> {
     Ok(())
 }
 
-/// Reads the broker's complaint about a queue that exists with other arguments.
+/// Parses the broker's error about a queue that exists with other arguments.
 fn difference(complaint: &str) -> Option<String> {
     let (_, rest) = complaint.split_once("inequivalent arg '")?;
     let (argument, rest) = rest.split_once('\'')?;
@@ -333,7 +334,7 @@ fn difference(complaint: &str) -> Option<String> {
     Some(format!("`{argument}` is {}, asked for {}", plain(is), plain(asked)))
 }
 
-/// `the value '10' of type 'signedint'` and `'10'` are both `"10"`; `none` stays.
+/// Reduces both `the value '10' of type 'signedint'` and `'10'` to `"10"`; `none` stays.
 fn plain(value: &str) -> String {
     match value.split('\'').nth(1) {
         Some(value) => format!("{value:?}"),

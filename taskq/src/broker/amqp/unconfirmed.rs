@@ -1,27 +1,27 @@
 //! Publications that are sent and unconfirmed, and the rule by which they are answered.
 //!
-//! The broker sends an unroutable message back before it confirms it, but lapin hands the messages that came back
-//! out with the wrong confirms: each confirm that completes, of whatever message, takes the oldest message that came
-//! back and was not handed out yet. What is certain all the same, and what this file rests on:
+//! The broker returns an unroutable message before it confirms it, but lapin hands out returned messages with the
+//! wrong confirms: each confirm that completes, of any message, takes the oldest returned message that was not handed
+//! out yet. The following is certain nevertheless, and is the basis of this file:
 //!
-//! 1. The broker takes the messages of a channel in order, so they come back in order.
-//! 2. A message comes back before its own confirm. So at any time, no more of them wait inside lapin than there are
-//!    messages that came back and are not confirmed yet.
-//! 3. Hence, once everything up to a publication `T` is confirmed, those that still wait are all later than `T`:
-//!    whatever came back of `T` and before was handed out, with one of the confirms that are complete by now.
+//! 1. The broker takes the messages of a channel in order, so it returns them in order.
+//! 2. A message is returned before its own confirm. So at any time, at most as many returned messages wait inside lapin
+//!    as there are messages that were returned and are not confirmed yet.
+//! 3. Hence, once everything up to a publication `T` is confirmed, those that still wait are all later than `T`: every
+//!    returned message up to `T` was handed out, with one of the confirms that are complete by now.
 //!
 //! So `T` is answered when everything up to it is confirmed and *every* complete confirm, later ones included, was
-//! looked at. Messages that came back are known by a number that is theirs alone, never by the confirm they came
-//! with. Nothing has to wait for a round to end, and nothing has to be sent alone.
+//! examined. Returned messages are recognized by a number of their own, never by the confirm they came with. Nothing
+//! has to wait for a round to end, and nothing has to be sent alone.
 //!
-//! That lets one queue that does not confirm (a quorum queue without its majority) hold up the answers of all others.
-//! Where the oldest publication is overtaken for long, one more thing is used:
+//! By that rule alone, one queue that does not confirm (a quorum queue without its majority) would hold up the answers
+//! of all others. If the oldest publication has been overtaken for long, one more fact is used:
 //!
-//! 4. What cannot be routed is confirmed at once, so RabbitMQ never confirms it after anything later. A publication
+//! 4. An unroutable message is confirmed at once, so RabbitMQ never confirms it after anything later. A publication
 //!    that was overtaken is therefore routed, and does not count in 2.
 //!
-//! So then `T` is answered when it is itself confirmed and lapin is through with the frame that did so: everything
-//! unroutable before it is confirmed, too, and 3 holds as before.
+//! Then `T` is answered when it is itself confirmed and lapin has finished the frame that confirmed it: every
+//! unroutable message before it is confirmed, too, and 3 holds as before.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -35,7 +35,7 @@ type Confirm = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>
 
 /// The publications that are sent and not yet answered, oldest first. `T` is the data kept with each.
 pub(super) struct Unconfirmed<T> {
-    /// Oldest first. Their numbers rise, with gaps where something was answered out of order.
+    /// The publications, oldest first. Their numbers rise, with gaps where one was answered out of order.
     sent: VecDeque<SentMessage<T>>,
     next: u64,
     failed: Option<lapin::Error>,
@@ -46,7 +46,7 @@ struct SentMessage<T> {
     slot: T,
     state: ConfirmState,
     returned: bool,
-    /// It was confirmed when the last look began.
+    /// The publication was confirmed when the last examination began.
     due: bool,
 }
 
@@ -59,11 +59,11 @@ enum ConfirmState {
 /// The outcome of a publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PublishOutcome {
-    /// The broker has it.
+    /// The broker has stored the message.
     Stored,
-    /// The broker would not have it.
+    /// The broker rejected the message.
     Refused,
-    /// No queue wanted it.
+    /// The broker returned the message, since no queue matches.
     Returned,
 }
 
@@ -85,16 +85,16 @@ impl<T> Unconfirmed<T> {
         self.next
     }
 
-    /// The number of the oldest.
+    /// The number of the oldest publication.
     pub(super) fn oldest(&self) -> Option<u64> {
         self.sent.front().map(|sent| sent.number)
     }
 
-    /// Sends a publication. Its future is polled once, which is when lapin queues the frames: in this
-    /// order, and without waiting for the socket.
+    /// Sends a publication. Its future is polled once, which is when lapin queues the frames, in this order and
+    /// without waiting for the socket.
     ///
-    /// It is entered before it is polled. On a busy machine the answer may be there before the first poll is over, and
-    /// with it the publication's own message that came back, which has to find it here.
+    /// The publication is entered before it is polled. On a busy machine the answer may arrive before the first poll
+    /// is over, and with it the returned message, which has to find its publication here.
     pub(super) fn insert(&mut self, slot: T, confirm: Confirm) {
         let state = ConfirmState::Waiting(confirm);
         self.sent.push_back(SentMessage { number: self.next, slot, state, returned: false, due: false });
@@ -102,7 +102,7 @@ impl<T> Unconfirmed<T> {
         self.look_at(self.sent.len() - 1, &mut Context::from_waker(Waker::noop()));
     }
 
-    /// Ready once the oldest is confirmed, or lost.
+    /// Ready once the oldest publication is confirmed or lost.
     pub(super) fn poll_first(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.sent.is_empty() {
             return Poll::Pending;
@@ -110,7 +110,7 @@ impl<T> Unconfirmed<T> {
         if self.look_at(0, context) { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Hands out what can be answered by now: everything up to the first that is not confirmed.
+    /// Hands out all publications that can be answered now: everything up to the first that is not confirmed.
     pub(super) fn land(&mut self, mut answer: impl FnMut(T, PublishOutcome)) {
         let mut context = Context::from_waker(Waker::noop());
         let mut complete = 0;
@@ -120,15 +120,15 @@ impl<T> Unconfirmed<T> {
         if complete == 0 {
             return;
         }
-        // The later ones: what they carry may belong to those that are answered now.
+        // Later confirms may carry returned messages of the publications that are answered now.
         self.look_at_all_from(complete);
         for sent in self.sent.drain(..complete) {
             sent.land(&mut answer);
         }
     }
 
-    /// Hands out everything that is confirmed, also past some that are not. `lapin_is_through` returns once lapin is
-    /// through with the frame that it is working on, if any.
+    /// Hands out all confirmed publications, also those after unconfirmed ones. `lapin_is_through` returns once lapin
+    /// has finished the frame that it is working on, if any.
     pub(super) fn land_out_of_order(
         &mut self,
         lapin_is_through: impl FnOnce(),
@@ -149,7 +149,7 @@ impl<T> Unconfirmed<T> {
         }
     }
 
-    /// Why the channel is gone, once that showed.
+    /// The reason why the channel is gone, once that has been noticed.
     pub(super) fn failure(&self) -> Option<&lapin::Error> {
         self.failed.as_ref()
     }
@@ -159,7 +159,7 @@ impl<T> Unconfirmed<T> {
         self.sent.iter_mut().map(|sent| &mut sent.slot)
     }
 
-    /// Ends it, and returns the data of what is still unanswered, oldest first. Some of it may have been stored; nobody can know.
+    /// Returns the data of the unanswered publications, oldest first. Whether they were stored is not known.
     pub(super) fn into_slots(self) -> impl DoubleEndedIterator<Item = T> {
         self.sent.into_iter().map(|sent| sent.slot)
     }
@@ -175,7 +175,7 @@ impl<T> Unconfirmed<T> {
         }
     }
 
-    /// Polls one, if there is still something to learn from it; whether it is complete.
+    /// Polls the confirm of one publication, if that can still tell anything, and returns whether it is complete.
     fn look_at(&mut self, at: usize, context: &mut Context<'_>) -> bool {
         let ConfirmState::Waiting(confirm) = &mut self.sent[at].state else { return true };
         let Poll::Ready(outcome) = confirm.as_mut().poll(context) else { return false };
@@ -187,7 +187,7 @@ impl<T> Unconfirmed<T> {
         let (stored, returned) = match outcome {
             Ok(Confirmation::Ack(returned)) => (true, returned),
             Ok(Confirmation::Nack(returned)) => (false, returned),
-            // Confirms were switched on before anything was published; without them nothing is certain.
+            // Confirms were enabled before anything was published; without them nothing is certain.
             Ok(Confirmation::NotRequested) => (false, None),
             Err(error) => {
                 self.failed.get_or_insert(error);
@@ -207,7 +207,7 @@ impl<T> Unconfirmed<T> {
         } else {
             tracing::error!(
                 queue = %message.routing_key,
-                "a message came back that nobody waits for; it was taken for delivered"
+                "an unknown message was returned; it may have been answered as delivered"
             );
         }
     }
@@ -240,15 +240,15 @@ mod tests {
 
     const COUNT: u64 = 40;
 
-    /// Plays the broker, and lapin's pairing. A message that lapin gives back can only be made by lapin, so the
-    /// states of the sent messages are set from here.
+    /// A fake of the broker and of lapin's pairing. Only lapin can make the message that it returns, so the states of
+    /// the sent messages are set from here.
     struct FakeBroker {
         unconfirmed: Unconfirmed<u64>,
         unroutable: BTreeSet<u64>,
-        /// What came back and was not handed out, oldest first; and how far the broker is.
+        /// Returned messages that were not handed out, oldest first; and the broker's position.
         line: VecDeque<u64>,
         reached: u64,
-        /// What each complete confirm carries, until somebody looks at it.
+        /// The returned message in each complete confirm, until it is examined.
         complete: Vec<Option<Option<u64>>>,
     }
 
@@ -261,7 +261,8 @@ mod tests {
             Self { unconfirmed, unroutable, line: VecDeque::new(), reached: 0, complete: vec![None; COUNT as usize] }
         }
 
-        /// The broker works in order: to confirm something, it has returned everything up to it, and maybe more.
+        /// Confirms a message. The broker works in order: by then it has returned all unroutable messages up to it,
+        /// and maybe more.
         fn confirm(&mut self, number: u64, further: u64) {
             let reached = (number + 1).max(further).max(self.reached);
             let came_back = (self.reached..reached).filter(|number| self.unroutable.contains(number));
@@ -270,7 +271,7 @@ mod tests {
             self.complete[number as usize] = Some(self.line.pop_front());
         }
 
-        /// What polling the confirms would do.
+        /// Does what polling the confirms would.
         fn look(&mut self) {
             for number in 0..COUNT {
                 if let Some(carried) = self.complete[number as usize].take() {
@@ -285,8 +286,8 @@ mod tests {
     }
 
     proptest! {
-        /// Returns wait in one line, confirms complete in any order and take the first of the line each. No
-        /// unroutable publication may be answered as stored, no other as returned.
+        /// Returned messages wait in one line, and confirms complete in any order and take the first of the line each.
+        /// An unroutable publication must not be answered as stored, nor any other as returned.
         #[test]
         fn returns_find_their_publications(
             unroutable in proptest::collection::btree_set(0..COUNT, 0..40),
@@ -309,8 +310,8 @@ mod tests {
             }
         }
 
-        /// Answers find their publications also past those that are never confirmed. What cannot be routed is confirmed as the broker
-        /// comes to it, so never after anything later.
+        /// Answers find their publications also after some that are never confirmed. An unroutable message is
+        /// confirmed when the broker comes to it, so never after anything later.
         #[test]
         fn a_stuck_queue_holds_up_nobody_else(
             unroutable in proptest::collection::btree_set(0..COUNT, 0..40),
@@ -318,7 +319,7 @@ mod tests {
             waiting in proptest::collection::vec(0..8_u64, 40),
             looks in proptest::collection::btree_set(0..40_usize, 0..40),
         ) {
-            // In order of arrival, routed ones some steps late.
+            // In order of arrival, with routed ones some steps late.
             let mut order: Vec<(u64, u64)> = (0..COUNT)
                 .filter(|number| unroutable.contains(number) || !stuck.contains(number))
                 .map(|number| (number + if unroutable.contains(&number) { 0 } else { waiting[number as usize] }, number))

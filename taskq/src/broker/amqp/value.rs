@@ -1,4 +1,4 @@
-//! Values of AMQP tables as JSON. Every type of AMQP becomes a sensible JSON value, whatever wrote it.
+//! Conversion of AMQP table values to JSON. Every AMQP type has a sensible counterpart, whichever client wrote it.
 
 use lapin::types::AMQPValue;
 use serde_json::{Map, Value};

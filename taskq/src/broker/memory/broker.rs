@@ -1,4 +1,4 @@
-//! A client of the queues of one URL.
+//! The adapter: a client of the queues of one URL.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,7 +23,7 @@ use crate::broker::{
 pub struct MemoryBroker {
     store: Arc<Store>,
     options: BrokerOptions,
-    /// What this client reads with, to be closed with it.
+    /// The readers of this client, which are closed with it.
     readers: Mutex<Vec<Weak<MemoryReader>>>,
     closed: AtomicBool,
 }
@@ -37,24 +37,24 @@ impl MemoryBroker {
         Arc::new(Self::over(Arc::clone(stores.entry(url.to_owned()).or_default()), options))
     }
 
-    /// A client of queues of its own, which nobody else sees.
+    /// A client of queues of its own, which no other client sees.
     pub fn private(options: BrokerOptions) -> Arc<Self> {
         Arc::new(Self::over(Arc::default(), options))
     }
 
-    /// All messages that wait: those that can be taken, oldest first, then those that are held back, by their time.
+    /// All waiting messages: ready ones first, oldest first, then delayed ones by their time.
     #[cfg(feature = "testing")]
     pub(crate) fn waiting(&self) -> Vec<Waiting> {
         self.store.waiting()
     }
 
-    /// Completes when a message has come in that can be taken, or was held back until then.
+    /// Completes when a message becomes ready, at once or after its delay.
     #[cfg(feature = "testing")]
     pub(crate) fn arrival(&self) -> tokio::sync::futures::Notified<'_> {
         self.store.arrived.notified()
     }
 
-    /// The queue, other than `except`, whose next message came in first.
+    /// The queue other than `except` with the oldest first message.
     #[cfg(feature = "testing")]
     pub(crate) fn first_queue(&self, except: &str) -> Option<Arc<str>> {
         self.store.first_queue(except)

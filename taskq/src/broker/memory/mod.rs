@@ -1,8 +1,8 @@
-//! A broker in this process, for tests of tasks and for programs that need nothing to outlive them.
+//! A broker in this process, for tests of tasks and for programs whose tasks need not outlive them.
 //!
-//! All brokers of one URL share their queues, so a client and a worker of the same process meet. Everything is
-//! lost with the process; the other promises are those of every broker, and the same suite checks them.
-//! [`store`] holds the queues and decides, [`reader`] is one consumption.
+//! All brokers of one URL share their queues, so a client and a worker of the same process are connected. Everything
+//! is lost with the process; the other promises are those of every broker, checked by the same suite. [`store`] holds
+//! the queues and decides, and [`reader`] is one consumption.
 
 mod broker;
 mod reader;

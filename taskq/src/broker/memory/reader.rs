@@ -1,4 +1,4 @@
-//! One consumption: what it took and has not settled, and how much more it may take.
+//! One consumption: its unsettled messages, and its room for more.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,9 +15,9 @@ pub(super) struct MemoryReader {
     store: Arc<Store>,
     queues: Vec<Arc<str>>,
     prefetch: AtomicUsize,
-    /// Takes nothing any more.
+    /// No more messages are taken.
     stopped: AtomicBool,
-    /// Gave everything back; what was taken cannot be settled any more.
+    /// All messages were given back; none can be settled any more.
     closed: AtomicBool,
     taken: Mutex<Outstanding>,
     waker: AtomicWaker,
@@ -26,10 +26,10 @@ pub(super) struct MemoryReader {
 #[derive(Default)]
 struct Outstanding {
     unsettled: HashMap<u64, (usize, Place, Stored)>,
-    /// How many are out, per queue.
+    /// The number of unsettled messages per queue.
     out: Vec<usize>,
     tags: u64,
-    /// The queue to look at first, so that a full one cannot starve the others.
+    /// The queue to try first, so that a full one cannot starve the others.
     next: usize,
 }
 
@@ -46,7 +46,7 @@ impl MemoryReader {
         }
     }
 
-    /// Tells it to look again; false if it never will.
+    /// Makes the stream try again. Returns false if it never will.
     pub(super) fn wake(&self) -> bool {
         self.waker.wake();
         self.takes()
@@ -59,8 +59,8 @@ impl MemoryReader {
 
 impl PullReader for MemoryReader {
     fn next(self: &Arc<Self>) -> Option<Delivery> {
-        // The lock is held while the queues are looked at, so that `close` either comes first and nothing is taken,
-        // or comes after and finds what was.
+        // The lock is held while the queues are tried, so that `close` either comes first and nothing is taken, or
+        // comes later and finds the taken message.
         let mut taken = self.lock();
         if !self.takes() {
             return None;
@@ -121,7 +121,7 @@ impl PullReader for MemoryReader {
 impl Settler for MemoryReader {
     fn settle(&self, tag: u64, settlement: Settlement) {
         let mut taken = self.lock();
-        // Absent if the reader was closed: the message has gone back.
+        // A closed reader has given the message back already.
         let Some((at, place, stored)) = taken.unsettled.remove(&tag) else { return };
         taken.out[at] -= 1;
         drop(taken);

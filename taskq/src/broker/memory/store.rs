@@ -1,4 +1,4 @@
-//! The queues, and what is in them.
+//! The queues and their content.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +15,7 @@ use crate::message::WireMessage;
 #[derive(Default)]
 pub(super) struct Store {
     queues: Mutex<Queues>,
-    /// Tells tests that a message can be taken.
+    /// Notifies tests that a message is ready.
     #[cfg(feature = "testing")]
     pub(super) arrived: tokio::sync::Notify,
 }
@@ -23,9 +23,9 @@ pub(super) struct Store {
 #[derive(Default)]
 struct Queues {
     by_name: HashMap<Arc<str>, StoredQueue>,
-    /// Those that wait for their time.
+    /// The delayed messages.
     delayed: BTreeMap<u64, Delayed>,
-    /// Counts the messages that ever came in; keeps those of one priority in order.
+    /// The number of messages that ever arrived, which keeps those of one priority in order.
     arrivals: u64,
 }
 
@@ -43,23 +43,23 @@ struct StoredQueue {
     readers: Vec<Weak<MemoryReader>>,
 }
 
-/// A message's place in its queue: larger priorities first, then as they came. A message that comes back has its
-/// place again.
+/// The place of a message in its queue: larger priorities first, then by arrival. A message that is given back returns
+/// to its place.
 pub(super) type Place = (Reverse<u8>, u64);
 
 /// A message in a queue.
 pub(super) struct Stored {
     pub(super) message: WireMessage,
-    /// How often it came back.
+    /// The number of times the message was given back.
     pub(super) returns: u32,
 }
 
-/// A message that waits, as a test looks at it.
+/// A waiting message, as tests see it.
 #[cfg(feature = "testing")]
 pub(crate) struct Waiting {
     pub(crate) queue: Arc<str>,
     pub(crate) message: WireMessage,
-    /// When it can be taken, if not now.
+    /// The time at which the message becomes ready, if it is not yet.
     pub(crate) due: Option<DateTime<Utc>>,
 }
 
@@ -72,7 +72,7 @@ impl Store {
         });
     }
 
-    /// A new reader of `queues`.
+    /// Makes a reader of `queues`.
     pub(super) fn attach(
         self: &Arc<Self>,
         queues: &[Arc<str>],
@@ -107,7 +107,7 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps a message back until it is released, by the place that this gives.
+    /// Delays a message until it is released, and returns the place by which to release it.
     pub(super) fn hold(&self, queue: Arc<str>, message: WireMessage, due: DateTime<Utc>) -> u64 {
         let mut locked = self.lock();
         locked.arrivals += 1;
@@ -116,7 +116,7 @@ impl Store {
         place
     }
 
-    /// Appends a message that was kept back.
+    /// Appends a delayed message to its queue.
     pub(super) fn release(&self, place: u64) -> Result<(), PublishError> {
         let Some(Delayed { queue, message, .. }) = self.lock().delayed.remove(&place) else { return Ok(()) };
         self.put(&queue, message)
@@ -127,7 +127,7 @@ impl Store {
         self.lock().by_name.get_mut(queue)?.ready.pop_first()
     }
 
-    /// Puts back what was taken and not acknowledged.
+    /// Puts back a message that was taken and not acknowledged.
     pub(super) fn give_back(&self, queue: &str, place: Place, mut stored: Stored) {
         stored.returns += 1;
         if let Some(queue) = self.lock().by_name.get_mut(queue) {
@@ -136,7 +136,7 @@ impl Store {
         }
     }
 
-    /// All messages that wait: those that can be taken, oldest first, then those that are held back, by their time.
+    /// All waiting messages: ready ones first, oldest first, then delayed ones by their time.
     #[cfg(feature = "testing")]
     pub(super) fn waiting(&self) -> Vec<Waiting> {
         let locked = self.lock();
@@ -161,7 +161,7 @@ impl Store {
         ready.chain(held).collect()
     }
 
-    /// The queue, other than `except`, whose next message came in first.
+    /// The queue other than `except` with the oldest first message.
     #[cfg(feature = "testing")]
     pub(super) fn first_queue(&self, except: &str) -> Option<Arc<str>> {
         let locked = self.lock();
@@ -191,7 +191,7 @@ impl Store {
 }
 
 impl StoredQueue {
-    /// All of them, since the first may be at its prefetch. Those that are gone are forgotten on the way.
+    /// Wakes all readers, since the first may be at its prefetch, and removes those that are gone.
     fn wake_readers(&mut self) {
         self.readers.retain(|reader| reader.upgrade().is_some_and(|reader| reader.wake()));
     }

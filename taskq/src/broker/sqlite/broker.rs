@@ -1,4 +1,4 @@
-//! A client of the queues in a file.
+//! The adapter: a client of the queues in a file.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::broker::{
 use crate::io;
 use crate::sqlite::{Database, Fault, FaultKind, Location, lock, ms_after, now_ms};
 
-/// How many messages one transaction of a purge removes, so that others get their turn.
+/// The number of messages that one transaction of a purge deletes, so that other processes get their turn.
 const PURGE_AT_ONCE: usize = 5000;
 
 /// A client of the queues in a file.
@@ -30,20 +30,20 @@ pub struct SqliteBroker {
     full: bool,
     /// The numbers of queues that are known to exist. Queues are never deleted.
     queues: Arc<Mutex<HashMap<Arc<str>, i64>>>,
-    /// What this client reads with, to be closed with it.
+    /// The readers of this client, which are closed with it.
     readers: Mutex<Vec<Weak<SqliteReader>>>,
     closed: AtomicBool,
 }
 
 impl SqliteBroker {
-    /// Opens the file of a `sqlite:` URL, and makes it if it is not there. All clients of a process share it. Of the
-    /// options, the size limit and the time for publishing apply. Everything else waits at most 10 s for a file that another
-    /// process keeps locked. A message whose publishing timed out may still be stored, as with every broker.
+    /// Opens the file of a `sqlite:` URL, creating it if it does not exist. All clients of a process share it. Of the
+    /// options, the size limit and the timeout for publishing apply. All other operations wait at most 10 s for a file
+    /// that another process keeps locked. A message whose publish timed out may still be stored, as with every broker.
     pub async fn connect(url: &str, options: BrokerOptions) -> Result<Arc<Self>, BrokerError> {
         Self::over(url, options, Database::open).await
     }
 
-    /// The same with threads and connections of its own, as another process would have them. For tests.
+    /// Opens the file with threads and connections of its own, as another process would. For tests.
     #[doc(hidden)]
     pub async fn connect_alone(url: &str, options: BrokerOptions) -> Result<Arc<Self>, BrokerError> {
         Self::over(url, options, Database::open_alone).await
@@ -142,7 +142,7 @@ impl Broker for SqliteBroker {
         async move {
             self.open()?;
             QueueSpec::check_name(&spec.name)?;
-            // Most queues are there, and a look waits for nobody who writes.
+            // Most queues exist already, and reading does not wait for writers.
             let found = self.queue(&spec.name).await;
             if matches!(found, Err(BrokerError::NoQueue { .. })) {
                 let name = Arc::clone(&spec.name);
@@ -152,7 +152,7 @@ impl Broker for SqliteBroker {
             } else {
                 found?;
             }
-            // There is one kind of queue, and it knows all priorities.
+            // There is only one kind of queue, and it supports all priorities.
             Ok(Declared::AsAsked)
         }
         .boxed()

@@ -1,4 +1,4 @@
-//! A message as it is written down: properties and headers as JSON, the body as it is.
+//! The stored form of a message: properties and headers as JSON, the body as it is.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::message::{HeaderValue, Headers, Properties, WireMessage};
 
-/// A message as it stands in the file.
+/// A message in its stored form.
 #[derive(Debug)]
 pub(super) struct StoredMessage {
     pub(super) properties: String,
     pub(super) headers: String,
     pub(super) body: Bytes,
-    /// Where it stands among the others: smaller first.
+    /// The rank among the messages of the queue: smaller first.
     pub(super) rank: i64,
 }
 
@@ -38,8 +38,8 @@ impl StoredMessage {
         }
     }
 
-    /// The message. What cannot be read is left out, and said: a message without headers means nothing to anybody, so
-    /// it ends in the dead set with what is left of it.
+    /// Converts it to a message. Unreadable parts are left out, with a log line: a message without headers cannot be
+    /// understood, so it ends in the dead set with the parts that are left.
     pub(super) fn read(self) -> WireMessage {
         let plain: Plain<'_> = parse(&self.properties).unwrap_or_default();
         let text = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
@@ -98,7 +98,7 @@ impl<'de> Deserialize<'de> for OwnedTable {
                 f.write_str("a table of headers")
             }
 
-            // Not through a map of serde_json's, which would sort the entries.
+            // A map of serde_json's would sort the entries.
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OwnedTable, A::Error> {
                 let mut headers = Headers::with_capacity(12);
                 while let Some((key, value)) = map.next_entry::<String, HeaderValue>()? {

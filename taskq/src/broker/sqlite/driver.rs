@@ -1,4 +1,4 @@
-//! Carries out what a reader decided: one task on the I/O thread per consumption.
+//! The driver of a reader: one task on the I/O thread per consumption, which carries out the reader's turns.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::broker::reading::PullReader;
 use crate::io;
 use crate::sqlite::{Fault, FaultKind, Observer};
 
-/// Bounds of the delay between tries while the file does not do what it is asked.
+/// Bounds of the delay between attempts while the file is unusable.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// Makes the lease and begins to take messages.
+/// Creates the lease and begins to take messages.
 pub(super) async fn begin(reader: &Arc<SqliteReader>) -> Result<(), Fault> {
     if let Step::Turn(turn) = reader.plan(true) {
         carry_out(reader, turn).await?;
@@ -28,14 +28,14 @@ pub(super) async fn begin(reader: &Arc<SqliteReader>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Takes messages once, up to as many as the prefetch allows.
+/// Takes messages once, as many as the prefetch allows.
 pub(super) async fn browse(reader: &Arc<SqliteReader>, limit: usize) -> Result<Vec<Delivery>, Fault> {
     let mut deliveries = Vec::new();
     while deliveries.len() < limit {
         let Step::Turn(turn) = reader.plan(true) else { break };
         let before = deliveries.len();
         if let Err(fault) = carry_out(reader, turn).await {
-            // What was taken already goes back.
+            // Messages that were taken already are given back.
             reader.close();
             drop(io::spawn(drive(Arc::clone(reader))));
             return Err(fault);
@@ -50,7 +50,7 @@ pub(super) async fn browse(reader: &Arc<SqliteReader>, limit: usize) -> Result<V
     Ok(deliveries)
 }
 
-/// Works until the reader is closed and everything is given back.
+/// Runs until the reader is closed and all messages are given back.
 async fn drive(reader: Arc<SqliteReader>) {
     let mut renew_at = Instant::now() + RENEW_EVERY;
     let mut delay = RETRY_MIN;
@@ -76,7 +76,7 @@ async fn drive(reader: Arc<SqliteReader>) {
                 tracing::warn!(%fault, "messages could not be given back; others get them when the lease runs out");
             }
             Err(fault) if fault.kind == FaultKind::Gone => {
-                // Another file may have the name by now, and nothing of this one's can be done in that.
+                // Another file may have the name by now, and settlements of this one's messages must not go there.
                 tracing::error!(%fault, "no more messages can be taken or settled, so the consumption ends");
                 reader.close();
             }

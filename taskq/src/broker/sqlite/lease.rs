@@ -1,4 +1,4 @@
-//! A consumption's right to what it took, and how deliveries know of it.
+//! The lease of a consumption on its messages, as deliveries see it.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -10,41 +10,41 @@ use crate::sqlite::lock;
 use crate::sqlite::presence::Presence;
 use crate::sqlite::{now_ms, unique_number};
 
-/// How long a lease lasts without being renewed.
+/// The time for which a lease lasts without being renewed.
 pub(super) const LEASE: Duration = Duration::from_secs(30);
 
-/// How often it is renewed at least.
+/// The longest interval between renewals.
 pub(super) const RENEW_EVERY: Duration = Duration::from_secs(10);
 
-/// The consumption that settlements under a lease go to.
+/// The consumption that receives the settlements under a lease.
 pub(super) trait SettleInbox: Send + Sync {
     /// Notes the settlement of message `id`, which was taken under `lease`.
     fn settle(&self, lease: i64, id: i64, settlement: Settlement);
 
-    /// Whether the consumption gave everything back, so that nothing can be settled any more.
+    /// Whether all messages were given back, so that none can be settled any more.
     fn is_closed(&self) -> bool;
 }
 
-/// A lease, as the process that has it sees it. A consumption that loses its lease gets another.
+/// A lease, as its holder sees it. A consumption that loses its lease gets another.
 pub(super) struct Lease {
-    /// Its name in the file.
+    /// The number of the lease in the file.
     pub(super) number: i64,
     inbox: Weak<dyn SettleInbox>,
-    /// Until when it lasts, by the wall clock: a machine that was suspended finds it past its time when it wakes up.
+    /// The expiry, by the wall clock: a machine that was suspended finds its leases expired when it wakes up.
     until: AtomicI64,
     lost: AtomicBool,
-    /// What shows others that this process lives.
+    /// The sign that shows other processes that this one is alive.
     presence: Mutex<Option<Presence>>,
 }
 
 impl Lease {
-    /// A lease that is yet to be written down.
+    /// Makes a lease that is still to be written to the file.
     pub(super) fn new(inbox: Weak<dyn SettleInbox>) -> Self {
         let (until, lost) = (AtomicI64::new(i64::MIN), AtomicBool::new(false));
         Self { number: unique_number(), inbox, until, lost, presence: Mutex::default() }
     }
 
-    /// Shows that this process lives; to be called in the transaction that writes the lease down. Once is enough.
+    /// Creates the sign of life; to be called in the transaction that writes the lease. Further calls have no effect.
     pub(super) fn show(&self, database: &Path) {
         let mut presence = lock(&self.presence);
         if presence.is_none() {
@@ -52,7 +52,7 @@ impl Lease {
         }
     }
 
-    /// It stands in the file.
+    /// Notes that the lease is in the file, until the given time.
     pub(super) fn renewed(&self, until: i64) {
         self.until.store(until, Ordering::Release);
         if let Some(presence) = &mut *lock(&self.presence) {
@@ -60,7 +60,7 @@ impl Lease {
         }
     }
 
-    /// Somebody has put the messages back that were held under it.
+    /// Notes that another process has ended the lease and put its messages back.
     pub(super) fn lose(&self) {
         self.lost.store(true, Ordering::Release);
         if let Some(presence) = lock(&self.presence).take() {
@@ -68,7 +68,7 @@ impl Lease {
         }
     }
 
-    /// Nothing will be done under it any more. If it still stands in the file, others may end it at once.
+    /// Notes that the lease is not needed any more. If it is still in the file, other processes may end it at once.
     pub(super) fn release(&self) {
         drop(lock(&self.presence).take());
     }

@@ -1,4 +1,4 @@
-//! One consumption: what it took and has not settled, how much more it may take, and what is to be done next.
+//! One consumption: its unsettled messages, its room for more, and its next turn.
 
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
@@ -19,8 +19,8 @@ use crate::broker::reading::PullReader;
 use crate::broker::{Acker, Delivery, Settlement, Settler};
 use crate::sqlite::{Committed, Database, Observer, lock, now_ms, presence};
 
-/// At so many settlements they are written, or when the oldest has waited for [`LINGER`]: what is settled and not yet
-/// written is done again if the process dies.
+/// The number of settlements at which they are written, unless the oldest has waited for [`LINGER`] before. Tasks
+/// whose settlement is not yet written run again if the process dies.
 const SETTLED_MAX: usize = 64;
 const LINGER: Duration = Duration::from_millis(1);
 
@@ -29,16 +29,16 @@ pub(super) struct SqliteReader {
     pub(super) database: Arc<Database>,
     state: Mutex<ReaderState>,
     stream: AtomicWaker,
-    /// Tells the driver that there may be something to do.
+    /// Notifies the driver that there may be something to do.
     pub(super) driver: Notify,
     finished: watch::Sender<bool>,
 }
 
-/// What is to be done next.
+/// The next step of a reader's driver.
 pub(super) enum Step {
-    /// Nothing, until something changes or this moment has come.
+    /// Wait until something changes or this moment comes.
     Wait(Option<Instant>),
-    /// Something in the file.
+    /// Carry out a turn in the file.
     Turn(Turn),
 }
 
@@ -58,7 +58,7 @@ impl SqliteReader {
         lock(&self.state)
     }
 
-    /// What is to be done now. `renew`: the lease has to be renewed.
+    /// Decides the next step. `renew`: the lease has to be renewed.
     pub(super) fn plan(&self, renew: bool) -> Step {
         let mut state = self.lock();
         let takes = state.phase == Phase::Taking;
@@ -96,7 +96,7 @@ impl SqliteReader {
         })
     }
 
-    /// Takes note of what a turn came to.
+    /// Applies the outcome of a turn.
     pub(super) fn carried_out(self: &Arc<Self>, turn: &Turn, outcome: TurnOutcome) {
         let mut state = self.lock();
         state.works = true;
@@ -111,7 +111,8 @@ impl SqliteReader {
             let takes = state.phase == Phase::Taking;
             let ReaderState { queues, unsettled, settled, .. } = &mut *state;
             let queue = &mut queues[want.at];
-            // A turn may also end early because the bodies are large, and then it says nothing about the queue.
+            // A turn may also end early because the bodies are large; then nothing is known about the rest of the
+            // queue.
             if taken.is_empty() || (taken.len() < want.limit && !statements::are_large(&taken)) {
                 queue.empty_after = want.arrivals;
             }
@@ -129,7 +130,7 @@ impl SqliteReader {
         self.stream.wake();
     }
 
-    /// Takes back what a turn was to do, since it could not.
+    /// Takes back the work of a turn that failed.
     pub(super) fn failed(&self, turn: &Turn) {
         let mut state = self.lock();
         state.works = false;
@@ -166,7 +167,7 @@ impl SettleInbox for SqliteReader {
         queue.out -= 1;
         let hungry = queue.is_hungry(prefetch);
         drop(state);
-        // In between the driver has an alarm set.
+        // For the settlements in between, the driver has a timer running.
         if count == 1 || count == SETTLED_MAX || hungry {
             self.driver.notify_one();
         }
@@ -235,7 +236,7 @@ impl PullReader for SqliteReader {
         self.driver.notify_one();
     }
 
-    /// As far as the file did what it was asked the last time.
+    /// Whether the last access to the file succeeded.
     fn is_live(&self) -> bool {
         let state = self.lock();
         state.phase == Phase::Taking && state.works
@@ -252,7 +253,7 @@ impl PullReader for SqliteReader {
 
     fn finished(&self) -> BoxFuture<'_, ()> {
         let mut finished = self.finished.subscribe();
-        // Fails only if the sender is gone, and that is in `self`.
+        // Waiting fails only if the sender is gone, and `self` owns it.
         async move { drop(finished.wait_for(|finished| *finished).await) }.boxed()
     }
 }
@@ -294,7 +295,7 @@ impl Observer for SqliteReader {
         }
         let mut state = self.lock();
         if state.next_restore <= now_ms() {
-            // Seen again with the change that the restoring makes.
+            // The restoring changes the file, so the next time is then read again.
             state.next_restore = i64::MAX;
             state.restore = true;
             self.driver.notify_one();
@@ -321,13 +322,13 @@ impl Observer for SqliteReader {
     }
 
     fn poll_failed(&self) {
-        // Whether there is anything is found out by taking it.
+        // Whether messages are ready is found out by trying to take them.
         self.lock().queues.iter_mut().for_each(|queue| queue.arrivals += 1);
         self.driver.notify_one();
     }
 
     fn file_gone(&self) {
-        // The driver finds out by itself, and says so.
+        // The driver notices the fault by itself, and logs it.
         self.lock().restore = true;
         self.driver.notify_one();
     }

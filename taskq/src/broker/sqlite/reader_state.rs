@@ -1,4 +1,4 @@
-//! What one consumption knows.
+//! The state of one consumption.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,30 +8,30 @@ use tokio::time::Instant;
 use super::consumed_queue::{ConsumedQueue, Settled};
 use super::lease::Lease;
 
-/// What was taken and is not settled, and what is to be done in the file.
+/// The unsettled messages, and the work to be done in the file.
 #[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(super) struct ReaderState {
     pub(super) phase: Phase,
     pub(super) lease: Arc<Lease>,
-    /// The lease stands in the file.
+    /// The lease is in the file.
     pub(super) leased: bool,
     pub(super) prefetch: usize,
     pub(super) queues: Vec<ConsumedQueue>,
-    /// What was taken under the lease and not settled, with the place of its queue.
+    /// Unsettled messages under the lease, each with the index of its queue.
     pub(super) unsettled: HashMap<i64, usize>,
     pub(super) settled: Settled,
     pub(super) settled_since: Option<Instant>,
-    /// Something in the file is due: delayed messages, or leases that ran out.
+    /// There is something due in the file: delayed messages, or expired leases.
     pub(super) restore: bool,
-    /// When that will be, as far as was seen.
+    /// The next time at which something will be due, as far as is known.
     pub(super) next_restore: i64,
     /// Leases of processes that seem to have died.
     pub(super) dead: Vec<i64>,
-    /// What processes left that died while nobody looked has been looked for.
+    /// The search for lock files of processes that died earlier has been done.
     pub(super) swept: bool,
-    /// The stop is written down.
+    /// The end of the consumption is written in the file.
     pub(super) unregistered: bool,
-    /// The file did what it was asked the last time.
+    /// The last access to the file succeeded.
     pub(super) works: bool,
     /// The queue to read from next, so that a full one cannot starve the others.
     pub(super) next: usize,
@@ -40,9 +40,9 @@ pub(super) struct ReaderState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     Taking,
-    /// Takes nothing any more.
+    /// No more messages are taken.
     Stopped,
-    /// Gives everything back; what was taken cannot be settled any more.
+    /// All messages are given back, and none can be settled any more.
     Closed,
 }
 
@@ -67,7 +67,7 @@ impl ReaderState {
         }
     }
 
-    /// Begins with another lease: what was taken under the old one is others' by now.
+    /// Continues with another lease: other consumers have the messages of the old one by now.
     pub(super) fn begin_anew(&mut self, lease: Lease) {
         self.lease.lose();
         self.lease = Arc::new(lease);

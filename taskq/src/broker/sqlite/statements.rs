@@ -1,4 +1,4 @@
-//! What happens to messages, in SQL. Each function is a part of a transaction.
+//! SQL statements on messages. Each function is a part of a transaction.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -6,14 +6,14 @@ use super::convert::StoredMessage;
 use crate::broker::QueueStats;
 use crate::sqlite::Tx;
 
-/// How many bytes of bodies are taken in one transaction, beyond the first message.
+/// The maximum size of the bodies that are taken in one transaction, beyond the first message.
 const TAKEN_BYTES_MAX: usize = 32 << 20;
 
-/// A message that was taken.
+/// A message that was taken from a queue.
 #[derive(Debug)]
 pub(super) struct TakenMessage {
     pub(super) id: i64,
-    /// How often it came back before.
+    /// The number of times the message has returned to its queue.
     pub(super) returns: u32,
     pub(super) message: StoredMessage,
 }
@@ -24,7 +24,7 @@ pub(super) fn queue(connection: &Connection, name: &str) -> rusqlite::Result<Opt
     statement.query_row([name], |row| row.get(0)).optional()
 }
 
-/// Makes a queue, if it is not there, and gives its number.
+/// Creates a queue if it does not exist, and returns its number.
 pub(super) fn declare(tx: &Tx<'_>, name: &str) -> rusqlite::Result<i64> {
     if let Some(number) = queue(tx, name)? {
         return Ok(number);
@@ -32,7 +32,7 @@ pub(super) fn declare(tx: &Tx<'_>, name: &str) -> rusqlite::Result<i64> {
     tx.prepare_cached("INSERT INTO queues (name) VALUES (?1)")?.insert([name])
 }
 
-/// Puts a new message at the end of a queue, or among the delayed ones.
+/// Puts a new message at the end of a queue, or among the delayed messages.
 pub(super) fn put(tx: &mut Tx<'_>, queue: i64, message: &StoredMessage, due: Option<i64>) -> rusqlite::Result<()> {
     let id = tx
         .prepare_cached("INSERT INTO messages (properties, headers, body) VALUES (?1, ?2, ?3)")?
@@ -58,7 +58,7 @@ pub(super) fn put(tx: &mut Tx<'_>, queue: i64, message: &StoredMessage, due: Opt
     Ok(())
 }
 
-/// Makes a lease.
+/// Creates a lease.
 pub(super) fn begin_lease(tx: &Tx<'_>, lease: i64, until: i64) -> rusqlite::Result<()> {
     tx.prepare_cached("INSERT INTO leases (lease, until) VALUES (?1, ?2)")?.execute([lease, until]).map(drop)
 }
@@ -70,12 +70,12 @@ pub(super) fn register(tx: &Tx<'_>, lease: i64, queue: i64) -> rusqlite::Result<
         .map(drop)
 }
 
-/// Says that it no longer does, from any queue.
+/// Notes that the holder of the lease does not consume from any queue any more.
 pub(super) fn unregister(tx: &Tx<'_>, lease: i64) -> rusqlite::Result<()> {
     tx.prepare_cached("DELETE FROM consumers WHERE lease = ?1")?.execute([lease]).map(drop)
 }
 
-/// Makes a lease last longer; false if it ran out and somebody has taken note of that.
+/// Extends a lease. Returns false if it has expired and was ended by another process.
 pub(super) fn renew(tx: &Tx<'_>, lease: i64, until: i64) -> rusqlite::Result<bool> {
     let changed = tx.prepare_cached("UPDATE leases SET until = ?2 WHERE lease = ?1")?.execute([lease, until])?;
     Ok(changed == 1)
@@ -117,12 +117,12 @@ pub(super) fn take(tx: &Tx<'_>, lease: i64, queue: i64, limit: usize) -> rusqlit
     Ok(taken)
 }
 
-/// Whether [`take`] may have ended because of these bodies, and not because there was nothing more.
+/// Whether [`take`] may have ended because of the size of these bodies, rather than at the end of the queue.
 pub(super) fn are_large(taken: &[TakenMessage]) -> bool {
     taken.iter().map(|taken| taken.message.body.len()).sum::<usize>() > TAKEN_BYTES_MAX
 }
 
-/// Forgets a message, if it is held under this lease.
+/// Deletes a message that is held under this lease.
 pub(super) fn forget(tx: &Tx<'_>, lease: i64, id: i64) -> rusqlite::Result<()> {
     if tx.prepare_cached("DELETE FROM held WHERE lease = ?1 AND id = ?2")?.execute([lease, id])? == 1 {
         tx.prepare_cached("DELETE FROM messages WHERE id = ?1")?.execute([id])?;
@@ -130,7 +130,7 @@ pub(super) fn forget(tx: &Tx<'_>, lease: i64, id: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Puts a message back to its place, if it is held under this lease. `counts`: somebody had it.
+/// Puts a message that is held under this lease back to its place. `counts`: the message was delivered.
 pub(super) fn put_back(tx: &mut Tx<'_>, lease: i64, id: i64, counts: bool) -> rusqlite::Result<()> {
     let held = tx
         .prepare_cached("DELETE FROM held WHERE lease = ?1 AND id = ?2 RETURNING queue, rank, returns")?
@@ -148,7 +148,7 @@ pub(super) fn put_back(tx: &mut Tx<'_>, lease: i64, id: i64, counts: bool) -> ru
     Ok(())
 }
 
-/// Puts back whatever is held under a lease, and ends it; false if there is no such lease.
+/// Puts back all messages held under a lease, and ends it. Returns false if there is no such lease.
 pub(super) fn end_lease(tx: &mut Tx<'_>, lease: i64) -> rusqlite::Result<bool> {
     tx.committed.ended.push(lease);
     {
@@ -167,7 +167,7 @@ pub(super) fn end_lease(tx: &mut Tx<'_>, lease: i64) -> rusqlite::Result<bool> {
     Ok(tx.prepare_cached("DELETE FROM leases WHERE lease = ?1")?.execute([lease])? == 1)
 }
 
-/// Makes ready what is due, and ends the leases that ran out.
+/// Makes messages ready whose delay is over, and ends expired leases.
 pub(super) fn restore(tx: &mut Tx<'_>, now: i64) -> rusqlite::Result<()> {
     {
         let mut statement = tx.connection().prepare_cached("SELECT DISTINCT queue FROM delayed WHERE due <= ?1")?;
@@ -194,12 +194,12 @@ pub(super) fn restore(tx: &mut Tx<'_>, now: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// All leases.
+/// The numbers of all leases.
 pub(super) fn leases(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
     connection.prepare_cached("SELECT lease FROM leases")?.query_map([], |row| row.get(0))?.collect()
 }
 
-/// When [`restore`] will have something to do; the end of time if nothing is known.
+/// The time at which [`restore`] will have something to do; the largest number if nothing is known.
 pub(super) fn next_restore(connection: &Connection) -> rusqlite::Result<i64> {
     let mut statement = connection.prepare_cached(
         "SELECT min(coalesce((SELECT min(due) FROM delayed), ?1), coalesce((SELECT min(until) FROM leases), ?1))",
@@ -207,12 +207,12 @@ pub(super) fn next_restore(connection: &Connection) -> rusqlite::Result<i64> {
     statement.query_row([i64::MAX], |row| row.get(0))
 }
 
-/// Whether anything is ready in a queue.
+/// Whether a queue has ready messages.
 pub(super) fn has_ready(connection: &Connection, queue: i64) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT 1 FROM ready WHERE queue = ?1 LIMIT 1")?.exists([queue])
 }
 
-/// What is in a queue.
+/// The content of a queue.
 pub(super) fn stats(connection: &Connection, queue: i64, now: i64) -> rusqlite::Result<QueueStats> {
     let mut statement = connection.prepare_cached(
         "SELECT (SELECT count(*) FROM ready WHERE queue = ?1)
@@ -225,7 +225,7 @@ pub(super) fn stats(connection: &Connection, queue: i64, now: i64) -> rusqlite::
     })
 }
 
-/// Removes up to `limit` messages that are ready in a queue, and says how many.
+/// Deletes up to `limit` ready messages of a queue, and returns their number.
 pub(super) fn purge(tx: &Tx<'_>, queue: i64, limit: usize) -> rusqlite::Result<usize> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     tx.prepare_cached(

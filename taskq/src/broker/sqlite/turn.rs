@@ -12,7 +12,7 @@ use crate::sqlite::{Tx, ms_after, now_ms, presence};
 #[allow(clippy::struct_excessive_bools, reason = "each is a step that is taken or not, in any combination")]
 pub(super) struct Turn {
     pub(super) lease: Arc<Lease>,
-    /// The lease is to be made.
+    /// The lease is to be created.
     pub(super) begins: bool,
     /// The numbers of the queues that are consumed from.
     pub(super) registered: Vec<i64>,
@@ -31,27 +31,27 @@ pub(super) struct Turn {
 /// A request to take messages from one queue.
 #[derive(Debug)]
 pub(super) struct Want {
-    /// The place of the queue among the queues of the consumption.
+    /// The index of the queue among the queues of the consumption.
     pub(super) at: usize,
     /// The number of the queue.
     pub(super) queue: i64,
-    /// How many messages at most.
+    /// The maximum number of messages.
     pub(super) limit: usize,
-    /// The last arrival that was known when this was decided.
+    /// The number of notices at the time of the decision.
     pub(super) arrivals: u64,
 }
 
 /// The outcome of a turn.
 #[derive(Debug)]
 pub(super) enum TurnOutcome {
-    /// Carried out.
+    /// The turn was carried out.
     Done {
-        /// Until when the lease lasts.
+        /// The new expiry of the lease.
         until: i64,
-        /// The messages taken, in the order in which it was wanted.
+        /// The messages taken, in the order of the requests.
         taken: Vec<Vec<TakenMessage>>,
     },
-    /// The lease had run out, and nothing was done.
+    /// The lease had expired, and nothing was done.
     Lost,
 }
 
@@ -85,7 +85,7 @@ impl Turn {
         if self.restore {
             statements::restore(tx, now_ms())?;
         }
-        // Looked at again here, where nobody else writes: only now it is certain.
+        // Checked again here, where no other process can write: only now is it certain.
         for dead in self.dead.iter().filter(|dead| presence::is_dead(file, **dead)) {
             if statements::end_lease(tx, *dead)? {
                 tracing::warn!("a process has ended without giving its messages back, so they go to others");
