@@ -21,7 +21,7 @@ const BATCH_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Ledger {
     prefetch: usize,
-    /// The highest tag below which, itself included, everything is settled.
+    /// The tag up to which every delivery is settled.
     floor: u64,
     /// The settled tags above the floor, as runs in rising order that do not touch. There are never more of them than
     /// unsettled deliveries, however long the first of those takes.

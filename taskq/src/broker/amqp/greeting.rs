@@ -12,8 +12,9 @@ use crate::broker::BrokerInfo;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The size of a frame header: type, channel, size. Class, method and protocol version follow.
+/// The size of a frame header: type, channel, size.
 const FRAME_HEADER: usize = 7;
+/// The size of the fields before the table of properties: class, method, protocol version.
 const BEFORE_TABLE: usize = 6;
 
 /// The maximum size of a greeting; typical ones have some hundred bytes.

@@ -26,7 +26,7 @@ pub(super) const DEAD_EXCHANGE: &str = "taskq.dead";
 const DEAD_DELIVERIES_MAX: i32 = 1_000_000_000;
 
 /// The number of times that a message of a quorum queue may come back before the broker gives it up. Newer brokers
-/// default to 20, and count it for every message that a crashing worker merely held.
+/// default to 20, and a crashing worker adds to the count of every message that it merely held.
 const DELIVERIES_MAX: i32 = 1000;
 
 /// The queues declared through one broker client, to be declared again after an outage.
@@ -51,9 +51,9 @@ struct DeclaredQueue {
     not_before: Option<Instant>,
 }
 
-/// The time for which a deleted queue is not declared again. Its consumers have to be notified first: if a queue of
-/// that name exists again by then, RabbitMQ silently attaches them to it, and if it is a quorum queue (seen with
-/// 3.10), the messages that are checked out to such a consumer never reach it.
+/// The time for which this client does not declare a deleted queue again. Its consumers have to be notified first: if
+/// a queue of that name exists again by then, RabbitMQ silently attaches them to it, and if it is a quorum queue (seen
+/// with 3.10), the messages that are checked out to such a consumer never reach it.
 const AFTER_DELETION: Duration = Duration::from_secs(1);
 
 impl Topology {
