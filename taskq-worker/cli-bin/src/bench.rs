@@ -181,7 +181,7 @@ impl BenchQueues {
         let queues = Self { ours: name("ours"), bare: name("bare"), back: name("back") };
         let kind = if classic { QueueKind::Classic } else { QueueKind::Quorum };
         for name in [&queues.ours, &queues.bare, &queues.back] {
-            let spec = QueueSpec { name: name.as_str().into(), kind, max_priority: None };
+            let spec = QueueSpec::new(name.as_str(), kind);
             client.declare_as(&spec).await?;
         }
         Ok(queues)

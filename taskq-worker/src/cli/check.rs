@@ -90,12 +90,11 @@ impl CheckCommand {
 }
 
 async fn ask_broker(settings: &Settings) -> Result<ServerReport, Failure> {
-    let options = BrokerOptions {
-        publish_timeout: settings.publish_timeout,
-        strict: settings.strict,
-        name: "taskq check".to_owned(),
-        ..BrokerOptions::default()
-    };
+    let options = BrokerOptions::default().with(|options| {
+        options.publish_timeout = settings.publish_timeout;
+        options.strict = settings.strict;
+        "taskq check".clone_into(&mut options.name);
+    });
     let broker = broker::connect(settings.broker_url(), options).await?;
     let info = broker.info().await?;
     let asked = Instant::now();
@@ -125,7 +124,7 @@ async fn ask_results(settings: &Settings) -> Result<ServerReport, Failure> {
         ];
         return Ok(ServerReport { facts, ..ServerReport::default() });
     };
-    let options = BackendOptions { result_ttl: settings.result_ttl, ..BackendOptions::default() };
+    let options = BackendOptions::default().with(|options| options.result_ttl = settings.result_ttl);
     let backend = backend::connect(url, options).await?;
     let facts = backend.results.info().await?;
     let nobody = TaskId::new();

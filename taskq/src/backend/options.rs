@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// The options of a backend adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BackendOptions {
     /// The time for which results are kept. The default is one day, as with Celery's `result_expires`; `None` keeps
     /// them without end.
@@ -15,5 +16,14 @@ pub struct BackendOptions {
 impl Default for BackendOptions {
     fn default() -> Self {
         Self { result_ttl: Some(Duration::from_secs(86_400)), timeout: Duration::from_secs(10) }
+    }
+}
+
+impl BackendOptions {
+    /// Changes the options by `change`, and returns them.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
     }
 }

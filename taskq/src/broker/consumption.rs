@@ -10,6 +10,7 @@ use super::delivery::Delivery;
 use super::delivery_timeout::FetchControl;
 
 /// A running consumption.
+#[non_exhaustive]
 pub struct Consumption {
     /// The incoming messages. The stream is pending while there are none and while the connection is being restored.
     /// It ends only after [`ConsumptionControl::stop`], or when recovery is impossible, as after the deletion of a
@@ -17,6 +18,16 @@ pub struct Consumption {
     pub deliveries: Pin<Box<dyn Stream<Item = Delivery> + Send>>,
     /// The control over the stream.
     pub control: Arc<dyn ConsumptionControl>,
+}
+
+impl Consumption {
+    /// A consumption with this stream and its control.
+    pub fn new(
+        deliveries: impl Stream<Item = Delivery> + Send + 'static,
+        control: Arc<dyn ConsumptionControl>,
+    ) -> Self {
+        Self { deliveries: Box::pin(deliveries), control }
+    }
 }
 
 /// Control over a [`Consumption`].
@@ -44,6 +55,7 @@ pub trait ConsumptionControl: Send + Sync {
 
 /// Messages taken out of a queue for inspection. Those that are neither acknowledged nor requeued return to the queue
 /// when this is finished or dropped.
+#[non_exhaustive]
 pub struct Browse {
     /// The messages, oldest first.
     pub deliveries: Vec<Delivery>,
@@ -52,6 +64,11 @@ pub struct Browse {
 }
 
 impl Browse {
+    /// These messages, which `control` gives back in the end.
+    pub fn new(deliveries: Vec<Delivery>, control: Arc<dyn ConsumptionControl>) -> Self {
+        Self { deliveries, control }
+    }
+
     /// Carries out the acknowledgements, puts the other messages back, and completes when the broker has confirmed
     /// both.
     pub async fn finish(self) {

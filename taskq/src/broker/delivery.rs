@@ -7,6 +7,7 @@ use crate::message::WireMessage;
 
 /// A message that was taken from a queue and has to be settled.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Delivery {
     /// The queue that the message was taken from.
     pub queue: Arc<str>,
@@ -18,6 +19,13 @@ pub struct Delivery {
     pub delivery_count: Option<u32>,
     /// The means to settle the delivery.
     pub acker: Acker,
+}
+
+impl Delivery {
+    /// A message from `queue`, which was not delivered before as far as is known.
+    pub fn new(queue: impl Into<Arc<str>>, message: WireMessage, acker: Acker) -> Self {
+        Self { queue: queue.into(), message, redelivered: false, delivery_count: None, acker }
+    }
 }
 
 /// Settles one delivery, once. If it is dropped unused, the message stays unacknowledged and returns to the queue when

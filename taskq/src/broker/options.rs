@@ -6,6 +6,7 @@ use crate::clock::Clock;
 
 /// The options of a broker adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BrokerOptions {
     /// The maximum time for a publish, including its resends. The default is 30 s.
     pub publish_timeout: Duration,
@@ -33,5 +34,14 @@ impl Default for BrokerOptions {
             name: "taskq".to_owned(),
             clock: Clock::system(),
         }
+    }
+}
+
+impl BrokerOptions {
+    /// Changes the options by `change`, and returns them.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
     }
 }

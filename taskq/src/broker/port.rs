@@ -13,6 +13,7 @@ use crate::message::WireMessage;
 
 /// A message to be published to a queue.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Publication {
     /// The name of the queue, which must have been declared through this broker.
     pub queue: Arc<str>,
@@ -20,6 +21,20 @@ pub struct Publication {
     pub message: WireMessage,
     /// The time for which the broker holds the message back. Zero and `None` are equivalent.
     pub delay: Option<Duration>,
+}
+
+impl Publication {
+    /// A message to be published at once.
+    pub fn new(queue: impl Into<Arc<str>>, message: WireMessage) -> Self {
+        Self { queue: queue.into(), message, delay: None }
+    }
+
+    /// Sets the time for which the broker holds the message back; `None` for no time.
+    #[must_use]
+    pub fn delayed(mut self, delay: impl Into<Option<Duration>>) -> Self {
+        self.delay = delay.into();
+        self
+    }
 }
 
 /// A transport of task messages.
@@ -66,6 +81,7 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
 
 /// A description of a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BrokerInfo {
     /// The product, for example `RabbitMQ`.
     pub product: String,
@@ -73,4 +89,11 @@ pub struct BrokerInfo {
     pub version: String,
     /// Capabilities and limitations, one per line, for people.
     pub capabilities: Vec<String>,
+}
+
+impl BrokerInfo {
+    /// A description without capabilities.
+    pub fn new(product: impl Into<String>, version: impl Into<String>) -> Self {
+        Self { product: product.into(), version: version.into(), capabilities: Vec::new() }
+    }
 }

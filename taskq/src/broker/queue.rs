@@ -19,6 +19,7 @@ pub const QUARANTINE_SUFFIX: &str = ".quarantine";
 
 /// The declaration of a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct QueueSpec {
     /// The name of the queue: 1 to 190 bytes, without `*` and `#`.
     pub name: Arc<str>,
@@ -43,6 +44,7 @@ pub enum QueueKind {
 
 /// The outcome of declaring a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Declared {
     /// The queue is as it was asked for.
     AsAsked,
@@ -52,6 +54,7 @@ pub enum Declared {
 
 /// The content of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[non_exhaustive]
 pub struct QueueStats {
     /// Messages that can be taken.
     pub ready: u64,
@@ -59,7 +62,19 @@ pub struct QueueStats {
     pub consumers: u64,
 }
 
+impl QueueStats {
+    /// The content of a queue: ready messages, and consumers.
+    pub fn new(ready: u64, consumers: u64) -> Self {
+        Self { ready, consumers }
+    }
+}
+
 impl QueueSpec {
+    /// A queue of this name and kind.
+    pub fn new(name: impl Into<Arc<str>>, kind: QueueKind) -> Self {
+        Self { name: name.into(), kind, max_priority: None }
+    }
+
     /// A quorum queue of this name.
     pub fn quorum(name: impl Into<Arc<str>>) -> Self {
         Self { name: name.into(), kind: QueueKind::Quorum, max_priority: None }

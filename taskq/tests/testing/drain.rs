@@ -195,7 +195,7 @@ async fn what_cannot_be_read_is_dead() {
     let name = queue.client().declare("default").await.expect("memory");
     let headers = Headers::from_iter([("id", "half-a-message")]);
     let message = WireMessage { headers, body: "{".into(), properties: Properties::default() };
-    queue.client().publish(Publication { queue: name, message, delay: None }).await.expect("memory");
+    queue.client().publish(Publication::new(name, message)).await.expect("memory");
     assert!(queue.enqueued().is_empty(), "it is no call");
     let report = queue.drain().await;
     assert_eq!(report.runs[0].failure().expect("it is no message").exc_type, "DecodeError", "{report}");

@@ -313,7 +313,7 @@ async fn what_cannot_be_run_is_dead_with_a_reason_and_the_worker_goes_on() {
             headers: Headers::from_iter([("task", task.to_owned()), ("id", id.to_owned())]),
             body: body.to_owned().into(),
         };
-        fixture.client.publish(Publication { queue: Arc::clone(&queue), message, delay: None })
+        fixture.client.publish(Publication::new(Arc::clone(&queue), message))
     };
     let cases = [
         ("too-many", add::NAME, "[[1, 2, 3], {}, {}]", "arguments", "takes 2 arguments but 3 were given"),

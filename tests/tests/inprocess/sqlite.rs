@@ -93,7 +93,7 @@ async fn queue(broker: &SqliteBroker, name: &str) -> Arc<str> {
 
 fn publication(queue: &Arc<str>, body: impl Into<String>) -> Publication {
     let message = WireMessage { body: body.into().into(), ..WireMessage::default() };
-    Publication { queue: Arc::clone(queue), message, delay: None }
+    Publication::new(Arc::clone(queue), message)
 }
 
 async fn consume(broker: &SqliteBroker, queue: &Arc<str>, prefetch: u16) -> Consumption {
@@ -309,7 +309,7 @@ async fn a_watcher_of_another_process_gets_every_end() {
 #[tokio::test]
 async fn what_expired_is_deleted() {
     let file = File::new();
-    let options = BackendOptions { result_ttl: Some(Duration::from_millis(50)), ..BackendOptions::default() };
+    let options = BackendOptions::default().with(|options| options.result_ttl = Some(Duration::from_millis(50)));
     let backend = SqliteBackend::connect(&file.url(), &options).await.expect("the file can be made");
     let write = async |count: usize| {
         let records: Vec<Record> = (0..count).map(|_| Record::new(TaskId::new(), TaskState::Success)).collect();

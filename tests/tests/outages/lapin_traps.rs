@@ -55,7 +55,7 @@ async fn bare_publish(channel: &Channel, queue: &str) -> Confirmation {
 }
 
 async fn client(url: &str) -> Arc<dyn Broker> {
-    let options = BrokerOptions { publish_timeout: Duration::from_secs(3), ..BrokerOptions::default() };
+    let options = BrokerOptions::default().with(|options| options.publish_timeout = Duration::from_secs(3));
     broker::connect(url, options).await.expect("the broker is up")
 }
 
@@ -68,7 +68,7 @@ async fn queue(broker: &dyn Broker, what: &str) -> Arc<str> {
 
 async fn send(broker: &dyn Broker, queue: &Arc<str>, body: &str) -> Result<(), PublishError> {
     let message = WireMessage { body: body.to_owned().into(), ..WireMessage::default() };
-    broker.publish(Publication { queue: Arc::clone(queue), message, delay: None }).await
+    broker.publish(Publication::new(Arc::clone(queue), message)).await
 }
 
 /// Sends it as often as it takes: in the middle of an outage it may be refused.

@@ -177,7 +177,7 @@ async fn a_task_that_runs_alone_is_held_and_nothing_is_fetched_beside_it() {
 
 /// A broker's client that thinks so of its timeout.
 async fn connect(url: &str, consumer_timeout: Duration) -> std::sync::Arc<dyn Broker> {
-    let options = BrokerOptions { consumer_timeout: Some(consumer_timeout), ..BrokerOptions::default() };
+    let options = BrokerOptions::default().with(|options| options.consumer_timeout = Some(consumer_timeout));
     broker::connect(url, options).await.expect("the test broker is up")
 }
 
@@ -187,7 +187,7 @@ fn message(text: &str) -> WireMessage {
 }
 
 async fn publish(broker: &dyn Broker, queue: &str, text: &str) {
-    let publication = Publication { queue: queue.into(), message: message(text), delay: None };
+    let publication = Publication::new(queue, message(text));
     broker.publish(publication).await.expect("the queue exists");
 }
 
@@ -214,7 +214,7 @@ async fn held_copies_that_nobody_wants_go_home() {
         let held = broker.delivery_timeout().expect("RabbitMQ wants deliveries settled in time");
         let home = unique("home");
         let queue = format!("{RENEWAL_PREFIX}{home}");
-        broker.declare(&QueueSpec { name: home.as_str().into(), kind, max_priority: None }).await.expect("declared");
+        broker.declare(&QueueSpec::new(home.as_str(), kind)).await.expect("declared");
         let mut holding = held.open_renewal_queue(&queue, &home).await.expect("it can be declared");
         for text in ["acknowledged", "given back", "with a consumer that goes"] {
             publish(&*broker, &queue, text).await;
@@ -276,9 +276,9 @@ async fn what_waits_for_its_reader_too_long_goes_back_until_he_comes() {
     fourth.acker.ack();
     // Told to rest, it does so at once. RabbitMQ counts it among the consumers until it has settled what it had.
     busy.control.fetch_control().expect("RabbitMQ has it").suspend_fetching().await;
-    wait_for_stats(&*other, &queue, QueueStats { ready: 0, consumers: 0 }).await;
+    wait_for_stats(&*other, &queue, QueueStats::new(0, 0)).await;
     publish(&*broker, &queue, "e").await;
-    wait_for_stats(&*other, &queue, QueueStats { ready: 1, consumers: 0 }).await;
+    wait_for_stats(&*other, &queue, QueueStats::new(1, 0)).await;
     let fifth = next(&mut busy).await;
     assert_eq!((&*fifth.message.body, fifth.redelivered), (&b"e"[..], false), "nobody had it before it came");
     broker.close().await;
@@ -336,9 +336,9 @@ async fn nothing_that_waits_is_nothing_to_give_back() {
         consumptions.push((consumption, running));
     }
     // Nobody reads any more. What waits is given back; who has nothing waiting goes on fetching, though it is as old.
-    wait_for_stats(&*broker, &full, QueueStats { ready: 1, consumers: 1 }).await;
+    wait_for_stats(&*broker, &full, QueueStats::new(1, 1)).await;
     publish(&*broker, &empty, "b").await;
-    wait_for_stats(&*broker, &empty, QueueStats { ready: 0, consumers: 1 }).await;
+    wait_for_stats(&*broker, &empty, QueueStats::new(0, 1)).await;
     broker.close().await;
 }
 

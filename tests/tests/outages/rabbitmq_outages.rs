@@ -64,7 +64,7 @@ impl Load {
     async fn start(publishing: Arc<dyn Broker>, consuming: Arc<dyn Broker>, kinds: &[QueueKind]) -> Self {
         let mut queues = Vec::new();
         for &kind in kinds {
-            let spec = QueueSpec { name: format!("outage.{}", TaskId::new()).into(), kind, max_priority: None };
+            let spec = QueueSpec::new(format!("outage.{}", TaskId::new()), kind);
             publishing.declare(&spec).await.expect("the broker is up");
             consuming.declare(&spec).await.expect("the broker is up");
             queues.push(spec.name);
@@ -187,11 +187,11 @@ fn send(
 ) -> futures_util::future::BoxFuture<'static, Result<(), PublishError>> {
     let properties = Properties::default().with(|properties| properties.correlation_id = Some(body.to_owned()));
     let message = WireMessage { properties, body: body.to_owned().into(), ..WireMessage::default() };
-    broker.publish(Publication { queue: Arc::clone(queue), message, delay: None })
+    broker.publish(Publication::new(Arc::clone(queue), message))
 }
 
 async fn client(url: &str) -> Arc<dyn Broker> {
-    let options = BrokerOptions { publish_timeout: Duration::from_secs(90), ..BrokerOptions::default() };
+    let options = BrokerOptions::default().with(|options| options.publish_timeout = Duration::from_secs(90));
     broker::connect(url, options).await.expect("the broker is up")
 }
 
@@ -269,7 +269,7 @@ async fn a_broker_that_stands_still_is_noticed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_memory_alarm_blocks_publishing_only() {
     let Some(server) = Server::start().await else { return };
-    let options = BrokerOptions { publish_timeout: Duration::from_secs(3), ..BrokerOptions::default() };
+    let options = BrokerOptions::default().with(|options| options.publish_timeout = Duration::from_secs(3));
     let client = broker::connect(&server.url, options).await.expect("the broker is up");
     let name: Arc<str> = "outage.alarm".into();
     client.declare(&QueueSpec::quorum(Arc::clone(&name))).await.expect("the broker is up");

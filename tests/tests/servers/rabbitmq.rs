@@ -44,7 +44,7 @@ async fn raw(url: &str) -> (Connection, Channel) {
 
 async fn queue(broker: &dyn Broker, kind: QueueKind) -> Arc<str> {
     let name: Arc<str> = format!("rabbitmq.{}", TaskId::new()).into();
-    let spec = QueueSpec { name: Arc::clone(&name), kind, max_priority: None };
+    let spec = QueueSpec::new(Arc::clone(&name), kind);
     assert_eq!(broker.declare(&spec).await.expect("the queue can be declared"), Declared::AsAsked);
     name
 }
@@ -52,7 +52,7 @@ async fn queue(broker: &dyn Broker, kind: QueueKind) -> Arc<str> {
 fn send(broker: &dyn Broker, queue: &Arc<str>, body: &str) -> BoxFuture<'static, Result<(), PublishError>> {
     let properties = Properties::default().with(|properties| properties.correlation_id = Some("the same".to_owned()));
     let message = WireMessage { properties, body: body.to_owned().into(), ..WireMessage::default() };
-    broker.publish(Publication { queue: Arc::clone(queue), message, delay: None })
+    broker.publish(Publication::new(Arc::clone(queue), message))
 }
 
 async fn next(consumption: &mut Consumption) -> Delivery {
@@ -250,7 +250,7 @@ async fn queues_that_are_deleted_again_and_again_are_consumed_from_each_time() {
     for _ in 0..2 {
         let broker = connect(&url).await;
         broker.declare(&spec).await.expect("it exists");
-        let Consumption { mut deliveries, control } =
+        let Consumption { mut deliveries, control, .. } =
             broker.consume(std::slice::from_ref(&spec.name), 8).await.expect("it exists");
         let seen = seen.clone();
         tokio::spawn(async move {
@@ -309,7 +309,7 @@ async fn other_arguments_are_named() {
     let mut consumption = other.consume(std::slice::from_ref(&name), 1).await.expect("the queue exists");
     let delivery = next(&mut consumption).await;
     delivery.acker.ack();
-    let options = BrokerOptions { strict: true, ..BrokerOptions::default() };
+    let options = BrokerOptions::default().with(|options| options.strict = true);
     let strict = broker::connect(&url, options).await.expect("the test broker is up");
     let error = strict.declare(&QueueSpec::quorum(Arc::clone(&name))).await.expect_err("it is strict");
     assert!(matches!(error, BrokerError::Mismatch { .. }), "{error}");
@@ -399,7 +399,7 @@ async fn headers_larger_than_our_frames_get_through() {
         .expect("the channel is open");
     let delivery = next(&mut consumption).await;
     assert_eq!(delivery.message.headers.get("large"), Some(&json!(large)));
-    let onward = Publication { queue: Arc::clone(&name), message: delivery.message.clone(), delay: None };
+    let onward = Publication::new(Arc::clone(&name), delivery.message.clone());
     broker.publish(onward).await.expect("what can be read can be sent");
     delivery.acker.ack();
     let delivery = next(&mut consumption).await;
@@ -418,7 +418,7 @@ async fn a_delayed_message_without_a_queue_ends_in_the_dead_queue() {
     let properties = Properties::default().with(|properties| properties.correlation_id = Some(id.clone()));
     let message = WireMessage { properties, body: "lost".into(), ..WireMessage::default() };
     let delay = Some(Duration::from_millis(500));
-    broker.publish(Publication { queue: Arc::clone(&name), message, delay }).await.expect("the ladder takes it");
+    broker.publish(Publication::new(Arc::clone(&name), message).delayed(delay)).await.expect("the ladder takes it");
     let (_raw, channel) = raw(&url).await;
     channel.queue_delete((&*name).into(), QueueDeleteOptions::default()).await.expect("the queue exists");
     let found = timeout(PATIENCE, async {

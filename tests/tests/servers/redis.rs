@@ -27,7 +27,7 @@ async fn raw(server: &PrivateRedis) -> MultiplexedConnection {
 }
 
 fn options() -> BackendOptions {
-    BackendOptions { timeout: Duration::from_secs(5), ..BackendOptions::default() }
+    BackendOptions::default().with(|options| options.timeout = Duration::from_secs(5))
 }
 
 fn success(id: &TaskId, value: u32) -> Record {
@@ -60,7 +60,7 @@ async fn write_stubbornly(backend: &RedisBackend, records: &[Record]) -> Vec<Wri
 #[tokio::test(flavor = "multi_thread")]
 async fn watchers_survive_a_restart() {
     let Some(mut server) = PrivateRedis::start(None) else { return };
-    let options = BackendOptions { timeout: Duration::from_secs(1), ..options() };
+    let options = options().with(|options| options.timeout = Duration::from_secs(1));
     let backend = RedisBackend::connect(&server.url(), options).await.expect("it is up");
     let ids: Vec<TaskId> = (0..20).map(|_| TaskId::new()).collect();
     for round in 0..3_u32 {
@@ -103,7 +103,7 @@ async fn what_was_written_while_nobody_listened_is_caught_up_with() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_hangs_fails_and_comes_back() {
     let Some(server) = PrivateRedis::start(None) else { return };
-    let options = BackendOptions { timeout: Duration::from_millis(300), ..options() };
+    let options = options().with(|options| options.timeout = Duration::from_millis(300));
     let backend = RedisBackend::connect(&server.url(), options.clone()).await.expect("it is up");
     let id = TaskId::new();
     let watched = TaskId::new();
@@ -219,7 +219,7 @@ async fn documents_are_stored_and_published_as_celery_does_it() {
     let mut raw = raw(&server).await;
     let client = redis::Client::open(server.url()).expect("the URL is right");
     for (ttl, ttl_seconds) in [(Some(Duration::from_secs(86_400)), 86_390..=86_400), (None, -1..=-1)] {
-        let options = BackendOptions { result_ttl: ttl, ..options() };
+        let options = options().with(|options| options.result_ttl = ttl);
         let backend = RedisBackend::connect(&server.url(), options).await.expect("it is up");
         let id = TaskId::new();
         let mut listener = client.get_async_pubsub().await.expect("Redis is up");

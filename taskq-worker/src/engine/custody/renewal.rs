@@ -125,7 +125,7 @@ impl DeliveryRenewer {
             Err(error) => Some(taskq::Error::from(error)),
             Ok(queue) => {
                 self.copy_is_sent(&run.key);
-                let publication = Publication { queue, message: codec::encode(copy), delay: None };
+                let publication = Publication::new(queue, codec::encode(copy));
                 let published = self.parts.client.publish(publication).await;
                 if published.is_err() {
                     self.copy_is_done(&run.key);

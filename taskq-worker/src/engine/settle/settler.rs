@@ -246,7 +246,7 @@ impl Settler {
                 async move {
                     // A queue that was deleted meanwhile is declared again.
                     let queue = self.client.declare(&queue).await?;
-                    self.client.publish(Publication { queue, message, delay }).await
+                    self.client.publish(Publication::new(queue, message).delayed(delay)).await
                 }
             })
             .await;

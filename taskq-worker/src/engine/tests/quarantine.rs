@@ -197,7 +197,7 @@ async fn taken_over<T>(client: &Client, handle: &Handle<T>, gate: &Gate) -> Publ
     };
     let envelope = Envelope::new(handle.id().clone(), suspect::NAME, payload).with(|copy| copy.moved = true);
     let queue = client.declare("default").await.expect("memory");
-    Publication { queue, message: taskq::internal::codec::encode(envelope), delay: None }
+    Publication::new(queue, taskq::internal::codec::encode(envelope))
 }
 
 #[tokio::test]
@@ -248,10 +248,10 @@ async fn returns_from_before_the_message_was_copied_count() {
     let mut bench = normal(&client).await;
     for (returns, begun) in [(2, 1), (3, 1)] {
         let id = TaskId::new();
-        let Publication { queue, message, delay } = taken_over(&client, &client.handle::<u32>(id), &gate).await;
+        let Publication { queue, message, delay, .. } = taken_over(&client, &client.handle::<u32>(id), &gate).await;
         let envelope = taskq::internal::codec::decode(&message).expect("it is a task's");
         let envelope = envelope.with(|envelope| envelope.returns = returns);
-        let publication = Publication { queue, message: taskq::internal::codec::encode(envelope), delay };
+        let publication = Publication::new(queue, taskq::internal::codec::encode(envelope)).delayed(delay);
         client.publish(publication).await.expect("memory takes it");
         until("it runs", async || (count(&gate.0).load(Ordering::SeqCst) == begun).then_some(())).await;
     }

@@ -34,7 +34,7 @@ pub(super) async fn unroutable(context: &mut StrikeContext<'_>) -> Result<(), Bo
     let message = codec::encode(Envelope::new(TaskId::new(), "torture.work", Payload::default()));
     let sent: Vec<_> = (0..UNROUTABLE)
         .map(|_| {
-            let publication = Publication { queue: Arc::clone(&queue), message: message.clone(), delay: None };
+            let publication = Publication::new(Arc::clone(&queue), message.clone());
             context.client.broker().publish(publication)
         })
         .collect();
@@ -70,9 +70,7 @@ pub(super) async fn malformed(context: &mut StrikeContext<'_>) -> Result<(), Box
     let queue: Arc<str> = context.queues[0].as_str().into();
     let sent: Vec<_> = messages
         .into_iter()
-        .map(|(message, id)| {
-            (context.client.broker().publish(Publication { queue: Arc::clone(&queue), message, delay: None }), id)
-        })
+        .map(|(message, id)| (context.client.broker().publish(Publication::new(Arc::clone(&queue), message)), id))
         .collect();
     for (answer, id) in sent {
         let id = id.to_string();
