@@ -21,4 +21,4 @@ mod verdict;
 pub use admit::{Admission, admit, early_by};
 pub use panics::{Caught, Panicked, catch, catch_sync, note_panics};
 pub use start::{Start, StateMap, ignores_result, limits};
-pub use verdict::{Conclusion, Outcome, Reason, Stop, Verdict, conclude, record_of};
+pub use verdict::{Conclusion, EarlierRun, Outcome, Reason, Stop, Verdict, conclude, record_of};

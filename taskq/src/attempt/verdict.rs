@@ -1,5 +1,6 @@
 //! The meaning of an attempt's end: pure decisions.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -115,6 +116,18 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Returns the reason of a recorded failure, which carries no reason of its own: its type tells what the worker
+    /// itself gives up.
+    fn of(failure: &Failure) -> Self {
+        match (failure.exc_module.as_deref(), failure.exc_type.as_str()) {
+            (Some("builtins"), "TypeError") => Self::Arguments,
+            (Some("taskq"), "DecodeError") => Self::Decode,
+            (Some("celery.exceptions"), "NotRegistered") => Self::UnknownTask,
+            (Some("billiard.exceptions"), "WorkerLostError") => Self::WorkerLost,
+            _ => Self::Failed,
+        }
+    }
+
     /// Returns the word for it in the dead letter.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -226,7 +239,10 @@ impl Verdict {
         };
         match record.state {
             TaskState::Success => Some(Self::Succeed),
-            TaskState::Failure => Some(Self::Fail { reason: Reason::Failed, failure: failure() }),
+            TaskState::Failure => {
+                let failure = failure();
+                Some(Self::Fail { reason: Reason::of(&failure), failure })
+            }
             TaskState::Revoked => Some(Self::Revoke { failure: failure() }),
             TaskState::Retry => {
                 let left = record.retry_at.map_or(TimeDelta::zero(), |due| due - now);
@@ -291,6 +307,37 @@ impl Verdict {
         next.origin_queue = None;
         next.returns = 0;
         Some((next, Duration::from_millis(delay_ms)))
+    }
+}
+
+/// An earlier run of a task, as its stored record shows it to a delivery that may be a copy.
+///
+/// Exhaustive, since a worker must act on both; the worker is released together with this crate.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EarlierRun {
+    /// A later attempt, or one of a later generation, has begun: what follows from the delivery's own attempt is long
+    /// published.
+    Overtaken,
+    /// The attempt is over, or the whole task is, with this verdict. What follows may not have been published.
+    Finished(Verdict),
+}
+
+impl EarlierRun {
+    /// Reads from `record` what became of the run that `envelope` asks for; `None` if the record says nothing of it.
+    pub fn of(record: &Record, envelope: &Envelope, now: DateTime<Utc>) -> Option<Self> {
+        match record.generation.cmp(&envelope.generation) {
+            Ordering::Greater => return Some(Self::Overtaken),
+            Ordering::Less => return None,
+            Ordering::Equal => {}
+        }
+        match record.attempt.cmp(&envelope.attempt) {
+            // Its own message leads the later attempt to its end, whatever that is.
+            Ordering::Greater => Some(Self::Overtaken),
+            Ordering::Equal => Verdict::of_record(record, now).map(Self::Finished),
+            // No attempt runs after the task's end.
+            Ordering::Less if record.state.is_terminal() => Verdict::of_record(record, now).map(Self::Finished),
+            Ordering::Less => None,
+        }
     }
 }
 

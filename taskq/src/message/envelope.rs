@@ -141,10 +141,11 @@ impl Envelope {
     /// Returns whether this message may be a second copy of one that is already being, or has been, worked on. The
     /// broker's own `redelivered` flag is not part of the message and has to be asked beside this.
     ///
-    /// Delays and retries count: both are published before their predecessor is acknowledged, so a crash
-    /// between the two leaves two of them.
+    /// Delays, retries and what was put back from the dead set count: all of them are published before their
+    /// predecessor is acknowledged, so a crash between the two leaves two of them.
     pub fn may_be_copy(&self) -> bool {
         self.resent
+            || self.generation > 0
             || self.moved
             || self.scheduled
             || self.attempt > 0

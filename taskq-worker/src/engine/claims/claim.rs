@@ -7,9 +7,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use taskq::backend::kv::{Versioned, first_version, from_versioned_json, to_json};
 use taskq::backend::{BackendError, Put, ResultBackendExt, SharedKv, SharedResults};
-use taskq::internal::attempt::Verdict;
+use taskq::internal::attempt::{EarlierRun, Verdict};
 use taskq::internal::clock::Clock;
-use taskq::message::{Envelope, Record, RunKey};
+use taskq::message::{Envelope, RunKey};
 
 use super::gone::is_gone;
 use super::times::LeaseTimes;
@@ -143,14 +143,14 @@ impl Claims {
             other => return Ok(other),
         };
         let record = self.results.read_one(&envelope.id).await?;
-        match record.and_then(|record| judge_record(&record, envelope, self.clock.now())) {
-            None => Ok(Claimed::Ours(claim)),
-            Some(found) => {
-                // Nothing is run under this lease, so nobody should wait for it.
-                self.give_up(&claim).await?;
-                Ok(found)
-            }
-        }
+        let found = match record.and_then(|record| EarlierRun::of(&record, envelope, self.clock.now())) {
+            None => return Ok(Claimed::Ours(claim)),
+            Some(EarlierRun::Overtaken) => Claimed::Overtaken,
+            Some(EarlierRun::Finished(verdict)) => Claimed::Finished(verdict),
+        };
+        // Nothing is run under this lease, so nobody should wait for it.
+        self.give_up(&claim).await?;
+        Ok(found)
     }
 
     /// Renews a lease. Returns `false` if it was lost.
@@ -189,29 +189,11 @@ impl Claims {
     }
 }
 
-/// Reads from the stored record what became of the run of `envelope`; `None` if it says nothing of that run.
-fn judge_record(record: &Record, envelope: &Envelope, now: chrono::DateTime<chrono::Utc>) -> Option<Claimed> {
-    if record.generation != envelope.generation {
-        return (record.generation > envelope.generation).then_some(Claimed::Overtaken);
-    }
-    if record.state.is_terminal() {
-        return Verdict::of_record(record, now).map(Claimed::Finished);
-    }
-    if record.attempt > envelope.attempt {
-        return Some(Claimed::Overtaken);
-    }
-    if record.attempt == envelope.attempt {
-        return Verdict::of_record(record, now).map(Claimed::Finished);
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
-    use chrono::Utc;
     use taskq::TaskId;
     use taskq::backend::memory::MemoryBackend;
-    use taskq::message::{Failure, Payload, TaskState};
+    use taskq::message::{Failure, Payload};
 
     use super::super::mark_gone;
     use super::*;
@@ -320,31 +302,5 @@ mod tests {
         store.kv.put(&key, newer.clone(), None).await.expect("memory");
         assert!(matches!(store.claim(&envelope, "old").await, Claimed::Elsewhere));
         assert_eq!(store.kv.get(&key).await.expect("memory"), Some(newer), "it is not touched");
-    }
-
-    #[test]
-    fn records_of_unclaimed_runs_count() {
-        let now = Utc::now();
-        let mine = envelope(1);
-        let record = |attempt, generation, state: TaskState| {
-            Record::new(mine.id.clone(), state).with(|record| {
-                record.attempt = attempt;
-                record.generation = generation;
-            })
-        };
-        assert!(judge_record(&record(1, 0, TaskState::Started), &mine, now).is_none());
-        assert!(judge_record(&record(0, 0, TaskState::Retry), &mine, now).is_none());
-        assert!(matches!(
-            judge_record(&record(1, 0, TaskState::Retry), &mine, now),
-            Some(Claimed::Finished(Verdict::Retry { .. }))
-        ));
-        assert!(matches!(judge_record(&record(2, 0, TaskState::Started), &mine, now), Some(Claimed::Overtaken)));
-        assert!(matches!(
-            judge_record(&record(0, 0, TaskState::Success), &mine, now),
-            Some(Claimed::Finished(Verdict::Succeed))
-        ));
-        assert!(matches!(judge_record(&record(0, 1, TaskState::Started), &mine, now), Some(Claimed::Overtaken)));
-        let next_generation = mine.clone().with(|envelope| envelope.generation = 1);
-        assert!(judge_record(&record(1, 0, TaskState::Failure), &next_generation, now).is_none());
     }
 }

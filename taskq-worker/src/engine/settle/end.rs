@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskq::broker::{Acker, Delivery};
-use taskq::internal::attempt::{Conclusion, Verdict};
+use taskq::internal::attempt::{Conclusion, EarlierRun, Verdict};
 use taskq::internal::clock::Clock;
 use taskq::internal::codec::{self, DecodeError};
 use taskq::internal::dead::{Unreadable, dead_message};
-use taskq::message::{Envelope, Record, TaskState, WireMessage};
+use taskq::message::{Envelope, Record, TaskId, TaskState, WireMessage};
 
 use super::super::custody::UnrunGuard;
 use super::super::quarantine::quarantine_queue;
@@ -24,8 +24,35 @@ pub(crate) struct End {
     pub(crate) verdict: Option<Verdict>,
     /// The messages to publish before the acknowledgement.
     pub(crate) follows: Vec<Follow>,
+    /// What follows in place of `follows` if the record of an earlier run stays.
+    pub(crate) concession: Option<Concession>,
     /// The delivery that is acknowledged in the end.
     pub(crate) settles: Settles,
+}
+
+/// The rule for a delivery that was not run and whose record lost to that of an earlier run: that run's worker may have
+/// died before it published what follows, so what follows is derived from the record that stays.
+pub(crate) struct Concession {
+    ends: Ends,
+    envelope: Envelope,
+    queue: Arc<str>,
+}
+
+impl Concession {
+    /// The task whose record stays.
+    pub(crate) fn id(&self) -> &TaskId {
+        &self.envelope.id
+    }
+
+    /// The messages that follow from the record that stays.
+    pub(crate) fn follows(&self, stored: &Record) -> Vec<Follow> {
+        match EarlierRun::of(stored, &self.envelope, self.ends.clock.now()) {
+            Some(EarlierRun::Finished(verdict)) => {
+                self.ends.follow(&self.envelope, &self.queue, &verdict).into_iter().collect()
+            }
+            Some(EarlierRun::Overtaken) | None => Vec::new(),
+        }
+    }
 }
 
 /// A message that follows from an end.
@@ -78,7 +105,8 @@ impl Follow {
 impl End {
     /// The end of a delivery of which nothing is recorded.
     pub(crate) fn unrecorded(follows: impl IntoIterator<Item = Follow>, settles: Settles) -> Self {
-        Self { records: Vec::new(), verdict: None, follows: follows.into_iter().collect(), settles }
+        let follows = follows.into_iter().collect();
+        Self { records: Vec::new(), verdict: None, follows, concession: None, settles }
     }
 
     /// Whether nothing is left to do but to acknowledge.
@@ -104,7 +132,7 @@ impl Ends {
             records.push(record);
         }
         let follows = self.follow(&run.envelope, &run.queue, &verdict).into_iter().collect();
-        End { records, verdict: Some(verdict), follows, settles: Settles::Run(run) }
+        End { records, verdict: Some(verdict), follows, concession: None, settles: Settles::Run(run) }
     }
 
     /// The end of a delivery that is not run and has a verdict all the same: expired, unknown.
@@ -123,7 +151,12 @@ impl Ends {
             records.push(record);
         }
         let follows = self.follow(envelope, queue, verdict).into_iter().collect();
-        End { records, verdict: None, follows, settles: Settles::Delivery(acker, guard) }
+        let concession = (!records.is_empty()).then(|| Concession {
+            ends: self.clone(),
+            envelope: envelope.clone(),
+            queue: Arc::clone(queue),
+        });
+        End { records, verdict: None, follows, concession, settles: Settles::Delivery(acker, guard) }
     }
 
     /// The end of a message that is no task message: it goes to the dead set as it is, with the reason. If it has an
@@ -132,7 +165,7 @@ impl Ends {
         let Unreadable { message, record, .. } = Unreadable::new(&delivery, error, self.clock.now());
         let records = record.filter(|_| self.stores_results).into_iter().collect();
         let follows = vec![Follow { queue: Arc::clone(&self.dead_queue), message, delay: None }];
-        End { records, verdict: None, follows, settles: Settles::Delivery(delivery.acker, guard) }
+        End { records, verdict: None, follows, concession: None, settles: Settles::Delivery(delivery.acker, guard) }
     }
 
     /// The end of a delivery whose task goes on in the quarantine queue `queue`.

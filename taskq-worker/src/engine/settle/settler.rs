@@ -10,8 +10,7 @@ use futures_util::future::join_all;
 use taskq::Client;
 use taskq::backend::{ResultBackendExt, SharedResults, Written};
 use taskq::broker::Publication;
-use taskq::internal::attempt::Verdict;
-use taskq::message::Record;
+use taskq::message::{Record, TaskId};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -19,7 +18,6 @@ use super::super::claims::{Claimed, Claims};
 use super::super::crash;
 use super::super::custody::{InFlight, Standing};
 use super::super::observe::{Moment, Observers};
-use super::super::run::Run;
 use super::end::{End, Follow, Settles};
 use super::retrying::{RETRY_MAX, RETRY_MIN, until_done};
 
@@ -107,7 +105,8 @@ impl Settler {
         crash::point("settle.recorded");
         let mut done = Vec::new();
         for ((end, is_claimed), written) in ends.into_iter().zip(written) {
-            if end.follows.is_empty() && !is_claimed {
+            let concedes = written == Some(Written::Kept) && end.concession.is_some();
+            if end.follows.is_empty() && !is_claimed && !concedes {
                 done.push(end.settles);
             } else {
                 follow_ups.spawn(Arc::clone(self).follow_up(end, written));
@@ -212,16 +211,25 @@ impl Settler {
 
     /// Publishes what follows, notes the claim as finished, and acknowledges.
     async fn follow_up(self: Arc<Self>, end: End, written: Option<Written>) {
-        let End { verdict, follows, settles, .. } = end;
-        let superseded = match (written, &self.results, &verdict, &settles) {
-            (Some(Written::Kept), Some(results), Some(verdict), Settles::Run(run)) => {
-                is_superseded(results, run, verdict).await
+        let End { verdict, mut follows, concession, settles, .. } = end;
+        if let (Some(Written::Kept), Some(results)) = (written, &self.results) {
+            match (&verdict, &settles, concession) {
+                (Some(verdict), Settles::Run(run), _) => {
+                    let stored = stored_record(results, &run.key.id).await;
+                    if verdict.is_superseded_by(stored.as_ref()) {
+                        follows.clear();
+                    }
+                }
+                (_, _, Some(concession)) => {
+                    // A record that is gone by now says nothing any more.
+                    if let Some(stored) = stored_record(results, concession.id()).await {
+                        follows = concession.follows(&stored);
+                    }
+                }
+                _ => {}
             }
-            _ => false,
-        };
-        if !superseded {
-            self.publish(follows).await;
         }
+        self.publish(follows).await;
         if let (Settles::Run(run), Some(claims), Some(verdict)) = (&settles, &self.claims, &verdict)
             && let Some(claim) = self.in_flight.claim_of(run)
         {
@@ -271,8 +279,7 @@ impl Settler {
     }
 }
 
-/// Whether the record that was there already makes what follows superfluous.
-async fn is_superseded(results: &SharedResults, run: &Run, verdict: &Verdict) -> bool {
-    let stored = until_done("reading a record", || results.read_one(&run.key.id)).await;
-    verdict.is_superseded_by(stored.as_ref())
+/// The record that was there already, and stays.
+async fn stored_record(results: &SharedResults, id: &TaskId) -> Option<Record> {
+    until_done("reading a record", || results.read_one(id)).await
 }

@@ -10,6 +10,7 @@ mod limits;
 mod quarantine;
 mod recording;
 mod renewal;
+mod unrun;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

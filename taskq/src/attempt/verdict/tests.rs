@@ -95,6 +95,54 @@ fn terminal_verdicts_say_when_and_are_found_again() {
 }
 
 #[test]
+fn an_earlier_run_is_read_from_its_record_by_generation_attempt_and_state() {
+    let now = Utc::now();
+    let envelope = Envelope { generation: 1, ..envelope(1) };
+    let seen = |generation, attempt, state: TaskState| {
+        let record = Record { generation, attempt, ..Record::new(envelope.id.clone(), state) };
+        EarlierRun::of(&record, &envelope, now)
+    };
+    let finished = |verdict| Some(EarlierRun::Finished(verdict));
+    let unexplained = || Failure::new("taskq", "TaskError", "the record does not say why");
+    let failed = || Verdict::Fail { reason: Reason::Failed, failure: unexplained() };
+    for (what, found, expected) in [
+        ("it is running, or its worker died", seen(1, 1, TaskState::Started), None),
+        ("the attempt before", seen(1, 0, TaskState::Retry), None),
+        (
+            "its own retry",
+            seen(1, 1, TaskState::Retry),
+            finished(Verdict::Retry { delay_ms: 0, failure: unexplained() }),
+        ),
+        ("its own end", seen(1, 1, TaskState::Failure), finished(failed())),
+        ("the task's end in an earlier attempt", seen(1, 0, TaskState::Success), finished(Verdict::Succeed)),
+        ("a later attempt", seen(1, 2, TaskState::Started), Some(EarlierRun::Overtaken)),
+        (
+            "the end of a later attempt, whose own message follows it up",
+            seen(1, 2, TaskState::Failure),
+            Some(EarlierRun::Overtaken),
+        ),
+        ("an earlier generation", seen(0, 1, TaskState::Failure), None),
+        ("a later generation", seen(2, 0, TaskState::Started), Some(EarlierRun::Overtaken)),
+    ] {
+        assert_eq!(found, expected, "{what}");
+    }
+}
+
+#[test]
+fn a_recorded_failure_has_the_reason_that_it_had() {
+    let now = Utc::now();
+    for verdict in [
+        Verdict::unknown_task("shop.add"),
+        Verdict::worker_lost("signal 9 (SIGKILL)"),
+        verdict(Outcome::BadBody("no JSON".to_owned()), 0),
+        Verdict::Fail { reason: Reason::Failed, failure: failure() },
+    ] {
+        let record = verdict.record(&envelope(0), now).expect("an end is recorded");
+        assert_eq!(Verdict::of_record(&record, now), Some(verdict));
+    }
+}
+
+#[test]
 fn what_a_process_died_of_is_celerys_exception_and_has_a_reason_of_its_own() {
     let verdict = Verdict::worker_lost("signal 9 (SIGKILL) on web-1");
     let Verdict::Fail { reason, failure } = &verdict else { panic!("it is final") };
