@@ -1,4 +1,4 @@
-//! What `#[task(…)]` says, checked.
+//! The options of `#[task(…)]`, parsed and checked.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ const OPTIONS: [(&str, &str); 15] = [
     ("crate", "\"tq\""),
 ];
 
-/// What other queues call things, and what to write here.
+/// Options under their names in other task queues, each with the remedy.
 const SYNONYMS: [(&str, &str); 14] = [
     ("retry", "write `retries = 5`"),
     ("max_retries", "write `retries = 5`"),
@@ -47,7 +47,8 @@ const SYNONYMS: [(&str, &str); 14] = [
     ("unique", "a key belongs to a call: `add(2, 3).unique(\"key\", \"1h\")`"),
 ];
 
-/// The answer to `rate_limit`: a limit that is accepted and not kept would let a task hammer what it should spare.
+/// The answer to `rate_limit`. A limit that is accepted and not enforced would let a task overload what it should
+/// spare.
 const RATE_LIMIT_REFUSED: &str = "rate limits are not enforced yet, so `rate_limit` is refused: leave it out, and limit how many \
                                   of these tasks run at once by giving them a queue of their own, served by a worker with \
                                   a small `--concurrency`";
@@ -55,7 +56,7 @@ const RATE_LIMIT_REFUSED: &str = "rate limits are not enforced yet, so `rate_lim
 /// Options that only mean something to the worker that runs the task.
 const FOR_THE_WORKER: [&str; 7] = ["retries", "backoff", "retry_if", "ack", "cron", "tz", "every"];
 
-/// What the attribute says, as far as it could be understood.
+/// The options of the attribute, as far as they could be understood.
 #[derive(Default)]
 pub(crate) struct Attribute {
     pub(crate) name: Option<String>,
@@ -75,7 +76,7 @@ pub(crate) struct Attribute {
     entries: Vec<Entry>,
 }
 
-/// When beat sends the task.
+/// The schedule by which beat sends the task.
 pub(crate) enum Schedule {
     Cron { line: String, tz: String },
     Every(Duration),
@@ -87,7 +88,7 @@ pub(crate) fn example(option: &str) -> Option<&'static str> {
 }
 
 impl Attribute {
-    /// Reads `tokens`, what stands between the parentheses.
+    /// Reads `tokens`, the text between the attribute's parentheses.
     pub(crate) fn read(tokens: TokenStream, mistakes: &mut Mistakes) -> Self {
         let mut attribute = Self::default();
         let (mut cron, mut tz, mut every) = (None, None, None);
@@ -131,7 +132,7 @@ impl Attribute {
         attribute
     }
 
-    /// Checks what a declaration without a body may say; `function` is its name.
+    /// Notes the options that a declaration without a body must not have; `function` is its name.
     pub(crate) fn check_declaration(&self, function: &Ident, mistakes: &mut Mistakes) {
         if self.entry_named("name").is_none() {
             mistakes.at(
@@ -149,7 +150,7 @@ impl Attribute {
         }
     }
 
-    /// Where the option `name` is given.
+    /// Returns the place where the option `name` is given; `None` if it is not.
     pub(crate) fn span_of(&self, name: &str) -> Option<Span> {
         self.entry_named(name).map(|entry| entry.key.span())
     }
@@ -185,8 +186,8 @@ impl Attribute {
 }
 
 fn describe_unknown(option: &str) -> String {
-    if let Some((_, mend)) = SYNONYMS.iter().find(|(word, _)| *word == option) {
-        return format!("there is no option `{option}`; {mend}");
+    if let Some((_, remedy)) = SYNONYMS.iter().find(|(word, _)| *word == option) {
+        return format!("there is no option `{option}`; {remedy}");
     }
     let names = OPTIONS.map(|(name, _)| name);
     match nearest(option, names) {
@@ -220,12 +221,12 @@ fn check_length(what: &str, name: &str) -> Result<(), String> {
     }
 }
 
-/// `name` with underscores for whatever may not be in it.
+/// Returns `name` with an underscore in place of each character that is not allowed.
 fn joined(name: &str) -> String {
     name.trim().replace(|letter: char| letter.is_whitespace() || letter.is_control(), "_")
 }
 
-/// Whether the message is acknowledged early.
+/// Reads the value of `ack`: true for early acknowledgement.
 fn read_ack(text: &str) -> Result<bool, String> {
     match text {
         "late" => Ok(false),

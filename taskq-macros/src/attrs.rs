@@ -1,20 +1,20 @@
-//! The other attributes of the function, and where each of them goes.
+//! The other attributes of the function, and the generated items that each of them goes to.
 
 use syn::Attribute;
 
 use crate::errors::Mistakes;
 
-/// The function's attributes, sorted.
+/// The function's attributes, sorted by the items that they concern.
 pub(crate) struct Attrs<'a> {
-    /// `cfg`: everything that is written stands or falls with it.
+    /// `cfg`: applies to every generated item.
     conditions: Vec<&'a Attribute>,
     /// Documentation.
     docs: Vec<&'a Attribute>,
-    /// What concerns callers: `deprecated`.
+    /// Attributes that concern callers: `deprecated`.
     for_callers: Vec<&'a Attribute>,
     /// Lint levels.
     lints: Vec<&'a Attribute>,
-    /// Everything else is about the body: `expect`, `inline`, `tracing::instrument`, …
+    /// All other attributes, which concern the body: `expect`, `inline`, `tracing::instrument`, …
     for_body: Vec<&'a Attribute>,
 }
 
@@ -35,23 +35,23 @@ impl<'a> Attrs<'a> {
         attrs
     }
 
-    /// What every item gets.
+    /// Returns the attributes of every generated item.
     pub(crate) fn for_all(&self) -> Vec<&'a Attribute> {
         self.conditions.clone()
     }
 
-    /// What the function that makes calls gets.
+    /// Returns the attributes of the function that makes calls.
     pub(crate) fn for_call(&self) -> Vec<&'a Attribute> {
         [&self.conditions, &self.docs, &self.for_callers, &self.lints].into_iter().flatten().copied().collect()
     }
 
-    /// What the function with the body gets.
+    /// Returns the attributes of `run`, the function with the body.
     pub(crate) fn for_run(&self) -> Vec<&'a Attribute> {
         [&self.docs, &self.lints, &self.for_body].into_iter().flatten().copied().collect()
     }
 }
 
-/// Notes a second `#[task]` on one function, and takes it away.
+/// Notes a second `#[task]` on one function, and removes it.
 pub(crate) fn remove_second(attrs: &mut Vec<Attribute>, mistakes: &mut Mistakes) {
     attrs.retain(|attribute| {
         let path = attribute.path();

@@ -1,13 +1,13 @@
-//! Lengths of time, as people write them.
+//! Durations in their written form.
 
 use std::time::Duration;
 
-/// What a delay between attempts never exceeds, unless the task says otherwise.
+/// The upper bound of the delay between attempts, unless the task sets one.
 const BACKOFF_MAX_DEFAULT: Duration = Duration::from_secs(600);
 
-/// A length of time: `"30s"`, `"5m"`, `"1h 30m"`. Fails with what to write instead.
+/// Parses a duration such as `"30s"`, `"5m"` or `"1h 30m"`. Fails with the text to write instead.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
-    // humantime knows months and years; here `1M` is far more often a minute than 30.44 days.
+    // humantime knows months and years; in a task's options `1M` is far more often a minute than 30.44 days.
     if let Some(unit) = units(text).find(|unit| is_calendar_unit(unit)) {
         return Err(format!(
             "`{unit}` in {text:?} is a month or a year, which have no fixed length; write days (\"30d\"), or \"1m\" for a \
@@ -19,7 +19,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// A length of time that is not zero.
+/// Parses a duration that is not zero.
 pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
     match parse(text)? {
         Duration::ZERO => {
@@ -29,7 +29,7 @@ pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The bounds of a delay: `"1s..5m"`, or `"2s"` with the usual upper bound.
+/// Parses the bounds of a delay: `"1s..5m"`, or `"2s"` with the default upper bound.
 pub(crate) fn parse_backoff(text: &str) -> Result<(Duration, Duration), String> {
     let Some((min, max)) = text.split_once("..") else {
         let min = parse(text)?;
@@ -46,7 +46,7 @@ pub(crate) fn parse_backoff(text: &str) -> Result<(Duration, Duration), String> 
     Ok((min, max))
 }
 
-/// The words between the numbers.
+/// Iterates over the words between the numbers.
 fn units(text: &str) -> impl Iterator<Item = &str> {
     text.split(|letter: char| !letter.is_alphabetic()).filter(|word| !word.is_empty())
 }

@@ -7,14 +7,15 @@ use syn::{Expr, ExprLit, Ident, Lit, LitStr, Token};
 
 use crate::errors::Mistakes;
 
-/// One pair.
+/// One `key = value` pair.
 pub(crate) struct Entry {
     pub(crate) key: Ident,
-    /// `None` if only the key is there.
+    /// The value; `None` for a key alone.
     pub(crate) value: Option<Expr>,
 }
 
-/// All pairs that can be read. What cannot is noted, and reading goes on behind the next comma.
+/// Reads all pairs that can be read. A pair that cannot is noted as a mistake, and reading continues after the next
+/// comma.
 pub(crate) fn read_all(tokens: TokenStream, mistakes: &mut Mistakes) -> Vec<Entry> {
     let mut entries = Vec::new();
     let parser = |input: ParseStream<'_>| -> syn::Result<()> {
@@ -63,7 +64,7 @@ fn read(input: ParseStream<'_>) -> syn::Result<Entry> {
     Ok(Entry { key, value })
 }
 
-/// What to write for `key`.
+/// Describes the form to write for `key`.
 fn form(key: &Ident) -> String {
     match crate::attribute::example(&key.to_string()) {
         Some(value) => format!("write for example `{key} = {value}`"),
@@ -72,7 +73,7 @@ fn form(key: &Ident) -> String {
 }
 
 impl Entry {
-    /// Where the value is, or the key if there is none.
+    /// Returns the place of the value, or of the key if there is no value.
     pub(crate) fn span(&self) -> Span {
         match &self.value {
             Some(value) => syn::spanned::Spanned::span(value),
@@ -80,7 +81,7 @@ impl Entry {
         }
     }
 
-    /// The value as text.
+    /// Returns the value as text.
     pub(crate) fn text(&self, mistakes: &mut Mistakes) -> Option<LitStr> {
         if let Some(Lit::Str(text)) = self.literal() {
             return Some(text.clone());
@@ -88,7 +89,7 @@ impl Entry {
         self.wrong("wants text in quotes", mistakes)
     }
 
-    /// The value as text that `parse` turns into something.
+    /// Returns the value as text, converted by `parse`.
     pub(crate) fn parsed<T>(
         &self,
         parse: impl FnOnce(&str) -> Result<T, String>,
@@ -98,7 +99,7 @@ impl Entry {
         parse(&text.value()).map_err(|message| mistakes.at(&text, message)).ok()
     }
 
-    /// The value as a whole number that fits into a `T`; `bounds` says in words which do.
+    /// Returns the value as an integer that fits into a `T`; `bounds` describes those in words.
     pub(crate) fn number<T: std::str::FromStr<Err: std::fmt::Display>>(
         &self,
         bounds: &str,
@@ -112,7 +113,7 @@ impl Entry {
         self.wrong(&format!("is a whole number, {bounds}"), mistakes)
     }
 
-    /// The value as a yes or no; the key alone means yes.
+    /// Returns the value as a flag; the key alone means true.
     pub(crate) fn flag(&self, mistakes: &mut Mistakes) -> Option<bool> {
         match self.literal() {
             None if self.value.is_none() => Some(true),
@@ -121,7 +122,7 @@ impl Entry {
         }
     }
 
-    /// The value as the path of a function.
+    /// Returns the value as the path of a function.
     pub(crate) fn function(&self, mistakes: &mut Mistakes) -> Option<syn::ExprPath> {
         match self.plain() {
             Some(Expr::Path(path)) => Some(path.clone()),
@@ -145,7 +146,7 @@ impl Entry {
         }
     }
 
-    /// The value, without the invisible brackets that a `macro_rules!` puts around what it passes on.
+    /// Returns the value without the invisible groups that `macro_rules!` puts around the tokens it passes on.
     fn plain(&self) -> Option<&Expr> {
         let mut value = self.value.as_ref()?;
         while let Expr::Group(group) = value {

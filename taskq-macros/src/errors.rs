@@ -5,8 +5,8 @@ use quote::ToTokens;
 
 /// The mistakes found so far.
 ///
-/// Whoever finds one notes it and goes on as well as it can: a user who made three mistakes reads three messages
-/// and compiles once more, not three times.
+/// Each check notes its mistake and continues as well as it can, so that a user who made three mistakes reads three
+/// messages after one compilation, not after three.
 #[derive(Default)]
 pub(crate) struct Mistakes(Option<syn::Error>);
 
@@ -36,18 +36,19 @@ impl Mistakes {
         }
     }
 
-    /// Whether there is none.
+    /// Returns whether no mistake was noted.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// All of them, as `compile_error!`s.
+    /// Returns all mistakes as `compile_error!`s.
     pub(crate) fn into_compile_errors(self) -> proc_macro2::TokenStream {
         self.0.map(|errors| errors.to_compile_error()).unwrap_or_default()
     }
 }
 
-/// The word of `known` that `word` was probably meant to be: at most two letters off, or a third of its letters.
+/// Returns the word of `known` that `word` was probably meant to be: at most two letters, or a third of its letters,
+/// differ.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let bound = (word.chars().count() / 3).max(2);
     known
@@ -58,7 +59,7 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, candidate)| candidate)
 }
 
-/// How many letters must be put in, taken out or changed to make `b` of `a` (Levenshtein).
+/// Returns the number of insertions, deletions and substitutions of letters between `a` and `b` (Levenshtein).
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

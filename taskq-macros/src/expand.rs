@@ -1,11 +1,11 @@
-//! What a task becomes: a function that makes calls, a type that carries its name and body, and an entry in the
-//! list of tasks.
+//! The expansion of a task: a function that makes calls, a type that carries its name and body, and an entry in the
+//! registry.
 //!
-//! The function lives in the namespace of values and the type, a braced struct, in that of types, so both can have
-//! the task's name, also inside functions, where a generated module could not see the types around it.
+//! The function is in the namespace of values and the type, a braced struct, in that of types, so both can have the
+//! task's name. That also works inside functions, where a generated module could not see the types around it.
 //!
-//! Everything that is not the user's has the span [`Span::mixed_site`]: its local names cannot meet the user's,
-//! and lints leave it alone.
+//! Generated tokens have the span [`Span::mixed_site`]: their local names cannot collide with the user's, and lints
+//! leave them alone.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -41,7 +41,7 @@ impl Task<'_> {
     /// `fn add(x: impl IntoArg<i64>, …) -> Call<i64>`.
     fn expand_call(&self, attrs: &Attrs<'_>) -> TokenStream {
         let (private, ident) = (self.private(), &self.function.sig.ident);
-        // What the compiler has to say about this function, it says where the user's stands.
+        // The compiler reports errors in this function at the user's function.
         let here = Span::mixed_site().located_at(ident.span());
         let (vis, attrs) = (&self.function.vis, attrs.for_call());
         let (carrier, value) = (self.carrier(), self.value());
@@ -77,7 +77,7 @@ impl Task<'_> {
                 /// The function itself, here and now, without a queue.
                 ///
                 #(#attrs)*
-                // `async` says where a task runs, and its arguments are owned: neither is for the body to decide.
+                // `async` decides where a task runs, and its arguments must be owned; the body has no choice in either.
                 #[allow(clippy::unused_async, clippy::needless_pass_by_value)]
                 #vis #asyncness #fn_token #run(#inputs) #output #body
             }
@@ -98,7 +98,7 @@ impl Task<'_> {
         }
     }
 
-    /// The entry in the list of tasks, with the function that decodes arguments and begins an attempt.
+    /// Writes the entry in the registry, with the function that decodes arguments and starts an attempt.
     fn expand_registration(&self, attrs: &Attrs<'_>) -> TokenStream {
         let (site, private, carrier) = (Span::mixed_site(), self.private(), self.carrier());
         let (cfg, package) = (attrs.for_all(), &self.package);
@@ -111,7 +111,7 @@ impl Task<'_> {
             syn::ReturnType::Default => "()".to_owned(),
             syn::ReturnType::Type(_, ty) => types::show(ty),
         };
-        // The macros say where they stand, so they stand where the function's name is.
+        // `file!` and `line!` give the place of their tokens, so they take the span of the function's name.
         let file = quote_spanned!(sig.ident.span()=> ::core::file!());
         let line = quote_spanned!(sig.ident.span()=> ::core::line!());
         let start = self.expand_start();
@@ -175,7 +175,7 @@ impl Task<'_> {
         }
     }
 
-    /// `outcome`, an expression that calls the function, as a `TaskResult`.
+    /// Converts `outcome`, an expression that calls the function, into a `TaskResult`.
     fn settle(&self, outcome: &TokenStream) -> TokenStream {
         let (site, private) = (Span::mixed_site(), self.private());
         let inferred = quote_spanned!(site=> _);
@@ -197,7 +197,7 @@ impl Task<'_> {
         let failure = match &self.attribute.retry_if {
             None => quote_spanned!(site=> <#error as #private::TaskFailure>::into_task_error(error)),
             Some(retry_if) => {
-                // What does not fit the function is shown where the function is named.
+                // A path that does not fit is reported where the function is named.
                 let here = site.located_at(syn::spanned::Spanned::span(retry_if));
                 let call = quote_spanned!(here=> #retry_if(&error));
                 quote_spanned! {site=> {
@@ -215,7 +215,7 @@ impl Task<'_> {
         }}
     }
 
-    /// The type that a call gives.
+    /// Returns the type that a call gives.
     fn value(&self) -> TokenStream {
         let (site, private) = (Span::mixed_site(), self.private());
         match &self.shape.returns {
@@ -231,13 +231,13 @@ impl Task<'_> {
         }
     }
 
-    /// A constant that tells whether `ty` is a `Result`.
+    /// Returns a constant that tells whether `ty` is a `Result`.
     fn fallible(&self, ty: &Type) -> TokenStream {
         let (site, private) = (Span::mixed_site(), self.private());
         quote_spanned!(site=> { use #private::Infallible as _; #private::ReturnKind::<#ty>::FALLIBLE })
     }
 
-    /// Refuses an alias of `Result` whose name does not say so: its errors would be stored as values.
+    /// Rejects an alias of `Result` whose name does not end in `Result`: its errors would be stored as values.
     fn expand_alias_check(&self) -> Option<TokenStream> {
         let Returns::Value(Some(ty @ Type::Path(_))) = &self.shape.returns else { return None };
         let fallible = self.fallible(ty);
@@ -249,7 +249,7 @@ impl Task<'_> {
         Some(quote_spanned!(here=> const _: () = ::core::assert!(!#fallible, #message);))
     }
 
-    /// The struct of the task's name.
+    /// Returns the struct that has the task's name.
     fn carrier(&self) -> Ident {
         own(&self.function.sig.ident)
     }
@@ -264,7 +264,7 @@ impl Task<'_> {
     }
 }
 
-/// `ident` as a name of the macro's own, still shown where the user wrote it.
+/// Returns `ident` as a name of the macro's own, reported at the place where the user wrote it.
 fn own(ident: &Ident) -> Ident {
     let mut own = ident.clone();
     own.set_span(Span::mixed_site().located_at(ident.span()));

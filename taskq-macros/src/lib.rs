@@ -49,75 +49,80 @@ use signature::{Function, Returns, Shape};
 /// # let _ = welcome(7);
 /// ```
 ///
-/// # What comes of it
+/// # Generated items
 ///
-/// A task `add` is
+/// A task `add` becomes
 ///
-/// * a function `add`, with the visibility and the documentation of the original, that takes the arguments and gives a
-///   `Call` of the result's type;
+/// * a function `add`, with the visibility and the documentation of the original, that takes the arguments and returns
+///   a `Call` of the result's type;
 /// * `add::NAME`, its name in messages;
-/// * `add::run`, the function itself. A plain function stays plain; one with a context takes it as written;
+/// * `add::run`, the original function. A synchronous function stays synchronous; a context is taken as it was written;
 /// * an entry in the registry, which a worker finds if the crate is linked into its program.
 ///
-/// `use tasks::add` brings all of them. `NAME` and `run` hang on an empty type `add`, so a module with a task has no
-/// other type of the task's name, and a task called like a crate or a type of std hides it there. In documentation it
-/// is `` [`add()`] `` that is unambiguous.
+/// `use tasks::add` imports all of them. `NAME` and `run` are associated items of an empty type `add`, so a module with
+/// a task has no other type of the task's name, and a task with the name of a crate or of a type of std shadows it
+/// there. In documentation, the link `` [`add()`] `` is unambiguous.
 ///
 /// # Parameters
 ///
-/// They are owned, and `Serialize + DeserializeOwned`. There are no generics, lifetimes, `impl Trait`, patterns or
-/// `self`, because a message names one task with concrete types, and its arguments by position or by the parameter's
-/// name. Calls take what is easy to write: a `&str` for a `String`, a value for an `Option` of it, literals, `None`,
-/// `vec![]`. What says nothing about its own type (`x.into()`, `s.parse().unwrap()`, `.collect()`) wants a `let` with a
-/// type before it. A parameter of type `Option` may be left out of a message.
+/// Parameters are owned, and `Serialize + DeserializeOwned`. There are no generics, lifetimes, `impl Trait`, patterns
+/// or `self`, because a message names one task with concrete types, and its arguments by position or by the parameter's
+/// name. Calls accept convenient types: a `&str` for a `String`, a value for an `Option` of it, literals, `None`,
+/// `vec![]`. An expression that does not determine its own type (`x.into()`, `s.parse().unwrap()`, `.collect()`) needs
+/// a `let` with a type before it. A parameter of type `Option` may be left out of a message.
 ///
-/// A first parameter whose type ends in `Context` (`&Context` or `Context`) is handed in by the worker and is no
+/// A first parameter whose type ends in `Context` (`&Context` or `Context`) is supplied by the worker and is no
 /// argument.
 ///
 /// # Results
 ///
 /// A task returns nothing, a `T`, or a `Result<T, E>`; `T` is `Serialize + DeserializeOwned`, and `E` is anything that
 /// converts into `Box<dyn Error + Send + Sync>`: errors of std, `thiserror` and `anyhow`, `String`, `&'static str`,
-/// `taskq::TaskError`. Callers get the `T`. Aliases of `Result` work if their names end in `Result`, as those of
-/// `io::Result` and `anyhow::Result` do.
+/// `taskq::TaskError`. Callers get the `T`. Aliases of `Result` work if their names end in `Result`, as `io::Result`
+/// and `anyhow::Result` do.
 ///
-/// An error costs an attempt and is retried; `TaskError::permanent`, `retry_in`, `snooze` and `cancel` say otherwise,
-/// also from behind other errors whose `source()` they are.
+/// An error costs an attempt, and the task is retried, unless the error is a `TaskError` made by `permanent`,
+/// `retry_in`, `snooze` or `cancel`, or has one among its `source()`s.
 ///
 /// # Options
 ///
-/// Times are written as people write them: `"250ms"`, `"30s"`, `"5m"`, `"1h 30m"`, `"2 days"`.
+/// Durations are written as text: `"250ms"`, `"30s"`, `"5m"`, `"1h 30m"`, `"2 days"`.
 ///
-/// | option | default | meaning |
-/// |---|---|---|
-/// | `name = "shop.add"` | `<package>.<function>` | The name in messages. By default the package's name, with `_` for `-`, and the function's: the same in the package's binaries, tests and examples, and in whatever module the function is. |
-/// | `queue = "mail"` | the client's default queue | Where calls go. |
-/// | `priority = 7` | none | 0 to 255, larger first, on queues that know priorities. |
-/// | `retries = 5` | 3 | Attempts after the first; 0 for none. |
-/// | `backoff = "1s..5m"` | `"1s..10m"` | Bounds of the delay between attempts: it doubles from the first to the second, with jitter. `"2s"` is `"2s..10m"`. |
-/// | `retry_if = is_transient` | every error | The path of a `fn(&E) -> bool`. Where it says false, the error is permanent. Not asked about a `TaskError` that says itself what should follow. |
-/// | `soft_time_limit = "20s"` | none | After this an attempt is asked to stop: `ctx.cancelled()`. Shorter than `time_limit`. |
-/// | `time_limit = "30s"` | none | After this an attempt is stopped. |
-/// | `expires = "1h"` | never | A call that has not begun after this is revoked. |
-/// | `ignore_result` | `false` | Results are not stored. Also `ignore_result = true`. |
-/// | `ack = "early"` | `"late"` | `"late"` acknowledges a message after the attempt: at least once. `"early"` before it: at most once. |
-/// | `cron = "0 9 * * MON-FRI"` | none | Beat sends the task at these times: minute, hour, day, month, weekday, with seconds before them if there are six fields. |
-/// | `tz = "Europe/Berlin"` | `"UTC"` | The time zone of `cron`. |
-/// | `every = "30s"` | none | Beat sends the task each time this has passed, a second or more. Not with `cron`. |
-/// | `crate = "tq"` | `::taskq` | What `Cargo.toml` calls taskq, if not by its name. |
+/// * `name = "shop.add"` (default: `<package>.<function>`): the name in messages. The default is the package's name,
+///   with `_` for `-`, and the function's: it is the same in the package's binaries, tests and examples, and
+///   independent of the module.
+/// * `queue = "mail"` (default: the client's default queue): the queue that calls go to.
+/// * `priority = 7` (default: none): 0 to 255, larger first, on queues that know priorities.
+/// * `retries = 5` (default: 3): attempts after the first; 0 for none.
+/// * `backoff = "1s..5m"` (default: `"1s..10m"`): bounds of the delay between attempts: it doubles from the first to
+///   the second, with jitter. `"2s"` is `"2s..10m"`.
+/// * `retry_if = is_transient` (default: every error): the path of a `fn(&E) -> bool`. If it returns false, the error
+///   is permanent. Not called for a `TaskError` that decides itself what follows.
+/// * `soft_time_limit = "20s"` (default: none): the time after which an attempt is asked to stop: `ctx.cancelled()`.
+///   Shorter than `time_limit`.
+/// * `time_limit = "30s"` (default: none): the time after which an attempt is stopped.
+/// * `expires = "1h"` (default: never): the time after which a call that has not begun is revoked.
+/// * `ignore_result` (default: `false`): results are not stored. Also `ignore_result = true`.
+/// * `ack = "early"` (default: `"late"`): `"late"` acknowledges a message after the attempt: at least once. `"early"`
+///   before it: at most once.
+/// * `cron = "0 9 * * MON-FRI"` (default: none): Beat sends the task at these times: minute, hour, day, month, weekday,
+///   with seconds before them if there are six fields.
+/// * `tz = "Europe/Berlin"` (default: `"UTC"`): the time zone of `cron`.
+/// * `every = "30s"` (default: none): the interval at which beat sends the task, at least a second. Not with `cron`.
+/// * `crate = "tq"` (default: `::taskq`): the name of taskq in `Cargo.toml`, if it is renamed.
 ///
 /// `rate_limit` is refused: rate limits are not enforced yet. Until they are, a queue of its own and a worker with a
 /// small `--concurrency` limit how many attempts of a task run at once.
 ///
 /// Beat sends a task with `cron` or `every` without arguments, so its parameters should be of type `Option`.
 ///
-/// Other attributes of the function stay with its body (`run`); lint levels and `cfg` hold for everything.
+/// Other attributes of the function stay with its body (`run`); lint levels and `cfg` apply to all generated items.
 ///
-/// # Tasks that live elsewhere
+/// # Tasks of other programs
 ///
-/// Without a body, a function declares a task of another program, in Rust or in Python. It needs a name, has no `run`,
-/// and is not registered; what its own worker decides (`retries`, `backoff`, `retry_if`, `ack`, schedules) is not said
-/// here.
+/// A function without a body declares a task of another program, in Rust or in Python. It needs a name, has no `run`,
+/// and is not registered; options that the task's own worker decides (`retries`, `backoff`, `retry_if`, `ack`,
+/// schedules) are not allowed.
 ///
 /// ```
 /// #[taskq::task(name = "proj.add", queue = "python")]
@@ -129,15 +134,15 @@ use signature::{Function, Returns, Shape};
 ///
 /// # Mistakes
 ///
-/// They are reported all together, each at the place where it was made and with what to write instead:
+/// Mistakes are reported all together, each at the place where it was made and with the text to write instead:
 ///
 /// ```compile_fail
 /// #[taskq::task(queu = "mail", time_limit = "30")] // `queue`; "30s"
 /// async fn greet(name: &str) {} // `name: String`
 /// ```
 ///
-/// A function in an `impl` without `self` cannot be told from a free one; there the compiler says that a struct is not
-/// supported in an `impl`. Move it out.
+/// An associated function without `self` cannot be told from a free one; the compiler reports that a struct is not
+/// supported in an `impl`. Move the function out of the `impl`.
 #[proc_macro_attribute]
 pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let function = match syn::parse::<Function>(item) {
@@ -161,12 +166,13 @@ fn expand(attribute: proc_macro2::TokenStream, mut function: Function) -> proc_m
     let package = std::env::var("CARGO_PKG_NAME").ok();
     let name = name(&attribute, &function, package.as_deref(), &mut mistakes);
     let items = match &shape {
-        // Mistakes in the options leave a task that callers can be checked against.
+        // With mistakes in its options alone, a task is still written, so that its callers can be checked.
         Some(shape) => {
             let package = package.unwrap_or_else(|| "unknown".to_owned());
             Task { attribute: &attribute, function: &function, shape, name, package }.expand()
         }
-        // The body's own mistakes are worth knowing, where the compiler can make sense of the function.
+        // Without a task, the plain function is written where the compiler can parse it, to report mistakes in its body
+        // too.
         None if function.body.is_some() && !function.has_receiver() && function.sig.variadic.is_none() => {
             quote!(#function)
         }
@@ -185,8 +191,8 @@ fn check_retry_if(attribute: &Attribute, shape: &Shape, mistakes: &mut Mistakes)
     }
 }
 
-/// The name in messages: the given one, or `<package>.<function>`. The package's and not the crate's name, so that
-/// a task has the same name in its package's binaries, tests and examples.
+/// Returns the name in messages: the given one, or `<package>.<function>`. The package's name and not the crate's, so
+/// that a task has the same name in its package's binaries, tests and examples.
 fn name(attribute: &Attribute, function: &Function, package: Option<&str>, mistakes: &mut Mistakes) -> String {
     let ident = &function.sig.ident;
     match (&attribute.name, package) {

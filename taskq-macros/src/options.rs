@@ -7,8 +7,8 @@ use quote::quote_spanned;
 
 use crate::attribute::{Attribute, Schedule};
 
-/// An expression for the options; `private` is the path of taskq's private items. What was not said is left to the
-/// default.
+/// Writes the options as an expression; `private` is the path of taskq's private items. Options that are not given keep
+/// their defaults.
 pub(crate) fn expand(attribute: &Attribute, private: &TokenStream) -> TokenStream {
     let site = Span::mixed_site();
     let some = |value: TokenStream| quote_spanned!(site=> ::core::option::Option::Some(#value));

@@ -1,14 +1,15 @@
-//! Periods, and cron lines and time zones, checked for their form. What a field means is beat's business.
+//! The form of periods, cron lines and time zones. The meaning of a cron line's fields is up to beat.
 
 use std::time::Duration;
 
 use crate::duration;
 
-/// The shortest and the longest period that beat takes.
+/// The shortest period that beat accepts.
 const PERIOD_MIN: Duration = Duration::from_secs(1);
+/// The longest period that beat accepts.
 const PERIOD_MAX: Duration = Duration::from_secs(40 * 366 * 86_400);
 
-/// The period of `every`. Fails with what to write instead.
+/// Reads the period of `every`. Fails with the text to write instead.
 pub(crate) fn parse_every(text: &str) -> Result<Duration, String> {
     let period = duration::parse_positive(text)?;
     if period < PERIOD_MIN {
@@ -22,7 +23,7 @@ pub(crate) fn parse_every(text: &str) -> Result<Duration, String> {
     Ok(period)
 }
 
-/// Fails, with what to write instead, if `line` does not have the form of a cron line.
+/// Checks that `line` has the form of a cron line. Fails with the text to write instead.
 pub(crate) fn check_cron(line: &str) -> Result<(), String> {
     const FORM: &str = "write five fields, `minute hour day month weekday`, or six with seconds first";
     if line.starts_with('@') {
@@ -49,7 +50,7 @@ pub(crate) fn check_cron(line: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Fails, with what to write instead, if `name` cannot be the name of a time zone.
+/// Checks that `name` can be the name of a time zone. Fails with the text to write instead.
 pub(crate) fn check_tz(name: &str) -> Result<(), String> {
     let fits = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '/' | '_' | '-' | '+');
     if name.starts_with(|first: char| first.is_ascii_alphabetic()) && name.chars().all(fits) {

@@ -1,4 +1,4 @@
-//! The function below `#[task]`: its parts, and whether it can be a task.
+//! The function below `#[task]`: its parts, and the checks that it can be a task.
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -8,8 +8,8 @@ use syn::{Attribute, FnArg, Ident, Pat, PatType, ReturnType, Signature, Token, T
 use crate::errors::Mistakes;
 use crate::types;
 
-/// A function, with or without a body. The body is kept as it was written: what is wrong in there is the
-/// compiler's to say.
+/// A function, with or without a body. The body is kept as it was written: mistakes in there are reported by the
+/// compiler.
 pub(crate) struct Function {
     pub(crate) attrs: Vec<Attribute>,
     pub(crate) vis: Visibility,
@@ -17,14 +17,14 @@ pub(crate) struct Function {
     pub(crate) body: Option<Group>,
 }
 
-/// What a task takes and gives.
+/// The parameters and the result of a task.
 pub(crate) struct Shape {
     pub(crate) context: Option<ContextParameter>,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) returns: Returns,
 }
 
-/// How the context is taken.
+/// The way in which a task takes its context.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ContextParameter {
     ByReference,
@@ -36,12 +36,12 @@ pub(crate) struct Parameter {
     pub(crate) ty: Type,
 }
 
-/// What the function returns, as far as the text shows it.
+/// The return type, as far as the source text shows it.
 #[allow(clippy::large_enum_variant, reason = "there is one per task, and it does not travel")]
 pub(crate) enum Returns {
     /// A plain value; `None` is `()`.
     Value(Option<Type>),
-    /// A `Result` whose value is this type, or, where an alias hides it, whatever the compiler finds.
+    /// A `Result`. `value` is its value's type, or `None` where an alias hides it from the macro.
     Result { whole: Type, value: Option<Type>, error: Option<Type> },
     /// A name that ends in `Result` and may be an alias of one.
     Perhaps(Type),
@@ -86,12 +86,12 @@ impl ToTokens for Function {
 }
 
 impl Function {
-    /// Whether it takes `self`, which nothing outside an `impl` may.
+    /// Returns whether the function takes `self`, which is only allowed inside an `impl`.
     pub(crate) fn has_receiver(&self) -> bool {
         self.sig.inputs.iter().any(|input| matches!(input, FnArg::Receiver(_)))
     }
 
-    /// What it takes and gives, if nothing stands against its being a task.
+    /// Returns the parameters and the result, if nothing prevents the function from being a task.
     pub(crate) fn shape(&self, mistakes: &mut Mistakes) -> Option<Shape> {
         let mut found = Mistakes::default();
         self.check_qualifiers(&mut found);
@@ -181,7 +181,7 @@ impl Function {
     }
 }
 
-/// A type that ends in `Context`, and whether it is a reference.
+/// Returns how the context is taken, if the type's name ends in `Context`.
 fn is_context(ty: &Type) -> Option<ContextParameter> {
     let (inner, how) = match types::plain(ty) {
         Type::Reference(reference) => (&*reference.elem, ContextParameter::ByReference),

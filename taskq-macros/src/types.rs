@@ -1,4 +1,4 @@
-//! Types as they are written: what a parameter or a result may be, and how a type is shown to people.
+//! Types as they are written: the checks of parameters and results, and the text of a type in messages.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
@@ -6,7 +6,7 @@ use syn::{GenericArgument, PathArguments, ReturnType, Type};
 
 use crate::errors::Mistakes;
 
-/// The type without parentheses and invisible brackets around it.
+/// Returns the type without the parentheses and invisible groups around it.
 pub(crate) fn plain(mut ty: &Type) -> &Type {
     loop {
         ty = match ty {
@@ -17,7 +17,7 @@ pub(crate) fn plain(mut ty: &Type) -> &Type {
     }
 }
 
-/// The last name of a type's path, `Context` in `&taskq::Context`.
+/// Returns the last segment of a type's path: `Context` of `&taskq::Context`.
 pub(crate) fn last_segment(ty: &Type) -> Option<&syn::PathSegment> {
     match plain(ty) {
         Type::Path(path) if path.qself.is_none() => path.path.segments.last(),
@@ -25,7 +25,7 @@ pub(crate) fn last_segment(ty: &Type) -> Option<&syn::PathSegment> {
     }
 }
 
-/// The type arguments of a path segment.
+/// Returns the type arguments of a path segment.
 pub(crate) fn type_arguments(segment: &syn::PathSegment) -> impl Iterator<Item = &Type> {
     let arguments = match &segment.arguments {
         PathArguments::AngleBracketed(arguments) => Some(&arguments.args),
@@ -55,7 +55,7 @@ pub(crate) fn check_parameter(name: &str, ty: &Type, mistakes: &mut Mistakes) {
     }
 }
 
-/// Notes why `output` cannot be what a task returns, if it cannot.
+/// Notes why `output` cannot be the return type of a task, if it cannot.
 pub(crate) fn check_result(output: &ReturnType, mistakes: &mut Mistakes) {
     let ReturnType::Type(_, ty) = output else { return };
     match plain(ty) {
@@ -72,7 +72,8 @@ pub(crate) fn check_result(output: &ReturnType, mistakes: &mut Mistakes) {
             mistakes.at(ty, "a task ends; write what it gives when it does, `-> ()` or `-> Result<(), E>`");
         }
         plain => match last_segment(plain) {
-            // The error stays where it is, only its text travels: it may be a `&'static str`.
+            // An error type is not checked: the error itself is never sent, only its text, so it may be a `&'static
+            // str`.
             Some(segment) if segment.ident == "Result" => {
                 type_arguments(segment).take(1).for_each(|value| check_inside(value, mistakes));
             }
@@ -116,7 +117,7 @@ fn check_inside(ty: &Type, mistakes: &mut Mistakes) {
     }
 }
 
-/// The owned type that `ty` would be a reference to.
+/// Returns the owned counterpart of a borrowed type: `String` for `&str`.
 fn owned(ty: &Type) -> String {
     let ty = plain(ty);
     match ty {
@@ -132,7 +133,7 @@ fn owned(ty: &Type) -> String {
     }
 }
 
-/// A type as a person would write it: tokens print with a space between all of them.
+/// Returns a type's text as a person would write it; tokens by themselves print with a space between all of them.
 pub(crate) fn show(ty: &Type) -> String {
     let ty = plain(ty);
     tidy(&quote!(#ty))
@@ -181,7 +182,7 @@ mod tests {
 
     #[test]
     fn borrowed_types_are_refused_with_the_owned_one() {
-        for (text, mend) in [
+        for (text, remedy) in [
             ("&str", "`x: String`"),
             ("&[u8]", "`x: Vec<u8>`"),
             ("&mut Order", "`x: Order`"),
@@ -196,7 +197,7 @@ mod tests {
             let mut mistakes = Mistakes::default();
             check_parameter("x", &parse(text), &mut mistakes);
             let message = mistakes.into_compile_errors().to_string();
-            assert!(message.contains(mend), "{text}: {message}");
+            assert!(message.contains(remedy), "{text}: {message}");
         }
     }
 
