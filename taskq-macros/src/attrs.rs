@@ -1,4 +1,4 @@
-//! The other attributes of the function, and the generated items that each of them goes to.
+//! Attributes of the function beside `#[task]`, and the generated items that each of them goes to.
 
 use syn::Attribute;
 

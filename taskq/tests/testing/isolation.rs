@@ -91,7 +91,7 @@ async fn a_second_queue_on_one_runtime_is_refused() {
     let queue = testing::start();
     let second = std::panic::catch_unwind(testing::start).expect_err("which one would be meant?");
     let text = second.downcast::<String>().expect("it says why");
-    assert!(text.contains("testing_isolation.rs") && text.contains("detached()"), "{text}");
+    assert!(text.contains("isolation.rs") && text.contains("detached()"), "{text}");
     sign_up(1).await.expect("the first one is still there");
     assert_eq!(who_is_enqueued(&queue), [1]);
     drop(queue);

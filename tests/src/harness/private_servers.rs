@@ -9,7 +9,7 @@ use super::{Servers, unique};
 const SERVICES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/services");
 
 /// The number of private servers that a process has at the same time: they are heavy to start.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 3;
 
 /// The number of private servers that there are, and the news that one has ended.
 static RUNNING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
@@ -34,8 +34,8 @@ impl Drop for Place {
     }
 }
 
-/// A RabbitMQ and a Redis of one test's own. Stopped, and their data deleted, when dropped. A process has two at a time
-/// at most; the next waits for its place.
+/// A RabbitMQ and a Redis of one test's own. Stopped, and their data deleted, when dropped. A process has three at a
+/// time at most; the next waits for its place.
 #[derive(Debug)]
 pub struct PrivateServers {
     folder: PathBuf,

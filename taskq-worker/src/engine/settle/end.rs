@@ -24,7 +24,7 @@ pub(crate) struct End {
     pub(crate) verdict: Option<Verdict>,
     /// The messages to publish before the acknowledgement.
     pub(crate) follows: Vec<Follow>,
-    /// What follows in place of `follows` if the record of an earlier run stays.
+    /// The rule that replaces `follows` if the record of an earlier run stays.
     pub(crate) concession: Option<Concession>,
     /// The delivery that is acknowledged in the end.
     pub(crate) settles: Settles,

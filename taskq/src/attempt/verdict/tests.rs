@@ -99,7 +99,7 @@ fn an_earlier_run_is_read_from_its_record_by_generation_attempt_and_state() {
     let now = Utc::now();
     let envelope = Envelope { generation: 1, ..envelope(1) };
     let seen = |generation, attempt, state: TaskState| {
-        let record = Record { generation, attempt, ..Record::new(envelope.id.clone(), state) };
+        let record = Record { attempt, generation, ..Record::new(envelope.id.clone(), state) };
         EarlierRun::of(&record, &envelope, now)
     };
     let finished = |verdict| Some(EarlierRun::Finished(verdict));
