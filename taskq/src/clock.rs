@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::io;
 
-/// A source of wall-clock time: the system's, or one that a test moves by hand. Cloning shares it.
+/// A source of wall-clock time: the system's clock, or a manual one that a test moves. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Clock(TimeSource);
 
@@ -22,7 +22,7 @@ enum TimeSource {
 
 type Action = Box<dyn FnOnce() + Send>;
 
-/// A clock that stands until it is moved.
+/// A manual clock, which stands still until it is moved.
 struct Manual {
     now: DateTime<Utc>,
     /// The actions to do, by their times; actions of one time in the order in which they were asked for.
@@ -41,7 +41,7 @@ impl Clock {
         Self(TimeSource::Manual(Arc::new(Mutex::new(Manual { now: start, actions: BTreeMap::new(), asked: 0 }))))
     }
 
-    /// Returns the time now.
+    /// Returns the current time.
     pub fn now(&self) -> DateTime<Utc> {
         match &self.0 {
             TimeSource::System => Utc::now(),
@@ -54,7 +54,7 @@ impl Clock {
     ///
     /// # Panics
     ///
-    /// If that is beyond the times that can be written, some 260,000 years from now.
+    /// If the result is beyond the range of dates, some 260,000 years from now.
     pub fn advance(&self, by: TimeDelta) {
         let TimeSource::Manual(manual) = &self.0 else { return };
         {
@@ -95,7 +95,7 @@ fn next_due(manual: &Mutex<Manual>) -> Option<Action> {
     (first.key().0 <= now).then(|| first.remove())
 }
 
-/// Locks a manual clock. No code panics while it holds this lock, so a poisoned one is as good as any.
+/// Locks a manual clock. No code panics while it holds this lock, so poisoning is ignored.
 fn lock(manual: &Mutex<Manual>) -> MutexGuard<'_, Manual> {
     manual.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -27,7 +27,7 @@ pub enum Error {
     /// The result backend could not be reached, or did not carry out a request.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// A test's call came from outside its test, and must not go to a server that it finds by itself.
+    /// A call was made outside of the runtime of its test, where it must not connect to a server by itself.
     #[cfg(feature = "testing")]
     #[error(
         "a call that names no client was awaited outside the runtime of its test, or after its testing queue was gone; \
@@ -48,7 +48,7 @@ pub enum Error {
         /// The mistake and the remedy.
         mistake: String,
     },
-    /// The task did not end in time. It may still; ask again.
+    /// The task did not end in time. It may end later; ask again.
     #[error("task {id} has no result after {}", humantime::format_duration(*after))]
     NoResultYet {
         /// The task.
@@ -82,8 +82,8 @@ pub enum Error {
         /// The decoder's error.
         source: serde_json::Error,
     },
-    /// A dead message carries a letter in a format that is newer than this program knows; putting it back might lose
-    /// what the letter says.
+    /// A dead message carries a letter in a newer format than this program knows; putting it back might lose
+    /// information.
     #[error(
         "the dead message of task {} was written by a newer taskq (`taskq-dead-version` is {version}) and stays where it is; \
          put it back with a program that is built with that version",
@@ -95,7 +95,7 @@ pub enum Error {
         /// The version of the letter's format.
         version: u64,
     },
-    /// There is nothing of that id in the dead set.
+    /// The dead set has no task with this id.
     #[error("the dead set has no task {id}")]
     NotDead {
         /// The task.

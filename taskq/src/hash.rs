@@ -1,4 +1,4 @@
-//! Hashes that every process computes alike, whatever its version, platform or seed.
+//! Hashes that are equal in every process, whatever its version, platform or seed.
 //!
 //! Copies of a message derive the same retry delay from these, and every beat the same jitter, so the functions must
 //! not change: two releases that run side by side would disagree.

@@ -48,7 +48,7 @@ pub mod fault {
     pub use crate::fault::*;
 }
 
-/// Hashes that every process computes alike.
+/// Hashes that are equal in every process.
 pub mod hash {
     pub use crate::hash::*;
 }

@@ -1,4 +1,4 @@
-//! The one thread on which connections live.
+//! The I/O thread, on which all connections live.
 //!
 //! Sockets, heartbeats, publishers and the settler run on a runtime of their own, so that code in tasks cannot
 //! stop them, and so that a client outlives the runtime that it was made on (each `#[tokio::test]` has its own).

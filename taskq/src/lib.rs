@@ -10,7 +10,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), taskq::Error> {
-//! // By default as `taskq.toml` and the environment configure it; here, one that lives in this process.
+//! // By default `taskq.toml` and the environment configure the client; this one has a broker inside its process.
 //! Client::builder().broker("memory:").results("memory:").build().await?.install();
 //!
 //! let handle = add(2, 3).await?; // enqueued, and confirmed by the broker
@@ -19,14 +19,14 @@
 //! let later = add(2, 3).queue("low").countdown("10s").expires("1h").await?;
 //! assert_ne!(handle.id(), later.id());
 //!
-//! assert_eq!(add::run(2, 3).await, 5); // the function itself, here and now
+//! assert_eq!(add::run(2, 3).await, 5); // the plain function, called directly
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! * [`task`](macro@task): the attribute, with every option
 //! * [`Call`], [`Handle`], [`Client`]: sending a call, and following its task
-//! * [`Context`], [`TaskError`]: a running task's view of itself, and its errors
+//! * [`Context`], [`TaskError`]: the context of a running task, and its errors
 //! * [`Settings`]: `taskq.toml` and the environment
 //!
 //! * `testing` (a feature, for dev-dependencies): tests of tasks without a server, a worker or a sleep

@@ -1,4 +1,4 @@
-//! The arguments of a call, read late and by type.
+//! The arguments of a call, decoded one by one when the task asks for them as a type.
 
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ pub enum ArgumentError {
         task: &'static str,
         /// The number of its parameters.
         takes: usize,
-        /// The number of arguments that came.
+        /// The number of arguments in the message.
         given: usize,
     },
     /// A parameter without a value.
@@ -42,7 +42,7 @@ pub enum ArgumentError {
     Unknown {
         /// The task.
         task: &'static str,
-        /// The name that came.
+        /// The name in the message.
         name: String,
         /// The names of the parameters.
         known: String,
@@ -64,7 +64,7 @@ pub enum ArgumentError {
         parameter: &'static str,
         /// The parameter's type.
         type_name: &'static str,
-        /// The start of the value that came.
+        /// The start of the value in the message.
         got: String,
         /// The decoder's message.
         why: String,
@@ -130,7 +130,7 @@ impl<'a> Arguments<'a> {
             parameter: parameter.name,
             type_name: parameter.type_name,
             got: excerpt(raw.get(), GOT_CHARACTERS_MAX),
-            // The decoder repeats a text that it did not expect, however long it is.
+            // The decoder's message repeats an unexpected text in full, however long it is.
             why: excerpt(&error.to_string(), WHY_CHARACTERS_MAX),
         })
     }

@@ -24,8 +24,8 @@ pub struct Context(Arc<ContextParts>);
 
 /// The parts of a [`Context`], filled in by the worker.
 ///
-/// Made by [`ContextParts::new`], which sets what a first attempt of a task that stands alone has; the fields are
-/// changed afterwards.
+/// Made by [`ContextParts::new`], for the first attempt of a task outside of a workflow; the fields are changed
+/// afterwards.
 #[non_exhaustive]
 pub struct ContextParts {
     /// The task's id.
@@ -53,7 +53,7 @@ pub struct ContextParts {
 }
 
 impl ContextParts {
-    /// The parts for the first and only attempt of a task that stands alone, without headers, limits and state.
+    /// Makes the parts for the first and only attempt of a task outside of a workflow, without headers, limits and state.
     pub fn new(id: TaskId, task: &'static str) -> Self {
         Self {
             root_id: id.clone(),
@@ -78,12 +78,12 @@ impl ContextParts {
 pub struct ProgressCell(Mutex<Option<Progress>>);
 
 impl ProgressCell {
-    /// Puts the latest progress in.
+    /// Stores the latest progress, replacing an earlier one.
     pub fn put(&self, progress: Progress) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
     }
 
-    /// Takes the latest progress out, if any came since the last time.
+    /// Takes the latest progress; `None` if there was no report since the last call.
     pub fn take(&self) -> Option<Progress> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -130,7 +130,7 @@ impl Context {
         self.0.retries_left
     }
 
-    /// Returns the id of the workflow's first task; this task's own id if it stands alone.
+    /// Returns the id of the workflow's first task; this task's own id if it is not part of a workflow.
     pub fn root_id(&self) -> &TaskId {
         &self.0.root_id
     }
@@ -152,12 +152,12 @@ impl Context {
 
     /// Returns a key that is equal for every copy and every attempt of this task.
     ///
-    /// Hand it to a payment provider, or put it under a unique index, and side effects happen once.
+    /// Pass it to a payment provider, or store it under a unique index, so that side effects happen once.
     pub fn idempotency_key(&self) -> &str {
         self.0.id.as_str()
     }
 
-    /// Reports that `current` of `total` is done (`total` 0: unknown), with a word on the current step.
+    /// Reports that `current` of `total` is done (`total` 0: unknown), with a short text on the current step.
     ///
     /// Returns at once, in async and in synchronous tasks: the latest value is written to the result backend about ten
     /// times a second at most, and always before the task ends.
@@ -174,7 +174,7 @@ impl Context {
     pub async fn cancelled(&self) {
         let mut cancelled = self.0.cancelled.clone();
         if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
-            // The worker let go of the attempt without cancelling it: nobody will.
+            // The worker dropped the attempt without cancelling it, so it will never be cancelled.
             std::future::pending::<()>().await;
         }
     }

@@ -7,27 +7,26 @@ use std::time::Duration;
 use crate::fault::{BoxError, full_message};
 use crate::message::Failure;
 
-/// A request of an unsuccessful attempt: what should follow it.
+/// The consequence that an unsuccessful attempt asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Directive {
-    /// Another attempt by the task's policy: the meaning of every ordinary error.
+    /// Another attempt by the task's retry policy: the default for every ordinary error.
     Retry,
-    /// Another attempt after this delay; counts as one.
+    /// Another attempt after this delay; it counts as a retry.
     RetryIn(Duration),
-    /// This attempt again later; costs none.
+    /// The same attempt again after this delay; it does not count as a retry.
     Snooze(Duration),
-    /// No further attempt.
+    /// No further attempt: the task ends as `FAILURE`.
     Permanent,
-    /// The task is not wanted any more: `REVOKED`.
+    /// No further attempt: the task ends as `REVOKED`.
     Cancel,
 }
 
-/// An error that asks for what should follow. A task may return any error, and an ordinary one means another attempt by
-/// the policy. The constructors below are for tasks that know better.
+/// An error with a [`Directive`] on what should follow. A task may return any error; an ordinary one means another
+/// attempt by the retry policy. The constructors below are for tasks that decide otherwise.
 ///
-/// The error may be wrapped (by `anyhow`'s `context`, by an enum of the user's own): it is looked for along the chain
-/// of sources.
+/// The error may be wrapped (by `anyhow`'s `context`, by the user's own enum): taskq searches the chain of sources for it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -53,7 +52,7 @@ struct Marker {
 }
 
 impl TaskError {
-    /// Fails for good: trying again would not help.
+    /// Fails the task without a further attempt: trying again would not help.
     pub fn permanent(error: impl Into<BoxError>) -> Self {
         Self::from_error(Directive::Permanent, &error.into())
     }
@@ -145,7 +144,7 @@ fn describe(type_name: &str, error: &(dyn Error + 'static)) -> Failure {
 }
 
 /// Splits a type's name: `my_crate::errors::InvalidInput` lives in `my_crate.errors` and is called `InvalidInput`.
-/// Types that say nothing about the failure (text, boxes, `anyhow`) are called `TaskError`.
+/// Types without information about the failure (text, boxes, `anyhow`) are called `TaskError`.
 fn type_place(type_name: &str) -> (String, &str) {
     let plain = type_name.split('<').next().unwrap_or(type_name).trim_start_matches(['&', ' ']);
     let anonymous = matches!(plain, "str" | "alloc::string::String" | "alloc::boxed::Box" | "anyhow::Error");

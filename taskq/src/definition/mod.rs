@@ -1,8 +1,8 @@
 //! The definition of a task: its name, options, parameters and body, the context it runs in, and the meaning of its
 //! errors.
 //!
-//! `#[task]` makes one [`Definition`] per function and registers it; the [`Registry`] is all of them. A worker
-//! looks a message's name up, hands the arguments to [`Definition::start`], and gets either a [`Body`] to run or an
+//! `#[task]` makes one [`Definition`] per function and registers it; the [`Registry`] holds all of them. A worker looks
+//! up the task's name, passes the arguments to [`Definition::start`], and gets either a [`Body`] to run or an
 //! [`ArgumentError`] that names the parameter.
 
 mod arguments;

@@ -95,6 +95,6 @@ pub enum ScheduleAttribute {
         /// An IANA name such as `Europe/Berlin`.
         tz: &'static str,
     },
-    /// Equal distances of this length.
+    /// An interval of this length.
     Every(Duration),
 }

@@ -16,7 +16,7 @@ pub struct Registry {
     tasks: HashMap<&'static str, &'static Definition>,
 }
 
-/// An error in the tasks of this program, which cannot be run as they are.
+/// An error in the tasks of this program: they cannot be run as they are defined.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {

@@ -16,7 +16,7 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// 3 retries, 1 s to 10 min.
+    /// The default policy: 3 retries, with delays of 1 s to 10 min.
     pub const DEFAULT: Self = Self { retries: 3, backoff: Backoff::DEFAULT };
 
     /// Returns the policy of a task with these options.
@@ -36,16 +36,16 @@ pub enum Decision {
     Retry(Duration),
     /// This attempt once more, after this delay.
     Snooze(Duration),
-    /// Failed for good.
+    /// No further attempt: the task has failed.
     Fail,
-    /// Cancelled by the task itself.
+    /// No further attempt: the task cancelled itself.
     Cancel,
 }
 
 impl RetryPolicy {
     /// Decides what follows when attempt `attempt` (counted from 0) of the task `id` ended with `directive`.
     ///
-    /// Depends on nothing but its arguments, so that a worker that decides again after a crash decides alike.
+    /// The decision depends on the arguments alone, so a worker that decides again after a crash comes to the same one.
     pub fn decide(&self, id: &str, attempt: u32, directive: Directive) -> Decision {
         let again = |delay| if attempt < self.retries { Decision::Retry(delay) } else { Decision::Fail };
         match directive {

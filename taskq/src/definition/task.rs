@@ -1,4 +1,4 @@
-//! One task, as the worker and the caller know it.
+//! The definition of one task, shared by worker and caller.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub type TaskResult = Result<Json, TaskError>;
 /// The function that decodes a task's arguments and returns the body to run.
 pub type StartTask = fn(Context, &Arguments<'_>) -> Result<Body, ArgumentError>;
 
-/// A task as it is known at compile time. Made by `#[task]`.
+/// The definition of a task at compile time. Made by `#[task]`.
 #[non_exhaustive]
 pub struct Definition {
     /// The name in messages.

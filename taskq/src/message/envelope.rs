@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 
 use super::{Headers, TaskId};
 
-/// The arguments of a task as they travel: bytes and their format. They are made once, by the caller, and pass
-/// through retries and delays unread.
+/// The arguments of a task in serialized form: bytes and their format. The caller serializes them once; retries and
+/// delays pass them on unread.
 ///
 /// Exhaustive: these are the parts of a message's body by Celery's protocol 2.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,17 +47,17 @@ pub struct Envelope {
     pub task: Cow<'static, str>,
     /// The number of attempts that have been made before; Celery's `retries`.
     pub attempt: u32,
-    /// The number of times that the task was put back after it had failed for good; see
+    /// The number of times that the task was put back from the dead set; see
     /// [`Record::generation`](super::Record::generation).
     pub generation: u32,
-    /// The number of times that the task itself put off this attempt. With id, generation and attempt it tells copies
-    /// of one run from different runs.
+    /// The number of times that the task snoozed in this attempt. With id, generation and attempt it tells copies of one
+    /// run from different runs.
     pub snoozes: u32,
     /// The earliest time at which the task may run.
     pub eta: Option<DateTime<Utc>>,
     /// The time after which the task is no longer wanted.
     pub expires: Option<DateTime<Utc>>,
-    /// 0 to 255, larger first.
+    /// The priority, 0 to 255; larger is served first, on queues that know priorities.
     pub priority: Option<u8>,
     /// Limits that the caller set; they override the task's.
     pub limits: TimeLimits,
@@ -77,8 +77,8 @@ pub struct Envelope {
     pub resent: bool,
     /// Whether a worker copied the message while the first copy may still be there (claims, early ETA, unknown tasks).
     pub moved: bool,
-    /// Whether a scheduler sent the message under an id that another one may use as well, if it cannot know whether
-    /// this one sent it.
+    /// Whether a scheduler sent the message. Another scheduler that cannot know whether it was sent may send it again,
+    /// under the same id.
     pub scheduled: bool,
     /// The time since which workers have been putting the message back because none knew the task.
     pub unknown_since: Option<DateTime<Utc>>,
@@ -87,7 +87,8 @@ pub struct Envelope {
     /// The number of times that workers returned the message, as far as the broker does not count that: a copy begins
     /// from zero there.
     pub returns: u32,
-    /// Headers we do not interpret: the user's own, Celery's that are for others. Passed on unchanged.
+    /// Headers that taskq does not interpret: the user's own, and those of Celery that concern other programs. Passed on
+    /// unchanged.
     pub headers: Headers,
     /// The queue to which an RPC result would go; passed on.
     pub reply_to: Option<String>,
@@ -138,8 +139,8 @@ impl Envelope {
         self.root_id.as_ref().unwrap_or(&self.id)
     }
 
-    /// Returns whether this message may be a second copy of one that is already being, or has been, worked on. The
-    /// broker's own `redelivered` flag is not part of the message and has to be asked beside this.
+    /// Returns whether this message may be a copy of one that a worker is running or has run. The broker's `redelivered`
+    /// flag is not part of the message and must be checked in addition.
     ///
     /// Delays, retries and what was put back from the dead set count: all of them are published before their
     /// predecessor is acknowledged, so a crash between the two leaves two of them.

@@ -27,17 +27,17 @@ impl Headers {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
-    /// Returns the text under `key`, if it is there and is text.
+    /// Returns the text under `key`; `None` if the key is absent or its value is no text.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.get(key)?.as_str()
     }
 
-    /// Returns whether `key` is there, with any value.
+    /// Returns whether the table has the key `key`, with any value.
     pub fn contains(&self, key: &str) -> bool {
         self.get(key).is_some()
     }
 
-    /// Puts `value` under `key` and returns the value that was there.
+    /// Sets `key` to `value` and returns the previous value, if there was one.
     pub fn set(&mut self, key: impl Into<Cow<'static, str>>, value: impl Into<HeaderValue>) -> Option<HeaderValue> {
         let (key, value) = (key.into(), value.into());
         match self.0.iter_mut().find(|(name, _)| *name == key) {
@@ -49,7 +49,7 @@ impl Headers {
         }
     }
 
-    /// Appends without looking for an earlier entry with that key. For builders that know that the key is new.
+    /// Appends without looking for an earlier entry with that key. For builders that use each key once.
     pub(crate) fn push(&mut self, key: impl Into<Cow<'static, str>>, value: impl Into<HeaderValue>) {
         self.0.push((key.into(), value.into()));
     }

@@ -1,6 +1,6 @@
-//! The data that travels and that is kept: ids, headers, envelopes, states, records.
+//! The data of messages and results: ids, headers, envelopes, states, records.
 //!
-//! Pure data. Nothing here does I/O, awaits, reads a clock or knows how bytes look on a wire; that is the
+//! Pure data. Nothing here does I/O, awaits, reads a clock or depends on a wire format; those are the
 //! business of [`codec`](crate::codec) and of the adapters.
 
 mod envelope;

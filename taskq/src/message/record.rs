@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{Failure, TaskId, TaskState};
 
-/// A JSON text that is passed on unread.
+/// A JSON text that is passed on without being parsed.
 pub type Json = Box<RawValue>;
 
 /// The record of a task: everything that is kept about it.
@@ -33,7 +33,7 @@ pub struct Record {
     pub retry_at: Option<DateTime<Utc>>,
     /// The attempt that wrote the record, counted from 0; Celery's `retries`.
     pub attempt: u32,
-    /// The number of times that the task was put back after it had failed for good. The first terminal record of an
+    /// The number of times that the task was put back from the dead set. The first terminal record of an
     /// `(id, generation)` wins; a higher generation replaces it.
     pub generation: u32,
     /// The task's name.
@@ -54,20 +54,20 @@ pub struct Progress {
     pub current: u64,
     /// The whole amount; 0 if it is unknown.
     pub total: u64,
-    /// A word on the current step.
+    /// A short text on the current step.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
 }
 
 impl Progress {
-    /// Reports `current` of `total` (0: unknown), with a word on the current step.
+    /// Reports `current` of `total` (0: unknown), with a short text on the current step.
     pub fn new(current: u64, total: u64, note: impl Into<String>) -> Self {
         Self { current, total, note: note.into() }
     }
 }
 
 impl Record {
-    /// Makes a record in `state` of which nothing else is known.
+    /// Makes a record in `state`, with all other fields unset.
     pub fn new(id: TaskId, state: TaskState) -> Self {
         Self {
             id,
@@ -105,7 +105,7 @@ impl Record {
     /// Returns whether this record may take the place of `stored`: nothing replaces a terminal record except a higher
     /// generation, and a lower generation replaces nothing.
     ///
-    /// This is the rule that every result backend keeps in one atomic step.
+    /// Every result backend applies this rule in one atomic step.
     pub fn may_replace(&self, stored: &Self) -> bool {
         match self.generation.cmp(&stored.generation) {
             std::cmp::Ordering::Greater => true,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TaskState {
-    /// Nothing is known: queued, or never sent. Never stored; the absence of a document means this state.
+    /// The task is queued, or was never sent. Never stored: the absence of a document means this state.
     Pending,
     /// An attempt is running. Written once an attempt has run for about 100 ms.
     Started,
@@ -17,13 +17,13 @@ pub enum TaskState {
     Progress,
     /// An attempt failed and another is due.
     Retry,
-    /// Done, with a result. Terminal.
+    /// The task succeeded, with a result. Terminal.
     Success,
-    /// Failed for good. Terminal.
+    /// The task failed, and no further attempt follows. Terminal.
     Failure,
-    /// Cancelled or expired. Terminal.
+    /// The task was cancelled, or it expired. Terminal.
     Revoked,
-    /// A state of a program's own, in capitals; never terminal.
+    /// A state that a program defines itself, in capitals; never terminal.
     Custom(Box<str>),
 }
 

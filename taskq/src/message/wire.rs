@@ -19,7 +19,7 @@ pub struct Properties {
     pub content_encoding: Option<Cow<'static, str>>,
     /// The priority, 0 to 255; larger is served first, on queues that know priorities.
     pub priority: Option<u8>,
-    /// The task id once more; returned messages are matched by it.
+    /// A copy of the task id; returned messages are matched by it.
     pub correlation_id: Option<String>,
     /// The queue to which an RPC result would go.
     pub reply_to: Option<String>,

@@ -1,11 +1,11 @@
-//! Known names that are like a mistyped one.
+//! The known name that is most like a mistyped one.
 
 /// Returns the known name that is most like `name`, for the error texts of all crates of taskq.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known.into_iter().min_by_key(|known| distance(name, known))
 }
 
-/// Returns the number of letters to change, add or take away to make one name of the other (Levenshtein).
+/// Returns the number of insertions, deletions and substitutions of letters between two names (Levenshtein).
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();

@@ -1,4 +1,4 @@
-//! Settings from files, variables and code, and what is said about those that cannot be used.
+//! Settings from files, variables and code, and the errors of those that cannot be used.
 
 use std::time::Duration;
 

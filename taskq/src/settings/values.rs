@@ -24,27 +24,28 @@ pub struct Settings {
     pub default_queue: String,
     /// Whether a queue that exists with other arguments is an error. Default: no, a warning.
     pub strict: bool,
-    /// How long sending may take until the broker's confirm. Default 30 s.
+    /// The time within which the broker must confirm a message. Default 30 s.
     pub publish_timeout: Duration,
     /// The largest message body, in bytes. Default 16 MiB.
     pub max_message_bytes: usize,
-    /// How long results are kept. Default one day; `0s` keeps them for ever.
+    /// The time for which results are kept. Default one day; `0s` keeps them for ever.
     pub result_ttl: Option<Duration>,
-    /// How long `Handle::get` waits. Default one hour.
+    /// The time for which `Handle::get` waits. Default one hour.
     pub get_timeout: Duration,
     /// The format in which arguments are written: `json` (default) or `msgpack`.
     pub serializer: Serializer,
-    /// For how long a message whose task no worker knows is put back, before it goes to the dead set. Default 10 min.
+    /// The time for which a message with an unknown task is put back, before it goes to the dead set. Default 10 min.
     pub unknown_task_grace: Duration,
     /// The broker's `consumer_timeout`: the time within which it wants messages acknowledged. Default 30 min, as
     /// RabbitMQ's; `None`, written `none` or `0s`: the broker has no such limit.
     pub consumer_timeout: Option<Duration>,
-    /// How long a worker's claim on a task holds without being renewed, and so how long the task waits when its worker
-    /// died and nobody reported that. Renewed three times within that time. Default 30 s, at least 1 s.
+    /// The time for which a worker's claim on a task holds without being renewed, and so the time that the task waits
+    /// if its worker died and no supervisor reported that. A claim is renewed three times within it. Default 30 s, at
+    /// least 1 s.
     pub claim_lease: Duration,
     /// The settings of single queues, by name.
     pub queues: BTreeMap<String, QueueSettings>,
-    /// Queues shared with Celery workers, declared exactly as Celery declares them. `celery` always is one.
+    /// Queues shared with Celery workers, declared exactly as Celery declares them. `celery` is always one of them.
     pub interop: Vec<String>,
     /// The table `[schedule.NAME]` of each periodic task, by name, as JSON: moments have become texts. Interpreted by
     /// `taskq-beat` alone.
