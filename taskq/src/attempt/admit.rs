@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use crate::definition::{Definition, Registry};
 use crate::message::Envelope;
 
-/// The time by which a message may be early and still wait here, in its slot; a way through the broker would take
-/// longer.
+/// The time by which a message may be early and still wait in a slot of this worker; a round trip through the broker
+/// would take longer.
 const EARLY_BY_MAX: Duration = Duration::from_millis(50);
 
 /// Bounds of the delay after which a message with an unknown task comes back.
@@ -57,7 +57,7 @@ pub fn admit(
         return if age >= unknown_grace {
             Admission::Unknown
         } else {
-            // A quarter of the age doubles it every three rounds or so: quick at first, rare later.
+            // A delay of a quarter of the age doubles the age every three rounds or so: frequent at first, rare later.
             let delay = (age / 4).clamp(UNKNOWN_DELAY_MIN, UNKNOWN_DELAY_MAX);
             Admission::PutBack(delay.min(unknown_grace))
         };

@@ -6,7 +6,7 @@
 //!
 //! * [`admit`] decides about a message: run it, put it off, give it up. Pure.
 //! * [`Start`] makes the context, decodes the arguments, and returns the body.
-//! * [`catch`] and [`catch_sync`] run a body and make a panic an end like others; [`Outcome`] is that end.
+//! * [`catch`] and [`catch_sync`] run a body and catch its panics; [`Outcome`] is the end of the attempt.
 //! * [`conclude`] decides what the end means: the [`Verdict`], which knows its record and the message that follows.
 //!   Pure.
 //!

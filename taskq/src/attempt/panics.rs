@@ -20,7 +20,7 @@ pub struct Panicked {
     pub place: Option<String>,
 }
 
-/// The end of a body that ended by itself.
+/// The end of a body that was not stopped: its result, or its panic.
 pub type Caught = Result<TaskResult, Panicked>;
 
 /// Polls `future`, the body of an async task, and catches its panics.
@@ -44,7 +44,7 @@ thread_local! {
     static LAST: RefCell<Option<PanicLocation>> = const { RefCell::new(None) };
 }
 
-/// Makes panics leave their place behind on their thread, from now on. The hook that was there before is still called.
+/// Installs a panic hook that stores the place of each panic for its thread. The previous hook is still called.
 pub fn note_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -25,7 +25,7 @@ pub fn limits(envelope: &Envelope, options: &TaskOptions) -> TimeLimits {
     }
 }
 
-/// Returns whether the result is not stored: as the call says, else as the task does.
+/// Returns whether the result is not stored: the call's option, else the task's.
 pub fn ignores_result(envelope: &Envelope, options: &TaskOptions) -> bool {
     envelope.ignore_result.unwrap_or(options.ignore_result)
 }
@@ -40,7 +40,7 @@ pub struct Start<'a> {
     pub policy: &'a RetryPolicy,
     /// The limits of the attempt; see [`limits`].
     pub limits: TimeLimits,
-    /// The time now.
+    /// The current time.
     pub now: DateTime<Utc>,
     /// Turns true when the attempt should stop.
     pub cancelled: watch::Receiver<bool>,

@@ -26,19 +26,19 @@ pub enum Stop {
 /// Exhaustive, since a worker makes every one of them; the worker is released together with this crate.
 #[derive(Debug)]
 pub enum Outcome {
-    /// With a result.
+    /// The body returned a result.
     Done(Json),
-    /// With an error of its own.
+    /// The body returned an error.
     Failed(TaskError),
-    /// With an error after its soft limit was over.
+    /// The body returned an error after its soft limit was over.
     SoftLimit(TaskError),
-    /// By a panic, with message and place.
+    /// The body panicked; with message and place.
     Panicked(Failure, Option<String>),
-    /// Before it began: the arguments do not fit.
+    /// The attempt did not begin: the arguments do not fit.
     BadArguments(ArgumentError),
-    /// Before it began: the body cannot be read.
+    /// The attempt did not begin: the message's body cannot be read.
     BadBody(String),
-    /// By being stopped; with the hard limit that the attempt had.
+    /// The worker stopped the attempt; with the hard limit that the attempt had.
     Stopped(Stop, Option<Duration>),
 }
 
@@ -76,14 +76,14 @@ pub enum Verdict {
         /// Why this one failed.
         failure: Failure,
     },
-    /// This attempt again after this delay.
+    /// The same attempt again after this delay.
     Snooze {
         /// The delay in milliseconds.
         delay_ms: u64,
     },
     /// `FAILURE`, and the message goes to the dead set.
     Fail {
-        /// The dead set's word for it.
+        /// The reason in the dead letter.
         reason: Reason,
         /// Why.
         failure: Failure,
@@ -93,7 +93,7 @@ pub enum Verdict {
         /// Why.
         failure: Failure,
     },
-    /// Interrupted: the message goes back, the attempt is not spent.
+    /// The attempt was interrupted: the message is returned to its queue, and the attempt does not count.
     GiveBack,
 }
 
@@ -128,7 +128,7 @@ impl Reason {
         }
     }
 
-    /// Returns the word for it in the dead letter.
+    /// Returns the reason as it stands in the dead letter.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "failed",

@@ -44,7 +44,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> TaskArgument for T {
     }
 }
 
-/// A type that a task may give as its result.
+/// A type that a task may return as its result.
 #[diagnostic::on_unimplemented(
     message = "a task cannot return `{Self}`",
     label = "this type cannot travel in a message",
@@ -60,7 +60,7 @@ pub trait TaskOutput: Sized + Send + 'static {
     #[doc(hidden)]
     fn settle(&self) -> TaskResult {
         self.to_json().map_err(|error| {
-            // The same body would give the same value again, so there is nothing to retry.
+            // Another attempt would return the same value, so it is not retried.
             let of = std::any::type_name::<Self>();
             TaskError::permanent(format!("the result, of type {of}, cannot be written as JSON: {error}"))
         })
@@ -78,15 +78,15 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> TaskOutput for T {
     }
 }
 
-/// An argument of a call, ready to travel.
+/// An argument of a call, converted to the parameter's type.
 #[derive(Debug, Clone)]
 pub struct Arg<T>(pub(crate) T);
 
 /// A value that may stand in a call where the task takes a `T`: a `T`; a `&str` for a `String`; a `T` or a `&str` for
 /// an `Option`.
 ///
-/// The argument's type is found from the parameter's, so literals, `None` and `vec![]` just work; `x.into()` and
-/// `.parse().unwrap()` do not say what they make and want a `let` with a type.
+/// The argument's type is inferred from the parameter's, so literals, `None` and `vec![]` work; `x.into()` and
+/// `.parse().unwrap()` do not determine their type and need a `let` with a type.
 #[diagnostic::on_unimplemented(
     message = "the task takes `{T}` here, not `{Self}`",
     label = "expected `{T}`, found `{Self}`"

@@ -1,4 +1,4 @@
-//! A call: a task, its arguments and how it is to be sent. A value that does nothing until it is awaited.
+//! A call: a task, its arguments and its options. It is a value that does nothing until it is awaited.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -54,7 +54,7 @@ pub struct CallOptions {
     pub id: Option<TaskId>,
     /// The queue.
     pub queue: Option<Cow<'static, str>>,
-    /// 0 to 255, larger first.
+    /// The priority, 0 to 255; larger is served first, on queues that know priorities.
     pub priority: Option<u8>,
     /// The time to wait before the task may run.
     pub countdown: Option<Duration>,
@@ -147,7 +147,7 @@ impl ArgumentList {
     }
 }
 
-/// A length of time: a [`Duration`], or text as people write it (`"30s"`, `"5m"`, `"1h 30m"`).
+/// A duration: a [`Duration`], or text such as `"30s"`, `"5m"` or `"1h 30m"`.
 pub trait IntoDuration {
     /// Converts to a duration, or to a description of the mistake in the text.
     fn into_duration(self) -> Result<Duration, String>;
@@ -263,8 +263,8 @@ impl<T> Call<T> {
         self
     }
 
-    /// Sends a header of the caller's along. Names beginning with `taskq-` or `x-`, and the names that the message
-    /// format itself uses, are refused when the call is sent.
+    /// Adds a header to the message. Names beginning with `taskq-` or `x-`, and the names that the message format itself
+    /// uses, are refused when the call is sent.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<HeaderValue>) -> Self {
         let name = name.into();
         if crate::codec::is_reserved_header(&name) {
@@ -293,9 +293,9 @@ impl<T> Call<T> {
         self
     }
 
-    /// Marks the call as one that another process may send as well, under this id, because it cannot know whether this
-    /// one did. A worker then makes sure before it runs that no other copy has run; that needs a Kv store (Redis,
-    /// SQLite or memory). For schedulers.
+    /// Marks the call as one that another process may send as well under this id, because it cannot know whether this
+    /// process did. A worker then verifies before it runs the task that no other copy has run, which needs a Kv store
+    /// (Redis, SQLite or memory). For schedulers.
     #[doc(hidden)]
     pub fn scheduled(mut self) -> Self {
         self.parts.options.scheduled = true;

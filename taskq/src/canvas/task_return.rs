@@ -1,8 +1,8 @@
 //! From the value that a task's function returns to the result that the worker settles.
 //!
-//! `#[task]` goes by the text of the return type: `Result<T, E>` can fail, `i64` cannot. A name that ends in
-//! `Result` may be either, and there the compiler is asked: an inherent constant wins over a trait's constant of
-//! the same name, so [`ReturnKind`] knows a `Result` also behind an alias.
+//! `#[task]` decides by the text of the return type: `Result<T, E>` can fail, `i64` cannot. A name that ends in
+//! `Result` may be either, and there the compiler decides: an inherent constant takes precedence over a trait's constant
+//! of the same name, so [`ReturnKind`] recognizes a `Result` behind an alias as well.
 
 use std::marker::PhantomData;
 
@@ -20,8 +20,8 @@ pub trait TaskFailure: Sized {
     #[doc(hidden)]
     fn into_task_error(self) -> TaskError;
 
-    /// Converts an error of a task that decides with `retry_if` whether another attempt is worth while. An error that
-    /// carries a directive of its own ([`TaskError::snooze`] and its sisters) keeps it.
+    /// Converts an error of a task that decides with `retry_if` whether another attempt follows. An error that
+    /// carries a directive of its own ([`TaskError::snooze`] and the like) keeps it.
     #[doc(hidden)]
     fn into_task_error_if(self, again: bool) -> TaskError {
         let error = self.into_task_error();
@@ -41,13 +41,13 @@ impl<E: Into<BoxError>> TaskFailure for E {
 pub struct ReturnKind<R>(PhantomData<fn() -> R>);
 
 impl<T, E> ReturnKind<Result<T, E>> {
-    /// Whether the type is a `Result`: yes.
+    /// Whether the type is a `Result`: always true.
     pub const FALLIBLE: bool = true;
 }
 
-/// The answer of [`ReturnKind`] for all other types.
+/// The constant of [`ReturnKind`] for all other types.
 pub trait Infallible {
-    /// Whether the type is a `Result`: no.
+    /// Whether the type is a `Result`: always false.
     const FALLIBLE: bool = false;
 }
 

@@ -68,7 +68,7 @@ impl ClientBuilder {
         self.set("strict", strict.to_string())
     }
 
-    /// Sets how long sending may take until the broker's confirm. Default 30 s.
+    /// Sets the time within which the broker must confirm a message. Default 30 s.
     pub fn publish_timeout(self, timeout: impl IntoDuration) -> Self {
         self.set_duration("publish_timeout", timeout)
     }
@@ -93,14 +93,14 @@ impl ClientBuilder {
         self.set("serializer", serializer_text(serializer))
     }
 
-    /// Sets for how long a worker puts a message back whose task no worker knows, before the message goes to the dead
-    /// set. Default 10 min.
+    /// Sets the time for which a message with an unknown task is put back, before it goes to the dead set. Default
+    /// 10 min.
     pub fn unknown_task_grace(self, grace: impl IntoDuration) -> Self {
         self.set_duration("unknown_task_grace", grace)
     }
 
-    /// Sets the time within which the broker wants messages acknowledged, RabbitMQ's `consumer_timeout`; zero: it waits
-    /// for ever. Default 30 min, as RabbitMQ's.
+    /// Sets the time within which the broker requires acknowledgements, RabbitMQ's `consumer_timeout`; zero means no
+    /// limit. Default 30 min, as RabbitMQ's.
     pub fn consumer_timeout(self, timeout: impl IntoDuration) -> Self {
         self.set_duration("consumer_timeout", timeout)
     }
@@ -134,17 +134,18 @@ impl ClientBuilder {
         self
     }
 
-    /// Goes by this clock in place of the system's: for the times in messages, and for the delays of a `memory:`
+    /// Sets the clock to use in place of the system's: for the times in messages, and for the delays of a `memory:`
     /// broker.
     ///
-    /// Servers, files, and the contents of a `memory:` result backend go by their own.
+    /// Servers, files, and the contents of a `memory:` result backend use their own clock.
     #[doc(hidden)]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Connects. An error names the setting or server that is at fault, the cause, and the remedy.
+    /// Connects to the broker and the result backend. An error names the setting or server at fault, the cause, and the
+    /// remedy.
     pub async fn build(self) -> Result<Client, Error> {
         let mut settings = match self.settings {
             Some(settings) => settings,

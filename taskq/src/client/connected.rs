@@ -1,4 +1,4 @@
-//! The client itself: connections, and what every part of the client asks of them.
+//! The client itself: its connections, and access to them.
 
 use std::sync::Arc;
 
@@ -68,7 +68,7 @@ impl Client {
         self.inner.backend.as_ref().map(|backend| &backend.kv)
     }
 
-    /// Returns the clock that the client goes by.
+    /// Returns the client's clock.
     #[doc(hidden)]
     pub fn clock(&self) -> &Clock {
         &self.inner.clock
@@ -88,12 +88,12 @@ impl Client {
         self.inner.router.declared(&*self.inner.broker, queue).await
     }
 
-    /// Declares a queue as `spec` describes it, whatever the settings say of it.
+    /// Declares a queue as `spec` describes it, regardless of the settings.
     pub async fn declare_as(&self, spec: &QueueSpec) -> Result<Arc<str>, Error> {
         self.inner.router.declare_as(&*self.inner.broker, spec).await
     }
 
-    /// Sends what is still to be sent, and closes the connections.
+    /// Sends all messages that are still pending, and closes the connections.
     pub async fn close(&self) {
         self.inner.broker.close().await;
     }

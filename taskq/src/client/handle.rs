@@ -23,13 +23,13 @@ pub struct Handle<T> {
     returns: PhantomData<fn() -> T>,
 }
 
-/// The status of a task: everything that the result backend knows of it.
+/// The status of a task, as stored in the result backend.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Status {
     /// The task's id.
     pub id: TaskId,
-    /// The state; `PENDING` also where nothing is known of the task.
+    /// The state; `PENDING` if the backend has no record of the task.
     pub state: TaskState,
     /// The attempt that wrote this, counted from 0.
     pub attempt: u32,
@@ -89,30 +89,30 @@ impl<T> Handle<T> {
         Ok(record.map_or_else(|| Status::pending(self.id.clone()), Status::from))
     }
 
-    /// Streams the status now, then every change as it is made, until the task has ended. Pushed, not polled. Of
-    /// changes that follow each other faster than they are read, the latest arrive.
+    /// Streams the current status, then every change, until the task has ended. The backend pushes changes; nothing is
+    /// polled. If changes follow each other faster than they are read, only the latest arrive.
     pub async fn watch(&self) -> Result<Updates, Error> {
         Ok(Updates(self.client().await?.results()?.watch(&self.id).await?))
     }
 
-    /// Deletes the task's result. A task that is still to run or to end writes it anew.
+    /// Deletes the task's result. A task that has not ended yet will write it again.
     pub async fn forget(self) -> Result<(), Error> {
         Ok(self.client().await?.results()?.forget(std::slice::from_ref(&self.id)).await?)
     }
 }
 
 impl<T: TaskOutput> Handle<T> {
-    /// Returns the result, as soon as there is one: woken by a push, without polling. Waits for `get_timeout` (a
-    /// setting, one hour by default).
+    /// Waits for the result and returns it; the backend pushes it, without polling. Waits at most for the setting
+    /// `get_timeout`, one hour by default.
     ///
     /// Errors: [`Error::Failed`] or [`Error::Revoked`] if the task ended so, [`Error::NoResultYet`] if it did not end
-    /// in time, and what may go wrong with the backend.
+    /// in time, [`Error::ResultType`] if the result is no `T`, and errors of the backend.
     pub async fn get(&self) -> Result<T, Error> {
         let timeout = self.client().await?.settings().get_timeout;
         self.get_timeout(timeout).await
     }
 
-    /// Returns the result like [`get`](Self::get), waiting for this long at most.
+    /// Returns the result like [`get`](Self::get), waiting at most for `timeout`.
     pub async fn get_timeout(&self, timeout: Duration) -> Result<T, Error> {
         let client = self.client().await?;
         let record = client.results()?.wait(&self.id, timeout).await?;

@@ -8,11 +8,11 @@ use crate::error::Error;
 
 static INSTALLED: RwLock<Option<Client>> = RwLock::new(None);
 
-/// Held while a client is being connected, so that calls that race connect once.
+/// The lock held while a client is being connected, so that concurrent calls connect only once.
 static CONNECTING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 impl Client {
-    /// Makes this the client of calls that are awaited without naming one, in the whole process. A later one
+    /// Makes this the default client of the whole process: calls that name no client use it. Installing another one
     /// replaces it.
     pub fn install(self) -> Self {
         *INSTALLED.write().unwrap_or_else(PoisonError::into_inner) = Some(self.clone());
@@ -21,8 +21,8 @@ impl Client {
 }
 
 impl Context {
-    /// Returns the client of the worker that runs this task, for calls that name one. Calls that are simply awaited
-    /// inside a task use it by themselves.
+    /// Returns the client of the worker that runs this task, for calls that take a client. Calls that are awaited inside
+    /// a task use it by default.
     pub fn client(&self) -> Option<Client> {
         self.try_state::<Client>().map(|client| (*client).clone())
     }
@@ -34,8 +34,8 @@ fn installed() -> Option<Client> {
 
 /// Returns the client of calls that name none.
 ///
-/// Inside a task that is the worker's; else the installed one; else one that is connected now as `taskq.toml` and the
-/// environment configure it, and installed. An error names the fault of the connection; the next call tries again.
+/// Inside a task, this is the worker's client; else the installed one; else one that is connected now, as `taskq.toml`
+/// and the environment configure it, and installed. Fails if the connection fails; the next call tries again.
 pub async fn current() -> Result<Client, Error> {
     let of_task = || Context::current().and_then(|context| context.client());
     if let Some(client) = of_task().or_else(of_test).or_else(installed) {
@@ -53,7 +53,7 @@ pub async fn current() -> Result<Client, Error> {
 #[cfg(feature = "testing")]
 static OF_TEST: std::sync::OnceLock<fn() -> Option<Client>> = std::sync::OnceLock::new();
 
-/// Asks `find` from now on before the installed client is taken, and connects no client by itself.
+/// Makes calls use the client that `find` returns, before the installed one, and prevents automatic connections.
 #[cfg(feature = "testing")]
 pub(crate) fn ask_first(find: fn() -> Option<Client>) {
     OF_TEST.get_or_init(|| find);
@@ -64,7 +64,7 @@ fn of_test() -> Option<Client> {
     OF_TEST.get().and_then(|find| find())
 }
 
-/// Refuses to connect in the process of a test: a call that lost its test must not end up on a server.
+/// Fails in the process of a test, where a call outside of its test's runtime must not reach a server.
 #[cfg(feature = "testing")]
 fn may_connect() -> Result<(), Error> {
     if OF_TEST.get().is_some() { Err(Error::OutsideTest) } else { Ok(()) }

@@ -1,8 +1,9 @@
 //! The client: sends calls, and follows their tasks.
 //!
 //! The path of a call begins here. Awaiting it ([`send`]) finds the client, `publish` makes the message and hands it to
-//! the broker, and a [`Handle`] then follows the task through the result backend. On the way, `router` knows the
-//! queues, `unique` keeps calls with one key apart, and `installed` finds the client of calls that name none.
+//! the broker, and a [`Handle`] then follows the task through the result backend. On the way, `router`
+//! declares queues, `unique` lets at most one call per key through, and `installed` finds the client of calls that name
+//! none.
 //! [`DeadSet`] reads and empties the queue of tasks that failed for good.
 
 mod builder;

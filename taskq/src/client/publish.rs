@@ -13,7 +13,7 @@ use crate::definition::Context;
 use crate::error::Error;
 use crate::message::{Envelope, TaskId, TimeLimits};
 
-/// A message that has been handed to the broker, and the broker's answer to come.
+/// A message that has been handed to the broker, and the future of its confirm.
 pub(super) struct PendingConfirm {
     pub(super) id: TaskId,
     pub(super) confirm: BoxFuture<'static, Result<(), Error>>,
@@ -75,8 +75,8 @@ struct OutboundMessage {
     delay: Option<Duration>,
 }
 
-/// Makes the message of a call. Options of the task that every worker knows (retries, backoff) do not travel; options
-/// that only the caller knows do.
+/// Makes the message of a call. Options of the task that every worker knows (retries, backoff) are not part of it; options
+/// that only the caller knows are.
 fn outbound_message(
     parts: CallParts,
     id: TaskId,

@@ -1,4 +1,4 @@
-//! Queues as the client knows them: how each is declared, and which have been.
+//! The queues of a client: the declaration of each, and the set of those that have been declared.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,10 +23,10 @@ impl Router {
         Self { queues: settings.queues.clone(), interop: settings.interop.clone(), declared: RwLock::default() }
     }
 
-    /// Returns how `queue` is to be declared.
+    /// Returns the declaration of `queue`.
     pub(super) fn spec(&self, queue: &str) -> QueueSpec {
         match queue.strip_suffix(QUARANTINE_SUFFIX) {
-            // The quarantine of a queue is declared like the queue, except that Celery has no business there.
+            // The quarantine of a queue is declared like the queue, except that Celery does not use it.
             Some(origin) if !self.queues.contains_key(queue) => {
                 let like = self.spec(origin);
                 let kind = if like.kind == QueueKind::Celery { QueueKind::default() } else { like.kind };
@@ -57,7 +57,7 @@ impl Router {
         self.declare_as(broker, &self.spec(queue)).await
     }
 
-    /// Declares a queue as `spec` describes it, whatever the settings say of it.
+    /// Declares a queue as `spec` describes it, regardless of the settings.
     pub(super) async fn declare_as(&self, broker: &dyn Broker, spec: &QueueSpec) -> Result<Arc<str>, Error> {
         QueueSpec::check_name(&spec.name).map_err(Error::Broker)?;
         match broker.declare(spec).await? {

@@ -25,8 +25,8 @@ impl<T> IntoFuture for Call<T> {
     type IntoFuture = SendFuture<T>;
 
     /// Enqueues the call with the worker's client inside a task, else with the installed client, else with one that is
-    /// connected now as `taskq.toml` and the environment configure it. `Ok` means: confirmed by the broker, it will run
-    /// at least once.
+    /// connected now as `taskq.toml` and the environment configure it. `Ok` means that the broker has confirmed the
+    /// message; the task will run at least once.
     fn into_future(self) -> SendFuture<T> {
         let parts = self.into_parts();
         SendFuture(Box::pin(async move {
@@ -37,7 +37,7 @@ impl<T> IntoFuture for Call<T> {
 }
 
 impl<T> Call<T> {
-    /// Enqueues the call with this client; otherwise like awaiting the call.
+    /// Enqueues the call with this client, and returns the handle once the broker has confirmed the message.
     pub fn send(self, client: &Client) -> SendFuture<T> {
         let (client, parts) = (client.clone(), self.into_parts());
         SendFuture(Box::pin(async move { send_parts(&client, parts).await }))

@@ -16,7 +16,7 @@ use crate::canvas::{Call, CallParts};
 use crate::error::Error;
 use crate::message::TaskId;
 
-/// The number of confirms that may be outstanding at once; it bounds memory, and is far beyond what fills the pipe.
+/// The number of confirms that may be outstanding at once; it bounds memory, and is far more than saturates the broker.
 const OUTSTANDING_MAX: usize = 4096;
 
 /// The position of a call, and its outcome.
@@ -24,15 +24,15 @@ type Answer = (usize, Result<TaskId, Error>);
 
 /// A sending of many calls, made by [`Client::send_all`].
 ///
-/// Awaited, it sends all and returns a [`SendReport`]. As a [`Stream`] it yields `(index, result)` as the answers come,
-/// in no order; calls that were not yet published when the stream is dropped stay unsent.
+/// Awaiting it sends all calls and returns a [`SendReport`]. As a [`Stream`] it yields `(index, result)` as the confirms
+/// arrive, in any order; calls that were not yet published when the stream is dropped stay unsent.
 #[must_use = "it sends nothing until it is awaited or polled"]
 pub struct SendAll<T> {
     client: Client,
     waiting: VecDeque<CallParts>,
     next_index: usize,
-    /// The call that cannot be published at once: its queue is being declared, or its key looked up. Later ones wait
-    /// for it, so that calls are published in their order.
+    /// The call that cannot be published at once: its queue is being declared, or its key looked up. Later calls
+    /// wait for it, so that calls are published in their order.
     held_up: Option<BoxFuture<'static, Result<IndexedConfirm, Answer>>>,
     outstanding: FuturesUnordered<IndexedConfirm>,
     returns: PhantomData<fn() -> T>,
@@ -70,8 +70,8 @@ pub struct SendReport<T> {
 }
 
 impl<T> SendReport<T> {
-    /// Returns the handles if all calls were accepted, else the first error. The handles of those that were accepted
-    /// are lost with it: look at the fields to keep them.
+    /// Returns the handles if all calls were accepted, else the first error. In that case the handles of the accepted
+    /// calls are dropped; read the fields to keep them.
     pub fn all(self) -> Result<Vec<Handle<T>>, Error> {
         match self.failed.into_iter().next() {
             Some((_, error)) => Err(error),
@@ -83,7 +83,7 @@ impl<T> SendReport<T> {
 impl Client {
     /// Sends many calls, without waiting for one confirm before the next is published.
     ///
-    /// Awaited, it returns a report of all; as a stream, it yields each answer as it comes.
+    /// Awaiting it returns a report of all calls; as a stream, it yields each result as its confirm arrives.
     pub fn send_all<T>(&self, calls: impl IntoIterator<Item = Call<T>>) -> SendAll<T> {
         SendAll::new(self.clone(), calls.into_iter().map(Call::into_parts).collect())
     }
@@ -113,7 +113,7 @@ impl<T> SendAll<T> {
         let id = parts.options.id.take().unwrap_or_default();
         let client = self.client.clone();
         if let Some(unique) = parts.options.unique.take() {
-            // The holder of the key is looked up first; the answer to that is the answer.
+            // The holder of the key is looked up first; that result is the answer for this call.
             let sent = Box::pin(async move { client.send_unique(parts, id, unique).await });
             self.held_up = Some(Box::pin(async move { Err((index, sent.await)) }));
             return Ok(true);

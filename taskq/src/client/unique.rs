@@ -17,7 +17,7 @@ use crate::canvas::{CallParts, Unique};
 use crate::error::Error;
 use crate::message::TaskId;
 
-/// The interval at which a call that waits for another one looks.
+/// The interval at which a call that waits for another one's reservation reads it.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
 /// The reservation of a unique key, as it is kept in Kv.
@@ -43,7 +43,8 @@ enum KeyStep {
     TakeOver(Reservation),
 }
 
-/// Reads the reservation under `key`. One that a newer program wrote is an error: it may mean something else.
+/// Reads the reservation under `key`. A reservation in a newer format is an error: it
+/// may mean something else.
 fn read(key: &str, value: &[u8]) -> Result<Reservation, BackendError> {
     match from_versioned_json(key, value, VERSION)? {
         Versioned::Known(reservation) => Ok(reservation),

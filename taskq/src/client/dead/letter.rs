@@ -21,10 +21,10 @@ const ERROR: &str = "taskq-dead-error";
 const ATTEMPTS: &str = "taskq-dead-attempts";
 const FINGERPRINT: &str = "taskq-dead-fingerprint";
 
-/// The number of characters of an error's text that travel with a dead message.
+/// The number of characters of an error's text that are kept with a dead message.
 const ERROR_CHARACTERS_MAX: usize = 2000;
 
-/// The reason for which a message is in the dead set, as it travels in the message's headers.
+/// The reason for which a message is in the dead set, stored in the message's headers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct DeadLetter {

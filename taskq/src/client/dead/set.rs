@@ -22,7 +22,7 @@ pub struct DeadEntry {
     /// The reason for which it was given up.
     #[serde(flatten)]
     pub letter: DeadLetter,
-    /// The message as it will go back.
+    /// The message as it will be put back.
     #[serde(skip)]
     pub message: WireMessage,
 }
@@ -148,8 +148,8 @@ impl DeadSet {
     }
 }
 
-/// Returns the message as the first attempt of a new generation, whose terminal record may replace the one that is
-/// there. A message that could not be understood goes back as it was.
+/// Returns the message as the first attempt of a new generation, whose terminal record may replace the stored one. A
+/// message that could not be understood is put back unchanged.
 fn next_generation(message: WireMessage) -> WireMessage {
     match codec::decode(&message) {
         Ok(mut envelope) => {
