@@ -22,14 +22,14 @@ const GZIP: &str = "application/x-gzip";
 /// The size that a compressed body may grow to, in bytes.
 const INFLATED_BYTES_MAX: u64 = 256 << 20;
 
-/// The third element of a body that nothing follows.
+/// The third element of a body without a continuation.
 const NOTHING_FOLLOWS: &[u8] = br#"{"callbacks":null,"errbacks":null,"chain":null,"chord":null}"#;
 
 /// The format in which arguments are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Serializer {
-    /// `application/json`. The default, and the only one that Celery takes unasked.
+    /// `application/json`. The default, and the only format that Celery accepts without configuration.
     #[default]
     Json,
     /// `application/x-msgpack`: smaller and faster for large texts.
@@ -52,10 +52,10 @@ pub enum BodyError {
     /// The compressed bytes are broken, or too many.
     #[error("the body cannot be decompressed")]
     Inflate(#[source] std::io::Error),
-    /// A continuation of the task. Running the task alone would lose it without a word.
+    /// A continuation of the task. Running the task alone would silently lose it.
     #[error("the message carries `{0}`, and this version runs single tasks only; what follows would be lost")]
     Follows(String),
-    /// A form that this program was built without.
+    /// A format whose feature this program was built without.
     #[error("this program was built without the feature `{0}` of taskq")]
     Feature(&'static str),
     /// A body that grows beyond the bound when it is decompressed.
@@ -115,8 +115,7 @@ fn json_to_msgpack(json: &[u8]) -> Result<Vec<u8>, BodyError> {
 pub struct MessageBody(Bytes);
 
 impl MessageBody {
-    /// Reads a body, decompressing and translating what is not plain JSON. Plain JSON is taken as it is, without a
-    /// copy.
+    /// Reads a body: decompresses it, and converts it to plain JSON. A body that is plain JSON already is not copied.
     pub fn read(payload: &Payload) -> Result<Self, BodyError> {
         match payload.content_encoding.to_ascii_lowercase().as_str() {
             "utf-8" | "utf8" | "us-ascii" | "ascii" | "binary" | "" => {}
@@ -154,7 +153,7 @@ fn what_follows(embed: &RawValue) -> Option<String> {
     if embed.get().as_bytes() == NOTHING_FOLLOWS {
         return None;
     }
-    // Anything but a map says nothing at all.
+    // A value that is not a map has no continuation.
     let entries: serde_json::Map<String, Value> = serde_json::from_str(embed.get()).ok()?;
     let says_something = |value: &Value| match value {
         Value::Null => false,
@@ -165,7 +164,7 @@ fn what_follows(embed: &RawValue) -> Option<String> {
     entries.into_iter().find(|(name, value)| follows(name) && says_something(value)).map(|(name, _)| name)
 }
 
-/// Decompresses a body. Celery's gzip is a zlib stream; real gzip is taken as well.
+/// Decompresses a body. Celery's gzip is a zlib stream; real gzip is accepted as well.
 #[cfg(feature = "gzip")]
 fn inflate(bytes: &[u8]) -> Result<Bytes, BodyError> {
     use std::io::Read;
@@ -181,8 +180,8 @@ fn inflate(bytes: &[u8]) -> Result<Bytes, BodyError> {
     if size as u64 > INFLATED_BYTES_MAX { Err(BodyError::Bomb) } else { Ok(inflated.into()) }
 }
 
-/// Makes JSON of the output of Python's encoder that goes beyond it: `NaN` and the like, halves of surrogate pairs, and
-/// values with a `__type__`.
+/// Converts output of Python's encoder that is not plain JSON: `NaN` and the like, halves of surrogate pairs, and values
+/// with a `__type__`.
 fn from_python(bytes: Bytes) -> Result<Bytes, BodyError> {
     // Literals that are not JSON have one of these letters, broken escapes a backslash; most bodies have none.
     let suspicious = bytes.iter().any(|byte| matches!(byte, b'N' | b'I' | b'\\'));

@@ -1,7 +1,8 @@
 //! Task messages by Celery's protocol 2: headers and properties ↔ [`Envelope`].
 //!
 //! Source: <https://docs.celeryq.dev/en/stable/internals/protocol.html>. Only headers with a meaning are sent;
-//! headers that we do not interpret are kept and passed on. Facts that Celery has no word for travel under `taskq-`.
+//! headers that we do not interpret are kept and passed on. Facts for which Celery has no header have headers that begin with
+//! `taskq-`.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -40,10 +41,10 @@ const UNKNOWN_SINCE: &str = "taskq-unknown-since";
 const ORIGIN_QUEUE: &str = "taskq-origin-queue";
 const RETURNS: &str = "taskq-returns";
 
-/// The header that marks a message which its publisher sent once more.
+/// The header that marks a message that its publisher sent again.
 pub const RESENT: &str = "taskq-resent";
 
-/// An error in a message, which is therefore no task message.
+/// An error in a message that prevents its decoding as a task message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -55,7 +56,7 @@ pub enum DecodeError {
     Header {
         /// The header's name.
         header: &'static str,
-        /// The value that came.
+        /// The value in the message.
         got: String,
         /// The form that the protocol prescribes.
         expected: &'static str,

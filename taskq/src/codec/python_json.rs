@@ -1,11 +1,11 @@
 //! The output of Python's JSON encoder that JSON does not allow.
 //!
 //! Python writes floats that are no numbers as `NaN`, `Infinity` and `-Infinity`, and text that is not Unicode as
-//! half a surrogate pair. Both are read as the nearest thing that JSON has; neither is ever written.
+//! half a surrogate pair. Both are read as the nearest JSON value; neither is ever written.
 
 use std::borrow::Cow;
 
-/// The longest literals first where one begins another.
+/// The literals for floats that are no numbers. `-Infinity` comes first, since it contains `Infinity`.
 const NOT_NUMBERS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
 
 /// Returns `text` with every `NaN`, `Infinity` and `-Infinity` outside of strings replaced by `null`.

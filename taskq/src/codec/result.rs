@@ -1,8 +1,8 @@
 //! Celery's result documents ↔ [`Record`].
 //!
-//! A document of ours begins with its `status`, and with its `generation` if that is not 0: the Redis backend
-//! decides by these first bytes whether a stored document may be replaced. Facts that Celery has no word for stand
-//! under one key, `taskq`. The value of a task passes through as it is.
+//! A document written by taskq begins with its `status`, and with its `generation` if that is not 0: the Redis backend
+//! decides by these first bytes whether a stored document may be replaced. Facts for which Celery has
+//! no key are stored under one key, `taskq`. The value of a task is passed through unchanged.
 
 use std::borrow::Cow;
 
@@ -47,8 +47,8 @@ pub fn encode(record: &Record) -> Vec<u8> {
 
 /// Decodes the record in `document`, which was found under the id `id`.
 ///
-/// Takes everything that Celery's clients write, and tolerates what other writers leave out; only the `status` must be
-/// there.
+/// Accepts everything that Celery's clients write, and tolerates fields that other writers leave out; only `status` is
+/// required.
 pub fn decode(id: &TaskId, document: &[u8]) -> Result<Record, ResultError> {
     let failed = |source| ResultError { id: id.clone(), source };
     match serde_json::from_slice::<Incoming<'_>>(document) {
@@ -60,7 +60,7 @@ pub fn decode(id: &TaskId, document: &[u8]) -> Result<Record, ResultError> {
     }
 }
 
-/// A document of ours. Its keys are written in this order; the first two are the prefix that Redis looks at.
+/// A document written by taskq. Its keys are written in this order; the first two are the prefix that Redis looks at.
 #[derive(Serialize)]
 struct OutgoingDocument<'a> {
     status: &'a TaskState,
@@ -142,8 +142,8 @@ fn iso(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, false)
 }
 
-/// A document by any writer. Only fields that must be understood have a type; the rest is looked at later, so that one
-/// odd value does not make the others unreadable.
+/// A document by any writer. Only fields that must be understood have a type; the others are decoded later, so that one
+/// odd value does not make the rest unreadable.
 #[derive(Deserialize)]
 struct Incoming<'a> {
     status: TaskState,
@@ -205,7 +205,7 @@ impl Incoming<'_> {
     }
 }
 
-/// Returns the value of a record that is no failure. A task that succeeded always has one, be it `null`.
+/// Returns the value of a record that is no failure. A task that succeeded always has a value, at least `null`.
 fn read_value(state: &TaskState, result: Option<&RawValue>) -> Option<Json> {
     match result {
         Some(value) => Some(value.to_owned()),
@@ -214,7 +214,7 @@ fn read_value(state: &TaskState, result: Option<&RawValue>) -> Option<Json> {
     }
 }
 
-/// Reads a failure from any form that stands in its place: Celery's map, a text, nothing.
+/// Reads a failure from any of its forms: Celery's map, a text, or nothing.
 fn read_failure(state: &TaskState, result: Option<&RawValue>) -> Failure {
     let Some(result) = result else { return unexplained(state) };
     let mut parts = match value(result) {
@@ -250,7 +250,7 @@ fn value(json: &RawValue) -> Option<Value> {
         .ok()
 }
 
-/// Reads a text, or the JSON that stands in its place.
+/// Reads a text, or any other JSON value as its text.
 fn text(json: &RawValue) -> Option<String> {
     match value(json) {
         Some(Value::String(text)) => Some(text),

@@ -1,4 +1,4 @@
-//! Property tests of broken messages: each is read, or refused with a reason.
+//! Property tests of broken messages: each message is either read, or refused with a reason.
 //!
 //! `PROPTEST_CASES=1000000` makes it a million; `scripts/torture F33` does.
 
@@ -104,7 +104,7 @@ fn header(at: Index, message: &WireMessage) -> Option<String> {
     (!names.is_empty()).then(|| (*at.get(&names)).to_owned())
 }
 
-/// Everything that is read before a body can run.
+/// Reads everything that a worker reads before it runs a body.
 fn read(message: &WireMessage) -> Result<(), String> {
     let envelope = decode(message).map_err(|error| error.to_string())?;
     let body = MessageBody::read(&envelope.payload).map_err(|error| error.to_string())?;

@@ -10,8 +10,7 @@ use serde_json::Value;
 const TYPE: &str = "__type__";
 const VALUE: &str = "__value__";
 
-/// Returns whether there may be such a value in `json`; it may be true where there is none, but never false where there
-/// is one.
+/// Returns whether `json` may contain a typed value. False positives are possible, false negatives are not.
 pub(super) fn may_be_in(json: &[u8]) -> bool {
     // Most bodies have no underscore at all, and this test is a few nanoseconds.
     json.contains(&b'_') && json.windows(TYPE.len()).any(|window| window == TYPE.as_bytes())

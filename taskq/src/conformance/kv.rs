@@ -62,7 +62,7 @@ where
     }
 }
 
-/// A value is there once it was put, and the last one counts.
+/// A value can be read once it was put, and a later one replaces it.
 pub async fn what_is_put_is_there(kv: SharedKv) {
     let key = fresh("put");
     assert_eq!(get(&kv, &key).await, None);
@@ -72,7 +72,7 @@ pub async fn what_is_put_is_there(kv: SharedKv) {
     }
 }
 
-/// Values are bytes, not text: all of them, up to a megabyte, compare and come back exactly.
+/// Values are bytes, not text: all bytes, up to a megabyte, are stored and compared exactly.
 pub async fn values_are_any_bytes(kv: SharedKv) {
     let key = fresh("bytes");
     let every: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
@@ -98,7 +98,7 @@ pub async fn keys_are_any_text(kv: SharedKv) {
     }
 }
 
-/// With nothing expected, a value is put only where nothing is.
+/// With no value expected, a value is put only if the key is absent.
 pub async fn put_if_absent(kv: SharedKv) {
     let key = fresh("absent");
     assert_eq!(swap(&kv, &key, None, b"one").await, Put::Done);
@@ -109,7 +109,7 @@ pub async fn put_if_absent(kv: SharedKv) {
     assert_eq!(swap(&kv, &key, None, b"two").await, Put::Refused(Some(Bytes::new())));
 }
 
-/// With a value expected, a value is put only where exactly that is.
+/// With a value expected, a value is put only if exactly that value is stored.
 pub async fn put_if_equal(kv: SharedKv) {
     let key = fresh("equal");
     assert_eq!(swap(&kv, &key, Some(b"one"), b"two").await, Put::Refused(None));
@@ -121,7 +121,7 @@ pub async fn put_if_equal(kv: SharedKv) {
     assert_eq!(get(&kv, &key).await.as_deref(), Some(&b"two"[..]));
 }
 
-/// Of many writers that put at once where nothing is, one wins, and all others see its value.
+/// Of many writers that put an absent key at once, one wins, and all others see its value.
 pub async fn one_of_many_wins(kv: SharedKv) {
     for _ in 0..10 {
         let key = fresh("race");
@@ -143,7 +143,7 @@ pub async fn one_of_many_wins(kv: SharedKv) {
     }
 }
 
-/// Counting by comparing loses no step, however many writers count.
+/// Counting by compare-and-swap loses no step, however many writers count.
 pub async fn no_count_is_lost(kv: SharedKv) {
     let key = fresh("count");
     put(&kv, &key, b"0", None).await;
@@ -178,7 +178,7 @@ pub async fn deleted_is_gone(kv: SharedKv) {
     assert_eq!(swap(&kv, &key, None, b"two").await, Put::Done);
 }
 
-/// With a value expected, a key is deleted only where exactly that is.
+/// With a value expected, a key is deleted only if exactly that value is stored.
 pub async fn deleted_if_equal(kv: SharedKv) {
     let key = fresh("delete-equal");
     let expect = |value: &'static [u8]| Some(Bytes::from_static(value));
@@ -190,13 +190,13 @@ pub async fn deleted_if_equal(kv: SharedKv) {
     assert_eq!(get(&kv, &key).await, None);
 }
 
-/// A value with a TTL goes by itself, and not before.
+/// A value with a TTL expires when the TTL is over, and not before.
 pub async fn values_expire(kv: SharedKv) {
     let (key, compared) = (fresh("expire"), fresh("expire-compared"));
     let start = Instant::now();
     put(&kv, &key, b"one", Some(Duration::from_secs(2))).await;
     let there = get(&kv, &key).await;
-    // On a machine that stood still in between, nothing is known.
+    // If the machine stalled in between, the value may have expired already.
     assert!(there.is_some() || start.elapsed() >= Duration::from_secs(2), "it went early");
     until_gone(&kv, &key).await;
     let put_short = kv.compare_and_put(&compared, None, Bytes::from_static(b"one"), Some(SHORT)).await;
@@ -253,7 +253,7 @@ pub async fn a_scan_finds_the_prefix(kv: SharedKv) {
     assert_eq!(below, [format!("{prefix}/b"), format!("{prefix}/b/c")]);
 }
 
-/// Characters that mean something in the patterns of some stores mean themselves.
+/// Characters with a special meaning in some stores' patterns are matched literally.
 pub async fn a_scan_takes_the_prefix_literally(kv: SharedKv) {
     let base = fresh("literal");
     let ends = ["*", "?", "[a-z]", "[^a]", "\\", "\\*", "a", "b", "-", "^", "]", "%", "_", "%a"];

@@ -1,4 +1,4 @@
-//! The suite that every adapter must pass, our own and those written elsewhere.
+//! The test suite that every adapter must pass, those of taskq and those of other crates.
 //!
 //! Each function checks one promise of a port and panics where it is broken. They wait for facts and bound the wait
 //! generously; none asserts a time.

@@ -17,7 +17,7 @@ use super::{PATIENCE, keep};
 use crate::backend::{BackendError, Changes, ResultBackendExt, SharedResults, Written};
 use crate::message::{Failure, Progress, Record, TaskId, TaskState};
 
-/// The time for which an event that must not happen is waited for.
+/// The time for which a check waits for an event that must not happen.
 const CALM: Duration = Duration::from_millis(300);
 
 /// The check of one promise.
@@ -108,7 +108,7 @@ pub async fn records_survive_unchanged(results: SharedResults) {
     }
 }
 
-/// A task of which nothing was written has no record.
+/// A task without a write has no record.
 pub async fn nothing_is_nothing(results: SharedResults) {
     assert!(read(&results, &TaskId::new()).await.is_none());
     assert!(results.read(&[]).await.expect("nothing was asked").is_empty());
@@ -116,7 +116,7 @@ pub async fn nothing_is_nothing(results: SharedResults) {
     results.forget(&[]).await.expect("nothing was asked");
 }
 
-/// Many records are read at once, in the order of the question, also one twice.
+/// Many records are read at once, in the order of the ids, also if an id is given twice.
 pub async fn reading_keeps_the_order(results: SharedResults) {
     let records: Vec<Record> = (0..1000).map(|number| numbered(&TaskId::new(), TaskState::Success, number)).collect();
     results.write(&records).await.expect("the backend works");
@@ -193,7 +193,7 @@ pub async fn a_higher_generation_replaces_all(results: SharedResults) {
     }
 }
 
-/// Of many writers that end a task at once, one is told that it was first, and its record is there.
+/// Of many writers that end a task at once, exactly one is told that its record was stored, and it was.
 pub async fn one_of_many_writers_wins(results: SharedResults) {
     for _ in 0..20 {
         let id = TaskId::new();
@@ -243,7 +243,7 @@ pub async fn a_large_batch_is_written(results: SharedResults) {
     results.forget(&ids).await.expect("the backend works");
 }
 
-/// Every change that is stored after the subscription comes, in the order of writing; earlier ones do not.
+/// Every change that is stored after the subscription arrives, in the order of writing; earlier ones do not.
 pub async fn changes_come_in_order(results: SharedResults) {
     let id = TaskId::new();
     write(&results, &with_progress(&id, 0)).await;
@@ -258,7 +258,7 @@ pub async fn changes_come_in_order(results: SharedResults) {
     assert_eq!(next(&mut changes).await.state, TaskState::Success);
 }
 
-/// A watcher is not told of a record that was not stored.
+/// A record that was not stored is not sent to watchers.
 pub async fn kept_records_are_not_changes(results: SharedResults) {
     let id = TaskId::new();
     write(&results, &numbered(&id, TaskState::Success, 1)).await;
@@ -339,7 +339,7 @@ pub async fn one_waits_for_many_tasks(results: SharedResults) {
     }
 }
 
-/// Watchers come and go without a trace in the others' streams.
+/// Watchers that come and go do not disturb the streams of others.
 pub async fn a_dropped_watch_disturbs_nobody(results: SharedResults) {
     let id = TaskId::new();
     let mut staying = results.changes(&id).await.expect("the backend works");

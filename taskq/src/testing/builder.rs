@@ -23,10 +23,10 @@ use crate::clock::Clock;
 use crate::definition::Registry;
 use crate::settings::{Origin, Settings, duration_text};
 
-/// The number of runs after which a drain is taken for one that never ends.
+/// The number of runs after which a drain counts as endless.
 const RUNS_MAX: usize = 10_000;
 
-/// How long `Handle::get` waits by default: a task that has not run by then waits for a drain that does not come.
+/// The time for which `Handle::get` waits by default. A task that has not run by then waits for a drain that is missing.
 const GET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A builder of a [`TestQueue`].
@@ -97,7 +97,7 @@ impl Builder {
         self.set_duration("get_timeout", timeout)
     }
 
-    /// Sets for how long calls of unknown tasks are put back, before they go to the dead set.
+    /// Sets the time for which calls of unknown tasks are put back, before they go to the dead set.
     ///
     /// # Panics
     ///
@@ -141,8 +141,7 @@ impl Builder {
         self
     }
 
-    /// Starts a queue to which calls that name no client go, from everywhere on this tokio runtime, until it is
-    /// dropped.
+    /// Starts a queue that receives all calls without a client that are made on this tokio runtime, until it is dropped.
     ///
     /// # Panics
     ///
@@ -181,7 +180,7 @@ impl Builder {
             Ok(registry) => registry,
             Err(error) => panic!("{error}"),
         });
-        // To the microsecond, as times travel in messages.
+        // Truncated to microseconds, the precision of times in messages.
         let clock = Clock::manual(now.unwrap_or_else(Utc::now).trunc_subsecs(6));
         let broker = MemoryBroker::private(BrokerOptions { clock: clock.clone(), ..BrokerOptions::default() });
         let options = BackendOptions { result_ttl: settings.result_ttl, ..BackendOptions::default() };

@@ -1,4 +1,4 @@
-//! Assertions about what is enqueued, and what they say when they fail.
+//! Assertions about enqueued calls, and the messages of their failures.
 
 use super::enqueued::Expected;
 use super::{Enqueued, TestQueue};
@@ -6,13 +6,14 @@ use crate::canvas::Call;
 
 /// Asserts that a call like this one is enqueued in the testing queue of this test.
 ///
-/// The task and the arguments are compared, as they travel. The options (queue, countdown, eta, priority, expiry,
+/// The task and the arguments are compared in their serialized form. The options (queue, countdown, eta, priority, expiry,
 /// limits, headers, id) are compared only if the given call names them; see
 /// [`TestQueue::find`](crate::testing::TestQueue::find).
 ///
 /// # Panics
 ///
-/// If there is none: with what is enqueued, and how the nearest differs. Also if there is no testing queue here.
+/// If there is none; the message lists the enqueued calls and the differences of the nearest. Also if there is no
+/// testing queue here.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __taskq_assert_enqueued {

@@ -1,4 +1,4 @@
-//! The queue of the code that is running here: by scope, or by runtime.
+//! The queue of the running code: by scope, or by runtime.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};

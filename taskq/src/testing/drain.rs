@@ -1,4 +1,4 @@
-//! Running what is due: a worker without slots, claims and outages.
+//! Running due calls: a worker without slots, claims and outages.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -33,12 +33,12 @@ impl<'a> Drain<'a> {
         Self { queue, report: Report::default(), taken: 0 }
     }
 
-    /// Runs everything that is due until nothing is.
+    /// Runs due calls until none is left.
     pub(super) async fn run_what_is_due(&mut self) {
         while let Some(name) = self.queue.broker.first_queue(DEAD_QUEUE) {
             assert!(self.taken < self.queue.runs_max, "{}", self.endless());
             let mut browse = self.queue.client.broker().browse(&name, 1).await.expect(IN_MEMORY);
-            // Given back if this is dropped half-way. There is none if another drain was faster.
+            // Returned to the queue if this future is dropped half-way. Empty if another drain was faster.
             if let Some(delivery) = browse.deliveries.pop() {
                 self.taken += 1;
                 self.report.runs.extend(work(self.queue, delivery).await);
@@ -49,10 +49,10 @@ impl<'a> Drain<'a> {
         }
     }
 
-    /// Runs everything that is due and that comes in, until the sender of `ended` is dropped and nothing is due.
+    /// Runs all calls that are due or become so, until the sender of `ended` is dropped and none is due.
     pub(super) async fn run_until(&mut self, mut ended: oneshot::Receiver<Infallible>) {
         loop {
-            // Listening first, so that what comes in while the drain ends is not slept through.
+            // Subscribed first, so that a call that arrives while the drain ends is not missed.
             let mut arrival = pin!(self.queue.broker.arrival());
             arrival.as_mut().enable();
             self.run_what_is_due().await;
@@ -65,7 +65,7 @@ impl<'a> Drain<'a> {
         self.run_what_is_due().await;
     }
 
-    /// Returns the text of the panic of a drain that does not end.
+    /// Returns the panic message of a drain that does not end.
     fn endless(&self) -> String {
         let mut counts = HashMap::<&str, usize>::new();
         for run in &self.report.runs {
@@ -167,7 +167,7 @@ async fn run(queue: &QueueParts, envelope: &Envelope, definition: &'static Defin
     Some(end)
 }
 
-/// Runs the body until it ends or its time is over.
+/// Runs the body until it ends or its hard limit is over.
 async fn run_body(body: Body, context: Context, limits: TimeLimits, cancel: &watch::Sender<bool>) -> Outcome {
     let mut ended = pin!(async {
         match body {
@@ -214,7 +214,7 @@ async fn end_without_run(queue: &QueueParts, envelope: &Envelope, name: &Arc<str
     settle(queue, envelope, name, verdict, records).await;
 }
 
-/// Writes the records, then publishes what follows; the acknowledgement is the caller's.
+/// Writes the records, then publishes the follow-up message. The caller acknowledges.
 async fn settle(queue: &QueueParts, envelope: &Envelope, name: &Arc<str>, verdict: &Verdict, records: Vec<Record>) {
     let results = queue.client.results().expect("a testing queue has a result backend");
     let worker = Some(format!("testing@{}", host_name()));
@@ -235,7 +235,7 @@ async fn settle(queue: &QueueParts, envelope: &Envelope, name: &Arc<str>, verdic
     }
 }
 
-/// Gives up a message that is no call.
+/// Moves a message that is no call to the dead set.
 async fn give_up(queue: &QueueParts, delivery: Delivery, error: &DecodeError) -> Run {
     let now = queue.now();
     let Unreadable { envelope, message, record } = Unreadable::new(&delivery, error, now);

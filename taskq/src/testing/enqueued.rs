@@ -1,4 +1,4 @@
-//! Calls that wait, and their comparison with an expected one.
+//! Waiting calls, and their comparison with an expected one.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::message::{Envelope, Headers, Payload, TaskId, TimeLimits};
 /// The number of characters of one argument that are shown in texts.
 const ARGUMENT_CHARACTERS_MAX: usize = 200;
 
-/// A call that waits, as it would come to a worker.
+/// A waiting call, as a worker would receive it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Enqueued {
@@ -57,7 +57,7 @@ impl Enqueued {
     }
 
     pub(super) fn of(envelope: &Envelope, queue: &str, due: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Self {
-        // Arguments that cannot be read are none here; the drain says why.
+        // Arguments that cannot be read are shown as none; the drain reports the reason.
         let (args, kwargs) = arguments(&envelope.payload).unwrap_or_default();
         let mut headers = envelope.headers.clone();
         headers.retain(|name| !codec::is_celery_header(name));
@@ -185,8 +185,8 @@ impl Expected {
         self.task == there.task
     }
 
-    /// Returns how `there` differs: one line for each argument and for each option that the call names. Empty if they
-    /// are alike.
+    /// Returns the differences of `there`: one line for each argument and for each option that the call names. Empty if
+    /// there are none.
     pub(super) fn differences(&self, there: &Enqueued) -> Vec<String> {
         if !self.is_of_task(there) {
             return vec![format!("the task is {}, not {}", there.task, self.task)];

@@ -48,7 +48,7 @@
 //!
 //! # The clock
 //!
-//! The following go by the test's clock: countdowns and etas, expiry, the delays of retries and snoozes, the times in
+//! The following use the test's clock: countdowns and etas, expiry, the delays of retries and snoozes, the times in
 //! records, and the lifetimes of unique keys and results. Real time governs sleeps and timeouts in the tasks and in the
 //! tests themselves, time limits, `Handle::get`, and code that asks `Utc::now()` or `Instant::now()`. For those,
 //! `#[tokio::test(start_paused = true)]` helps.
@@ -57,7 +57,7 @@
 //!
 //! The worker's own code ([`attempt`](crate::attempt)) decides what a message means, how an attempt begins, what its
 //! end means, what is recorded and what follows. Panics are caught, plain functions run on tokio's blocking pool,
-//! limits are kept, dead tasks are in [`Client::dead`](crate::Client::dead). Missing are: several tasks at once (a task
+//! limits are enforced, dead tasks are in [`Client::dead`](crate::Client::dead). Not supported are: several tasks at once (a task
 //! that waits for another one's result waits in vain), claims (no other process could have the message), and states of
 //! tasks that are still running.
 
@@ -82,7 +82,7 @@ pub use {
     crate::__taskq_assert_enqueued as assert_enqueued, crate::__taskq_assert_not_enqueued as assert_not_enqueued,
 };
 
-/// Starts a queue for this test: calls that name no client go there, from everywhere on this tokio runtime, until it is
+/// Starts a queue for this test: it receives all calls without a client that are made on this tokio runtime, until it is
 /// dropped.
 ///
 /// # Panics

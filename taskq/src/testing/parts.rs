@@ -1,4 +1,4 @@
-//! The shared parts of a test's queue, below everything that acts on them.
+//! The parts of a test's queue, shared by its clones and by its drains.
 
 use std::panic::Location;
 use std::sync::{Arc, OnceLock};
@@ -34,7 +34,7 @@ impl QueueParts {
         self.client.clock().now()
     }
 
-    /// Returns all messages that wait, except those of the dead set.
+    /// Returns all waiting messages, except those of the dead set.
     pub(super) fn waiting(&self) -> impl Iterator<Item = Waiting> {
         self.broker.waiting().into_iter().filter(|waiting| &*waiting.queue != DEAD_QUEUE)
     }

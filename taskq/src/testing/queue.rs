@@ -24,8 +24,7 @@ use crate::message::TaskId;
 pub struct TestQueue(pub(super) Arc<QueueParts>);
 
 impl TestQueue {
-    /// Returns the client, for code that is given one, and for everything else that a client can do: `client().dead()`,
-    /// `client().handle(id)`.
+    /// Returns the client, for code that takes one, and for its other methods: `client().dead()`, `client().handle(id)`.
     pub fn client(&self) -> &Client {
         &self.0.client
     }
@@ -38,8 +37,8 @@ impl TestQueue {
 
     /// Makes a context with this queue's client and state, as the first attempt of the task with this name has it.
     ///
-    /// For calling a task's function itself: `welcome::run(&queue.context(welcome::NAME), 42)`. Progress that is
-    /// reported to it goes nowhere.
+    /// For calling a task's function directly: `welcome::run(&queue.context(welcome::NAME), 42)`. Progress reported to it
+    /// is discarded.
     pub fn context(&self, task: &'static str) -> Context {
         let policy = self.0.registry.get(task).map_or(RetryPolicy::DEFAULT, |known| RetryPolicy::of(&known.options));
         let mut parts = ContextParts::new(TaskId::new(), task);
@@ -76,8 +75,8 @@ impl TestQueue {
         Some(by.to_std().unwrap_or_default())
     }
 
-    /// Returns all calls that wait, retries included: those that are due, in the order in which they came, then those
-    /// that are not, by their time. Dead tasks are not among them, nor are messages that are no calls.
+    /// Returns all waiting calls, retries included: due calls in the order in which they were sent, then delayed ones by
+    /// the time when they are due. Dead tasks and messages that are no calls are not among them.
     pub fn enqueued(&self) -> Vec<Enqueued> {
         let now = self.now();
         self.0.waiting().filter_map(|waiting| Enqueued::read(&waiting, now)).collect()
@@ -96,11 +95,11 @@ impl TestQueue {
         self.enqueued().into_iter().filter(|there| expected.differences(there).is_empty()).collect()
     }
 
-    /// Runs everything that is due, here and one after another, oldest first, with everything that it enqueues, until
-    /// nothing is due. The clock stands still meanwhile.
+    /// Runs all due calls, one after another, oldest first, including those that they enqueue, until none is due. The
+    /// clock stands still meanwhile.
     ///
     /// Async tasks are polled by this future; plain functions are called on tokio's blocking pool. Time limits are
-    /// kept, by time as it passes.
+    /// enforced, in real time.
     ///
     /// # Panics
     ///
@@ -111,8 +110,8 @@ impl TestQueue {
         drain.report
     }
 
-    /// Drains like [`drain`](Self::drain), and moves the clock from one due call to the next until nothing is enqueued
-    /// at all. For tests that care about how tasks end and not about when.
+    /// Drains like [`drain`](Self::drain), and moves the clock from one due call to the next until no call is enqueued.
+    /// For tests that depend on how tasks end and not on when.
     ///
     /// # Panics
     ///
@@ -127,8 +126,8 @@ impl TestQueue {
         }
     }
 
-    /// Runs `future`, and everything that is due meanwhile and after it, as [`drain`](Self::drain) does. For code that
-    /// waits for results itself: it would wait for a drain that comes only after it. Returns the output of `future`,
+    /// Runs `future` and, as [`drain`](Self::drain) does, all calls that are due meanwhile and after it. For code that
+    /// itself waits for results, which a drain after it would provide too late. Returns the output of `future`,
     /// and the report of the drain.
     ///
     /// # Panics

@@ -76,11 +76,11 @@ impl Report {
         self.runs.iter().filter(move |run| run.task == task)
     }
 
-    /// Asserts that every run succeeded or put itself off.
+    /// Asserts that every run succeeded or snoozed.
     ///
     /// # Panics
     ///
-    /// If one did not, with all of those.
+    /// If one did not; the message lists all of those.
     #[track_caller]
     pub fn assert_ok(&self) -> &Self {
         let faults: Vec<&Run> =

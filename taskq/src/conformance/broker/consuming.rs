@@ -31,7 +31,7 @@ pub async fn acknowledged_is_gone(broker: Arc<dyn Broker>, kind: QueueKind) {
     again.control.close().await;
 }
 
-/// A message that is given back comes again, marked as redelivered.
+/// A requeued message is delivered again, marked as redelivered.
 pub async fn requeued_comes_back(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     publish(&*broker, &queue, "again").await;
@@ -71,7 +71,7 @@ pub async fn unsettled_comes_back_at_close(broker: Arc<dyn Broker>, kind: QueueK
     again.control.close().await;
 }
 
-/// A consumption that is dropped without being closed gives everything back, too.
+/// A consumption that is dropped without being closed returns its unsettled messages to the queue as well.
 pub async fn unsettled_comes_back_when_dropped(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     publish(&*broker, &queue, "dropped").await;
@@ -125,7 +125,7 @@ pub async fn prefetch_can_be_changed(broker: Arc<dyn Broker>, kind: QueueKind) {
     }
     let expected: Vec<String> = (0..60).map(|number| number.to_string()).collect();
     assert_eq!(seen, expected);
-    // The smaller prefetch holds by now: the consumers of the larger one are long read to their end.
+    // The smaller prefetch is in effect now: the consumers of the larger one have been read to their end.
     for number in 0..10 {
         publish(&*broker, &queue, &number.to_string()).await;
     }

@@ -1,4 +1,4 @@
-//! The promises of looking at queues.
+//! The promises of browsing, purging and statistics.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::broker::{Broker, BrokerError, QueueKind};
 
 use super::tools::{body, consume, name, next, publish, queue, wait_for_ready, wait_until};
 
-/// Looking at messages and letting them go leaves them there, all of them.
+/// Browsing messages and dropping the browse leaves all of them in the queue.
 pub async fn browsing_changes_nothing(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     for number in 0..50 {
@@ -26,7 +26,7 @@ pub async fn browsing_changes_nothing(broker: Arc<dyn Broker>, kind: QueueKind) 
     browse.finish().await;
 }
 
-/// A message that is acknowledged while looking is taken out, and no other.
+/// A message that is acknowledged while browsing is removed, and no other.
 pub async fn browsing_can_take(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     for number in 0..10 {
@@ -50,7 +50,7 @@ pub async fn browsing_can_take(broker: Arc<dyn Broker>, kind: QueueKind) {
     consumption.control.close().await;
 }
 
-/// Purging removes the ready messages, returns their number, and leaves those that are being worked on.
+/// Purging removes the ready messages, returns their number, and leaves unsettled ones.
 pub async fn purging_empties(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     for number in 0..10 {

@@ -1,7 +1,7 @@
 //! The promises of every broker adapter, one function per promise.
 //!
 //! Each function makes queues of its own, of the kind it is given, and waits for facts: the length of a queue may
-//! become known late, so nothing is read once and believed. A broken promise is a panic that names it.
+//! become known late, so no reading of it is final. A broken promise is a panic that names it.
 
 mod consuming;
 mod looking;

@@ -22,7 +22,7 @@ pub async fn declaring_is_repeatable(broker: Arc<dyn Broker>, kind: QueueKind) {
     wait_for_ready(&*broker, &queue, 1).await;
 }
 
-/// Names that would break routing are refused before they get anywhere.
+/// Names that would break routing are refused before anything is sent.
 pub async fn bad_names_are_refused(broker: Arc<dyn Broker>, kind: QueueKind) {
     for name in ["", "a*", "b.#", "amq.mine"].map(str::to_owned).into_iter().chain(["x".repeat(191)]) {
         let spec = QueueSpec { name: name.into(), kind, max_priority: None };
@@ -31,7 +31,7 @@ pub async fn bad_names_are_refused(broker: Arc<dyn Broker>, kind: QueueKind) {
     }
 }
 
-/// A message whose publish was answered with `Ok` is there.
+/// A message whose publish was answered with `Ok` is in the queue.
 pub async fn confirmed_is_present(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     publish(&*broker, &queue, "here").await;
@@ -45,7 +45,7 @@ pub async fn confirmed_is_present(broker: Arc<dyn Broker>, kind: QueueKind) {
     consumption.control.close().await;
 }
 
-/// Messages come out in the order in which they went in.
+/// Messages are delivered in the order in which they were published.
 pub async fn order_is_kept(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     let answers: Vec<_> = (0..200).map(|number| send(&*broker, &queue, &number.to_string(), None)).collect();
@@ -61,7 +61,7 @@ pub async fn order_is_kept(broker: Arc<dyn Broker>, kind: QueueKind) {
     consumption.control.close().await;
 }
 
-/// Headers of every type, properties and bodies of all sizes come out as they went in.
+/// Headers of every type, properties and bodies of all sizes are delivered unchanged.
 pub async fn messages_survive_unchanged(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
     let headers: Headers = [

@@ -12,7 +12,7 @@ use crate::broker::{Broker, Consumption, Delivery, Publication, PublishError, Qu
 use crate::conformance::PATIENCE;
 use crate::message::{Headers, Properties, TaskId, WireMessage};
 
-/// The time for which an event that must not happen is waited for.
+/// The time for which a check waits for an event that must not happen.
 pub(super) const CALM: Duration = Duration::from_millis(300);
 
 /// Returns a name that was not used before.
@@ -55,7 +55,7 @@ pub(super) async fn next(consumption: &mut Consumption) -> Delivery {
     next.expect("a message comes").expect("the stream goes on")
 }
 
-/// Asserts that nothing comes, which can only be watched for a while.
+/// Asserts that no delivery arrives within [`CALM`].
 pub(super) async fn nothing(consumption: &mut Consumption) {
     if let Ok(Some(delivery)) = timeout(CALM, consumption.deliveries.next()).await {
         panic!("{:?} came, and nothing should", body(&delivery));
