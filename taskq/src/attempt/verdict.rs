@@ -76,7 +76,7 @@ pub enum Verdict {
         /// Why this one failed.
         failure: Failure,
     },
-    /// The same attempt again after this delay.
+    /// Another run of this attempt after this delay.
     Snooze {
         /// The delay in milliseconds.
         delay_ms: u64,

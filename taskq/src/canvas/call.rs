@@ -263,8 +263,8 @@ impl<T> Call<T> {
         self
     }
 
-    /// Adds a header to the message. Names beginning with `taskq-` or `x-`, and the names that the message format itself
-    /// uses, are refused when the call is sent.
+    /// Adds a header to the message. Names beginning with `taskq-` or `x-`, and the names that the message format
+    /// itself uses, are refused when the call is sent.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<HeaderValue>) -> Self {
         let name = name.into();
         if crate::codec::is_reserved_header(&name) {

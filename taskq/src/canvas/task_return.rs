@@ -1,8 +1,8 @@
 //! From the value that a task's function returns to the result that the worker settles.
 //!
 //! `#[task]` decides by the text of the return type: `Result<T, E>` can fail, `i64` cannot. A name that ends in
-//! `Result` may be either, and there the compiler decides: an inherent constant takes precedence over a trait's constant
-//! of the same name, so [`ReturnKind`] recognizes a `Result` behind an alias as well.
+//! `Result` may be either, and there the compiler decides: an inherent constant takes precedence over a trait's
+//! constant of the same name, so [`ReturnKind`] recognizes a `Result` behind an alias as well.
 
 use std::marker::PhantomData;
 

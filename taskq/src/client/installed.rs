@@ -21,8 +21,8 @@ impl Client {
 }
 
 impl Context {
-    /// Returns the client of the worker that runs this task, for calls that take a client. Calls that are awaited inside
-    /// a task use it by default.
+    /// Returns the client of the worker that runs this task, for calls that take a client. Calls that are awaited
+    /// inside a task use it by default.
     pub fn client(&self) -> Option<Client> {
         self.try_state::<Client>().map(|client| (*client).clone())
     }

@@ -75,8 +75,8 @@ struct OutboundMessage {
     delay: Option<Duration>,
 }
 
-/// Makes the message of a call. Options of the task that every worker knows (retries, backoff) are not part of it; options
-/// that only the caller knows are.
+/// Makes the message of a call. Options of the task that every worker knows (retries, backoff) are not part of it;
+/// options that only the caller knows are.
 fn outbound_message(
     parts: CallParts,
     id: TaskId,

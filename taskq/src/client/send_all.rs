@@ -24,8 +24,8 @@ type Answer = (usize, Result<TaskId, Error>);
 
 /// A sending of many calls, made by [`Client::send_all`].
 ///
-/// Awaiting it sends all calls and returns a [`SendReport`]. As a [`Stream`] it yields `(index, result)` as the confirms
-/// arrive, in any order; calls that were not yet published when the stream is dropped stay unsent.
+/// Awaiting it sends all calls and returns a [`SendReport`]. As a [`Stream`] it yields `(index, result)` as the
+/// confirms arrive, in any order; calls that were not yet published when the stream is dropped stay unsent.
 #[must_use = "it sends nothing until it is awaited or polled"]
 pub struct SendAll<T> {
     client: Client,

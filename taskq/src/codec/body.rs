@@ -180,8 +180,8 @@ fn inflate(bytes: &[u8]) -> Result<Bytes, BodyError> {
     if size as u64 > INFLATED_BYTES_MAX { Err(BodyError::Bomb) } else { Ok(inflated.into()) }
 }
 
-/// Converts output of Python's encoder that is not plain JSON: `NaN` and the like, halves of surrogate pairs, and values
-/// with a `__type__`.
+/// Converts output of Python's encoder that is not plain JSON: `NaN` and the like, halves of surrogate pairs, and
+/// values with a `__type__`.
 fn from_python(bytes: Bytes) -> Result<Bytes, BodyError> {
     // Literals that are not JSON have one of these letters, broken escapes a backslash; most bodies have none.
     let suspicious = bytes.iter().any(|byte| matches!(byte, b'N' | b'I' | b'\\'));

@@ -1,7 +1,7 @@
 //! Task messages by Celery's protocol 2: headers and properties ↔ [`Envelope`].
 //!
-//! Source: <https://docs.celeryq.dev/en/stable/internals/protocol.html>. Only headers with a meaning are sent;
-//! headers that we do not interpret are kept and passed on. Facts for which Celery has no header have headers that begin with
+//! Source: <https://docs.celeryq.dev/en/stable/internals/protocol.html>. Only headers with a meaning are sent; headers
+//! that we do not interpret are kept and passed on. Facts for which Celery has no header have headers that begin with
 //! `taskq-`.
 
 use std::borrow::Cow;

@@ -53,7 +53,8 @@ pub struct ContextParts {
 }
 
 impl ContextParts {
-    /// Makes the parts for the first and only attempt of a task outside of a workflow, without headers, limits and state.
+    /// Makes the parts for the first and only attempt of a task outside of a workflow, without headers, limits and
+    /// state.
     pub fn new(id: TaskId, task: &'static str) -> Self {
         Self {
             root_id: id.clone(),

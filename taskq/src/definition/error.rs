@@ -15,7 +15,7 @@ pub enum Directive {
     Retry,
     /// Another attempt after this delay; it counts as a retry.
     RetryIn(Duration),
-    /// The same attempt again after this delay; it does not count as a retry.
+    /// Another run of this attempt after this delay; it does not count as a retry.
     Snooze(Duration),
     /// No further attempt: the task ends as `FAILURE`.
     Permanent,
@@ -26,7 +26,8 @@ pub enum Directive {
 /// An error with a [`Directive`] on what should follow. A task may return any error; an ordinary one means another
 /// attempt by the retry policy. The constructors below are for tasks that decide otherwise.
 ///
-/// The error may be wrapped (by `anyhow`'s `context`, by the user's own enum): taskq searches the chain of sources for it.
+/// The error may be wrapped (by `anyhow`'s `context`, by the user's own enum): taskq searches the chain of sources for
+/// it.
 ///
 /// ```
 /// use std::time::Duration;

@@ -50,8 +50,8 @@ pub struct Envelope {
     /// The number of times that the task was put back from the dead set; see
     /// [`Record::generation`](super::Record::generation).
     pub generation: u32,
-    /// The number of times that the task snoozed in this attempt. With id, generation and attempt it tells copies of one
-    /// run from different runs.
+    /// The number of times that the task snoozed in this attempt. With id, generation and attempt it tells copies of
+    /// one run from different runs.
     pub snoozes: u32,
     /// The earliest time at which the task may run.
     pub eta: Option<DateTime<Utc>>,
@@ -87,8 +87,8 @@ pub struct Envelope {
     /// The number of times that workers returned the message, as far as the broker does not count that: a copy begins
     /// from zero there.
     pub returns: u32,
-    /// Headers that taskq does not interpret: the user's own, and those of Celery that concern other programs. Passed on
-    /// unchanged.
+    /// Headers that taskq does not interpret: the user's own, and those of Celery that concern other programs. Passed
+    /// on unchanged.
     pub headers: Headers,
     /// The queue to which an RPC result would go; passed on.
     pub reply_to: Option<String>,
@@ -139,8 +139,8 @@ impl Envelope {
         self.root_id.as_ref().unwrap_or(&self.id)
     }
 
-    /// Returns whether this message may be a copy of one that a worker is running or has run. The broker's `redelivered`
-    /// flag is not part of the message and must be checked in addition.
+    /// Returns whether this message may be a copy of one that a worker is running or has run. The broker's
+    /// `redelivered` flag is not part of the message and must be checked in addition.
     ///
     /// Delays, retries and what was put back from the dead set count: all of them are published before their
     /// predecessor is acknowledged, so a crash between the two leaves two of them.

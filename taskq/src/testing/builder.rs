@@ -26,7 +26,8 @@ use crate::settings::{Origin, Settings, duration_text};
 /// The number of runs after which a drain counts as endless.
 const RUNS_MAX: usize = 10_000;
 
-/// The time for which `Handle::get` waits by default. A task that has not run by then waits for a drain that is missing.
+/// The time for which `Handle::get` waits by default. A task that has not run by then waits for a drain that is
+/// missing.
 const GET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A builder of a [`TestQueue`].
@@ -141,7 +142,8 @@ impl Builder {
         self
     }
 
-    /// Starts a queue that receives all calls without a client that are made on this tokio runtime, until it is dropped.
+    /// Starts a queue that receives all calls without a client that are made on this tokio runtime, until it is
+    /// dropped.
     ///
     /// # Panics
     ///

@@ -6,8 +6,8 @@ use crate::canvas::Call;
 
 /// Asserts that a call like this one is enqueued in the testing queue of this test.
 ///
-/// The task and the arguments are compared in their serialized form. The options (queue, countdown, eta, priority, expiry,
-/// limits, headers, id) are compared only if the given call names them; see
+/// The task and the arguments are compared in their serialized form. The options (queue, countdown, eta, priority,
+/// expiry, limits, headers, id) are compared only if the given call names them; see
 /// [`TestQueue::find`](crate::testing::TestQueue::find).
 ///
 /// # Panics

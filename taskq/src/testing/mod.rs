@@ -57,9 +57,9 @@
 //!
 //! The worker's own code ([`attempt`](crate::attempt)) decides what a message means, how an attempt begins, what its
 //! end means, what is recorded and what follows. Panics are caught, plain functions run on tokio's blocking pool,
-//! limits are enforced, dead tasks are in [`Client::dead`](crate::Client::dead). Not supported are: several tasks at once (a task
-//! that waits for another one's result waits in vain), claims (no other process could have the message), and states of
-//! tasks that are still running.
+//! limits are enforced, dead tasks are in [`Client::dead`](crate::Client::dead). Not supported are: several tasks at
+//! once (a task that waits for another one's result waits in vain), claims (no other process could have the message),
+//! and states of tasks that are still running.
 
 mod builder;
 mod check;
@@ -82,8 +82,8 @@ pub use {
     crate::__taskq_assert_enqueued as assert_enqueued, crate::__taskq_assert_not_enqueued as assert_not_enqueued,
 };
 
-/// Starts a queue for this test: it receives all calls without a client that are made on this tokio runtime, until it is
-/// dropped.
+/// Starts a queue for this test: it receives all calls without a client that are made on this tokio runtime, until it
+/// is dropped.
 ///
 /// # Panics
 ///

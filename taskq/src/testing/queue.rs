@@ -24,7 +24,8 @@ use crate::message::TaskId;
 pub struct TestQueue(pub(super) Arc<QueueParts>);
 
 impl TestQueue {
-    /// Returns the client, for code that takes one, and for its other methods: `client().dead()`, `client().handle(id)`.
+    /// Returns the client, for code that takes one, and for its other methods: `client().dead()`,
+    /// `client().handle(id)`.
     pub fn client(&self) -> &Client {
         &self.0.client
     }
@@ -37,8 +38,8 @@ impl TestQueue {
 
     /// Makes a context with this queue's client and state, as the first attempt of the task with this name has it.
     ///
-    /// For calling a task's function directly: `welcome::run(&queue.context(welcome::NAME), 42)`. Progress reported to it
-    /// is discarded.
+    /// For calling a task's function directly: `welcome::run(&queue.context(welcome::NAME), 42)`. Progress reported to
+    /// it is discarded.
     pub fn context(&self, task: &'static str) -> Context {
         let policy = self.0.registry.get(task).map_or(RetryPolicy::DEFAULT, |known| RetryPolicy::of(&known.options));
         let mut parts = ContextParts::new(TaskId::new(), task);
@@ -75,8 +76,8 @@ impl TestQueue {
         Some(by.to_std().unwrap_or_default())
     }
 
-    /// Returns all waiting calls, retries included: due calls in the order in which they were sent, then delayed ones by
-    /// the time when they are due. Dead tasks and messages that are no calls are not among them.
+    /// Returns all waiting calls, retries included: due calls in the order in which they were sent, then delayed ones
+    /// by the time when they are due. Dead tasks and messages that are no calls are not among them.
     pub fn enqueued(&self) -> Vec<Enqueued> {
         let now = self.now();
         self.0.waiting().filter_map(|waiting| Enqueued::read(&waiting, now)).collect()
