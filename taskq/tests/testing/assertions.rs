@@ -1,4 +1,4 @@
-//! `taskq::testing`: what is found among the enqueued calls, and what failing assertions say.
+//! `taskq::testing`: the search among enqueued calls, and the messages of failing assertions.
 
 use std::panic::AssertUnwindSafe;
 
@@ -36,7 +36,7 @@ async fn sleepy() -> Result<(), TaskError> {
     Err(TaskError::snooze(std::time::Duration::ZERO))
 }
 
-/// The text with which `check` panics.
+/// Returns the text with which `check` panics.
 fn failure(check: impl FnOnce()) -> String {
     text(std::panic::catch_unwind(AssertUnwindSafe(check)).expect_err("it fails"))
 }
@@ -64,7 +64,7 @@ async fn calls_are_found_by_task_and_arguments() {
     testing::assert_not_enqueued!(welcome(43, "hi"));
     testing::assert_not_enqueued!(welcome(42, None));
     assert_eq!(queue.find(&welcome(41, None)).len(), 1);
-    // By name, by position, or left out: it is the same call to the task.
+    // An argument given by name, by position, or left out: the task sees equal calls.
     let by_name = ArgumentList::from_json(&[], json!({"user": 41}).as_object().expect("a map")).expect("JSON");
     testing::assert_enqueued!(Call::<u64>::named("shop.welcome", by_name));
     welcome(41, None).await.expect("it is taken");
@@ -84,7 +84,7 @@ async fn options_are_compared_where_they_are_named() {
     testing::assert_not_enqueued!(welcome(41, None).time_limit("1s"));
     testing::assert_not_enqueued!(welcome(41, None).queue("low"));
     testing::assert_not_enqueued!(welcome(41, None).id("another"));
-    // Delays are those that are left.
+    // Delays are compared by the time that is left.
     queue.advance("3s");
     testing::assert_enqueued!(welcome(42, "hi").countdown("7s").expires("59m 57s"));
     queue.advance("7s");
@@ -155,7 +155,7 @@ async fn runs_that_did_not_succeed_are_listed() {
     );
 }
 
-/// The text with which a drain panics.
+/// Returns the text with which a drain panics.
 async fn panic_of(drain: impl Future<Output = testing::Report>) -> String {
     text(AssertUnwindSafe(drain).catch_unwind().await.expect_err("it does not end"))
 }
@@ -167,7 +167,7 @@ async fn tasks_that_never_end_are_named() {
     again().await.expect("it is taken");
     let text = panic_of(queue.drain()).await;
     assert!(text.starts_with("not drained after 10000 runs; 9999 of them were of shop.again: "), "{text}");
-    // It is as if that run had not been: the call is still there.
+    // The run that panicked left no trace: the call is still enqueued.
     testing::assert_enqueued!(again());
     drop(queue);
 

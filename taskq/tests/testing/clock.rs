@@ -1,4 +1,4 @@
-//! `taskq::testing`: what goes by the clock that tests move.
+//! `taskq::testing`: the clock that tests move.
 
 use std::time::Duration;
 
@@ -125,7 +125,7 @@ async fn limits_are_kept() {
     assert!(matches!(report.runs[1].end, End::Failed(_)), "a hard limit is final");
 }
 
-/// Without a testing queue, too: a client that was given a clock goes by it.
+/// A client with a clock of its own uses it, also without a testing queue.
 #[tokio::test]
 async fn delays_in_memory_go_by_the_clients_clock() {
     let clock = Clock::manual(chrono::DateTime::UNIX_EPOCH);

@@ -1,4 +1,4 @@
-//! `taskq::testing`: what a drain does with each kind of task.
+//! `taskq::testing`: the drain of each kind of task.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -76,7 +76,7 @@ async fn a_task_can_say_what_its_error_means() {
         ("failed", "default", 1)
     );
     assert_eq!(dead.letter.at, Some(queue.now()));
-    // A snooze costs no attempt: it goes on for as long as it likes.
+    // A snooze costs no attempt, so a task may snooze without limit.
     for _ in 0..3 {
         queue.advance(MINUTE);
         let report = queue.drain().await;
@@ -102,7 +102,7 @@ fn slow_sum(ctx: &Context, numbers: Vec<i64>) -> i64 {
     for (at, _) in numbers.iter().enumerate() {
         ctx.progress(at as u64 + 1, numbers.len() as u64, "adding");
     }
-    // A plain function may wait for futures: it is on a thread of its own.
+    // A synchronous task may block on futures: it runs on a thread of the blocking pool.
     tokio::runtime::Handle::current().block_on(async { add(1, 1).await }).expect("its worker's client takes it");
     numbers.iter().sum()
 }
@@ -242,7 +242,7 @@ async fn doubled(x: i64) -> i64 {
 
 #[tokio::test]
 async fn code_that_waits_for_results_gets_them() {
-    /// Asks again with what it got, also from a task that is spawned.
+    /// Makes a second call with the result of the first, from a spawned task.
     async fn ask() -> Result<i64, Error> {
         let first = add(1, 2).get().await?;
         let second = tokio::spawn(async move { doubled(first).get().await }).await.expect("it does not panic")?;
@@ -262,7 +262,8 @@ async fn asks_itself() -> Result<i64, Error> {
     add(1, 1).get().await
 }
 
-/// One after the other: a task cannot wait for another one. Paused, so that its patience is over at once.
+/// A drain runs one task after the other, so a task cannot wait for another one. Time is paused, so that the wait is
+/// over at once.
 #[tokio::test(start_paused = true)]
 async fn a_task_that_waits_for_another_one_is_told_in_vain() {
     let queue = testing::start();
@@ -278,7 +279,7 @@ async fn waits_for_ever() {
     std::future::pending::<()>().await;
 }
 
-/// A drain that is given up half-way loses nothing.
+/// A drain that is dropped half-way loses no call.
 #[tokio::test]
 async fn an_interrupted_drain_gives_back_what_it_had() {
     let queue = testing::start();

@@ -1,4 +1,4 @@
-//! `taskq::testing`: which queue a call goes to. Tests here run side by side, and so do many inside of one.
+//! `taskq::testing`: the queue that a call goes to. The tests run in parallel, and some of them use many threads.
 
 use std::sync::Barrier;
 
@@ -115,13 +115,13 @@ async fn detached_queues_share_a_runtime() {
         sign_up(1).await?;
         testing::assert_enqueued!(note(1));
         testing::assert_not_enqueued!(note(2));
-        // The innermost counts.
+        // The innermost scope counts.
         other.scope(sign_up(20)).await
     });
     let (first, second) = tokio::join!(in_one, other.scope(sign_up(2)));
     first.and(second).expect("both are taken");
     assert_eq!((who_is_enqueued(&one), who_is_enqueued(&other)), (vec![1], vec![2, 20]));
-    // What runs in a drain goes where its call came from.
+    // Calls made during a drain go to the queue that is drained.
     assert_eq!(other.drain().await.assert_ok().runs.len(), 2);
     assert_eq!(who_is_enqueued(&one), [1]);
 }
