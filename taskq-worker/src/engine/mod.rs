@@ -9,8 +9,8 @@
 //! * [`dispatcher`] reads deliveries and decides about each ([`taskq::internal::attempt::admit`], pure): run it, look
 //!   it up first, put it off, end it.
 //! * [`execution`] is one attempt, a column of named steps: look up, run, conclude (pure), hand over.
-//! * [`run`] is the running state of an attempt, and its body; [`custody`] is who holds which delivery, and under
-//!   which claim.
+//! * [`run`] is the running state of an attempt, and its body; [`custody`] is the table of the deliveries that
+//!   runs hold, and of their claims.
 //! * [`claims`], [`quarantine`] and [`duplicates`] find out whether a delivery is a duplicate, and whether processes
 //!   died of it.
 //! * [`settle`] takes ends in batches: record, then what follows, then the acknowledgement, in this order.
@@ -19,8 +19,9 @@
 //!   reached.
 //! * [`worker`], [`builder`], [`control`], [`drain`]: begin, steer, end.
 //!
-//! A room imports only rooms of lower layers: `observe`, `phase` < `run` < `claims` < `quarantine` < `custody` <
-//! `settle` < `duplicates` < `execution` < `dispatcher`, `upkeep`, `drain` < `worker` < `builder`, `control`.
+//! A room imports only rooms of lower layers: `crash`, `lock`, `phase` < `observe` < `prefetch`, `reachability`,
+//! `snapshot`, `supervision` < `run` < `claims` < `quarantine` < `custody` < `settle` < `duplicates` < `shared` <
+//! `execution` < `dispatcher`, `upkeep`, `drain` < `control` < `worker` and `builder`.
 //!
 //! Deliveries and attempts are handled on the runtime on which the worker is run; connections and the settler live on
 //! taskq's I/O thread, so that code in tasks cannot stop heartbeats.

@@ -55,7 +55,20 @@ impl Health {
     ///
     /// If it takes longer than [`BOUND`](super::BOUND).
     pub fn wait_until_red(&self) -> String {
-        let (_, body) = wait_until("health is red", || self.ask().filter(|(status, _)| *status == 503));
-        body["reason"].as_str().expect("there is a reason").to_owned()
+        self.wait_until_red_of("")
+    }
+
+    /// Waits until all is not well for a reason with these words, and gives the reason. A server that goes away shows
+    /// broken connections first, and why it takes no new ones later.
+    ///
+    /// # Panics
+    ///
+    /// If it takes longer than [`BOUND`](super::BOUND).
+    pub fn wait_until_red_of(&self, words: &str) -> String {
+        wait_until(&format!("health is red: {words}"), || {
+            let (status, body) = self.ask()?;
+            let reason = body["reason"].as_str().filter(|_| status == 503)?;
+            reason.contains(words).then(|| reason.to_owned())
+        })
     }
 }

@@ -15,7 +15,7 @@ const SHOP: &str = env!("CARGO_BIN_EXE_shop");
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// A worker that reaches RabbitMQ by a way of its own, and a client that reaches it directly.
-struct BeatFixture {
+struct Fixture {
     fixture: ServerFixture,
     proxy: FaultyProxy,
     queue: String,
@@ -23,7 +23,7 @@ struct BeatFixture {
     worker: Process,
 }
 
-impl BeatFixture {
+impl Fixture {
     async fn start() -> Option<Self> {
         let fixture = ServerFixture::start(SHOP).await?;
         let proxy = FaultyProxy::to(&fixture.vhost.servers.amqp);
@@ -63,7 +63,7 @@ impl BeatFixture {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn silence_is_noticed_by_a_worker_with_nothing_to_do() {
-    let Some(mut fixture) = BeatFixture::start().await else { return };
+    let Some(mut fixture) = Fixture::start().await else { return };
     fixture.proxy.silence();
     let noticed = fixture.is_noticed();
     let reason = fixture.health.wait_until_red();
@@ -78,7 +78,7 @@ async fn silence_is_noticed_by_a_worker_with_nothing_to_do() {
 /// Running tasks go on, and do not run again when their messages come back.
 #[tokio::test(flavor = "multi_thread")]
 async fn silence_is_noticed_by_a_worker_that_is_busy_and_repeats_nothing() {
-    let Some(mut fixture) = BeatFixture::start().await else { return };
+    let Some(mut fixture) = Fixture::start().await else { return };
     let ledger = Ledger::new();
     let mut sent: Vec<Handle<()>> = Vec::new();
     // Some end in the silence, some after it, and some have not begun.
