@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use taskq::{Client, Handle};
-use taskq_tests::harness::{App, Ledger, PrivateServers, Server, unique, wait_within};
+use taskq::{Client, Handle, TaskId};
+use taskq_tests::harness::{App, Ledger, PrivateServers, Server, unique};
 use taskq_tests::tasks;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// Long enough for a lease of a run that was cut off to run out.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -42,21 +43,25 @@ impl Sender {
                 if stop.load(Ordering::Acquire) {
                     break;
                 }
-                let line = format!("{queue}/{number}");
+                let line = format!("{queue}-{number}");
                 // Some come straight, some by the delay ladder, some again after a failure.
                 let answer = match number % 4 {
                     0 => tasks::ledger_flaky(&*ledger, &*line, 5, 1, 200)
+                        .id(&*line)
                         .queue(queue.clone())
                         .send(&client)
                         .await
                         .map(drop),
                     1 => tasks::ledger(&*ledger, &*line, 5)
+                        .id(&*line)
                         .queue(queue.clone())
                         .countdown("300ms")
                         .send(&client)
                         .await
                         .map(drop),
-                    _ => tasks::ledger(&*ledger, &*line, 5).queue(queue.clone()).send(&client).await.map(drop),
+                    _ => {
+                        tasks::ledger(&*ledger, &*line, 5).id(&*line).queue(queue.clone()).send(&client).await.map(drop)
+                    }
                 };
                 match answer {
                     Ok(()) => sent.accepted.push(line),
@@ -116,10 +121,25 @@ async fn restarts_of_the_servers_lose_nothing() {
         println!("{} accepted, {} refused: {refused:?}", sent.accepted.len(), sent.refused.len());
         accepted.extend(sent.accepted);
     }
-    let ran = wait_within("everything that was accepted has run", PATIENCE, || {
+    let deadline = Instant::now() + PATIENCE;
+    let ran = loop {
         let ran = ledger.counts();
-        accepted.iter().all(|line| ran.contains_key(line)).then_some(ran)
-    });
+        let missing: Vec<_> = accepted.iter().filter(|line| !ran.contains_key(*line)).collect();
+        if missing.is_empty() {
+            break ran;
+        }
+        if Instant::now() > deadline {
+            for id in &missing {
+                let status = client.handle::<()>(TaskId::parse(id).expect("a good id")).status().await;
+                println!("{id}: {status:?}");
+            }
+            for queue in &queues {
+                println!("{queue}: {:?}", client.broker().stats(queue).await);
+            }
+            panic!("{} of {} accepted have not run\n{}", missing.len(), accepted.len(), worker.stderr());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
     let (runs, distinct): (usize, usize) = (ran.values().sum(), ran.len());
     println!("{} accepted, {distinct} different tasks ran, {runs} runs with retries", accepted.len());
 

@@ -16,6 +16,7 @@ use taskq::broker::{
     QueueSpec,
 };
 use taskq::message::{Properties, WireMessage};
+use taskq_tests::harness::{Servers, Vhost};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -411,7 +412,9 @@ async fn headers_larger_than_our_frames_get_through() {
 /// An undeliverable message ends in the dead queue: a delayed message whose queue was deleted while it waited.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delayed_message_without_a_queue_ends_in_the_dead_queue() {
-    let Some(url) = amqp_url() else { return };
+    // With a dead queue of its own, which nobody else reads.
+    let Some(vhost) = Servers::from_env().and_then(|servers| Vhost::create(&servers)) else { return };
+    let url = vhost.servers.amqp.clone();
     let broker = connect(&url).await;
     let name = queue(&*broker, QueueKind::Quorum).await;
     let id = TaskId::new().to_string();
