@@ -420,9 +420,10 @@ async fn a_delayed_message_without_a_queue_ends_in_the_dead_queue() {
     let id = TaskId::new().to_string();
     let properties = Properties::default().with(|properties| properties.correlation_id = Some(id.clone()));
     let message = WireMessage { properties, body: "lost".into(), ..WireMessage::default() };
-    let delay = Some(Duration::from_millis(500));
-    broker.publish(Publication::new(Arc::clone(&name), message).delayed(delay)).await.expect("the ladder takes it");
     let (_raw, channel) = raw(&url).await;
+    // Longer than the deletion may take: a queue that is deleted later takes the message with it.
+    let delay = Some(Duration::from_secs(3));
+    broker.publish(Publication::new(Arc::clone(&name), message).delayed(delay)).await.expect("the ladder takes it");
     channel.queue_delete((&*name).into(), QueueDeleteOptions::default()).await.expect("the queue exists");
     let found = timeout(PATIENCE, async {
         loop {
