@@ -5,14 +5,11 @@ use std::sync::Arc;
 use taskq::backend::memory::MemoryBackend;
 use taskq::backend::{self, Backend, BackendOptions, SharedKv, SharedResults};
 use taskq::conformance::{kv, results};
+use taskq_tests::harness::Servers;
 
 /// The backend on a Redis for tests; without one the test is skipped, unless servers are required.
 async fn redis() -> Option<Backend> {
-    let Ok(url) = std::env::var("TASKQ_TEST_REDIS_URL") else {
-        assert!(std::env::var("TASKQ_TEST_REQUIRE_SERVERS").is_err(), "TASKQ_TEST_REDIS_URL is not set");
-        println!("skipped: TASKQ_TEST_REDIS_URL is not set; `scripts/test` starts a Redis");
-        return None;
-    };
+    let url = Servers::from_env()?.redis;
     Some(backend::connect(&url, BackendOptions::default()).await.expect("the test Redis is up"))
 }
 

@@ -5,20 +5,11 @@ use std::sync::Arc;
 use taskq::broker::memory::MemoryBroker;
 use taskq::broker::{self, Broker, BrokerOptions, QueueKind};
 use taskq::conformance::broker::run_all;
-
-/// The URL of a RabbitMQ for tests; without one the test is skipped, unless servers are required.
-fn amqp_url() -> Option<String> {
-    let url = std::env::var("TASKQ_TEST_AMQP_URL").ok();
-    if url.is_none() {
-        assert!(std::env::var("TASKQ_TEST_REQUIRE_SERVERS").is_err(), "TASKQ_TEST_AMQP_URL is not set");
-        println!("skipped: TASKQ_TEST_AMQP_URL is not set; `scripts/test` starts a RabbitMQ");
-    }
-    url
-}
+use taskq_tests::harness::Servers;
 
 async fn on_rabbitmq(kind: QueueKind) {
-    let Some(url) = amqp_url() else { return };
-    let broker = broker::connect(&url, BrokerOptions::default()).await.expect("the test broker is up");
+    let Some(servers) = Servers::from_env() else { return };
+    let broker = broker::connect(&servers.amqp, BrokerOptions::default()).await.expect("the test broker is up");
     run_all(|| async { Arc::clone(&broker) }, kind).await;
     broker.close().await;
 }

@@ -22,14 +22,9 @@ use tokio::time::{sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The URL of a RabbitMQ for tests; without one the test is skipped, unless servers are required.
+/// The URL of the RabbitMQ that all tests share; `None` where tests are to use no servers.
 fn amqp_url() -> Option<String> {
-    let url = std::env::var("TASKQ_TEST_AMQP_URL").ok();
-    if url.is_none() {
-        assert!(std::env::var("TASKQ_TEST_REQUIRE_SERVERS").is_err(), "TASKQ_TEST_AMQP_URL is not set");
-        println!("skipped: TASKQ_TEST_AMQP_URL is not set; `scripts/test` starts a RabbitMQ");
-    }
-    url
+    Servers::from_env().map(|servers| servers.amqp)
 }
 
 async fn connect(url: &str) -> Arc<dyn Broker> {
