@@ -209,6 +209,18 @@ fn check_queue(name: &str) -> Result<String, String> {
     if name.starts_with("amq.") {
         return Err("queues whose names begin with `amq.` belong to RabbitMQ; choose another name".to_owned());
     }
+    if name.starts_with("taskq.") {
+        return Err(
+            "queues whose names begin with `taskq.` belong to taskq, which keeps dead and delayed messages in \
+                    them; choose another name"
+                .to_owned(),
+        );
+    }
+    if name.ends_with(".quarantine") {
+        return Err("a queue whose name ends in `.quarantine` holds tasks that have crashed their workers and run \
+                    alone; choose another name"
+            .to_owned());
+    }
     Ok(name.to_owned())
 }
 

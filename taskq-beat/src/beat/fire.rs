@@ -10,7 +10,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use taskq::TaskId;
 use taskq::backend::{BackendError, ResultBackendExt};
-use taskq::broker::PublishError;
+use taskq::broker::{BrokerError, PublishError};
 use taskq::client::Client;
 use taskq::definition::Registry;
 use taskq::internal::fault::full_message;
@@ -296,7 +296,9 @@ impl Firer {
 fn reason_to_give_up(error: &taskq::Error, on_doubt: OnDoubt) -> Option<MissReason> {
     use taskq::Error as E;
     match error {
-        E::Call { .. } | E::Publish(PublishError::TooLarge { .. }) => Some(MissReason::Refused),
+        E::Call { .. } | E::Publish(PublishError::TooLarge { .. }) | E::Broker(BrokerError::QueueName { .. }) => {
+            Some(MissReason::Refused)
+        }
         // The message may have arrived.
         E::Publish(PublishError::TimedOut { .. } | PublishError::Broker(_)) if on_doubt == OnDoubt::Skip => {
             Some(MissReason::InDoubt)
@@ -309,6 +311,8 @@ fn reason_to_give_up(error: &taskq::Error, on_doubt: OnDoubt) -> Option<MissReas
 mod tests {
     use std::time::Duration;
 
+    use taskq::broker::QueueSpec;
+
     use super::*;
 
     #[test]
@@ -316,8 +320,10 @@ mod tests {
         let too_large = || taskq::Error::Publish(PublishError::TooLarge { size: 2, limit: 1 });
         let timed_out = || taskq::Error::Publish(PublishError::TimedOut { after: Duration::from_secs(1) });
         let full = || taskq::Error::Publish(PublishError::Nacked { queue: "q".to_owned() });
+        let named = || taskq::Error::from(QueueSpec::check_named("taskq.dead").expect_err("it is taskq's own"));
         for (error, again, skip) in [
             (too_large(), Some(MissReason::Refused), Some(MissReason::Refused)),
+            (named(), Some(MissReason::Refused), Some(MissReason::Refused)),
             (timed_out(), None, Some(MissReason::InDoubt)),
             (full(), None, None),
         ] {

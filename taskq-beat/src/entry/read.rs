@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
+use taskq::broker::QueueSpec;
 use taskq::internal::nearest;
 
 use super::entry::{Entry, MISFIRE_MAX_DEFAULT};
@@ -102,7 +103,7 @@ fn entry(name: &str, description: &Value, origin: Origin) -> Result<Entry, Mista
     let read = Entry {
         args: args.unwrap_or_default(),
         kwargs: kwargs.unwrap_or_default(),
-        queue: reader.text("queue", "a queue's name").map(str::to_owned),
+        queue: reader.queue(),
         priority: reader.number("priority", 0..=255).map(|priority| priority as u8),
         expires: reader.time("expires", Duration::from_secs(1)),
         misfire,
@@ -162,6 +163,14 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self, key: &str, takes: &str) -> Option<&'a str> {
         self.value(key, takes, |value| value.as_str().filter(|text| !text.is_empty()))
+    }
+
+    fn queue(&mut self) -> Option<String> {
+        let name = self.text("queue", "a queue's name")?;
+        if let Err(error) = QueueSpec::check_named(name) {
+            self.mistake(format!("`queue`: {error}"));
+        }
+        Some(name.to_owned())
     }
 
     fn number(&mut self, key: &str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {

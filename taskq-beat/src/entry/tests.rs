@@ -153,6 +153,8 @@ fn mistakes_name_the_place_and_the_remedy() {
         (json!({"task": "a", "every": "1m", "expires": "0s"}), "`expires` takes 1s to a year"),
         (json!({"task": "a", "every": "1m", "enabled": "no"}), "`enabled` takes true or false, not \"no\""),
         (json!({"task": "a", "every": "1m", "que": "x"}), "there is no key `que`; did you mean `queue`?"),
+        (json!({"task": "a", "every": "1m", "queue": "taskq.dead"}), "names that begin with `taskq.` belong to taskq"),
+        (json!({"task": "a", "every": "1m", "queue": "eu.*"}), "it contains `*` or `#`"),
         (json!({"task": "a", "crontab": "0 9 * * *"}), "there is no key `crontab`; write `cron = "),
         (json!("0 9 * * *"), "is a table"),
     ] {

@@ -177,7 +177,7 @@ struct BenchQueues {
 impl BenchQueues {
     async fn declare(client: &Client, classic: bool) -> Result<Self, BoxError> {
         let run = TaskId::new();
-        let name = |part: &str| format!("taskq.bench.{part}.{run}");
+        let name = |part: &str| format!("bench.{part}.{run}");
         let queues = Self { ours: name("ours"), bare: name("bare"), back: name("back") };
         let kind = if classic { QueueKind::Classic } else { QueueKind::Quorum };
         for name in [&queues.ours, &queues.bare, &queues.back] {

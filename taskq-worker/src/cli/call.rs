@@ -36,7 +36,7 @@ pub(super) struct CallCommand {
     #[arg(long, value_name = "JSON", value_parser = values::object)]
     kwargs: Option<Map<String, Value>>,
     /// The queue to send it to [default: the task's, else the default queue]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = values::queue)]
     queue: Option<String>,
     /// Run it no earlier than this long from now, for example 10s
     #[arg(long, value_name = "TIME", value_parser = values::duration, conflicts_with = "eta")]

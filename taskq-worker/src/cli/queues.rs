@@ -116,6 +116,11 @@ fn names(settings: &Settings, registry: &Registry, further: &[String]) -> Vec<St
 
 impl QueuePurge {
     async fn run(&self, session: &Session) -> Result<Exit, Failure> {
+        if self.name == DEAD_QUEUE {
+            let text = "the dead set is emptied by `dead drop --all`";
+            return Err(Failure::new(Exit::Usage, text));
+        }
+        QueueSpec::check_named(&self.name)?;
         let client = session.client().await?;
         let waiting = client.broker().stats(&self.name).await?.ready;
         confirm(&format!("removes the {waiting} waiting messages of queue {} for ever", self.name), self.yes)?;

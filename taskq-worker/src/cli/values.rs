@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use taskq::TaskId;
+use taskq::broker::QueueSpec;
 
 /// Reads a duration as people write it.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -62,6 +63,11 @@ pub(super) fn node(name: &str, host: impl FnOnce() -> String) -> String {
     if name.contains('@') { name.to_owned() } else { format!("{name}@{}", host()) }
 }
 
+/// Reads the name of a queue to send to or to take from.
+pub(super) fn queue(text: &str) -> Result<String, String> {
+    QueueSpec::check_named(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
+}
+
 /// Reads a task's id.
 pub(super) fn task_id(text: &str) -> Result<TaskId, String> {
     TaskId::parse(text).map_err(|error| error.to_string())
@@ -108,6 +114,7 @@ mod tests {
         assert!(duration("10").expect_err("it has no unit").contains("30s"));
         assert!(size("200").expect_err("it has no unit").contains("200MiB"));
         assert!(moment("tomorrow").expect_err("it is no time").contains("2030-01-31T08:00:00Z"));
+        assert!(queue("taskq.dead").expect_err("it is taskq's own").contains("choose another name"));
         assert!(object("[1]").expect_err("it is a list").contains("JSON object"));
         assert_eq!(moment("2030-01-31T08:00:00+01:00").expect("it is one").to_rfc3339(), "2030-01-31T07:00:00+00:00");
     }

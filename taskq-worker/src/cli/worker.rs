@@ -39,7 +39,7 @@ pub struct WorkerCommand {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), default_value = "1")]
     processes: u16,
     /// The queues to take tasks from, separated by commas [default: the default queue and those the tasks name]
-    #[arg(short = 'Q', long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(short = 'Q', long, value_name = "NAMES", value_delimiter = ',', value_parser = values::queue)]
     queues: Vec<String>,
     /// The node name, NAME or NAME@HOST; no two workers should share one [default: taskq@HOST]
     #[arg(short = 'n', long, value_name = "NAME")]

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskq::broker::DEAD_QUEUE;
+use taskq::broker::{DEAD_QUEUE, QueueSpec};
 use taskq::definition::Registry;
 use taskq::internal::attempt;
 use taskq::internal::host_name;
@@ -50,7 +50,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// Sets the queues to take messages from. Default: the client's default queue, and those that the tasks name.
+    /// Sets the queues to take messages from. Default: the client's default queue, and those that the tasks name. Names
+    /// that begin with `taskq.` belong to taskq and are refused.
     pub fn queues<Q: Into<String>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
         self.queues = Some(queues.into_iter().map(Into::into).collect());
         self
@@ -102,6 +103,9 @@ impl WorkerBuilder {
         }
         if queues.is_empty() {
             return Err(WorkerError::NoQueues);
+        }
+        for queue in &queues {
+            QueueSpec::check_named(queue).map_err(taskq::Error::from)?;
         }
         let dead_queue = client.declare(DEAD_QUEUE).await?;
         let mut names = Vec::with_capacity(queues.len());

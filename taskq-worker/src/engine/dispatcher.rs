@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
-use taskq::broker::{Acker, Delivery};
+use taskq::broker::{Acker, Delivery, QueueSpec};
 use taskq::definition::{Definition, Registry};
 use taskq::internal::attempt::{self, Admission, Verdict};
 use taskq::internal::codec::{self, DecodeError};
@@ -69,7 +69,9 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
         // person has put into the quarantine queue may not say which that is.
         let is_quarantine = self.shared.ends.role.is_quarantine();
         let by_name = origin_of(&delivery.queue).filter(|_| is_quarantine);
-        let origin = envelope.origin_queue.take().or_else(|| by_name.map(str::to_owned));
+        // A stranger's header must not lead into one of taskq's own queues.
+        let by_header = envelope.origin_queue.take().filter(|origin| QueueSpec::check_named(origin).is_ok());
+        let origin = by_header.or_else(|| by_name.map(str::to_owned));
         let from_quarantine = origin.is_some();
         if let Some(origin) = origin {
             delivery.queue = origin.into();

@@ -30,5 +30,5 @@ pub use delivery_timeout::{DeliveryTimeout, FetchControl, RENEWAL_PREFIX};
 pub use error::{BrokerError, PublishError};
 pub use options::BrokerOptions;
 pub use port::{Broker, BrokerInfo, Publication};
-pub use queue::{DEAD_QUEUE, Declared, QUARANTINE_SUFFIX, QueueKind, QueueSpec, QueueStats};
-pub(crate) use queue::{DEATH_QUEUE, DEATH_REASON, NO_QUEUE};
+pub use queue::{DEAD_QUEUE, Declared, OWN_PREFIX, QUARANTINE_SUFFIX, QueueKind, QueueSpec, QueueStats};
+pub(crate) use queue::{DEATH_QUEUE, DEATH_REASON, NO_QUEUE, NOT_DELAYED};

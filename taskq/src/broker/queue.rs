@@ -14,6 +14,13 @@ pub(crate) const DEATH_QUEUE: &str = "x-death-queue";
 /// The reason of a message whose queue did not exist any more when its delay was over.
 pub(crate) const NO_QUEUE: &str = "no-queue";
 
+/// The reason of a message that was sent to a queue of taskq's own, where only delayed messages wait.
+pub(crate) const NOT_DELAYED: &str = "not-delayed";
+
+/// The prefix of the names of taskq's own queues: the dead set, those in which delayed messages wait, and those that
+/// renew deliveries.
+pub const OWN_PREFIX: &str = "taskq.";
+
 /// The suffix of quarantine queues, where tasks that may have killed a worker wait to be run alone.
 pub const QUARANTINE_SUFFIX: &str = ".quarantine";
 
@@ -105,5 +112,52 @@ impl QueueSpec {
             return Ok(());
         };
         Err(super::BrokerError::QueueName { queue: name.to_owned(), why })
+    }
+
+    /// Checks the name of a queue that a call, a worker or a setting names. A message in one of taskq's own queues
+    /// would be taken for something else, and a worker of one would take what it has no part in.
+    pub fn check_named(name: &str) -> Result<(), super::BrokerError> {
+        if name.starts_with(OWN_PREFIX) {
+            let why = "names that begin with `taskq.` belong to taskq, which keeps dead and delayed messages in such \
+                       queues; choose another name";
+            return Err(super::BrokerError::QueueName { queue: name.to_owned(), why });
+        }
+        Self::check_name(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked_for_brokers_and_for_people() {
+        let long = "q".repeat(191);
+        for (name, for_brokers, for_people) in [
+            ("mail", None, None),
+            ("taskq", None, None),
+            ("my.taskq.dead", None, None),
+            ("taskq-mail", None, None),
+            ("Taskq.mail", None, None),
+            ("mail.quarantine", None, None),
+            (DEAD_QUEUE, None, Some("belong to taskq")),
+            ("taskq.delay.3", None, Some("belong to taskq")),
+            ("taskq.", None, Some("belong to taskq")),
+            ("amq.mail", Some("belong to the broker"), Some("belong to the broker")),
+            ("eu.*", Some("patterns"), Some("patterns")),
+            ("", Some("empty"), Some("empty")),
+            (&long, Some("longer than 190"), Some("longer than 190")),
+        ] {
+            for (checked, expected) in
+                [(QueueSpec::check_name(name), for_brokers), (QueueSpec::check_named(name), for_people)]
+            {
+                let refused = checked.err().map(|error| error.to_string());
+                match (refused, expected) {
+                    (Some(text), Some(why)) => assert!(text.contains(why), "{text}"),
+                    (None, None) => {}
+                    (refused, expected) => panic!("{name:?}: {refused:?} in place of {expected:?}"),
+                }
+            }
+        }
     }
 }

@@ -215,7 +215,8 @@ impl<T> Call<T> {
         *self.parts
     }
 
-    /// Sends the call to this queue.
+    /// Sends the call to this queue. A name that begins with `taskq.` belongs to taskq and is refused when the call is
+    /// sent.
     pub fn queue(mut self, queue: impl Into<Cow<'static, str>>) -> Self {
         self.parts.options.queue = Some(queue.into());
         self

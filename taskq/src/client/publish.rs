@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
 
 use super::Client;
-use crate::broker::{Publication, PublishError};
+use crate::broker::{Publication, PublishError, QueueSpec};
 use crate::canvas::CallParts;
 use crate::codec;
 use crate::definition::Context;
@@ -42,7 +42,10 @@ impl Client {
 
     /// Enqueues the call if its queue is known: the hot path, without waiting.
     pub(super) fn try_enqueue(&self, parts: CallParts, id: TaskId, resent: bool) -> Result<TryEnqueue, Error> {
-        let Some(queue) = self.router().known(self.queue_of(&parts)) else {
+        let queue = self.queue_of(&parts);
+        // Checked first, since the dead set is a declared queue as well.
+        QueueSpec::check_named(queue).map_err(Error::Broker)?;
+        let Some(queue) = self.router().known(queue) else {
             return Ok(TryEnqueue::Undeclared(Box::new(parts), id));
         };
         let mut outbound = outbound_message(parts, id.clone(), self, Context::current().as_ref())?;

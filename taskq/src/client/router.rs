@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::broker::{Broker, BrokerError, Declared, PublishError, QUARANTINE_SUFFIX, QueueKind, QueueSpec};
+use crate::broker::{Broker, BrokerError, DEAD_QUEUE, Declared, PublishError, QUARANTINE_SUFFIX, QueueKind, QueueSpec};
 use crate::error::Error;
 use crate::settings::{QueueSettings, Settings};
 
@@ -57,9 +57,12 @@ impl Router {
         self.declare_as(broker, &self.spec(queue)).await
     }
 
-    /// Declares a queue as `spec` describes it, regardless of the settings.
+    /// Declares a queue as `spec` describes it, regardless of the settings. Of taskq's own queues the dead set alone is
+    /// declared here.
     pub(super) async fn declare_as(&self, broker: &dyn Broker, spec: &QueueSpec) -> Result<Arc<str>, Error> {
-        QueueSpec::check_name(&spec.name).map_err(Error::Broker)?;
+        if *spec.name != *DEAD_QUEUE {
+            QueueSpec::check_named(&spec.name).map_err(Error::Broker)?;
+        }
         match broker.declare(spec).await? {
             Declared::AsAsked => {}
             Declared::Differs(difference) => {

@@ -6,7 +6,7 @@ use super::QueueSettings;
 use super::keys::{KEYS, unknown};
 use super::{ConfigError, Origin, Settings};
 #[cfg(feature = "toml")]
-use crate::broker::QueueKind;
+use crate::broker::{QueueKind, QueueSpec};
 
 impl Settings {
     #[cfg(not(feature = "toml"))]
@@ -71,6 +71,7 @@ fn not_toml(error: &toml::de::Error) -> String {
 
 #[cfg(feature = "toml")]
 fn queue_settings(name: &str, value: &toml::Value) -> Result<QueueSettings, String> {
+    QueueSpec::check_named(name).map_err(|error| format!("`queues`: {error}"))?;
     let table = value.as_table().ok_or_else(|| format!("`queues.{name}` is a table: write [queues.{name}]"))?;
     let mut settings = QueueSettings::default();
     for (key, value) in table {
@@ -112,7 +113,11 @@ fn interop_queues(table: &toml::Table) -> Result<Vec<String>, String> {
         .get("queues")
         .and_then(toml::Value::as_array)
         .and_then(|names| names.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>());
-    names.ok_or_else(|| "`interop.queues` takes a list of queue names, such as [\"celery\"]".to_owned())
+    let names = names.ok_or_else(|| "`interop.queues` takes a list of queue names, such as [\"celery\"]".to_owned())?;
+    for name in &names {
+        QueueSpec::check_named(name).map_err(|error| format!("`interop.queues`: {error}"))?;
+    }
+    Ok(names)
 }
 
 /// Converts a value to JSON; moments become texts.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::nearest::nearest;
 use super::{ConfigError, Origin, Serializer, Settings};
+use crate::broker::QueueSpec;
 use crate::redact::without_password;
 
 /// The shortest lease of a claim: a shorter one would run out between two renewals on a machine that is busy.
@@ -52,8 +53,8 @@ pub(super) const KEYS: [SettingKey; 14] = [
     },
     SettingKey {
         name: "default_queue",
-        takes: "a queue's name",
-        assign: |settings, text| assign(&mut settings.default_queue, not_empty(text)),
+        takes: "a queue's name of at most 190 bytes, without `*` and `#`, which does not begin with `taskq.` or `amq.`",
+        assign: |settings, text| assign(&mut settings.default_queue, queue_name(text)),
         show: |settings| settings.default_queue.clone(),
     },
     SettingKey {
@@ -144,6 +145,10 @@ fn none() -> String {
 
 fn not_empty(text: &str) -> Option<String> {
     Some(text.to_owned()).filter(|text| !text.is_empty())
+}
+
+fn queue_name(text: &str) -> Option<String> {
+    QueueSpec::check_named(text).is_ok().then(|| text.to_owned())
 }
 
 fn duration(text: &str) -> Option<Duration> {

@@ -301,6 +301,37 @@ async fn a_countdown_is_not_early_and_expired_tasks_do_not_run() {
 }
 
 #[tokio::test]
+async fn queues_of_taskqs_own_are_refused_wherever_one_is_named() {
+    let fixture = Fixture::start().await;
+    let client = &fixture.client;
+    for queue in [DEAD_QUEUE, "taskq.delay.3", "taskq.renew.here.mail"] {
+        let refused = add(1, 2).queue(queue).send(client).await.expect_err("nobody may send there");
+        assert!(refused.to_string().contains("names that begin with `taskq.` belong to taskq"), "{refused}");
+        let report = client.send_all([add(1, 2).queue(queue)]).await;
+        assert_eq!((report.sent.len(), report.failed.len()), (0, 1));
+        let refused = Worker::builder(client.clone()).queues(["default", queue]).build().await;
+        let refused = refused.err().expect("nobody may take from there").to_string();
+        assert!(refused.contains("choose another name"), "{refused}");
+    }
+    assert_eq!(client.broker().stats(DEAD_QUEUE).await.expect("it is there").ready, 0);
+    // A header of a stranger leads there no more than a name does.
+    let message = WireMessage {
+        properties: Properties::default().with(|properties| properties.content_type = Some("application/json".into())),
+        headers: Headers::from_iter([
+            ("task", never::NAME),
+            ("id", "led-astray"),
+            ("taskq-origin-queue", "taskq.delay.3"),
+        ]),
+        body: "[[\"astray\"], {}, {}]".into(),
+    };
+    let queue = client.declare("default").await.expect("it can be declared");
+    client.publish(Publication::new(queue, message)).await.expect("the broker takes anything");
+    let entry = fixture.dead(&TaskId::parse("led-astray").expect("it is an id")).await;
+    assert_eq!((entry.letter.queue.as_str(), entry.letter.attempts), ("default", 3));
+    fixture.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_run_is_dead_with_a_reason_and_the_worker_goes_on() {
     let fixture = Fixture::start().await;
     let queue = fixture.client.declare("default").await.expect("it can be declared");

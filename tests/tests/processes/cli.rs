@@ -301,6 +301,19 @@ fn wrong_use_is_told_from_everything_else() {
         let finished = shop().run(arguments).expect_exit(2);
         assert!(finished.stderr.starts_with("error: "), "{finished}");
     }
+    // Queues of taskq's own, wherever one is named.
+    for arguments in [
+        &["call", "shop.add", "2", "3", "--queue", "taskq.delay.3"][..],
+        &["worker", "-Q", "mail,taskq.dead"],
+        &["queues", "purge", "taskq.delay.3", "--yes"],
+        &["schedule", "add", "nightly", "shop.add", "--every", "1m", "--queue", "taskq.dead"],
+    ] {
+        let finished = shop().run(arguments).expect_exit(2);
+        assert!(finished.stderr.contains("names that begin with `taskq.` belong to taskq"), "{finished}");
+    }
+    let finished = shop().env("TASKQ_DEFAULT_QUEUE", "taskq.dead").run(&["queues", "list"]).expect_exit(3);
+    assert!(finished.stderr.contains("does not begin with `taskq.`"), "{finished}");
+    assert!(shop().run(&["queues", "purge", "taskq.dead", "--yes"]).expect_exit(2).stderr.contains("dead drop --all"));
     let help = shop().run(&["--help"]).expect_exit(0);
     assert!(help.stdout.contains("Exit codes:"), "{help}");
 }

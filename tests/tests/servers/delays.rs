@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use lapin::options::QueueDeleteOptions;
-use lapin::{Connection, ConnectionProperties};
+use lapin::options::{BasicPublishOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use taskq::TaskId;
 use taskq::broker::QueueSpec;
 use taskq::client::DeadFilter;
 use taskq_tests::harness::{BOUND, Ledger, ServerFixture, now_ms, unique, wait_until};
@@ -18,6 +20,14 @@ fn lateness(what: &str, mut late_ms: Vec<u64>) {
     late_ms.sort_unstable();
     let (half, most) = (late_ms[late_ms.len() / 2], late_ms[late_ms.len() - 1]);
     println!("{what}: {} ran late by {half} ms in the median and {most} ms at most", late_ms.len());
+}
+
+/// A channel without anything of taskq on top.
+async fn raw(fixture: &ServerFixture) -> (Connection, Channel) {
+    let connection = Connection::connect(&fixture.vhost.servers.amqp, ConnectionProperties::default()).await;
+    let connection = connection.expect("the broker is up");
+    let channel = connection.create_channel().await.expect("the connection is open");
+    (connection, channel)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,8 +187,7 @@ async fn a_task_whose_queue_was_deleted_while_it_waited_is_told_and_goes_back_th
     let Some(fixture) = ServerFixture::start(SHOP).await else { return };
     let (client, queue) = (&fixture.client, unique("deleted"));
     let sum = tasks::add(2, 3).queue(queue.clone()).countdown("2s").send(client).await.expect("the queue is made");
-    let connection = Connection::connect(&fixture.vhost.servers.amqp, ConnectionProperties::default()).await;
-    let channel = connection.expect("the broker is up").create_channel().await.expect("the connection is open");
+    let (_connection, channel) = raw(&fixture).await;
     let deleted = channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await;
     assert_eq!(deleted.expect("it exists"), 0, "the task still waits");
     let entry = loop {
@@ -196,5 +205,54 @@ async fn a_task_whose_queue_was_deleted_while_it_waited_is_told_and_goes_back_th
     assert_eq!(put_back.expect("the queue is made again"), 1);
     let worker = fixture.worker(&[&queue]);
     assert_eq!(sum.get_timeout(BOUND).await.expect("it runs"), 5);
+    worker.drain();
+}
+
+/// RabbitMQ has 32 messages of a queue on their way at a time, and one that cannot go on stays among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_a_level_of_delays_by_mistake_is_dead_and_blocks_nobody() {
+    const STRAYS: usize = 40;
+    let Some(fixture) = ServerFixture::start(SHOP).await else { return };
+    let client = &fixture.client;
+    let refused = tasks::add(2, 3).queue("taskq.delay.3").send(client).await.expect_err("it is taskq's own");
+    assert!(refused.to_string().contains("belong to taskq"), "{refused}");
+    let worker = fixture.worker(&["default"]);
+    // The first delay makes the levels.
+    let first = tasks::add(1, 1).countdown("100ms").send(client).await.expect("it is accepted");
+    assert_eq!(first.get_timeout(BOUND).await.expect("it runs"), 2);
+
+    let (_connection, channel) = raw(&fixture).await;
+    for number in 0..STRAYS {
+        for level in ["taskq.delay.3", "taskq.delay.0"] {
+            let mut headers = FieldTable::default();
+            headers.insert("id".into(), AMQPValue::LongString(format!("{level}-{number}").into()));
+            headers.insert("task".into(), AMQPValue::LongString("shop.add".into()));
+            let properties = BasicProperties::default()
+                .with_content_type("application/json".into())
+                .with_content_encoding("utf-8".into())
+                .with_delivery_mode(2)
+                .with_headers(headers);
+            let body = b"[[2, 3], {}, {}]";
+            let options = BasicPublishOptions::default();
+            channel.basic_publish("".into(), level.into(), options, body, properties).await.expect("it is written");
+        }
+    }
+    let behind = tasks::add(20, 3).countdown("800ms").send(client).await.expect("it is accepted");
+    assert_eq!(behind.get_timeout(BOUND).await.expect("it is not held up"), 23);
+    let dead = loop {
+        let dead = client.dead().list(1000).await.expect("it can be read");
+        if dead.len() == 2 * STRAYS {
+            break dead;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    for entry in &dead {
+        assert_eq!(entry.letter.reason, "not-delayed");
+        assert!(entry.letter.error.contains(&entry.letter.queue), "{}", entry.letter.error);
+    }
+    // They were meant for somebody.
+    assert_eq!(client.dead().retry(&DeadFilter::All).await.expect("they go to the default queue"), 2 * STRAYS);
+    let id = TaskId::parse("taskq.delay.3-7").expect("it is an id");
+    assert_eq!(client.handle::<i64>(id).get_timeout(BOUND).await.expect("it runs"), 5);
     worker.drain();
 }

@@ -108,7 +108,7 @@ impl<'a> Scenario<'a> {
             return Err(format!("{} is there already; name a folder without one", path.display()).into());
         }
         let ledger = Arc::new(Ledger::open(&path, true)?);
-        let queues: Vec<String> = ["a", "b"].map(|part| format!("taskq.torture.{run}.{part}")).into();
+        let queues: Vec<String> = ["a", "b"].map(|part| format!("torture.{run}.{part}")).into();
         for queue in &queues {
             client.declare_as(&QueueSpec::quorum(queue.as_str())).await?;
         }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::delay_ladder;
 use super::value::from_value;
-use crate::broker::NO_QUEUE;
+use crate::broker::{NO_QUEUE, NOT_DELAYED};
 
 /// The reason and the queue, from the message's headers and routing key; `None` if the broker did not move it.
 ///
@@ -19,10 +19,13 @@ pub(super) fn of(headers: &FieldTable, key: &str) -> Option<(String, String)> {
     });
     let first = || Some((text(&noted("x-first-death-reason")?)?, text(&noted("x-first-death-queue")?)?));
     let (reason, queue) = last.or_else(first)?;
-    // On the ladder a message only dies from one level to the next, so this one had reached the end of it.
-    match delay_ladder::queue_of(key).filter(|_| delay_ladder::is_ladder(&queue)) {
+    if !delay_ladder::is_ladder(&queue) {
+        return Some((reason, queue));
+    }
+    match delay_ladder::queue_of(key) {
+        // On the ladder a message only dies from one level to the next, so this one had reached the end of it.
         Some(queue) => Some((NO_QUEUE.to_owned(), queue.to_owned())),
-        None => Some((reason, queue)),
+        None => Some((NOT_DELAYED.to_owned(), queue)),
     }
 }
 
@@ -63,8 +66,9 @@ mod tests {
             (&[("delivery_limit", "mail"), ("expired", "taskq.delay.4")], "mail", Some(("delivery_limit", "mail"))),
             (&[("expired", "taskq.delay.1"), ("expired", "taskq.delay.4")], &*ladder, Some((NO_QUEUE, "eu.mail"))),
             (&[("expired", "taskq.delay.late"), ("expired", "taskq.delay.1")], &ladder, Some((NO_QUEUE, "eu.mail"))),
-            // A user's queue that is named like one of the ladder's.
-            (&[("expired", "taskq.delay.1")], "mail", Some(("expired", "taskq.delay.1"))),
+            (&[("expired", "taskq.delay.1")], "taskq.delay.1", Some((NOT_DELAYED, "taskq.delay.1"))),
+            (&[("expired", "taskq.delay.late")], "taskq.delay.late", Some((NOT_DELAYED, "taskq.delay.late"))),
+            (&[("expired", "taskq.delay.28")], "mail", Some(("expired", "taskq.delay.28"))),
         ] {
             let death = of(&headers(deaths), key);
             let death = death.as_ref().map(|(reason, queue)| (reason.as_str(), queue.as_str()));

@@ -21,6 +21,11 @@
 //! ```text
 //! taskq.delay.delivery  --no queue-->  [late: waits 10 s]  -->  taskq.delay.late.delivery  --no queue-->  taskq.dead
 //! ```
+//!
+//! What is sent to a level's queue by that queue's name, by mistake, carries the name as its key. No pattern fits it,
+//! and RabbitMQ stops dead-lettering a queue when 32 of its messages cannot go on: all delays with that digit would
+//! stay there. So the exchange below has a binding of exactly that key, to the dead queue. An alternate exchange would
+//! say the same, but an exchange that exists cannot be given one, and an older program could not declare it any more.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -77,6 +82,11 @@ pub(super) fn below(level: u32) -> String {
 /// The pattern of messages that wait on `level`: a one in its place.
 pub(super) fn waits(level: u32) -> String {
     digit(level, '1')
+}
+
+/// The key of messages that are in `level` by mistake: they leave it by the exchange [`below`] it.
+pub(super) fn strays(level: u32) -> String {
+    level_name(level)
 }
 
 /// The pattern of messages that skip `level`: a zero in its place.
@@ -196,6 +206,19 @@ mod tests {
     fn the_longest_name_leaves_room() {
         let (_, key) = route(Duration::MAX, &"q".repeat(190));
         assert!(key.len() <= 255 && arrives(&"q".repeat(190)).len() <= 255);
+    }
+
+    #[test]
+    fn a_message_that_is_in_a_level_by_mistake_fits_its_own_binding_and_nothing_else() {
+        for level in 0..LEVELS {
+            let key = strays(level);
+            if let Some(next) = level.checked_sub(1) {
+                assert!(!matches(&waits(next), &key) && !matches(&passes(next), &key), "{key} on level {next}");
+            }
+            assert_eq!(queue_of(&key), None);
+            let (_, delayed) = route(Duration::from_secs(1), &key);
+            assert!(!matches(&key, &delayed), "{delayed}");
+        }
     }
 
     proptest! {

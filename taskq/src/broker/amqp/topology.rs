@@ -316,10 +316,10 @@ async fn ladder(channel: Channel) -> lapin::Result<()> {
                 FieldTable::default(),
             )
             .await?;
+        let (below, strays) = (delay_ladder::below(level), delay_ladder::strays(level).into());
         let options = ExchangeBindOptions::default();
-        channel
-            .exchange_bind(delay_ladder::below(level).into(), name.into(), passes, options, FieldTable::default())
-            .await
+        channel.exchange_bind(below.as_str().into(), name.into(), passes, options, FieldTable::default()).await?;
+        channel.exchange_bind(DEAD_EXCHANGE.into(), below.into(), strays, options, FieldTable::default()).await
     }))
     .await?;
     Ok(())

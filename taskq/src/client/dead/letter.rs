@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::broker::{DEATH_QUEUE, DEATH_REASON, NO_QUEUE};
+use crate::broker::{DEATH_QUEUE, DEATH_REASON, NO_QUEUE, NOT_DELAYED};
 use crate::codec::celery;
 use crate::hash::fnv1a;
 use crate::message::{Failure, Headers};
@@ -29,9 +29,11 @@ const ERROR_CHARACTERS_MAX: usize = 2000;
 #[non_exhaustive]
 pub struct DeadLetter {
     /// One word: `failed`, `arguments`, `decode`, `unknown-task`, `worker-lost`, `no-queue` (a queue was deleted under
-    /// delayed messages for it), or the broker's own, such as `delivery_limit`.
+    /// delayed messages for it), `not-delayed` (it was sent to a queue of taskq's own), or the broker's own, such as
+    /// `delivery_limit`.
     pub reason: String,
-    /// The queue that the message was taken from and goes back to.
+    /// The queue that the message was taken from and goes back to. From a queue of taskq's own it goes to the default
+    /// queue.
     pub queue: String,
     /// When the message was given up.
     pub at: Option<DateTime<Utc>>,
@@ -112,6 +114,10 @@ fn error_of_broker(reason: &str, queue: &str) -> String {
         NO_QUEUE => {
             format!("there was no queue {queue} any more when its delay was over; `dead retry` makes it again")
         }
+        NOT_DELAYED => format!(
+            "it was sent to {queue}, where only taskq's own delayed messages wait; `dead retry` sends it to the default \
+             queue"
+        ),
         "expired" => "nobody had taken it when its time was over".to_owned(),
         "delivery_limit" => "it came back unfinished more often than the queue allows".to_owned(),
         _ => String::new(),

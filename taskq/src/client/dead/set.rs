@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::DeadLetter;
-use crate::broker::{DEAD_QUEUE, Publication};
+use crate::broker::{DEAD_QUEUE, OWN_PREFIX, Publication};
 use crate::client::Client;
 use crate::codec;
 use crate::error::Error;
@@ -138,7 +138,7 @@ impl DeadSet {
             return Err(Error::NewerDeadLetter { id: entry.id, version });
         }
         let queue = match entry.letter.queue.as_str() {
-            "" => self.client.settings().default_queue.as_str(),
+            queue if queue.is_empty() || queue.starts_with(OWN_PREFIX) => self.client.settings().default_queue.as_str(),
             queue => queue,
         };
         let queue = self.client.declare(queue).await?;
