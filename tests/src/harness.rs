@@ -35,6 +35,7 @@ mod server_fixture;
 mod servers;
 mod shell;
 mod sqlite_fixture;
+mod starvation;
 mod supervised_worker;
 mod wait;
 
@@ -58,5 +59,6 @@ pub use server_fixture::ServerFixture;
 pub use servers::{Servers, Vhost};
 pub use shell::commands;
 pub use sqlite_fixture::SqliteFixture;
+pub use starvation::short_tasks_beside_a_long_one;
 pub use supervised_worker::{SupervisedWorker, build, is_gone, signal};
 pub use wait::{BOUND, now_ms, unique, wait_until, wait_within};

@@ -9,7 +9,7 @@ use taskq::definition::{Definition, Registry};
 use taskq::internal::attempt::{self, Admission, Verdict};
 use taskq::internal::codec::{self, DecodeError};
 use taskq::message::Envelope;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::claims::look_again_after;
 use super::custody::Adoption;
@@ -17,7 +17,7 @@ use super::duplicates::DeliveryHints;
 use super::execution::{self, Attempt};
 use super::observe::{Moment, Subject};
 use super::quarantine::origin_of;
-use super::run::{NewRun, Run};
+use super::run::{NewRun, Run, Slots};
 use super::settle::{End, Follow, Settles};
 use super::shared::Shared;
 
@@ -28,7 +28,7 @@ pub(super) struct Dispatcher<S> {
     /// The time for which a message whose task is not registered goes back to the broker.
     pub(super) unknown_task_grace: Duration,
     pub(super) deliveries: S,
-    pub(super) slots: Arc<Semaphore>,
+    pub(super) slots: Arc<Slots>,
     /// The number of runs so far, which tells runs apart.
     pub(super) runs: u64,
 }
@@ -58,7 +58,7 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
     async fn wait(&mut self, free: &mut Option<OwnedSemaphorePermit>) -> Option<(OwnedSemaphorePermit, Delivery)> {
         let slot = match free.take() {
             Some(slot) => slot,
-            None => Arc::clone(&self.slots).acquire_owned().await.ok()?,
+            None => self.slots.take().await,
         };
         Some((slot, self.deliveries.next().await?))
     }

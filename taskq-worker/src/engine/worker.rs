@@ -7,7 +7,7 @@ use taskq::Client;
 use taskq::broker::Consumption;
 use taskq::definition::{Registry, RegistryError};
 use taskq::internal::attempt::StateMap;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::builder::WorkerBuilder;
@@ -22,7 +22,7 @@ use super::phase::{Phase, advance, reached};
 use super::prefetch::Prefetch;
 use super::quarantine;
 use super::reachability::Reachability;
-use super::run::{Bodies, Ticks};
+use super::run::{Bodies, Slots, Ticks};
 use super::settle::{Ends, Settler, SettlerHandle, WAITING_MAX};
 use super::shared::Shared;
 use super::snapshot::Question;
@@ -222,8 +222,10 @@ impl Worker {
         let Self { shared, ticks, registry, queues, consumption, concurrency, prefetch, grace, claims, .. } = self;
         let Self { renewer, counters, reachability, supervision, settling, phase, questions, .. } = self;
         let Consumption { deliveries, control, .. } = consumption;
+        let slots = Slots::new(concurrency, ticks.clone());
         let upkeep = Upkeep {
             shared: Arc::clone(&shared),
+            slots: Arc::clone(&slots),
             claims,
             renewer: renewer.clone(),
             counters: Arc::clone(&counters),
@@ -248,7 +250,6 @@ impl Worker {
             std::future::pending::<()>().await;
         });
         let unknown_task_grace = shared.client.settings().unknown_task_grace;
-        let slots = Arc::new(Semaphore::new(concurrency));
         let dispatcher =
             Dispatcher { shared: Arc::clone(&shared), registry, unknown_task_grace, deliveries, slots, runs: 0 };
         let mut dispatching = tokio::spawn(dispatcher.run());

@@ -35,6 +35,11 @@ pub trait ConsumptionControl: Send + Sync {
     /// Changes the maximum number of unacknowledged messages per queue. It takes effect soon, not at once.
     fn set_prefetch(&self, prefetch: u16);
 
+    /// Gives back the messages that were fetched and not read, since the reader is busy and others may not be. Nothing
+    /// more is fetched from their queues until the stream is polled again. Where the adapter counts returns by itself,
+    /// this is none.
+    fn give_back_unread(&self);
+
     /// The capability to control messages that are fetched and not yet read. `None` if messages may wait to be read
     /// for any time, which is where [`Broker::delivery_timeout`](super::Broker::delivery_timeout) returns `None`.
     fn fetch_control(&self) -> Option<&dyn FetchControl> {

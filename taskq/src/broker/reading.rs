@@ -25,6 +25,9 @@ pub(super) trait PullReader: Send + Sync + 'static {
     /// Changes the maximum number of unsettled messages per queue; zero is no limit.
     fn set_prefetch(&self, prefetch: usize);
 
+    /// Gives back the messages that were taken and not read, and takes no more until [`next`](Self::next) is called.
+    fn give_back_unread(&self);
+
     /// Stops taking messages, and gives back those that were not read.
     fn stop(&self);
 
@@ -60,6 +63,10 @@ struct OpenReader<R: PullReader>(Arc<R>);
 impl<R: PullReader> ConsumptionControl for OpenReader<R> {
     fn set_prefetch(&self, prefetch: u16) {
         self.0.set_prefetch(prefetch.into());
+    }
+
+    fn give_back_unread(&self) {
+        self.0.give_back_unread();
     }
 
     fn stop(&self) {

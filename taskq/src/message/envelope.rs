@@ -38,6 +38,7 @@ pub struct TimeLimits {
 /// A task message, decoded: the task to run, the attempt, and the arguments.
 ///
 /// Made by [`Envelope::new`], and changed field by field or by [`with`](Self::with).
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each of which a header tells")]
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Envelope {

@@ -8,3 +8,4 @@ mod engine;
 mod macros;
 mod sqlite;
 mod sqlite_speed;
+mod starvation;

@@ -6,3 +6,4 @@ mod celery;
 mod delays;
 mod rabbitmq;
 mod redis;
+mod starvation;

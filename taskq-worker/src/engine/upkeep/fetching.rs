@@ -6,7 +6,10 @@ use std::time::Duration;
 use taskq::broker::ConsumptionControl;
 
 use super::super::custody::DeliveryRenewer;
-use super::super::prefetch::Prefetch;
+use super::super::prefetch::{Change, Prefetch};
+
+/// The number of ticks in a second, the time for which a message may wait beside busy slots.
+const SECOND: u32 = 10;
 
 /// The steering of what is fetched: the prefetch follows the work.
 pub(super) struct Fetching {
@@ -37,14 +40,17 @@ impl Fetching {
         self.control.is_live()
     }
 
-    /// Follows the work: `ended` is the number of bodies that have ended and the time they took together, `renewed` the
-    /// number of runs whose delivery is a copy.
-    pub(super) fn follow(&mut self, ended: (u64, Duration), renewed: usize) {
+    /// Follows the work: `ended` is the number of bodies that have ended and the time they took together, `long` the
+    /// number of runs that are older than anything may wait, `renewed` the number of runs whose delivery is a copy.
+    pub(super) fn follow(&mut self, ended: (u64, Duration), long: usize, renewed: usize) {
         let (count, total) = (ended.0 - self.seen.0, ended.1.saturating_sub(self.seen.1));
         self.seen = ended;
-        if let Some(wanted) = self.prefetch.observe(count, total) {
-            tracing::debug!(prefetch = wanted, "prefetch follows the work");
-            self.control.set_prefetch(wanted);
+        if let Some(Change { prefetch, gives_back }) = self.prefetch.observe(count, total, long) {
+            tracing::debug!(prefetch, gives_back, "prefetch follows the work");
+            if gives_back {
+                self.control.give_back_unread();
+            }
+            self.control.set_prefetch(prefetch);
         }
         // A run whose delivery is a copy has a slot, and does not count among what the broker has sent.
         if let Some(wanted) = self.prefetch.leave_out(renewed) {
@@ -53,6 +59,19 @@ impl Fetching {
                 Some(fetching) => fetching.cap_outstanding(wanted),
                 None => self.control.set_prefetch(wanted),
             }
+        }
+    }
+
+    /// Gives back what is unread while no slot has been free for so many ticks: another worker may be idle. Repeated
+    /// each second, since a message may arrive later in a queue that was empty.
+    pub(super) fn give_way(&mut self, busy_for: u32) {
+        if busy_for < SECOND || !busy_for.is_multiple_of(SECOND) {
+            return;
+        }
+        self.control.give_back_unread();
+        if let Some(prefetch) = self.prefetch.stalled() {
+            tracing::debug!(prefetch, "every slot is busy for long; what is fetched could only wait");
+            self.control.set_prefetch(prefetch);
         }
     }
 

@@ -11,9 +11,9 @@ use super::super::claims::Claims;
 use super::super::custody::DeliveryRenewer;
 use super::super::execution::finish_stopped;
 use super::super::observe::Counters;
-use super::super::prefetch::Prefetch;
+use super::super::prefetch::{Prefetch, WAIT_MAX};
 use super::super::reachability::Reachability;
-use super::super::run::{Run, Ticks};
+use super::super::run::{Run, Slots, Ticks};
 use super::super::shared::Shared;
 use super::super::snapshot::{Question, RunSnapshot, WorkerHeartbeat, WorkerSnapshot};
 use super::fetching::Fetching;
@@ -29,6 +29,7 @@ const LISTENS_WITHIN: Duration = Duration::from_millis(300);
 /// The upkeep of one worker.
 pub(crate) struct Upkeep {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) slots: Arc<Slots>,
     pub(crate) claims: Option<Claims>,
     pub(crate) renewer: Option<Arc<DeliveryRenewer>>,
     pub(crate) counters: Arc<Counters>,
@@ -42,7 +43,7 @@ pub(crate) struct Upkeep {
 impl Upkeep {
     /// Looks after the worker until it is dropped.
     pub(crate) async fn run(self) {
-        let Self { shared, claims, renewer, counters, reachability, ticks, prefetch, control, .. } = self;
+        let Self { shared, slots, claims, renewer, counters, reachability, ticks, prefetch, control, .. } = self;
         let mut questions = self.questions;
         let mut fetching = Fetching::new(prefetch, control, counters.bodies());
         let mut times = tokio::time::interval(TICK_EVERY);
@@ -60,7 +61,9 @@ impl Upkeep {
             }
             let tick = ticks.tick();
             let in_flight = &shared.in_flight;
+            let mut long = 0;
             for run in in_flight.runs().iter().filter(|run| !run.is_concluded()) {
+                long += usize::from(run.running_for().is_some_and(|age| age >= WAIT_MAX));
                 if limits::hold(in_flight, &shared.observers, run, tick) {
                     progress::note(&shared.ends, &shared.settler, run);
                 }
@@ -84,7 +87,8 @@ impl Upkeep {
             }
             // A quarantine process holds the task that it runs, and nothing that would come to harm with it.
             if !shared.ends.role.is_quarantine() {
-                fetching.follow(counters.bodies(), in_flight.renewed());
+                fetching.follow(counters.bodies(), long, in_flight.renewed());
+                fetching.give_way(slots.busy_for(tick));
             }
         }
     }

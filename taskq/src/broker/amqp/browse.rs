@@ -47,6 +47,8 @@ struct Look {
 impl ConsumptionControl for Look {
     fn set_prefetch(&self, _prefetch: u16) {}
 
+    fn give_back_unread(&self) {}
+
     fn stop(&self) {}
 
     fn is_live(&self) -> bool {

@@ -22,6 +22,8 @@ pub(super) enum Command {
     Vacant,
     /// The reader polls again for a queue whose consumer is suspended.
     Wanted,
+    /// The reader is busy: what it has not read may go to others.
+    GiveBackUnread,
     /// The reader will not read for long.
     SuspendFetching(oneshot::Sender<()>),
     SetPrefetch(u16),

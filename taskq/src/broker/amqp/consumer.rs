@@ -178,7 +178,7 @@ impl Consumer {
                     opened = &mut opening => break opened,
                     command = self.inbox.recv() => match command {
                         Some(Command::SetPrefetch(prefetch) | Command::CapOutstanding(prefetch)) => self.prefetch = prefetch,
-                        Some(Command::Vacant | Command::Wanted) => {}
+                        Some(Command::Vacant | Command::Wanted | Command::GiveBackUnread) => {}
                         Some(Command::SuspendFetching(done)) => drop(done),
                         // Nothing is fetched without a channel, so stopping ends the stream.
                         Some(Command::Stop) => self.sources.end(),
@@ -228,6 +228,7 @@ impl Consumer {
                         }
                     }
                     Some(Command::Wanted) => self.fill(open).await,
+                    Some(Command::GiveBackUnread) => self.suspend_fetching(open, self.sources.unread()).await,
                     Some(Command::SuspendFetching(done)) => {
                         self.suspend_fetching(open, self.sources.tags()).await;
                         // The caller may not be waiting any more.
@@ -255,6 +256,7 @@ impl Consumer {
                     None => return ChannelEnd::Done(None),
                 },
                 _ = watch.tick() => {
+                    self.sources.end_turn();
                     self.restore_window(open).await;
                     self.fill(open).await;
                     // Messages that wait for the reader must not grow as old as the broker allows, and other workers

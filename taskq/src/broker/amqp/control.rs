@@ -30,6 +30,10 @@ impl ConsumptionControl for Control {
         self.tell(Command::SetPrefetch(prefetch));
     }
 
+    fn give_back_unread(&self) {
+        self.tell(Command::GiveBackUnread);
+    }
+
     fn fetch_control(&self) -> Option<&dyn FetchControl> {
         Some(self)
     }

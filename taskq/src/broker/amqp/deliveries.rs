@@ -191,6 +191,32 @@ impl Sources {
         stale
     }
 
+    /// The current consumers with unread messages, by queue: those are to be cancelled, and their messages
+    /// [given back](Self::give_back). Those of cancelled consumers are given back at once.
+    pub(super) fn unread(&self) -> Vec<(Arc<str>, ShortString)> {
+        let mut unread = Vec::new();
+        let mut state = self.lock();
+        // Where the reader waits, nothing is unread, and a look would cost it its waker.
+        if state.waits || self.is_stopping() {
+            return unread;
+        }
+        for slot in &mut state.slots {
+            slot.draining.drain(..).for_each(|mut source| source.give_back());
+            if let Some(source) = &mut slot.current
+                && source.has_unread()
+            {
+                unread.push((Arc::clone(&slot.queue), source.consumer.tag()));
+            }
+        }
+        unread
+    }
+
+    /// Ends the turn of the queue that is being read, so that long tasks of one do not keep the messages of another
+    /// from their turn.
+    pub(super) fn end_turn(&self) {
+        self.lock().run = RUN_MAX;
+    }
+
     /// Removes all consumers, since the channel is gone; unread messages will be delivered again. Returns the broker's
     /// error, if there was one.
     pub(super) fn clear(&self) -> Option<lapin::Error> {
@@ -373,7 +399,11 @@ impl Source {
         if !self.buffer_age.is_stale(now, limit, waits) {
             return false;
         }
-        // Nothing waits on this consumer, so no waker is lost by this.
+        self.has_unread()
+    }
+
+    /// Whether there is a message that was not read. Not to be asked while the reader waits: it would lose its waker.
+    fn has_unread(&mut self) -> bool {
         self.peeked = self.take_now();
         if self.peeked.is_none() {
             self.buffer_age.found_empty();

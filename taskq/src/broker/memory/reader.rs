@@ -103,6 +103,9 @@ impl PullReader for MemoryReader {
         self.waker.wake();
     }
 
+    /// A message is taken when it is read, and never before.
+    fn give_back_unread(&self) {}
+
     fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.waker.wake();

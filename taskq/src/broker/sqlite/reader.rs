@@ -65,7 +65,7 @@ impl SqliteReader {
         let leaves = !takes && !state.unregistered;
         let overdue = state.settled_since.is_some_and(|since| since.elapsed() >= LINGER);
         let pressing = state.settled.len() >= SETTLED_MAX || !state.settled.unread.is_empty();
-        let hungry = takes && state.queues.iter().any(|queue| queue.is_hungry(state.prefetch));
+        let hungry = state.takes() && state.queues.iter().any(|queue| queue.is_hungry(state.prefetch));
         let restores = takes && (state.restore || !state.dead.is_empty());
         if state.phase != Phase::Closed && !(renew || leaves || overdue || pressing || hungry || restores) {
             return Step::Wait(state.settled_since.map(|since| since + LINGER));
@@ -73,7 +73,7 @@ impl SqliteReader {
         state.settled_since = None;
         let begins = !state.leased;
         let queues = state.queues.iter().map(|queue| queue.number).collect();
-        let take = state.queues.iter().enumerate().filter(|_| takes).filter_map(|(at, queue)| {
+        let take = state.queues.iter().enumerate().filter(|_| state.takes()).filter_map(|(at, queue)| {
             let room = queue.room(state.prefetch);
             (queue.is_promising() && room > 0).then(|| Want {
                 at,
@@ -108,7 +108,7 @@ impl SqliteReader {
         state.leased = true;
         state.unregistered |= turn.leaves;
         for (want, taken) in turn.take.iter().zip(taken) {
-            let takes = state.phase == Phase::Taking;
+            let takes = state.takes();
             let ReaderState { queues, unsettled, settled, .. } = &mut *state;
             let queue = &mut queues[want.at];
             // A turn may also end early because the bodies are large; then nothing is known about the rest of the
@@ -182,6 +182,9 @@ impl PullReader for SqliteReader {
     fn next(self: &Arc<Self>) -> Option<Delivery> {
         let (queue, taken, lease) = {
             let mut state = self.lock();
+            if std::mem::take(&mut state.suspended) {
+                self.driver.notify_one();
+            }
             let count = state.queues.len();
             let first = state.next;
             let at =
@@ -218,18 +221,22 @@ impl PullReader for SqliteReader {
         self.driver.notify_one();
     }
 
+    fn give_back_unread(&self) {
+        let mut state = self.lock();
+        if state.phase != Phase::Taking || state.queues.iter().all(|queue| queue.unread.is_empty()) {
+            return;
+        }
+        state.suspended = true;
+        state.give_back_unread();
+        drop(state);
+        self.driver.notify_one();
+    }
+
     fn stop(&self) {
         let mut state = self.lock();
         if state.phase == Phase::Taking {
             state.phase = Phase::Stopped;
-            let ReaderState { queues, unsettled, settled, .. } = &mut *state;
-            for queue in queues {
-                for message in queue.unread.drain(..) {
-                    queue.out -= 1;
-                    unsettled.remove(&message.id);
-                    settled.unread.push(message.id);
-                }
-            }
+            state.give_back_unread();
         }
         drop(state);
         self.stream.wake();

@@ -17,6 +17,8 @@ pub(super) struct ReaderState {
     pub(super) leased: bool,
     pub(super) prefetch: usize,
     pub(super) queues: Vec<ConsumedQueue>,
+    /// The reader is busy: nothing is taken until it asks for a message.
+    pub(super) suspended: bool,
     /// Unsettled messages under the lease, each with the index of its queue.
     pub(super) unsettled: HashMap<i64, usize>,
     pub(super) settled: Settled,
@@ -54,6 +56,7 @@ impl ReaderState {
             leased: false,
             prefetch,
             queues,
+            suspended: false,
             unsettled: HashMap::new(),
             settled: Settled::default(),
             settled_since: None,
@@ -64,6 +67,22 @@ impl ReaderState {
             unregistered: false,
             works: true,
             next: 0,
+        }
+    }
+
+    /// Whether messages are to be taken: it goes on, and the reader has asked.
+    pub(super) fn takes(&self) -> bool {
+        self.phase == Phase::Taking && !self.suspended
+    }
+
+    /// Gives the unread messages back, as if they had never been delivered.
+    pub(super) fn give_back_unread(&mut self) {
+        for queue in &mut self.queues {
+            for message in queue.unread.drain(..) {
+                queue.out -= 1;
+                self.unsettled.remove(&message.id);
+                self.settled.unread.push(message.id);
+            }
         }
     }
 

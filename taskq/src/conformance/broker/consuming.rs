@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::broker::{Broker, BrokerError, QueueKind};
 use crate::conformance::PATIENCE;
 
-use super::tools::{body, consume, name, next, nothing, publish, queue, wait_for_ready};
+use super::tools::{CALM, body, consume, name, next, nothing, publish, queue, wait_for_ready};
 
 /// An acknowledged message does not come back.
 pub async fn acknowledged_is_gone(broker: Arc<dyn Broker>, kind: QueueKind) {
@@ -80,6 +80,35 @@ pub async fn unsettled_comes_back_when_dropped(broker: Arc<dyn Broker>, kind: Qu
     drop(consumption);
     wait_for_ready(&*broker, &queue, 1).await;
     drop(held);
+}
+
+/// Messages that a busy reader gives back unread go to others, and nothing more comes to it until it asks again.
+pub async fn unread_goes_to_others(broker: Arc<dyn Broker>, kind: QueueKind) {
+    let queue = queue(&*broker, kind).await;
+    for number in 0..10 {
+        publish(&*broker, &queue, &number.to_string()).await;
+    }
+    let mut busy = consume(&*broker, &queue, 10).await;
+    let read = next(&mut busy).await;
+    let mut idle = consume(&*broker, &queue, 10).await;
+    let mut bodies = HashSet::new();
+    while bodies.len() < 9 {
+        // Some may still be on their way to the busy one.
+        busy.control.give_back_unread();
+        if let Ok(Some(delivery)) = timeout(CALM, idle.deliveries.next()).await {
+            assert!(bodies.insert(body(&delivery).to_owned()), "it came once");
+            delivery.acker.ack();
+        }
+    }
+    assert!(!bodies.contains(body(&read)), "what was read stays");
+    read.acker.ack();
+    idle.control.close().await;
+    publish(&*broker, &queue, "later").await;
+    let delivery = next(&mut busy).await;
+    assert_eq!(body(&delivery), "later", "it asks again");
+    delivery.acker.ack();
+    busy.control.close().await;
+    wait_for_ready(&*broker, &queue, 0).await;
 }
 
 /// No more messages than the prefetch are unsettled per queue; settling one brings the next.

@@ -44,6 +44,7 @@ pub fn promises() -> Vec<(&'static str, BrokerPromise)> {
         requeued_comes_back,
         unsettled_comes_back_at_close,
         unsettled_comes_back_when_dropped,
+        unread_goes_to_others,
         prefetch_is_a_bound,
         prefetch_can_be_changed,
         stop_gives_back_and_ends,
