@@ -28,8 +28,9 @@ pub mod bare {
     pub use crate::broker::amqp::bare::*;
 }
 
-/// Sources of time.
+/// Sources of time, and the distance between two.
 pub mod clock {
+    pub use crate::client::store_clock::measure as measure_store_clock;
     pub use crate::clock::*;
 }
 

@@ -8,6 +8,8 @@ use taskq::TaskId;
 use taskq::backend::{self, BackendOptions, KvExt, ResultBackendExt};
 use taskq::broker::{self, BrokerError, BrokerOptions};
 use taskq::definition::Registry;
+use taskq::internal::clock::{Clock, measure_store_clock};
+use taskq::internal::fault::full_message;
 use taskq::settings::Settings;
 use taskq_beat::internal::leader;
 use taskq_beat::{BeatError, entry};
@@ -17,6 +19,9 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output::plain;
 use super::session::Session;
+
+/// The distance between two clocks that is worth a warning.
+const CLOCKS_APART: Duration = Duration::from_secs(1);
 
 /// Check the settings, the broker, the result backend and the schedule, with the remedy for each fault
 ///
@@ -63,6 +68,8 @@ struct ServerReport {
     facts: Vec<String>,
     /// The time of a round trip in milliseconds.
     round_trip_ms: Option<f64>,
+    /// How far its clock is ahead of this machine's, in milliseconds, where it tells its time.
+    clock_ahead_ms: Option<i64>,
     /// The fault, with the remedy.
     fault: Option<String>,
     #[serde(skip)]
@@ -126,13 +133,36 @@ async fn ask_results(settings: &Settings) -> Result<ServerReport, Failure> {
     };
     let options = BackendOptions::default().with(|options| options.result_ttl = settings.result_ttl);
     let backend = backend::connect(url, options).await?;
-    let facts = backend.results.info().await?;
+    let mut facts = backend.results.info().await?;
     let nobody = TaskId::new();
     let asked = Instant::now();
     backend.results.read_one(&nobody).await?;
     let round_trip = asked.elapsed();
     backend.kv.get_json::<serde_json::Value>(&format!("check/{nobody}")).await?;
-    Ok(ServerReport { facts, round_trip_ms: Some(milliseconds(round_trip)), ..ServerReport::default() })
+    let ahead = measure_store_clock(&*backend.kv, &Clock::system()).await;
+    let clock_ahead_ms = match ahead {
+        Ok(ahead) => ahead.map(|ahead| ahead.num_milliseconds()),
+        Err(error) => {
+            facts.push(format!("its time is not known: {}", full_message(&error)));
+            None
+        }
+    };
+    facts.extend(clock_ahead_ms.and_then(clocks_apart));
+    let round_trip_ms = Some(milliseconds(round_trip));
+    Ok(ServerReport { facts, round_trip_ms, clock_ahead_ms, ..ServerReport::default() })
+}
+
+/// The warning about a clock that differs notably from this machine's.
+fn clocks_apart(ahead_ms: i64) -> Option<String> {
+    let side = if ahead_ms < 0 { "behind" } else { "ahead of" };
+    let apart = Duration::from_millis(ahead_ms.unsigned_abs());
+    (apart >= CLOCKS_APART).then(|| {
+        format!(
+            "its clock is {:.1} s {side} this machine's: the times of calls are compared between machines; synchronize \
+             their clocks",
+            apart.as_secs_f64()
+        )
+    })
 }
 
 impl ScheduleReport {
@@ -186,8 +216,10 @@ impl ServerReport {
     fn describe(&self, name: &str) -> String {
         let facts = self.facts.iter().map(|fact| plain(fact));
         let time = self.round_trip_ms.map(|time| format!("a round trip took {time} ms"));
+        let clock = self.clock_ahead_ms.map(|ahead| format!("its clock is {ahead} ms ahead of this machine's"));
         let fault = self.fault.as_ref().map(|fault| format!("FAULT: {}", plain(fault)));
-        let lines: Vec<String> = facts.chain(time).chain(fault).map(|line| format!("\n  {line}")).collect();
+        let lines: Vec<String> =
+            facts.chain(time).chain(clock).chain(fault).map(|line| format!("\n  {line}")).collect();
         format!("{name}{}", lines.concat())
     }
 }
@@ -206,6 +238,15 @@ fn describe(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clocks_that_are_apart_are_told_with_the_side() {
+        assert_eq!((clocks_apart(999), clocks_apart(-999), clocks_apart(0)), (None, None, None));
+        for (ahead_ms, text) in [(60_200, "60.2 s ahead of"), (-1000, "1.0 s behind")] {
+            let warning = clocks_apart(ahead_ms).expect("it is worth one");
+            assert!(warning.contains(text) && warning.contains("synchronize"), "{warning}");
+        }
+    }
 
     #[test]
     fn a_fault_is_shown_beside_a_healthy_server() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt};
 use taskq::broker::{Acker, Delivery, QueueSpec};
 use taskq::definition::{Definition, Registry};
-use taskq::internal::attempt::{self, Admission, Verdict};
+use taskq::internal::attempt::{self, Admission, Now, Verdict};
 use taskq::internal::codec::{self, DecodeError};
 use taskq::message::Envelope;
 use tokio::sync::OwnedSemaphorePermit;
@@ -81,7 +81,9 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
         envelope.returns = envelope.returns.saturating_add(delivery.delivery_count.unwrap_or_default());
         let returns = counts.then_some(envelope.returns);
         let redelivered = delivery.redelivered;
-        let now = self.shared.client.clock().now();
+        let client = &self.shared.client;
+        let store_ahead = envelope.sender_clock.and_then(|_| client.store_clock_ahead());
+        let now = Now { time: client.clock().now(), store_ahead };
         let admission = attempt::admit(&envelope, redelivered, &self.registry, self.unknown_task_grace, now);
         Ok(match admission {
             Admission::Run(task) => Step::Run { envelope, task, hints: None },
@@ -90,7 +92,8 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
             }
             Admission::PutOff(delay) => Step::Settle { envelope, exit: UnrunExit::Move(delay) },
             Admission::PutBack(delay) => {
-                let envelope = envelope.with(|envelope| envelope.unknown_since = envelope.unknown_since.or(Some(now)));
+                let so_far = envelope.put_back.unwrap_or_default();
+                let envelope = envelope.with(|envelope| envelope.put_back = Some(so_far + delay));
                 Step::Settle { envelope, exit: UnrunExit::Move(delay) }
             }
             Admission::Unknown => {
@@ -153,7 +156,7 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
         let observers = &self.shared.observers;
         let end = match exit {
             UnrunExit::Move(delay) => {
-                if envelope.unknown_since.is_some() {
+                if envelope.put_back.is_some() {
                     let packages = self.registry.packages().into_iter().collect::<Vec<_>>().join(", ");
                     observers.observe(&Moment::UnknownTask { subject, packages: &packages });
                 }

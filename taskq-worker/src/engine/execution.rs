@@ -1,6 +1,7 @@
 //! One attempt, from the look-up of duplicates to the hand-over: a column of steps.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use taskq::definition::{AckMode, RetryPolicy};
 use taskq::internal::attempt::{self, Conclusion, Outcome, Stop, Verdict, conclude};
@@ -41,11 +42,18 @@ pub(super) async fn execute(shared: Arc<Shared>, attempt: Attempt, slot: OwnedSe
     let policy = RetryPolicy::of(&run.definition.options);
     let (outcome, slot) = match shared.bodies.prepare(&run, &policy) {
         Ok(prepared) => shared.bodies.run(&run, prepared, slot).await,
-        Err(outcome) => (outcome, Some(slot)),
+        Err(outcome) => {
+            if let Outcome::BadArguments(error) = &outcome
+                && error.may_fit_another_build()
+            {
+                shared.observers.observe(&Moment::Unfit { subject: run.subject(), error });
+            }
+            (outcome, Some(slot))
+        }
     };
     crash::point("run.ended");
     if run.conclude() {
-        let conclusion = conclude(outcome, &policy, &run.envelope);
+        let conclusion = conclude(outcome, &policy, &run.envelope, shared.client.settings().unknown_task_grace);
         finish(&shared, run, conclusion).await;
     } else {
         shared.observers.observe(&Moment::EndedLate { subject: run.subject(), frees_thread: false });
@@ -57,7 +65,7 @@ pub(super) async fn execute(shared: Arc<Shared>, attempt: Attempt, slot: OwnedSe
 /// Ends a run from outside that was told to stop and does not listen.
 pub(super) async fn finish_stopped(shared: &Shared, run: Arc<Run>, why: Stop) {
     let policy = RetryPolicy::of(&run.definition.options);
-    let conclusion = conclude(Outcome::Stopped(why, run.limits.hard), &policy, &run.envelope);
+    let conclusion = conclude(Outcome::Stopped(why, run.limits.hard), &policy, &run.envelope, Duration::ZERO);
     finish(shared, run, conclusion).await;
 }
 

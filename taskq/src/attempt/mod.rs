@@ -18,7 +18,7 @@ mod panics;
 mod start;
 mod verdict;
 
-pub use admit::{Admission, admit, early_by};
+pub use admit::{Admission, Now, admit, early_by, put_back_after};
 pub use panics::{Caught, Panicked, catch, catch_sync, note_panics};
 pub use start::{Start, StateMap, ignores_result, limits};
 pub use verdict::{Conclusion, EarlierRun, Outcome, Reason, Stop, Verdict, conclude, record_of};

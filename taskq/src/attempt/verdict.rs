@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::admit::put_back_after;
 use super::panics::{Caught, Panicked};
 use crate::definition::{ArgumentError, Decision, Directive, RetryPolicy, TaskError};
 use crate::message::{Envelope, Failure, Json, Record, TaskState};
@@ -80,6 +81,10 @@ pub enum Verdict {
     Snooze {
         /// The delay in milliseconds.
         delay_ms: u64,
+        /// The attempt did not begin, because the arguments do not fit: another build of the task may take them. Absent
+        /// in what older programs wrote.
+        #[serde(default)]
+        put_back: bool,
     },
     /// `FAILURE`, and the message goes to the dead set.
     Fail {
@@ -157,8 +162,9 @@ impl Conclusion {
     }
 }
 
-/// Concludes an attempt from its end.
-pub fn conclude(outcome: Outcome, policy: &RetryPolicy, envelope: &Envelope) -> Conclusion {
+/// Concludes an attempt from its end. `unfit_grace` is the time for which a message is put back whose arguments do not
+/// fit and may fit another build.
+pub fn conclude(outcome: Outcome, policy: &RetryPolicy, envelope: &Envelope, unfit_grace: Duration) -> Conclusion {
     let mut traceback = None;
     let verdict = match outcome {
         Outcome::Done(value) => {
@@ -174,10 +180,13 @@ pub fn conclude(outcome: Outcome, policy: &RetryPolicy, envelope: &Envelope) -> 
             traceback = place;
             decide(TaskError::new(Directive::Retry, failure), policy, envelope)
         }
-        Outcome::BadArguments(error) => {
-            let failure = Failure::new("builtins", "TypeError", error.to_string());
-            Verdict::Fail { reason: Reason::Arguments, failure }
-        }
+        Outcome::BadArguments(error) => match put_back_after(envelope, unfit_grace) {
+            Some(delay) if error.may_fit_another_build() => Verdict::Snooze { delay_ms: millis(delay), put_back: true },
+            _ => {
+                let failure = Failure::new("builtins", "TypeError", error.to_string());
+                Verdict::Fail { reason: Reason::Arguments, failure }
+            }
+        },
         Outcome::BadBody(why) => {
             Verdict::Fail { reason: Reason::Decode, failure: Failure::new("taskq", "DecodeError", why) }
         }
@@ -200,7 +209,7 @@ fn decide(error: TaskError, policy: &RetryPolicy, envelope: &Envelope) -> Verdic
     let failure = error.into_failure();
     match decision {
         Decision::Retry(delay) => Verdict::Retry { delay_ms: millis(delay), failure },
-        Decision::Snooze(delay) => Verdict::Snooze { delay_ms: millis(delay) },
+        Decision::Snooze(delay) => Verdict::Snooze { delay_ms: millis(delay), put_back: false },
         Decision::Fail => Verdict::Fail { reason: Reason::Failed, failure },
         Decision::Cancel => Verdict::Revoke { failure },
     }
@@ -294,19 +303,22 @@ impl Verdict {
                 next.snoozes = 0;
                 *delay_ms
             }
-            Self::Snooze { delay_ms } => {
+            Self::Snooze { delay_ms, .. } => {
                 next.snoozes += 1;
                 *delay_ms
             }
             _ => return None,
         };
+        let delay = Duration::from_millis(delay_ms);
         next.eta = Some(after(now, delay_ms));
+        next.delay_served = delay <= Envelope::DELAY_MAX;
         next.resent = false;
         next.moved = false;
-        next.unknown_since = None;
+        let was_put_back = matches!(self, Self::Snooze { put_back: true, .. });
+        next.put_back = was_put_back.then(|| envelope.put_back.unwrap_or_default().saturating_add(delay));
         next.origin_queue = None;
         next.returns = 0;
-        Some((next, Duration::from_millis(delay_ms)))
+        Some((next, delay))
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,17 @@ pub trait Kv: Send + Sync + std::fmt::Debug {
     /// All keys that begin with `prefix`, with their values, in no particular order. Keys that change during the scan
     /// may or may not be included.
     fn scan<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, BackendError>>;
+
+    /// The capability to tell the time. `None` if the store goes by the clock of this machine.
+    fn server_clock(&self) -> Option<&dyn ServerClock> {
+        None
+    }
+}
+
+/// The clock of a store that is a server.
+pub trait ServerClock: Send + Sync {
+    /// The time by this clock.
+    fn time(&self) -> BoxFuture<'_, Result<DateTime<Utc>, BackendError>>;
 }
 
 /// Convenience methods over [`Kv`] for values in JSON.

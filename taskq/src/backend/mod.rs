@@ -16,6 +16,6 @@ pub mod sqlite;
 
 pub use connect::{Backend, connect};
 pub use error::BackendError;
-pub use kv::{Kv, KvExt, Put, SharedKv};
+pub use kv::{Kv, KvExt, Put, ServerClock, SharedKv};
 pub use options::BackendOptions;
 pub use results::{Changes, ResultBackend, ResultBackendExt, SharedResults, Written};

@@ -171,7 +171,9 @@ impl ClientBuilder {
                 Some(backend::connect(url, BackendOptions { result_ttl: settings.result_ttl, ..defaults }).await?)
             }
         };
-        Ok(Client::over(settings, broker, backend, self.clock))
+        let client = Client::over(settings, broker, backend, self.clock);
+        client.measure_store_clock().await;
+        Ok(client)
     }
 }
 

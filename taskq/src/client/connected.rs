@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
+
 use super::node;
 use super::router::Router;
+use super::store_clock::StoreClock;
 use crate::backend::{Backend, ResultBackend, SharedKv};
 use crate::broker::{Broker, QueueSpec};
 use crate::clock::Clock;
@@ -37,6 +40,7 @@ struct Connected {
     backend: Option<Backend>,
     router: Router,
     clock: Clock,
+    store_clock: StoreClock,
     /// The node name that our messages carry: `gen<pid>@<host>`, as Celery's.
     origin: String,
 }
@@ -44,8 +48,8 @@ struct Connected {
 impl Client {
     /// Makes a client of these connections.
     pub(crate) fn over(settings: Settings, broker: Arc<dyn Broker>, backend: Option<Backend>, clock: Clock) -> Self {
-        let (router, origin) = (Router::new(&settings), node::client_name());
-        Self { inner: Arc::new(Connected { settings, broker, backend, router, clock, origin }) }
+        let (router, origin, store_clock) = (Router::new(&settings), node::client_name(), StoreClock::unknown());
+        Self { inner: Arc::new(Connected { settings, broker, backend, router, clock, store_clock, origin }) }
     }
 
     /// Returns the settings that the client was built with.
@@ -72,6 +76,19 @@ impl Client {
     #[doc(hidden)]
     pub fn clock(&self) -> &Clock {
         &self.inner.clock
+    }
+
+    /// Returns how far the clock of the result store is ahead of the client's, where that is known.
+    #[doc(hidden)]
+    pub fn store_clock_ahead(&self) -> Option<TimeDelta> {
+        self.inner.store_clock.ahead(self.kv()?, self.clock())
+    }
+
+    /// Measures how far the clock of the result store is ahead, if there is one.
+    pub(super) async fn measure_store_clock(&self) {
+        if let Some(kv) = self.kv() {
+            self.inner.store_clock.begin(kv, self.clock()).await;
+        }
     }
 
     pub(super) fn router(&self) -> &Router {

@@ -3,7 +3,7 @@
 //! The path of a call begins here. Awaiting it ([`send`]) finds the client, `publish` makes the message and hands it to
 //! the broker, and a [`Handle`] then follows the task through the result backend. On the way, `router`
 //! declares queues, `unique` lets at most one call per key through, and `installed` finds the client of calls that name
-//! none.
+//! none; `store_clock` knows how far another clock is from this machine's.
 //! [`DeadSet`] reads and empties the queue of tasks that failed for good.
 
 mod builder;
@@ -16,6 +16,7 @@ mod publish;
 mod router;
 pub mod send;
 mod send_all;
+pub(crate) mod store_clock;
 mod unique;
 
 pub use builder::ClientBuilder;

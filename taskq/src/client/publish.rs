@@ -109,8 +109,11 @@ fn outbound_message(
     if size > limit {
         return Err(Error::Publish(PublishError::TooLarge { size, limit }));
     }
+    let delay_served = eta.is_some() && options.countdown.is_some_and(|delay| delay <= Envelope::DELAY_MAX);
     let envelope = Envelope {
         eta,
+        delay_served,
+        sender_clock: expires.and_then(|_| client.store_clock_ahead()),
         expires,
         priority: options.priority.or(parts.task_options.priority),
         limits: TimeLimits { soft: options.soft_time_limit, hard: options.time_limit },

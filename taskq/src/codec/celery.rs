@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::Value;
 
 use crate::message::{Envelope, HeaderValue, Headers, Payload, Properties, TaskId, TimeLimits, WireMessage};
@@ -37,9 +37,14 @@ const GENERATION: &str = "taskq-generation";
 const SNOOZES: &str = "taskq-snoozes";
 const MOVED: &str = "taskq-moved";
 const SCHEDULED: &str = "taskq-scheduled";
-const UNKNOWN_SINCE: &str = "taskq-unknown-since";
+const PUT_BACK: &str = "taskq-put-back";
 const ORIGIN_QUEUE: &str = "taskq-origin-queue";
+const CLOCK: &str = "taskq-clock";
 const RETURNS: &str = "taskq-returns";
+
+/// The eta again, if the broker serves the delay until then. Another client that sends the message on with another eta,
+/// and no delay, copies this header unread.
+const DELAY_SERVED: &str = "taskq-delay-served";
 
 /// The header that marks a message that its publisher sent again.
 pub const RESENT: &str = "taskq-resent";
@@ -85,10 +90,16 @@ pub fn encode(envelope: Envelope) -> WireMessage {
     push_some(&mut headers, "group", envelope.group_id);
     push_some(&mut headers, "group_index", envelope.group_index);
     push_some(&mut headers, "eta", envelope.eta.map(time_text));
+    push_some(&mut headers, DELAY_SERVED, envelope.eta.filter(|_| envelope.delay_served).map(time_text));
     push_some(&mut headers, "expires", envelope.expires.map(time_text));
+    push_some(&mut headers, CLOCK, envelope.sender_clock.map(|ahead| ahead.num_milliseconds()));
     push_some(&mut headers, "ignore_result", envelope.ignore_result);
     push_some(&mut headers, COMPRESSION, envelope.payload.compression);
-    push_some(&mut headers, UNKNOWN_SINCE, envelope.unknown_since.map(time_text));
+    push_some(
+        &mut headers,
+        PUT_BACK,
+        envelope.put_back.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+    );
     push_some(&mut headers, ORIGIN_QUEUE, envelope.origin_queue);
     if envelope.limits != TimeLimits::default() {
         headers.push("timelimit", vec![seconds(envelope.limits.hard), seconds(envelope.limits.soft)]);
@@ -148,7 +159,7 @@ pub fn decode(message: &WireMessage) -> Result<Envelope, DecodeError> {
         compression: None,
         body: message.body.clone(),
     };
-    let (mut task, mut id) = (None, None);
+    let (mut task, mut id, mut served) = (None, None, None);
     // The placeholders below are replaced before the envelope leaves this function.
     let mut envelope = Envelope::new(TaskId::placeholder(), "", payload);
     envelope.priority = properties.priority;
@@ -180,13 +191,20 @@ pub fn decode(message: &WireMessage) -> Result<Envelope, DecodeError> {
             RESENT => envelope.resent = flag((RESENT, value))?,
             MOVED => envelope.moved = flag((MOVED, value))?,
             SCHEDULED => envelope.scheduled = flag((SCHEDULED, value))?,
-            UNKNOWN_SINCE => envelope.unknown_since = Some(time((UNKNOWN_SINCE, value))?),
+            CLOCK => {
+                let ahead = integer((CLOCK, value))?;
+                let ahead = TimeDelta::try_milliseconds(ahead).ok_or_else(|| wrong(CLOCK, value, "milliseconds"))?;
+                envelope.sender_clock = Some(ahead);
+            }
+            PUT_BACK => envelope.put_back = Some(milliseconds((PUT_BACK, value))?),
+            DELAY_SERVED => served = Some(time((DELAY_SERVED, value))?),
             RETURNS => envelope.returns = count((RETURNS, value))?,
             ORIGIN_QUEUE => envelope.origin_queue = Some(text((ORIGIN_QUEUE, value))?),
             COMPRESSION => envelope.payload.compression = Some(text((COMPRESSION, value))?),
             _ => envelope.headers.push(key.to_owned(), value.clone()),
         }
     }
+    envelope.delay_served = served.is_some() && served == envelope.eta;
     envelope.task = Cow::Owned(task.ok_or(DecodeError::NoTask)?);
     envelope.id = id.ok_or_else(|| DecodeError::Header { header: "id", got: "missing".to_owned(), expected: ID })?;
     Ok(envelope)
@@ -216,6 +234,10 @@ fn integer((header, value): HeaderEntry<'_>) -> Result<i64, DecodeError> {
 fn count((header, value): HeaderEntry<'_>) -> Result<u32, DecodeError> {
     let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
     number.ok_or_else(|| wrong(header, value, "an integer from 0 to 2³²−1"))
+}
+
+fn milliseconds((header, value): HeaderEntry<'_>) -> Result<Duration, DecodeError> {
+    value.as_u64().map(Duration::from_millis).ok_or_else(|| wrong(header, value, "a number of milliseconds"))
 }
 
 fn flag((header, value): HeaderEntry<'_>) -> Result<bool, DecodeError> {

@@ -71,6 +71,17 @@ pub enum ArgumentError {
     },
 }
 
+impl ArgumentError {
+    /// Returns whether another build of the task may take the arguments: one with a parameter more or less. A value of
+    /// the wrong type is the caller's mistake, who should learn of it at once.
+    pub fn may_fit_another_build(&self) -> bool {
+        match self {
+            Self::TooMany { .. } | Self::Missing { .. } | Self::Unknown { .. } => true,
+            Self::Twice { .. } | Self::Mismatch { .. } => false,
+        }
+    }
+}
+
 impl<'a> Arguments<'a> {
     /// Makes arguments of `positional` and `named` ones.
     pub fn new(positional: Vec<&'a RawValue>, named: Vec<(Cow<'a, str>, &'a RawValue)>) -> Self {

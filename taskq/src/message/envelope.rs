@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Headers, TaskId};
 
@@ -58,6 +58,9 @@ pub struct Envelope {
     pub eta: Option<DateTime<Utc>>,
     /// The time after which the task is no longer wanted.
     pub expires: Option<DateTime<Utc>>,
+    /// How far the clock of the result store was ahead of the sender's, if `expires` was asked for as a length of time:
+    /// a worker that knows its own distance from that clock compares by it.
+    pub sender_clock: Option<TimeDelta>,
     /// The priority, 0 to 255; larger is served first, on queues that know priorities.
     pub priority: Option<u8>,
     /// Limits that the caller set; they override the task's.
@@ -81,8 +84,11 @@ pub struct Envelope {
     /// Whether a scheduler sent the message. Another scheduler that cannot know whether it was sent may send it again,
     /// under the same id.
     pub scheduled: bool,
-    /// The time since which workers have been putting the message back because none knew the task.
-    pub unknown_since: Option<DateTime<Utc>>,
+    /// Whether `eta` is the end of a delay that the broker serves before it delivers the message. It was asked for as a
+    /// length of time, so a worker need not ask its clock, which may differ from the sender's.
+    pub delay_served: bool,
+    /// The time for which workers have been putting the message back because none could run it, as the sum of delays.
+    pub put_back: Option<Duration>,
     /// The queue that a quarantined message came from, and to which its retries go.
     pub origin_queue: Option<String>,
     /// The number of times that workers returned the message, as far as the broker does not count that: a copy begins
@@ -108,6 +114,7 @@ impl Envelope {
             snoozes: 0,
             eta: None,
             expires: None,
+            sender_clock: None,
             priority: None,
             limits: TimeLimits::default(),
             root_id: None,
@@ -119,7 +126,8 @@ impl Envelope {
             resent: false,
             moved: false,
             scheduled: false,
-            unknown_since: None,
+            delay_served: false,
+            put_back: None,
             origin_queue: None,
             returns: 0,
             headers: Headers::new(),
@@ -127,6 +135,9 @@ impl Envelope {
             payload,
         }
     }
+
+    /// The longest delay that every broker serves in full; longer ones are cut.
+    pub const DELAY_MAX: Duration = Duration::from_secs(310 * 86_400);
 
     /// Changes the envelope by `change`, and returns it: `envelope.clone().with(|copy| copy.moved = true)`.
     #[must_use]

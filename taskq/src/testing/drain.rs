@@ -90,7 +90,8 @@ async fn work(queue: &QueueParts, delivery: Delivery) -> Option<Run> {
     let Delivery { queue: name, redelivered, acker, .. } = delivery;
     let now = queue.now();
     let grace = queue.client.settings().unknown_task_grace;
-    let end = match attempt::admit(&envelope, redelivered, &queue.registry, grace, now) {
+    let by_clock = attempt::Now { time: now, store_ahead: None };
+    let end = match attempt::admit(&envelope, redelivered, &queue.registry, grace, by_clock) {
         // No other process can have a copy, so nothing is claimed.
         Admission::Run(definition) | Admission::Claim(definition) => {
             if definition.options.ack == AckMode::Early {
@@ -109,8 +110,8 @@ async fn work(queue: &QueueParts, delivery: Delivery) -> Option<Run> {
             None
         }
         Admission::PutBack(delay) => {
-            let unknown_since = Some(envelope.unknown_since.unwrap_or(now));
-            let copy = Envelope { moved: true, unknown_since, ..envelope.clone() };
+            let put_back = Some(envelope.put_back.unwrap_or_default() + delay);
+            let copy = Envelope { moved: true, put_back, ..envelope.clone() };
             queue.publish(&name, codec::encode(copy), Some(delay)).await;
             acker.ack();
             Some(End::PutBack { after: delay })
@@ -151,7 +152,8 @@ async fn run(queue: &QueueParts, envelope: &Envelope, definition: &'static Defin
         Ok((body, context)) => run_body(body, context, limits, &cancel).await,
         Err(outcome) => outcome,
     };
-    let Conclusion { verdict, value, traceback } = conclude(outcome, &policy, envelope);
+    // A test has one build of its tasks, so arguments that do not fit never will.
+    let Conclusion { verdict, value, traceback } = conclude(outcome, &policy, envelope, Duration::ZERO);
     let end = End::of(&verdict, value.as_ref())?;
     let mut records = Vec::new();
     if !attempt::ignores_result(envelope, &definition.options) {

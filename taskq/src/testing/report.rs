@@ -125,7 +125,7 @@ impl End {
                 Self::Succeeded(value.unwrap_or_default())
             }
             Verdict::Retry { delay_ms, failure } => Self::Retried { after: Duration::from_millis(delay_ms), failure },
-            Verdict::Snooze { delay_ms } => Self::Snoozed { after: Duration::from_millis(delay_ms) },
+            Verdict::Snooze { delay_ms, .. } => Self::Snoozed { after: Duration::from_millis(delay_ms) },
             Verdict::Fail { failure, .. } => Self::Failed(failure),
             Verdict::Revoke { failure } => Self::Revoked(failure),
             Verdict::GiveBack => return None,

@@ -1,5 +1,6 @@
 //! Clients and workers inside of the test's own process, on memory and SQLite: no other program is started.
 
+mod builds;
 mod conformance_backend;
 mod conformance_broker;
 mod conformance_sqlite;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod beside;
 mod celery;
+mod clocks;
 mod delays;
 mod rabbitmq;
 mod redis;

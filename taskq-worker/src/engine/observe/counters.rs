@@ -91,7 +91,7 @@ mod tests {
             Verdict::Succeed,
             Verdict::Succeed,
             Verdict::Retry { delay_ms: 1, failure: failure() },
-            Verdict::Snooze { delay_ms: 1 },
+            Verdict::Snooze { delay_ms: 1, put_back: false },
             Verdict::GiveBack,
             Verdict::Revoke { failure: failure() },
             Verdict::worker_lost("it died"),

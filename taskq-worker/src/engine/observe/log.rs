@@ -43,6 +43,9 @@ impl Observer for MomentLog {
                 "no task of this name is registered here; returned for other workers (linked crates with tasks: \
                  {packages}; a crate is only linked if it is mentioned: `use my_tasks as _;`)"
             ),
+            Moment::Unfit { subject: Subject { task, id, .. }, error } => {
+                tracing::warn!(task, %id, error = *error, "the arguments do not fit this build of the task");
+            }
             Moment::Unreadable { queue, error } => {
                 tracing::error!(queue, error = *error, "a message cannot be decoded; it goes to the dead set");
             }
@@ -78,7 +81,10 @@ fn concluded(Subject { task, id, attempt }: Subject<'_>, verdict: &Verdict) {
         Verdict::Retry { delay_ms, failure } => {
             tracing::warn!(task, %id, attempt, %failure, delay_ms, "failed; will be retried");
         }
-        Verdict::Snooze { delay_ms } => tracing::info!(task, %id, attempt, delay_ms, "snoozed"),
+        Verdict::Snooze { delay_ms, put_back: false } => tracing::info!(task, %id, attempt, delay_ms, "snoozed"),
+        Verdict::Snooze { delay_ms, put_back: true } => {
+            tracing::warn!(task, %id, delay_ms, "not begun; returned for workers of another build");
+        }
         Verdict::Fail { failure, .. } => tracing::error!(task, %id, attempt, %failure, "failed for good"),
         Verdict::Revoke { failure } => tracing::info!(task, %id, attempt, %failure, "revoked"),
         Verdict::GiveBack => tracing::info!(task, %id, attempt, "interrupted; given back"),

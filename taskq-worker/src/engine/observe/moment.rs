@@ -65,6 +65,13 @@ pub(crate) enum Moment<'a> {
         /// The packages whose tasks are linked, separated by commas.
         packages: &'a str,
     },
+    /// The arguments of a delivery do not fit the task as it is here, and may fit another build of it.
+    Unfit {
+        /// The run.
+        subject: Subject<'a>,
+        /// The first argument that does not fit.
+        error: &'a (dyn Error + 'static),
+    },
     /// A message cannot be decoded and goes to the dead set.
     Unreadable {
         /// The queue that it came from.

@@ -34,7 +34,7 @@ fn envelope(task: &'static str) -> Envelope {
         if task == fails_first::NAME {
             envelope.expires = before;
         } else {
-            envelope.unknown_since = before;
+            envelope.put_back = Some(Duration::from_secs(3600));
         }
     })
 }

@@ -14,7 +14,7 @@ fn failure() -> Failure {
 }
 
 fn verdict(outcome: Outcome, attempt: u32) -> Verdict {
-    conclude(outcome, &POLICY, &envelope(attempt)).verdict
+    conclude(outcome, &POLICY, &envelope(attempt), Duration::ZERO).verdict
 }
 
 fn failed(directive: Directive) -> Outcome {
@@ -29,7 +29,7 @@ fn ends_and_their_verdicts() {
     assert_eq!(verdict(failed(Directive::RetryIn(five)), 2), Verdict::Retry { delay_ms: 5000, failure: failure() });
     assert_eq!(verdict(failed(Directive::RetryIn(five)), 3), dead);
     assert_eq!(verdict(failed(Directive::Permanent), 0), dead);
-    assert_eq!(verdict(failed(Directive::Snooze(five)), 3), Verdict::Snooze { delay_ms: 5000 });
+    assert_eq!(verdict(failed(Directive::Snooze(five)), 3), Verdict::Snooze { delay_ms: 5000, put_back: false });
     assert_eq!(verdict(failed(Directive::Cancel), 0), Verdict::Revoke { failure: failure() });
     assert_eq!(verdict(Outcome::Stopped(Stop::Interrupted, None), 0), Verdict::GiveBack);
     assert!(matches!(verdict(Outcome::Panicked(failure(), None), 0), Verdict::Retry { .. }));
@@ -72,10 +72,61 @@ fn a_retry_is_the_same_task_one_attempt_on() {
 #[test]
 fn a_snooze_is_the_same_attempt_and_leaves_no_record() {
     let now = Utc::now();
-    let snooze = Verdict::Snooze { delay_ms: 10 };
+    let snooze = Verdict::Snooze { delay_ms: 10, put_back: false };
     let (next, _) = snooze.next_message(&envelope(1), now).expect("it comes again");
-    assert_eq!((next.attempt, next.snoozes), (1, 1));
+    assert_eq!((next.attempt, next.snoozes, next.delay_served, next.put_back), (1, 1, true, None));
     assert!(snooze.record(&envelope(1), now).is_none());
+    let year = Duration::from_secs(366 * 86_400);
+    let snooze = Verdict::Snooze { delay_ms: millis(year), put_back: false };
+    let (next, _) = snooze.next_message(&envelope(1), now).expect("it comes again");
+    assert!(!next.delay_served, "brokers cut such a delay");
+}
+
+#[test]
+fn arguments_that_do_not_fit_are_put_back_within_the_grace() {
+    let grace = Duration::from_secs(600);
+    let unfit = || ArgumentError::TooMany { task: "shop.buy", takes: 1, given: 2 };
+    let concluded = |envelope: &Envelope| conclude(Outcome::BadArguments(unfit()), &POLICY, envelope, grace).verdict;
+    let mut envelope = envelope(2);
+    let mut rounds = 0;
+    let dead = loop {
+        let verdict = concluded(&envelope);
+        let Verdict::Snooze { delay_ms, put_back: true } = verdict else { break verdict };
+        let (next, delay) = verdict.next_message(&envelope, Utc::now()).expect("it comes again");
+        assert_eq!((delay, next.attempt), (Duration::from_millis(delay_ms), 2), "the attempt is not spent");
+        assert!(next.put_back > envelope.put_back, "{:?}", next.put_back);
+        envelope = next;
+        rounds += 1;
+        // A build that can run it begins from nothing.
+        let (after, _) = Verdict::Retry { delay_ms: 1, failure: failure() }
+            .next_message(&envelope, Utc::now())
+            .expect("a retry follows");
+        assert_eq!(after.put_back, None);
+    };
+    assert!(rounds > 3 && envelope.put_back >= Some(grace), "{rounds} rounds, {:?}", envelope.put_back);
+    let Verdict::Fail { reason, failure } = dead else { panic!("nobody could run it: {dead:?}") };
+    assert_eq!((reason, failure.exc_type.as_str()), (Reason::Arguments, "TypeError"));
+    // No other build would take these.
+    for error in [
+        ArgumentError::Twice { task: "shop.buy", parameter: "item" },
+        ArgumentError::Mismatch {
+            task: "shop.buy",
+            parameter: "count",
+            type_name: "u32",
+            got: "\"two\"".to_owned(),
+            why: "invalid type".to_owned(),
+        },
+    ] {
+        let first = Envelope { put_back: None, ..envelope.clone() };
+        let verdict = conclude(Outcome::BadArguments(error), &POLICY, &first, grace).verdict;
+        assert!(matches!(verdict, Verdict::Fail { reason: Reason::Arguments, .. }), "{verdict:?}");
+    }
+}
+
+#[test]
+fn a_snooze_that_an_older_program_kept_is_read() {
+    let old = serde_json::from_str::<Verdict>(r#"{"Snooze":{"delay_ms":5}}"#).expect("it can be read");
+    assert_eq!(old, Verdict::Snooze { delay_ms: 5, put_back: false });
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
@@ -12,7 +13,7 @@ use super::backend::RedisBackend;
 use super::connection::Repeat;
 use super::refusal::failed;
 use super::{keys, scripts};
-use crate::backend::{BackendError, Kv, Put};
+use crate::backend::{BackendError, Kv, Put, ServerClock};
 use crate::fault::BoxError;
 
 /// The number of keys that the server examines in one step of a scan, and the number of values read by one command.
@@ -78,6 +79,24 @@ impl Kv for RedisBackend {
     /// Examines all keys of the database, in steps; the timeout applies to each step.
     fn scan<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, BackendError>> {
         Box::pin(async move { self.collect(prefix).await.map_err(failed(|| format!("the scan for {prefix:?}"))) })
+    }
+
+    fn server_clock(&self) -> Option<&dyn ServerClock> {
+        Some(self)
+    }
+}
+
+impl ServerClock for RedisBackend {
+    fn time(&self) -> BoxFuture<'_, Result<DateTime<Utc>, BackendError>> {
+        Box::pin(async move {
+            let told = self.ask::<(i64, u32)>(redis::cmd("TIME"), Repeat::Safe).await;
+            let failed = failed(|| "the question for the server's time".to_owned());
+            let (seconds, micros) = told.map_err(failed)?;
+            DateTime::from_timestamp(seconds, micros.saturating_mul(1000)).ok_or_else(|| BackendError::Nonsense {
+                what: "the server's time".to_owned(),
+                source: format!("{seconds} s and {micros} µs").into(),
+            })
+        })
     }
 }
 

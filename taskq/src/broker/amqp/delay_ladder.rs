@@ -203,6 +203,12 @@ mod tests {
     }
 
     #[test]
+    fn the_ladder_is_as_high_as_is_said() {
+        let longest = Duration::from_millis(u64::from(UNITS_MAX) * UNIT_MS);
+        assert!(longest >= crate::message::Envelope::DELAY_MAX, "{longest:?}");
+    }
+
+    #[test]
     fn the_longest_name_leaves_room() {
         let (_, key) = route(Duration::MAX, &"q".repeat(190));
         assert!(key.len() <= 255 && arrives(&"q".repeat(190)).len() <= 255);

@@ -159,7 +159,9 @@ fn next_generation(message: WireMessage) -> WireMessage {
             envelope.snoozes = 0;
             envelope.eta = None;
             envelope.expires = None;
-            envelope.unknown_since = None;
+            envelope.sender_clock = None;
+            envelope.delay_served = false;
+            envelope.put_back = None;
             codec::encode(envelope)
         }
         Err(_) => message,

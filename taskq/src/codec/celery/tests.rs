@@ -73,6 +73,22 @@ fn times_are_read_in_every_form() {
     assert_eq!(parse_time("2026-11-21"), None);
 }
 
+/// Celery copies headers that it does not know into the message of a retry, and holds that back in a worker.
+#[test]
+fn a_delay_was_served_only_if_the_eta_is_still_the_same() {
+    let eta = Utc.with_ymd_and_hms(2026, 11, 21, 2, 3, 34).single().expect("the time exists");
+    let envelope = Envelope::new(TaskId::new(), "t", Payload::default()).with(|envelope| {
+        envelope.eta = Some(eta);
+        envelope.delay_served = true;
+    });
+    let mut message = encode(envelope);
+    assert!(decode(&message).expect("it can be read").delay_served);
+    message.headers.set("eta", time_text(eta + chrono::TimeDelta::seconds(1)));
+    assert!(!decode(&message).expect("it can be read").delay_served);
+    message.headers.remove("eta");
+    assert!(!decode(&message).expect("it can be read").delay_served);
+}
+
 /// Messages recorded from Celery are understood, and nothing in them is lost on the way through.
 #[test]
 fn recorded_messages_pass_through() {
@@ -133,7 +149,9 @@ prop_compose! {
             resent: flags.1,
             moved: flags.2,
             scheduled: flags.1 != flags.2,
-            unknown_since: eta,
+            sender_clock: numbers.3.map(chrono::TimeDelta::milliseconds),
+            delay_served: eta.is_some() && flags.1,
+            put_back: limits.0.map(Duration::from_millis),
             origin_queue: texts.1.clone(),
             headers: user.into_iter().collect(),
             ..Envelope::new(TaskId::parse(&id.chars().take(60).collect::<String>()).expect("not empty"), task, Payload {
