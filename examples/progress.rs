@@ -30,6 +30,7 @@ async fn follow(handle: &Handle<u64>) -> Result<TaskState, taskq::Error> {
     let mut updates = handle.watch().await?;
     let mut state = TaskState::Pending;
     while let Some(status) = updates.next().await {
+        let status = status?;
         state = status.state;
         if let Some(progress) = status.progress {
             bar.set_length(progress.total);

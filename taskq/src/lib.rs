@@ -60,7 +60,7 @@ mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use canvas::{Arg, Call, IntoArg};
+pub use canvas::{Arg, Call, IntoArg, python};
 pub use client::{Client, Handle, Status};
 pub use definition::{Context, TaskError};
 pub use error::Error;

@@ -4,8 +4,11 @@ Run as `celery -A proj worker`, imported by `caller.py` and `record_golden.py`. 
 comes from the environment, so that one file serves a client, a worker and the recorder.
 """
 
+import datetime
+import decimal
 import os
 import time
+import uuid
 
 from celery import Celery
 
@@ -15,7 +18,7 @@ app.conf.update(
     result_backend=os.environ.get("CELERY_RESULT_BACKEND"),
     task_default_queue=os.environ.get("PROJ_QUEUE", "celery"),
     task_serializer="json",
-    result_serializer="json",
+    result_serializer=os.environ.get("PROJ_RESULT_SERIALIZER", "json"),
     accept_content=["json", "msgpack"],
     task_track_started=os.environ.get("PROJ_TRACK_STARTED") == "1",
     result_extended=os.environ.get("PROJ_RESULT_EXTENDED") == "1",
@@ -45,6 +48,40 @@ def slow_progress(self, total):
 @app.task(name="proj.echo")
 def echo(*args, **kwargs):
     return {"args": args, "kwargs": kwargs}
+
+
+@app.task(name="proj.typed")
+def typed():
+    """A value of each type that JSON has no form for, and numbers at the edge."""
+    return {
+        "moment": datetime.datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=datetime.timezone.utc),
+        "local": datetime.datetime(2025, 1, 2, 3, 4, 5),
+        "day": datetime.date(2025, 1, 2),
+        "time": datetime.time(3, 4, 5),
+        "uuid": uuid.UUID(int=5),
+        "decimal": decimal.Decimal("1.50"),
+        "text": "gr\u00fc\u00dfe".encode(),
+        "bytes": b"\xff\x00",
+        "big": 2**100,
+        "float": 985.6906946328695,
+    }
+
+
+@app.task(name="proj.packed")
+def packed():
+    """What MessagePack has a form for."""
+    return {"bytes": b"\xff\x00", "float": 985.6906946328695, "keys": {1: "one"}}
+
+
+@app.task(name="proj.kinds")
+def kinds(*values):
+    """The types of its arguments, and their values as Python shows them."""
+    return [[type(value).__name__, str(value)] for value in values]
+
+
+@app.task(name="proj.not_a_number")
+def not_a_number():
+    return [1.5, float("nan")]
 
 
 @app.task(name="proj.sleepy")

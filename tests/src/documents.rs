@@ -40,5 +40,8 @@ pub struct Scheduling;
 #[doc = include_str!("../../docs/testing.md")]
 pub struct Testing;
 
+#[doc = include_str!("../../docs/values.md")]
+pub struct Values;
+
 #[doc = include_str!("../../docs/guarantees.md")]
 pub struct Guarantees;

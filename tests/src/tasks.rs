@@ -20,6 +20,12 @@ pub async fn add(x: i64, y: i64) -> i64 {
     x + y
 }
 
+/// Twice a number, and what was given beside it.
+#[task(name = "shop.double")]
+pub async fn double(number: i128, beside: Option<Value>) -> (i128, Option<Value>) {
+    (2 * number, beside)
+}
+
 /// The sum of many.
 #[task(name = "shop.sum")]
 pub async fn sum(numbers: Vec<i64>) -> i64 {

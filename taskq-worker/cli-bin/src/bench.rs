@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use taskq::broker::{QueueKind, QueueSpec};
-use taskq::canvas::ArgumentList;
+use taskq::canvas::{ArgumentList, TaskArgument};
 use taskq::definition::{ArgumentError, Arguments, Body, Context, Definition, Parameter, Registry, SourceLocation};
 use taskq::internal::bare;
 use taskq::internal::codec;
@@ -96,8 +96,8 @@ struct RunCount(AtomicU64);
 
 fn start(context: Context, arguments: &Arguments<'_>) -> Result<Body, ArgumentError> {
     arguments.check(ADD.name, &PARAMETERS)?;
-    let x: i64 = arguments.take(ADD.name, 0, &PARAMETERS[0])?;
-    let y: i64 = arguments.take(ADD.name, 1, &PARAMETERS[1])?;
+    let x = i64::take(arguments, ADD.name, 0, &PARAMETERS[0])?;
+    let y = i64::take(arguments, ADD.name, 1, &PARAMETERS[1])?;
     Ok(Body::Async(Box::pin(async move {
         context.state::<Arc<RunCount>>().0.fetch_add(1, Ordering::Relaxed);
         Ok(serde_json::value::to_raw_value(&(x + y)).expect("a number can be written as JSON"))

@@ -5,14 +5,16 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use taskq::TaskId;
 use taskq::canvas::ArgumentList;
 use taskq::definition::{Registry, TaskOptions};
+use taskq::message::Json;
 
 use super::exit::Exit;
 use super::failure::Failure;
 use super::session::Session;
+use super::values::NamedArguments;
 use super::{outcome, values};
 
 /// Enqueue a task by name, with JSON arguments
@@ -30,11 +32,11 @@ pub(super) struct CallCommand {
     /// The task's name, for example shop.add
     name: String,
     /// The arguments by position: JSON, or plain text where it is not JSON
-    #[arg(value_name = "ARGS", allow_negative_numbers = true)]
-    arguments: Vec<String>,
+    #[arg(value_name = "ARGS", allow_negative_numbers = true, value_parser = values::json_or_text)]
+    arguments: Vec<Json>,
     /// The arguments by name, a JSON object
     #[arg(long, value_name = "JSON", value_parser = values::object)]
-    kwargs: Option<Map<String, Value>>,
+    kwargs: Option<NamedArguments>,
     /// The queue to send it to [default: the task's, else the default queue]
     #[arg(long, value_name = "NAME", value_parser = values::queue)]
     queue: Option<String>,
@@ -89,10 +91,7 @@ impl CallCommand {
 
     /// Returns the call that the command line describes.
     fn call(&self) -> Result<taskq::Call<Value>, Failure> {
-        let positional: Vec<Value> = self.arguments.iter().map(|text| values::json_or_text(text)).collect();
-        let named = self.kwargs.clone().unwrap_or_default();
-        let arguments = ArgumentList::from_json(&positional, &named)
-            .map_err(|error| Failure::new(Exit::Usage, format!("the arguments cannot be written as JSON: {error}")))?;
+        let arguments = ArgumentList::from_raw(&self.arguments, &self.kwargs.clone().unwrap_or_default());
         let registry = Registry::collect()?;
         let options = registry.get(&self.name).map_or(&TaskOptions::DEFAULT, |task| &task.options);
         let mut call = taskq::Call::named(&self.name, arguments);

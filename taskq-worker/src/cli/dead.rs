@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 use taskq::TaskId;
 use taskq::client::{DeadEntry, DeadFilter};
+use taskq::internal::codec::tree::Tree;
+use taskq::internal::codec::{self, MessageBody};
+use taskq::message::Json;
 
 use super::confirm::confirm;
 use super::exit::Exit;
@@ -101,7 +104,7 @@ struct DeadGroup {
 struct DeadDetails<'a> {
     #[serde(flatten)]
     entry: &'a DeadEntry,
-    arguments: Value,
+    arguments: Json,
 }
 
 #[derive(Serialize)]
@@ -221,20 +224,23 @@ impl DeadShow {
 }
 
 /// Returns `[args, kwargs]` of the message, or a description of its body if it cannot be read here.
-fn arguments(entry: &DeadEntry) -> Value {
+fn arguments(entry: &DeadEntry) -> Json {
     let message = &entry.message;
-    match serde_json::from_slice::<Value>(&message.body) {
+    let body = codec::decode(message).ok().and_then(|envelope| MessageBody::read(&envelope.payload).ok());
+    let text = str::from_utf8(body.as_ref().map_or(&message.body[..], MessageBody::text)).unwrap_or_default();
+    let shown = Tree::parse(text).map(|tree| match tree {
         // The third part holds callbacks, which are not arguments.
-        Ok(Value::Array(mut parts)) if parts.len() == 3 => {
+        Tree::List(mut parts) if parts.len() == 3 => {
             parts.truncate(2);
-            Value::Array(parts)
+            Tree::List(parts)
         }
-        Ok(other) => other,
-        Err(_) => {
-            let kind = message.properties.content_type.as_deref().unwrap_or("of no type");
-            Value::String(format!("{} bytes, {kind}", message.body.len()))
-        }
-    }
+        other => other,
+    });
+    let json = shown.ok().and_then(|tree| RawValue::from_string(tree.to_json()).ok());
+    json.unwrap_or_else(|| {
+        let kind = message.properties.content_type.as_deref().unwrap_or("of no type");
+        to_raw_value(&format!("{} bytes, {kind}", message.body.len())).expect("a text is JSON")
+    })
 }
 
 impl DeadSelection {
@@ -313,5 +319,12 @@ mod tests {
         let shown = |body| arguments(&entry("1", "x", body)).to_string();
         assert_eq!(shown(b"[[2, 3], {}, {\"callbacks\": null}]"), "[[2,3],{}]");
         assert_eq!(shown(b"[1, 2"), "\"5 bytes, of no type\"");
+        assert_eq!(
+            shown(b"[[1267650600228229401496703205376, 0.10], {}, {}]"),
+            "[[1267650600228229401496703205376,0.10],{}]"
+        );
+        let mut packed = entry("1", "x", b"\x93\x91\xc4\x02hi\x80\xc0");
+        packed.message.properties.content_type = Some("application/x-msgpack".into());
+        assert_eq!(arguments(&packed).to_string(), "[[[104,105]],{}]");
     }
 }

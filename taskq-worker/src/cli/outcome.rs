@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use taskq::backend::ResultBackendExt;
+use taskq::internal::codec::tree::Tree;
 use taskq::{Client, Status, TaskId, TaskState};
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output::{Output, plain};
+use super::output::{Output, aside, plain};
 
 /// Waits until the task has ended. Fails if it does not within `timeout`.
 pub(super) async fn wait(client: &Client, id: &TaskId, timeout: Duration) -> Result<Status, Failure> {
@@ -19,7 +20,12 @@ pub(super) async fn wait(client: &Client, id: &TaskId, timeout: Duration) -> Res
 /// Answers how a task ended: to a person with its result, to a program with everything known. Fails if the task did.
 pub(super) fn answer(output: Output, status: &Status) -> Result<Exit, Failure> {
     match status.state {
-        TaskState::Success => output.say(status, value)?,
+        TaskState::Success => {
+            output.say(status, value)?;
+            if let Some(fault) = &status.value_fault {
+                aside(&plain(&format!("warning: null stands for something else in this result: {fault}")));
+            }
+        }
         // A person sees the error.
         _ if output == Output::Person => {}
         _ => output.say(status, |_| String::new())?,
@@ -41,8 +47,8 @@ pub(super) fn verdict(status: &Status) -> Result<Exit, Failure> {
 /// Returns the result as JSON, over several lines if it is large.
 fn value(status: &Status) -> String {
     let json = status.value.as_deref().map_or("null", serde_json::value::RawValue::get);
-    match serde_json::from_str::<serde_json::Value>(json) {
-        Ok(value) if json.len() > 80 => format!("{value:#}"),
+    match Tree::parse(json) {
+        Ok(tree) if json.len() > 80 => tree.to_pretty_json(),
         // The stored value is JSON already.
         Ok(_) | Err(_) => json.to_owned(),
     }

@@ -54,6 +54,7 @@ fn describe(status: &taskq::Status) -> String {
         ("retry at", status.retry_at.map(time)),
         ("error", status.failure.as_ref().map(ToString::to_string)),
         ("value", value),
+        ("fault", status.value_fault.clone()),
     ];
     let known = lines.into_iter().filter_map(|(name, value)| Some(format!("{name:<10}{}", plain(&value?))));
     known.collect::<Vec<_>>().join("\n")

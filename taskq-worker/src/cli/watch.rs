@@ -40,6 +40,7 @@ impl WatchCommand {
         let view = WatchView::new(session.json(), &self.id)?;
         let follow = async {
             while let Some(status) = updates.next().await {
+                let status = status?;
                 view.show(&status)?;
                 if status.state.is_terminal() {
                     return Ok(status);

@@ -1,6 +1,8 @@
 //! Errors of backends, by their meaning to the caller.
 
+use crate::codec::result::ResultError;
 use crate::fault::BoxError;
+use crate::message::TaskId;
 
 /// The reason why a result backend or Kv store did not carry out an operation.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,14 @@ pub enum BackendError {
         /// The cause and its remedy.
         why: String,
     },
+    /// The stored result of a task cannot be read, and reading it again will not help.
+    #[error("the result of task {id} cannot be read: {why}")]
+    UnreadableResult {
+        /// The task.
+        id: TaskId,
+        /// The fault in the document, with the remedy where there is one.
+        why: String,
+    },
     /// A stored value cannot be read.
     #[error("{what} cannot be read")]
     Nonsense {
@@ -51,4 +61,10 @@ pub enum BackendError {
     /// The backend was closed.
     #[error("this result backend is closed")]
     Closed,
+}
+
+impl From<ResultError> for BackendError {
+    fn from(ResultError { id, why }: ResultError) -> Self {
+        Self::UnreadableResult { id, why }
+    }
 }

@@ -284,10 +284,10 @@ struct MemoryWatcher {
 }
 
 impl MemoryWatcher {
-    async fn next(mut self) -> Option<(Record, Self)> {
+    async fn next(mut self) -> Option<(Result<Record, BackendError>, Self)> {
         loop {
             match self.receiver.as_mut()?.recv().await {
-                Ok(record) => return Some((Arc::unwrap_or_clone(record), self)),
+                Ok(record) => return Some((Ok(Arc::unwrap_or_clone(record)), self)),
                 // The watcher missed some records because it was too slow; newer ones follow.
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return None,
@@ -375,7 +375,7 @@ mod tests {
         }
         backend.write(&[Record::new(id.clone(), TaskState::Success)]).await.expect("memory");
         let mut seen = 0;
-        while changes.next().await.expect("the watched record ends").state != TaskState::Success {
+        while changes.next().await.expect("the watched record ends").expect("memory").state != TaskState::Success {
             seen += 1;
         }
         assert!(seen < CHANGES_PENDING_MAX, "{seen} records waited");

@@ -19,8 +19,9 @@ pub enum Written {
     Kept,
 }
 
-/// A stream of the changes of one task's record, beginning at the subscription.
-pub type Changes = Pin<Box<dyn Stream<Item = Record> + Send>>;
+/// A stream of the changes of one task's record, beginning at the subscription. A change that cannot be read is an
+/// error.
+pub type Changes = Pin<Box<dyn Stream<Item = Result<Record, BackendError>> + Send>>;
 
 /// A store of results and progress.
 pub trait ResultBackend: Send + Sync + std::fmt::Debug {
@@ -51,30 +52,46 @@ pub trait ResultBackendExt: ResultBackend {
         Box::pin(async move { Ok(self.read(std::slice::from_ref(id)).await?.pop().flatten()) })
     }
 
-    /// The stored record of a task, then every change, up to and including a terminal record.
+    /// The record of one task, if this program can read it. One that it cannot read is logged and counts as none: it
+    /// was written by another program, and says nothing of runs here.
+    fn read_known<'a>(&'a self, id: &'a TaskId) -> BoxFuture<'a, Result<Option<Record>, BackendError>> {
+        Box::pin(async move {
+            match self.read_one(id).await {
+                Err(error @ BackendError::UnreadableResult { .. }) => {
+                    tracing::warn!(%error, "a record that another program wrote counts as none");
+                    Ok(None)
+                }
+                read => read,
+            }
+        })
+    }
+
+    /// The stored record of a task, then every change, up to and including a terminal record or an error.
     fn watch<'a>(&'a self, id: &'a TaskId) -> BoxFuture<'a, Result<Changes, BackendError>> {
         Box::pin(async move {
             // Subscribing comes first: a record that is written between the two steps is then seen twice rather than
             // never.
             let changes = self.changes(id).await?;
             let stored = self.read_one(id).await?;
-            let all: Changes = Box::pin(futures_util::stream::iter(stored).chain(changes));
+            let all: Changes = Box::pin(futures_util::stream::iter(stored.map(Ok)).chain(changes));
             let until_terminal = futures_util::stream::unfold(Some(all), async |all| {
                 let mut all = all?;
-                let record = all.next().await?;
-                let rest = (!record.state.is_terminal()).then_some(all);
-                Some((record, rest))
+                let change = all.next().await?;
+                let goes_on = change.as_ref().is_ok_and(|record| !record.state.is_terminal());
+                Some((change, goes_on.then_some(all)))
             });
             Ok(Box::pin(until_terminal) as Changes)
         })
     }
 
-    /// The terminal record of a task, as soon as it is stored; `None` if `timeout` passes first.
+    /// The terminal record of a task, as soon as it is stored; `None` if `timeout` passes first. A record that cannot
+    /// be read is an error at once: those that follow would be written by the same writer.
     fn wait<'a>(&'a self, id: &'a TaskId, timeout: Duration) -> BoxFuture<'a, Result<Option<Record>, BackendError>> {
         Box::pin(async move {
             let wait = async {
                 let mut records = self.watch(id).await?;
                 while let Some(record) = records.next().await {
+                    let record = record?;
                     if record.state.is_terminal() {
                         return Ok(Some(record));
                     }

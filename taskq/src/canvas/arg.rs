@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Call;
+use crate::codec::{exact, finite};
 use crate::definition::{TaskError, TaskResult};
 
 /// A type that a task may take as a parameter: owned, and (de)serializable with serde.
@@ -31,7 +32,7 @@ pub trait TaskArgument: Sized + Send + 'static {
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + 'static> TaskArgument for T {
     fn serialize_into(&self, buffer: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-        serde_json::to_writer(buffer, self)
+        finite::write(self, buffer)
     }
 
     fn take(
@@ -40,7 +41,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> TaskArgument for T {
         index: usize,
         parameter: &crate::definition::Parameter,
     ) -> Result<Self, crate::definition::ArgumentError> {
-        arguments.take(task, index, parameter)
+        arguments.take(task, index, parameter, exact::from_json)
     }
 }
 
@@ -70,11 +71,11 @@ pub trait TaskOutput: Sized + Send + 'static {
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + 'static> TaskOutput for T {
     fn to_json(&self) -> Result<crate::message::Json, serde_json::Error> {
-        serde_json::value::to_raw_value(self)
+        finite::to_json(self)
     }
 
     fn from_json(json: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(json)
+        exact::from_json(json)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A call: a task, its arguments and its options. It is a value that does nothing until it is awaited.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Arg, TaskArgument};
 use crate::definition::TaskOptions;
-use crate::message::{HeaderValue, Headers, TaskId};
+use crate::message::{HeaderValue, Headers, Json, TaskId};
 
 /// A call of a task that returns a `T`.
 ///
@@ -114,6 +115,19 @@ impl ArgumentList {
             list.named = Some(serde_json::to_vec(named)?);
         }
         Ok(list)
+    }
+
+    /// Makes a list of arguments by position and by name, each of which is sent as it is written.
+    pub fn from_raw(positional: &[Json], named: &BTreeMap<String, Json>) -> Self {
+        let mut list = Self::new();
+        for value in positional {
+            list.positional.push(if list.positional.is_empty() { b'[' } else { b',' });
+            list.positional.extend_from_slice(value.get().as_bytes());
+        }
+        if !named.is_empty() {
+            list.named = Some(serde_json::to_vec(named).expect("JSON with text keys can be written as JSON"));
+        }
+        list
     }
 
     fn push<T: TaskArgument>(&mut self, value: &T) -> Result<(), serde_json::Error> {
@@ -270,6 +284,16 @@ impl<T> Call<T> {
         let name = name.into();
         if crate::codec::is_reserved_header(&name) {
             self.mistake(|| format!("the header name {name:?} is used by the message format; choose another"));
+            return self;
+        }
+        let value = value.into();
+        if let Some(number) = beyond_amqp(&value) {
+            self.mistake(|| {
+                format!(
+                    "the header {name:?} holds the integer {number}, and AMQP has none larger than {}; write a text",
+                    i64::MAX
+                )
+            });
         } else {
             self.parts.options.headers.set(name, value);
         }
@@ -319,6 +343,16 @@ impl<T> Call<T> {
     }
 }
 
+/// Returns the first integer in a header that would become a float on the way.
+fn beyond_amqp(value: &HeaderValue) -> Option<u64> {
+    match value {
+        HeaderValue::Number(number) => number.as_u64().filter(|number| i64::try_from(*number).is_err()),
+        HeaderValue::Array(items) => items.iter().find_map(beyond_amqp),
+        HeaderValue::Object(entries) => entries.values().find_map(beyond_amqp),
+        HeaderValue::Null | HeaderValue::Bool(_) | HeaderValue::String(_) => None,
+    }
+}
+
 impl<T> Clone for Call<T> {
     fn clone(&self) -> Self {
         Self { parts: self.parts.clone(), returns: PhantomData }
@@ -330,3 +364,6 @@ impl<T> fmt::Debug for Call<T> {
         write!(f, "Call({})", self.parts.task)
     }
 }
+
+#[cfg(test)]
+mod tests;

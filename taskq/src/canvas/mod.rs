@@ -4,6 +4,7 @@
 
 mod arg;
 mod call;
+pub mod python;
 #[doc(hidden)]
 pub mod task_return;
 

@@ -49,6 +49,9 @@ pub struct Status {
     pub failure: Option<Failure>,
     /// The result, as JSON, once the task has succeeded; before that, the value that the task itself reported.
     pub value: Option<Json>,
+    /// Something in the result for which JSON has no form, such as Python's `NaN`; `value` has null in its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value_fault: Option<String>,
 }
 
 /// A stream of every change of a task, up to and including its end.
@@ -90,7 +93,8 @@ impl<T> Handle<T> {
     }
 
     /// Streams the current status, then every change, until the task has ended. The backend pushes changes; nothing is
-    /// polled. If changes follow each other faster than they are read, only the latest arrive.
+    /// polled. If changes follow each other faster than they are read, only the latest arrive. A status that cannot be
+    /// read, since another program wrote it in another format, is an error and the last item.
     pub async fn watch(&self) -> Result<Updates, Error> {
         Ok(Updates(self.client().await?.results()?.watch(&self.id).await?))
     }
@@ -106,7 +110,8 @@ impl<T: TaskOutput> Handle<T> {
     /// `get_timeout`, one hour by default.
     ///
     /// Errors: [`Error::Failed`] or [`Error::Revoked`] if the task ended so, [`Error::NoResultYet`] if it did not end
-    /// in time, [`Error::ResultType`] if the result is no `T`, and errors of the backend.
+    /// in time, [`Error::ResultType`] if the result is no `T`, and errors of the backend. A result that cannot be read
+    /// at all, since another program wrote it in another format, is an error of the backend as soon as it is there.
     pub async fn get(&self) -> Result<T, Error> {
         let timeout = self.client().await?.settings().get_timeout;
         self.get_timeout(timeout).await
@@ -129,11 +134,11 @@ fn outcome<T: TaskOutput>(record: Record) -> Result<T, Error> {
     match record.state {
         TaskState::Success => {
             let json = record.value.as_deref().map_or("null", serde_json::value::RawValue::get);
-            T::from_json(json).map_err(|source| Error::ResultType {
-                id: record.id,
-                expected: std::any::type_name::<T>(),
-                source,
-            })
+            let value = match record.value_fault {
+                None => T::from_json(json),
+                Some(fault) => Err(serde::de::Error::custom(fault)),
+            };
+            value.map_err(|source| Error::ResultType { id: record.id, expected: std::any::type_name::<T>(), source })
         }
         TaskState::Revoked => {
             Err(Error::Revoked { id: record.id, failure: record.failure.unwrap_or_else(unexplained) })
@@ -162,21 +167,22 @@ impl From<Record> for Status {
             task: record.task,
             failure: record.failure,
             value: record.value,
+            value_fault: record.value_fault,
         }
     }
 }
 
 impl Stream for Updates {
-    type Item = Status;
+    type Item = Result<Status, Error>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Status>> {
-        self.0.poll_next_unpin(cx).map(|record| record.map(Status::from))
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next_unpin(cx).map(|change| change.map(|record| Ok(record?.into())))
     }
 }
 
 impl Updates {
-    /// Returns the next change; `None` once the task has ended.
-    pub async fn next(&mut self) -> Option<Status> {
+    /// Returns the next change; `None` once the task has ended, or after an error.
+    pub async fn next(&mut self) -> Option<Result<Status, Error>> {
         StreamExt::next(self).await
     }
 }

@@ -6,11 +6,11 @@ use std::fmt;
 use bytes::Bytes;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{python_json, typed_values};
-use crate::definition::Arguments;
+use super::tree::{Loss, Tree, decoded};
+use super::typed_values;
+use crate::definition::{ArgumentPlace, Arguments, ForeignArgument};
 use crate::message::Payload;
 
 const JSON: &str = "application/json";
@@ -61,6 +61,16 @@ pub enum BodyError {
     /// A body that grows beyond the bound when it is decompressed.
     #[error("the body is larger than {INFLATED_BYTES_MAX} bytes once decompressed")]
     Bomb,
+    /// A number that the serializer has no form for.
+    #[error(
+        "{place} holds the number {number}, and MessagePack has none of more than 64 bits; set TASKQ_SERIALIZER=json, or send a text"
+    )]
+    Number {
+        /// The argument.
+        place: String,
+        /// The number.
+        number: String,
+    },
     /// Broken bytes, or not of the form `[args, kwargs, embed]`.
     #[error("the body is not a list of arguments, named arguments and what follows: {0}")]
     Form(String),
@@ -92,27 +102,64 @@ fn json_to_msgpack(_json: &[u8]) -> Result<Vec<u8>, BodyError> {
 }
 
 #[cfg(not(feature = "msgpack"))]
-fn msgpack_to_json(_bytes: &[u8]) -> Result<Vec<u8>, BodyError> {
+fn msgpack_tree(_bytes: &[u8]) -> Result<Tree<'static>, BodyError> {
     Err(BodyError::Feature("msgpack"))
 }
 
 #[cfg(feature = "msgpack")]
-fn msgpack_to_json(bytes: &[u8]) -> Result<Vec<u8>, BodyError> {
-    let form = |error: &dyn fmt::Display| BodyError::Form(error.to_string());
-    let value: Value = rmp_serde::from_slice(bytes).map_err(|error| form(&error))?;
-    serde_json::to_vec(&value).map_err(|error| form(&error))
+fn msgpack_tree(bytes: &[u8]) -> Result<Tree<'static>, BodyError> {
+    super::msgpack::decode(bytes).map_err(|error| form(&error))
 }
 
 #[cfg(feature = "msgpack")]
 fn json_to_msgpack(json: &[u8]) -> Result<Vec<u8>, BodyError> {
-    let form = |error: &dyn fmt::Display| BodyError::Form(error.to_string());
-    let value: Value = serde_json::from_slice(json).map_err(|error| form(&error))?;
-    rmp_serde::to_vec_named(&value).map_err(|error| form(&error))
+    // Values of Python's types become what MessagePack has for them.
+    let tree = typed_values::plain(json_tree(json)?);
+    if let Some((place, number)) = in_arguments(&tree, super::msgpack::unfit).next() {
+        return Err(BodyError::Number { place: place.to_string(), number: number.to_owned() });
+    }
+    super::msgpack::encode(&tree).map_err(|error| form(&error))
+}
+
+fn json_tree(json: &[u8]) -> Result<Tree<'_>, BodyError> {
+    let text = std::str::from_utf8(json).map_err(|error| form(&error))?;
+    Tree::parse(text).map_err(|error| form(&error))
+}
+
+fn form(error: &dyn fmt::Display) -> BodyError {
+    BodyError::Form(error.to_string())
+}
+
+/// Looks into each argument of a body, and returns the places of those in which `find` finds something.
+fn in_arguments<'t, 'a, T: 't>(
+    body: &'t Tree<'a>,
+    find: impl Fn(&'t Tree<'a>) -> Option<T> + Copy + 't,
+) -> impl Iterator<Item = (ArgumentPlace, T)> + 't {
+    let part = |index: usize| match body {
+        Tree::List(parts) => parts.get(index),
+        _ => None,
+    };
+    let positional = match part(0) {
+        Some(Tree::List(items)) => items.as_slice(),
+        _ => &[],
+    };
+    let named = match part(1) {
+        Some(Tree::Map(entries)) => entries.as_slice(),
+        _ => &[],
+    };
+    let positional = positional.iter().enumerate();
+    let positional = positional.filter_map(move |(index, value)| Some((ArgumentPlace::Position(index), find(value)?)));
+    let named = named.iter();
+    positional.chain(named.filter_map(move |(name, value)| Some((ArgumentPlace::Name(decoded(name)), find(value)?))))
 }
 
 /// A message's body as plain JSON text, decompressed and translated.
 #[derive(Debug, Clone)]
-pub struct MessageBody(Bytes);
+pub struct MessageBody {
+    text: Bytes,
+    /// The arguments for which JSON has no form.
+    foreign: Vec<ForeignArgument>,
+}
 
 impl MessageBody {
     /// Reads a body: decompresses it, and converts it to plain JSON. A body that is plain JSON already is not copied.
@@ -127,19 +174,32 @@ impl MessageBody {
             Some(other) => return Err(BodyError::Compression(other.to_owned())),
         };
         match payload.content_type.to_ascii_lowercase().as_str() {
-            JSON => Ok(Self(from_python(bytes)?)),
-            MSGPACK => Ok(Self(msgpack_to_json(&bytes)?.into())),
+            JSON if !typed_values::must_be_read(&bytes) => Ok(Self { text: bytes, foreign: Vec::new() }),
+            JSON => json_tree(&bytes).map(Self::of),
+            MSGPACK => msgpack_tree(&bytes).map(Self::of),
             other => Err(BodyError::ContentType(other.to_owned())),
         }
     }
 
+    /// Translates a body that is not plain JSON.
+    fn of(tree: Tree<'_>) -> Self {
+        let foreign = in_arguments(&tree, Tree::loss);
+        let foreign = foreign.map(|(place, Loss { what, why })| ForeignArgument::new(place, what, why)).collect();
+        Self { text: typed_values::plain(tree).to_json().into(), foreign }
+    }
+
+    /// Returns the whole body, as plain JSON.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     /// Returns the arguments in the body.
     pub fn arguments(&self) -> Result<Arguments<'_>, BodyError> {
-        let parts: Parts<'_> = serde_json::from_slice(&self.0).map_err(|error| BodyError::Form(error.to_string()))?;
+        let parts: Parts<'_> = serde_json::from_slice(&self.text).map_err(|error| form(&error))?;
         if let Some(what) = what_follows(parts.embed) {
             return Err(BodyError::Follows(what));
         }
-        Ok(Arguments::new(parts.positional, parts.named.0))
+        Ok(Arguments::new(parts.positional, parts.named.0).with_foreign(&self.foreign))
     }
 }
 
@@ -154,14 +214,13 @@ fn what_follows(embed: &RawValue) -> Option<String> {
         return None;
     }
     // A value that is not a map has no continuation.
-    let entries: serde_json::Map<String, Value> = serde_json::from_str(embed.get()).ok()?;
-    let says_something = |value: &Value| match value {
-        Value::Null => false,
-        Value::Array(list) => !list.is_empty(),
-        _ => true,
+    let Named(entries) = serde_json::from_str(embed.get()).ok()?;
+    let says_something = |value: &RawValue| {
+        let list = value.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        value.get() != "null" && list.is_none_or(|items| !items.trim_ascii().is_empty())
     };
     let follows = |name: &str| ["callbacks", "errbacks", "chain", "chord"].contains(&name);
-    entries.into_iter().find(|(name, value)| follows(name) && says_something(value)).map(|(name, _)| name)
+    entries.into_iter().find(|(name, value)| follows(name) && says_something(value)).map(|(name, _)| name.into_owned())
 }
 
 /// Decompresses a body. Celery's gzip is a zlib stream; real gzip is accepted as well.
@@ -178,29 +237,6 @@ fn inflate(bytes: &[u8]) -> Result<Bytes, BodyError> {
     };
     let size = read.map_err(BodyError::Inflate)?;
     if size as u64 > INFLATED_BYTES_MAX { Err(BodyError::Bomb) } else { Ok(inflated.into()) }
-}
-
-/// Converts output of Python's encoder that is not plain JSON: `NaN` and the like, halves of surrogate pairs, and
-/// values with a `__type__`.
-fn from_python(bytes: Bytes) -> Result<Bytes, BodyError> {
-    // Literals that are not JSON have one of these letters, broken escapes a backslash; most bodies have none.
-    let suspicious = bytes.iter().any(|byte| matches!(byte, b'N' | b'I' | b'\\'));
-    let plain = match if suspicious { python_json::sanitize(&bytes) } else { Cow::Borrowed(&[] as &[u8]) } {
-        Cow::Borrowed(_) => bytes,
-        Cow::Owned(sanitized) => sanitized.into(),
-    };
-    let plain = match std::str::from_utf8(&plain) {
-        Ok(text) if suspicious && (text.contains("\\ud") || text.contains("\\uD")) => {
-            python_json::without_lone_surrogates(text).into()
-        }
-        _ => plain,
-    };
-    if !typed_values::may_be_in(&plain) {
-        return Ok(plain);
-    }
-    let form = |error: serde_json::Error| BodyError::Form(error.to_string());
-    let value: Value = serde_json::from_slice(&plain).map_err(form)?;
-    Ok(serde_json::to_vec(&typed_values::plain(value)).map_err(form)?.into())
 }
 
 /// `[args, kwargs, embed]`, with every value still as text.

@@ -3,12 +3,22 @@
 //! * [`celery`]: the headers of a task message ↔ [`Envelope`](crate::message::Envelope)
 //! * [`body`]: `[args, kwargs, embed]` ↔ [`Arguments`](crate::definition::Arguments)
 //! * [`result`]: result documents ↔ [`Record`](crate::message::Record)
-//! * [`python_json`]: the output of Python's JSON encoder that JSON does not allow → JSON
+//! * [`finite`]: values of any type → JSON, without floats that JSON has no form for
+//! * [`exact`]: JSON → values of any type, without integers that become floats
+//! * [`tree`]: JSON as it is written, for whatever has to look into a value without decoding it; below it
+//!   `python_json`, `typed_values` and `msgpack`, which are what other writers make of values
+//!
+//! Nothing here passes a value through `serde_json::Value`, which has no integers of more than 64 bits.
 
 pub mod body;
 pub mod celery;
-pub mod python_json;
+pub mod exact;
+pub mod finite;
+#[cfg(feature = "msgpack")]
+mod msgpack;
+mod python_json;
 pub mod result;
+pub mod tree;
 mod typed_values;
 
 #[cfg(test)]

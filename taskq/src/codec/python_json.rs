@@ -1,79 +1,86 @@
-//! The output of Python's JSON encoder that JSON does not allow.
+//! The output of Python's JSON encoder that is not plain JSON.
 //!
-//! Python writes floats that are no numbers as `NaN`, `Infinity` and `-Infinity`, and text that is not Unicode as
-//! half a surrogate pair. Both are read as the nearest JSON value; neither is ever written.
+//! Python writes floats that are no numbers as `NaN`, `Infinity` and `-Infinity`, text that is not Unicode as half a
+//! surrogate pair. A text with any of these is read as a [`Tree`](super::tree::Tree); none of them is ever written.
 
 use std::borrow::Cow;
 
 /// The literals for floats that are no numbers. `-Infinity` comes first, since it contains `Infinity`.
-const NOT_NUMBERS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
+pub(super) const NOT_NUMBERS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
 
-/// Returns `text` with every `NaN`, `Infinity` and `-Infinity` outside of strings replaced by `null`.
+/// Returns whether `text`, if it is JSON at all, is plain JSON.
 ///
-/// Borrows `text` if there is none of them. Text that is not JSON for another reason stays so.
-pub fn sanitize(text: &[u8]) -> Cow<'_, [u8]> {
-    let mut sanitized = Vec::new();
-    let mut copied = 0;
+/// False negatives are possible, false positives are not.
+pub(super) fn is_plain(text: &[u8]) -> bool {
+    // Literals that are not JSON have one of these letters, broken escapes a backslash; most texts have none.
+    let suspicious = text.iter().any(|byte| matches!(byte, b'N' | b'I' | b'\\'));
+    !(suspicious && (may_hold_surrogates(text) || has_literal(text)))
+}
+
+fn may_hold_surrogates(text: &[u8]) -> bool {
+    text.windows(3).any(|window| matches!(window, b"\\ud" | b"\\uD"))
+}
+
+/// Returns whether there is one of the literals outside of texts.
+fn has_literal(text: &[u8]) -> bool {
     let mut at = 0;
     while let Some(byte) = text.get(at) {
         match byte {
-            b'"' => at = after_string(text, at),
-            b'N' | b'I' | b'-' => match NOT_NUMBERS.iter().find(|literal| text[at..].starts_with(literal)) {
-                Some(literal) => {
-                    sanitized.extend_from_slice(&text[copied..at]);
-                    sanitized.extend_from_slice(b"null");
-                    at += literal.len();
-                    copied = at;
-                }
-                None => at += 1,
+            b'"' => match after_string(text, at) {
+                Some(after) => at = after,
+                None => return false,
             },
+            b'N' | b'I' if NOT_NUMBERS.iter().any(|literal| text[at..].starts_with(literal.as_bytes())) => return true,
             _ => at += 1,
         }
     }
-    if copied == 0 {
-        return Cow::Borrowed(text);
-    }
-    sanitized.extend_from_slice(&text[copied..]);
-    Cow::Owned(sanitized)
+    false
 }
 
-/// Returns the place after the string that begins at `start`, or the end of the text.
-fn after_string(text: &[u8], start: usize) -> usize {
+/// Returns the place after the text that begins at `start`; `None` if it has no end.
+pub(super) fn after_string(text: &[u8], start: usize) -> Option<usize> {
     let mut at = start + 1;
-    while let Some(byte) = text.get(at) {
-        match byte {
-            b'"' => return at + 1,
-            // An escaped character, above all a quotation mark, does not end the string.
+    loop {
+        match text.get(at)? {
+            b'"' => return Some(at + 1),
+            // An escaped character, above all a quotation mark, does not end the text.
             b'\\' => at += 2,
             _ => at += 1,
         }
     }
-    text.len()
 }
 
-/// Returns JSON text with each escaped half of a surrogate pair replaced by the replacement character's escape.
-pub(super) fn without_lone_surrogates(json: &str) -> String {
-    let mut replaced = String::with_capacity(json.len());
-    let mut rest = json;
-    while let Some(at) = rest.find('\\') {
-        replaced.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let taken = match (escaped_unit(rest), rest.get(6..).and_then(escaped_unit)) {
+/// Returns whether JSON text contains an escaped half of a surrogate pair.
+pub(super) fn has_lone_surrogate(json: &str) -> bool {
+    matches!(without_lone_surrogates(json), Cow::Owned(_))
+}
+
+/// Returns JSON text with each escaped half of a surrogate pair replaced by the replacement character's escape. Borrows
+/// `json` if there is none.
+pub(super) fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
+    let mut replaced = String::new();
+    let (mut copied, mut at) = (0, 0);
+    while let Some(found) = json[at..].find('\\') {
+        at += found;
+        let rest = &json[at..];
+        at += match (escaped_unit(rest), rest.get(6..).and_then(escaped_unit)) {
             (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => 12,
             (Some(0xD800..=0xDFFF), _) => {
+                replaced.push_str(&json[copied..at]);
                 replaced.push_str("\\ufffd");
-                rest = &rest[6..];
-                continue;
+                copied = at + 6;
+                6
             }
             (Some(_), _) => 6,
             // The backslash and the character after it, which may be a backslash.
             (None, _) => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
         };
-        replaced.push_str(&rest[..taken]);
-        rest = &rest[taken..];
     }
-    replaced.push_str(rest);
-    replaced
+    if copied == 0 {
+        return Cow::Borrowed(json);
+    }
+    replaced.push_str(&json[copied..]);
+    Cow::Owned(replaced)
 }
 
 /// Returns the UTF-16 unit that `text` begins with, written `\uXXXX`.
@@ -86,28 +93,27 @@ fn escaped_unit(text: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::Value;
 
     use super::*;
 
     #[test]
-    fn literals_outside_of_strings_become_null() {
-        for (text, sanitized) in [
-            ("NaN", "null"),
-            ("[NaN,-Infinity,Infinity]", "[null,null,null]"),
-            (r#"{"NaN": NaN, "a": -1}"#, r#"{"NaN": null, "a": -1}"#),
-            (r#"["NaN", "Infinity\" NaN", NaN]"#, r#"["NaN", "Infinity\" NaN", null]"#),
-            (r#"["\\", NaN]"#, r#"["\\", null]"#),
-            // Nothing to replace, or nothing that could be replaced.
-            (r#"["Name", "I"]"#, r#"["Name", "I"]"#),
-            ("Nan", "Nan"),
-            ("\"NaN", "\"NaN"),
-            ("\"\\", "\"\\"),
-            ("", ""),
+    fn plain_json_is_told_from_pythons() {
+        for (text, plain) in [
+            ("NaN", false),
+            ("[1,-Infinity]", false),
+            (r#"{"NaN": NaN}"#, false),
+            (r#"["\\", NaN]"#, false),
+            (r#""\udc80.txt""#, false),
+            (r#"["NaN", "Infinity\" NaN", "Name", -1]"#, true),
+            (r#"{"a_b": "caf\u00e9"}"#, true),
+            // No JSON, for another reason.
+            ("Nan", true),
+            ("\"NaN", true),
+            ("\"\\", true),
+            ("", true),
         ] {
-            assert_eq!(sanitize(text.as_bytes()), sanitized.as_bytes(), "{text}");
+            assert_eq!(is_plain(text.as_bytes()), plain, "{text}");
         }
-        assert!(matches!(sanitize(b"[1, \"NaN\"]"), Cow::Borrowed(_)));
     }
 
     #[test]
@@ -126,25 +132,22 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(without_lone_surrogates(json), replaced, "{json}");
+            assert_eq!(has_lone_surrogate(json), json != replaced, "{json}");
         }
     }
 
     proptest! {
         #[test]
-        fn json_stays_as_it_is(text in ".*", number in any::<i64>(), float in any::<f64>()) {
-            let json = serde_json::json!({ text.clone(): [text, number, float, null_of(float)] }).to_string();
-            prop_assert!(matches!(sanitize(json.as_bytes()), Cow::Borrowed(_)));
-            prop_assert_eq!(without_lone_surrogates(&json), json);
+        fn our_own_json_is_plain(text in r"[^\\]*", number in any::<i64>(), float in any::<f64>()) {
+            let json = serde_json::json!({ text.clone(): [text, number, float] }).to_string();
+            prop_assert!(is_plain(json.as_bytes()), "{}", json);
+            prop_assert!(!has_lone_surrogate(&json));
         }
 
         #[test]
         fn any_text_is_taken(text in "[\\\\\"NaIinfty\\-ud8cé]{0,40}") {
-            let _ = sanitize(text.as_bytes());
+            let _ = is_plain(text.as_bytes());
             let _ = without_lone_surrogates(&text);
         }
-    }
-
-    fn null_of(float: f64) -> Value {
-        if float.is_sign_negative() { Value::Null } else { Value::Bool(true) }
     }
 }

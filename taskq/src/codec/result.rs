@@ -3,6 +3,9 @@
 //! A document written by taskq begins with its `status`, and with its `generation` if that is not 0: the Redis backend
 //! decides by these first bytes whether a stored document may be replaced. Facts for which Celery has
 //! no key are stored under one key, `taskq`. The value of a task is passed through unchanged.
+//!
+//! A document of Celery's is read if it is JSON or `MessagePack`; values of Python's types in it become plain ones, as
+//! in arguments.
 
 use std::borrow::Cow;
 
@@ -11,18 +14,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::python_json;
+use super::tree::{Loss, Tree, decoded};
+use super::typed_values;
 use crate::message::{Failure, Json, Record, TaskId, TaskState};
 
 /// A result document that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("the result document of {id} is not one that Celery writes")]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the result of task {id} cannot be read: {why}")]
 pub struct ResultError {
     /// The task of the document.
     pub id: TaskId,
-    /// The fault in the document.
-    #[source]
-    pub source: serde_json::Error,
+    /// The fault in the document, with the remedy where there is one.
+    pub why: String,
 }
 
 /// Encodes a record as a document, as Celery's clients read it.
@@ -50,14 +53,73 @@ pub fn encode(record: &Record) -> Vec<u8> {
 /// Accepts everything that Celery's clients write, and tolerates fields that other writers leave out; only `status` is
 /// required.
 pub fn decode(id: &TaskId, document: &[u8]) -> Result<Record, ResultError> {
-    let failed = |source| ResultError { id: id.clone(), source };
-    match serde_json::from_slice::<Incoming<'_>>(document) {
-        Ok(incoming) => Ok(incoming.into_record(id)),
-        Err(error) => match python_json::sanitize(document) {
-            Cow::Borrowed(_) => Err(failed(error)),
-            Cow::Owned(plain) => Ok(serde_json::from_slice::<Incoming<'_>>(&plain).map_err(failed)?.into_record(id)),
-        },
+    let record = if document.first() == Some(&b'{') && !typed_values::must_be_read(document) {
+        plain_record(id, document).map_err(|error| error.to_string())
+    } else {
+        foreign_record(id, document)
+    };
+    record.map_err(|why| ResultError { id: id.clone(), why: serializer_of(document).unwrap_or(why) })
+}
+
+fn plain_record(id: &TaskId, document: &[u8]) -> Result<Record, serde_json::Error> {
+    serde_json::from_slice::<Incoming<'_>>(document).map(|incoming| incoming.into_record(id))
+}
+
+/// Reads a document that is not plain JSON.
+fn foreign_record(id: &TaskId, document: &[u8]) -> Result<Record, String> {
+    let tree = match msgpack_tree(document) {
+        Some(tree) => tree?,
+        None => {
+            let text = std::str::from_utf8(document).map_err(|error| error.to_string())?;
+            Tree::parse(text).map_err(|error| error.to_string())?
+        }
+    };
+    let Tree::Map(entries) = &tree else { return Err("it is no map with the key `status`".to_owned()) };
+    let result = entries.iter().find(|(key, _)| decoded(key) == "result");
+    let lost = result.and_then(|(_, value)| value.loss());
+    // A failure is for people, who read every literal and every digit.
+    let shown = result.map(|(_, value)| typed_values::plain(value.clone()).to_value());
+    let plain = typed_values::plain(tree).to_json();
+    let mut record = plain_record(id, plain.as_bytes()).map_err(|error| error.to_string())?;
+    match (&record.failure, lost) {
+        (Some(_), Some(_)) => record.failure = Some(read_failure(&record.state, shown)),
+        (None, Some(Loss { what, why })) => record.value_fault = Some(format!("{what} is in it: {why}")),
+        (_, None) => {}
     }
+    Ok(record)
+}
+
+/// Reads a document in `MessagePack`; `None` if it is none.
+#[cfg(feature = "msgpack")]
+fn msgpack_tree(document: &[u8]) -> Option<Result<Tree<'static>, String>> {
+    use super::msgpack;
+    msgpack::is_map(document).then(|| msgpack::decode(document).map_err(|error| error.to_string()))
+}
+
+#[cfg(not(feature = "msgpack"))]
+fn msgpack_tree(document: &[u8]) -> Option<Result<Tree<'static>, String>> {
+    let is_map = matches!(document.first(), Some(0x81..=0x8f | 0xde | 0xdf));
+    is_map.then(|| Err(super::BodyError::Feature("msgpack").to_string()))
+}
+
+/// Returns what is wrong with a document that another serializer wrote, as far as its bytes show it.
+fn serializer_of(document: &[u8]) -> Option<String> {
+    let serializer = match document {
+        [0x80, 2..=5, ..] => "pickle",
+        _ if is_yaml(document) => "yaml",
+        _ => return None,
+    };
+    Some(format!(
+        "a Celery worker with `result_serializer = \"{serializer}\"` wrote it, and only Python reads that; set \
+         `result_serializer = \"json\"` there"
+    ))
+}
+
+/// Returns whether a document looks like a map in YAML: `status: SUCCESS`, on a line of its own or between braces.
+fn is_yaml(document: &[u8]) -> bool {
+    let text = std::str::from_utf8(document).unwrap_or_default();
+    let keys = text.split(['\n', ',', '{']).map(str::trim_start);
+    !text.trim_start().starts_with("{\"") && keys.clone().any(|key| key.starts_with("status: "))
 }
 
 /// A document written by taskq. Its keys are written in this order; the first two are the prefix that Redis looks at.
@@ -182,13 +244,14 @@ impl Incoming<'_> {
         let facts: IncomingFacts =
             self.taskq.and_then(|facts| serde_json::from_str(facts.get()).ok()).unwrap_or_default();
         let (value, failure) = if has_failure(&self.status) {
-            (None, Some(read_failure(&self.status, self.result)))
+            (None, Some(read_failure(&self.status, self.result.map(value))))
         } else {
             (read_value(&self.status, self.result), None)
         };
         Record {
             id: id.clone(),
             value,
+            value_fault: None,
             failure,
             traceback: self.traceback.and_then(text),
             finished_at: self.date_done.and_then(text).as_deref().and_then(time),
@@ -215,13 +278,11 @@ fn read_value(state: &TaskState, result: Option<&RawValue>) -> Option<Json> {
 }
 
 /// Reads a failure from any of its forms: Celery's map, a text, or nothing.
-fn read_failure(state: &TaskState, result: Option<&RawValue>) -> Failure {
-    let Some(result) = result else { return unexplained(state) };
-    let mut parts = match value(result) {
+fn read_failure(state: &TaskState, result: Option<Value>) -> Failure {
+    let mut parts = match result {
+        None => return unexplained(state),
         Some(Value::Object(parts)) => parts,
-        Some(Value::String(text)) => return Failure { exc_message: vec![text.into()], ..nameless() },
         Some(other) => return Failure { exc_message: vec![other], ..nameless() },
-        None => return Failure { exc_message: vec![result.get().into()], ..nameless() },
     };
     Failure {
         exc_type: match parts.remove("exc_type") {
@@ -244,24 +305,24 @@ fn nameless() -> Failure {
     Failure { exc_type: "Exception".to_owned(), exc_message: Vec::new(), exc_module: None }
 }
 
-fn value(json: &RawValue) -> Option<Value> {
-    serde_json::from_str(json.get())
-        .or_else(|_| serde_json::from_str(&python_json::without_lone_surrogates(json.get())))
-        .ok()
+/// Reads a value for people.
+fn value(json: &RawValue) -> Value {
+    // It is JSON, and only its depth may be too great.
+    Tree::parse(json.get()).map_or_else(|_| json.get().into(), |tree| tree.to_value())
 }
 
 /// Reads a text, or any other JSON value as its text.
 fn text(json: &RawValue) -> Option<String> {
     match value(json) {
-        Some(Value::String(text)) => Some(text),
-        Some(Value::Null) => None,
-        Some(_) | None => Some(json.get().to_owned()),
+        Value::String(text) => Some(text),
+        Value::Null => None,
+        _ => Some(json.get().to_owned()),
     }
 }
 
 /// Reads a count, also if it was written as text.
 fn count(json: &RawValue) -> Option<u32> {
-    match value(json)? {
+    match value(json) {
         Value::Number(number) => number.as_u64().map(saturated),
         Value::String(digits) => digits.parse().ok(),
         _ => None,

@@ -423,5 +423,6 @@ async fn forget(results: &SharedResults, id: &TaskId) {
 }
 
 async fn next(changes: &mut Changes) -> Record {
-    timeout(PATIENCE, changes.next()).await.expect("a change comes in time").expect("the stream goes on")
+    let change = timeout(PATIENCE, changes.next()).await.expect("a change comes in time");
+    change.expect("the stream goes on").expect("our own records can be read")
 }

@@ -1,8 +1,10 @@
 //! The arguments of a call, decoded one by one when the task asks for them as a type.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+use serde::forward_to_deserialize_any;
 use serde_json::value::RawValue;
 
 /// The positional and named arguments of a message, not yet decoded: each is JSON text until the task asks for
@@ -11,6 +13,40 @@ use serde_json::value::RawValue;
 pub struct Arguments<'a> {
     positional: Vec<&'a RawValue>,
     named: Vec<(Cow<'a, str>, &'a RawValue)>,
+    foreign: &'a [ForeignArgument],
+}
+
+/// The place of an argument in a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArgumentPlace {
+    /// By position, counted from 0.
+    Position(usize),
+    /// By name.
+    Name(String),
+}
+
+impl fmt::Display for ArgumentPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Position(index) => write!(f, "argument {}", index + 1),
+            Self::Name(name) => write!(f, "the argument `{name}`"),
+        }
+    }
+}
+
+/// An argument with something in it that JSON has no form for, so that no type can be decoded from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignArgument {
+    place: ArgumentPlace,
+    got: Cow<'static, str>,
+    why: &'static str,
+}
+
+impl ForeignArgument {
+    /// Names the argument at `place`, the thing in it, and why it cannot be decoded.
+    pub fn new(place: ArgumentPlace, got: Cow<'static, str>, why: &'static str) -> Self {
+        Self { place, got, why }
+    }
 }
 
 /// An error in arguments that do not fit their task. Celery's callers see a `TypeError`.
@@ -85,7 +121,13 @@ impl ArgumentError {
 impl<'a> Arguments<'a> {
     /// Makes arguments of `positional` and `named` ones.
     pub fn new(positional: Vec<&'a RawValue>, named: Vec<(Cow<'a, str>, &'a RawValue)>) -> Self {
-        Self { positional, named }
+        Self { positional, named, foreign: &[] }
+    }
+
+    /// Names the arguments that no type can be decoded from; JSON holds the nearest value in their place.
+    #[must_use]
+    pub fn with_foreign(self, foreign: &'a [ForeignArgument]) -> Self {
+        Self { foreign, ..self }
     }
 
     /// Returns the positional arguments.
@@ -120,30 +162,60 @@ impl<'a> Arguments<'a> {
         Ok(())
     }
 
-    /// Decodes the value of the parameter at `index`, as a `T`. An absent value is read as null once, so that a
-    /// parameter of type `Option` may be left out.
-    pub fn take<T: DeserializeOwned>(
+    /// Decodes the value of the parameter at `index`, as a `T`. Of all types, only an `Option` may be absent: it is
+    /// `None` then. `decode` decodes its JSON.
+    pub fn take<T: for<'de> Deserialize<'de>>(
         &self,
         task: &'static str,
         index: usize,
         parameter: &super::Parameter,
+        decode: impl FnOnce(&str) -> Result<T, serde_json::Error>,
     ) -> Result<T, ArgumentError> {
         let by_name = || self.named.iter().find(|(name, _)| name == parameter.name).map(|(_, value)| *value);
         let Some(raw) = self.positional.get(index).copied().or_else(by_name) else {
-            return T::deserialize(serde_json::Value::Null).map_err(|_| ArgumentError::Missing {
+            return T::deserialize(Absent).map_err(|_| ArgumentError::Missing {
                 task,
                 parameter: parameter.name,
                 type_name: parameter.type_name,
             });
         };
-        serde_json::from_str(raw.get()).map_err(|error| ArgumentError::Mismatch {
+        let mismatch = |got: &str, why: &str| ArgumentError::Mismatch {
             task,
             parameter: parameter.name,
             type_name: parameter.type_name,
-            got: excerpt(raw.get(), GOT_CHARACTERS_MAX),
+            got: excerpt(got, GOT_CHARACTERS_MAX),
             // The decoder's message repeats an unexpected text in full, however long it is.
-            why: excerpt(&error.to_string(), WHY_CHARACTERS_MAX),
-        })
+            why: excerpt(why, WHY_CHARACTERS_MAX),
+        };
+        let is_here = |place: &ArgumentPlace| match place {
+            ArgumentPlace::Position(position) => *position == index,
+            ArgumentPlace::Name(name) => name == parameter.name,
+        };
+        if let Some(foreign) = self.foreign.iter().find(|foreign| is_here(&foreign.place)) {
+            return Err(mismatch(&foreign.got, foreign.why));
+        }
+        decode(raw.get()).map_err(|error| mismatch(raw.get(), &error.to_string()))
+    }
+}
+
+/// The value of a parameter that was left out: none for an `Option`, and an error for every other type, also for those
+/// that can hold a null.
+struct Absent;
+
+impl<'de> Deserializer<'de> for Absent {
+    type Error = serde_json::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(Self::Error::custom("there is no value"))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_none()
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
     }
 }
 
@@ -158,5 +230,46 @@ fn excerpt(text: &str, characters_max: usize) -> String {
     match text.char_indices().nth(characters_max) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::definition::Parameter;
+
+    const X: Parameter = Parameter::new("x", "T");
+
+    fn take<T: DeserializeOwned>(arguments: &Arguments<'_>) -> Result<T, ArgumentError> {
+        arguments.take("t", 0, &X, |json| serde_json::from_str(json))
+    }
+
+    #[test]
+    fn only_an_option_may_be_left_out() {
+        let none = Arguments::default();
+        assert_eq!(take::<Option<Value>>(&none), Ok(None));
+        assert_eq!(take::<Option<()>>(&none), Ok(None));
+        let missing = ArgumentError::Missing { task: "t", parameter: "x", type_name: "T" };
+        assert_eq!(take::<Value>(&none), Err(missing.clone()));
+        assert_eq!(take::<()>(&none), Err(missing.clone()));
+        assert_eq!(take::<Vec<Option<i64>>>(&none), Err(missing.clone()));
+        assert_eq!(take::<(Option<i64>,)>(&none), Err(missing.clone()));
+        assert_eq!(take::<i64>(&none), Err(missing));
+    }
+
+    #[test]
+    fn a_null_is_a_value() {
+        for arguments in [
+            Arguments::new(vec![RawValue::NULL], Vec::new()),
+            Arguments::new(Vec::new(), vec![("x".into(), RawValue::NULL)]),
+        ] {
+            assert_eq!(take::<Value>(&arguments), Ok(Value::Null));
+            assert_eq!(take::<Option<i64>>(&arguments), Ok(None));
+            assert_eq!(take::<()>(&arguments), Ok(()));
+            assert!(matches!(take::<i64>(&arguments), Err(ArgumentError::Mismatch { .. })));
+        }
     }
 }

@@ -13,7 +13,7 @@ mod registry;
 mod retry;
 mod task;
 
-pub use arguments::{ArgumentError, Arguments};
+pub use arguments::{ArgumentError, ArgumentPlace, Arguments, ForeignArgument};
 pub use context::{Context, ContextParts, ProgressCell};
 pub use error::{Directive, TaskError};
 pub use options::{AckMode, Backoff, ScheduleAttribute, TaskOptions};

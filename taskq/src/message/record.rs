@@ -21,6 +21,8 @@ pub struct Record {
     pub state: TaskState,
     /// `SUCCESS`: the result. `PROGRESS` and custom states: the task's report. `STARTED`: the process that runs it.
     pub value: Option<Json>,
+    /// Something in the value for which JSON has no form, such as Python's `NaN`; `value` has null in its place.
+    pub value_fault: Option<String>,
     /// `FAILURE`, `RETRY`, `REVOKED`: the reason.
     pub failure: Option<Failure>,
     /// The place of the failure, as text.
@@ -73,6 +75,7 @@ impl Record {
             id,
             state,
             value: None,
+            value_fault: None,
             failure: None,
             traceback: None,
             finished_at: None,

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::broker::memory::Waiting;
 use crate::canvas::{Call, CallOptions};
+use crate::codec::tree::Tree;
 use crate::codec::{self, BodyError, MessageBody, Serializer};
 use crate::definition::{Definition, Registry};
 use crate::message::{Envelope, Headers, Payload, TaskId, TimeLimits};
@@ -141,8 +142,9 @@ type ArgumentValues = (Vec<Value>, Map<String, Value>);
 fn arguments(payload: &Payload) -> Result<ArgumentValues, BodyError> {
     let body = MessageBody::read(payload)?;
     let arguments = body.arguments()?;
-    let value = |json: &serde_json::value::RawValue| {
-        serde_json::from_str(json.get()).map_err(|error| BodyError::Form(error.to_string()))
+    let value = |json: &serde_json::value::RawValue| match Tree::parse(json.get()) {
+        Ok(tree) => Ok(tree.to_value()),
+        Err(error) => Err(BodyError::Form(error.to_string())),
     };
     let positional = arguments.positional().iter().map(|json| value(json)).collect::<Result<_, _>>()?;
     let named = arguments.named().map(|(name, json)| Ok((name.to_owned(), value(json)?)));

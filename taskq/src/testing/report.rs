@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::Enqueued;
 use super::enqueued::call_text;
 use crate::attempt::Verdict;
+use crate::codec::tree::Tree;
 use crate::message::{Failure, Json, TaskId};
 
 /// The report of a drain: one entry for each attempt, in the order in which they ran.
@@ -121,7 +122,7 @@ impl End {
     pub(super) fn of(verdict: &Verdict, value: Option<&Json>) -> Option<Self> {
         Some(match verdict.clone() {
             Verdict::Succeed => {
-                let value = value.map(|json| serde_json::from_str(json.get()).expect("a result is valid JSON"));
+                let value = value.map(|json| Tree::parse(json.get()).expect("a result is valid JSON").to_value());
                 Self::Succeeded(value.unwrap_or_default())
             }
             Verdict::Retry { delay_ms, failure } => Self::Retried { after: Duration::from_millis(delay_ms), failure },

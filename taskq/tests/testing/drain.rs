@@ -113,9 +113,9 @@ async fn plain_functions_run_on_the_blocking_pool_and_progress_is_seen() {
     let handle = slow_sum(vec![1, 2, 3]).await.expect("it is taken");
     let mut updates = handle.watch().await.expect("memory");
     queue.drain().await.assert_ok();
-    let progress = updates.next().await.expect("it reported").progress.expect("progress");
+    let progress = updates.next().await.expect("it reported").expect("memory").progress.expect("progress");
     assert_eq!((progress.current, progress.total, progress.note.as_str()), (3, 3, "adding"));
-    assert_eq!(updates.next().await.expect("it ended").state, TaskState::Success);
+    assert_eq!(updates.next().await.expect("it ended").expect("memory").state, TaskState::Success);
     assert_eq!(handle.get().await.expect("it adds"), 6);
 }
 

@@ -261,6 +261,7 @@ async fn progress_is_pushed_and_the_last_word_arrives() {
     let mut seen = Vec::new();
     let mut last = None;
     while let Some(status) = tokio::time::timeout(PATIENCE, updates.next()).await.expect("updates keep coming") {
+        let status = status.expect("our own records can be read");
         seen.extend(status.progress.map(|progress| progress.current));
         last = Some(status.state);
     }

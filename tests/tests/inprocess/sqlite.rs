@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use rusqlite::Connection;
 use taskq::backend::sqlite::SqliteBackend;
-use taskq::backend::{BackendOptions, Kv, ResultBackend, ResultBackendExt};
+use taskq::backend::{BackendError, BackendOptions, Kv, ResultBackend, ResultBackendExt};
 use taskq::broker::sqlite::SqliteBroker;
 use taskq::broker::{Broker, BrokerError, BrokerOptions, Consumption, Delivery, Publication, PublishError, QueueSpec};
 use taskq::message::{Record, TaskState, WireMessage};
@@ -296,7 +296,7 @@ async fn a_watcher_of_another_process_gets_every_end() {
     for watch in &mut watches {
         let end = async {
             while let Some(record) = watch.next().await {
-                if record.state == TaskState::Success {
+                if record.expect("our own records can be read").state == TaskState::Success {
                     return;
                 }
             }
@@ -448,4 +448,34 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_an_error_at_once() {
+    let file = File::new();
+    let backend = file.backend().await;
+    let id = TaskId::new();
+    let mut changes = backend.changes(&id).await.expect("the file can be used");
+    let foreign = async {
+        // As another program would write it, that knows of numbers.
+        file.plain()
+            .execute_batch(&format!(
+                "BEGIN IMMEDIATE;
+                 UPDATE counters SET value = value + 1 WHERE name = 'results';
+                 INSERT INTO results SELECT value, '{id}', -1, NULL, x'7b7d' FROM counters WHERE name = 'results';
+                 COMMIT;"
+            ))
+            .expect("it is a table");
+    };
+    let (waited, ()) = tokio::join!(backend.wait(&id, BOUND), foreign);
+    let change = timeout(BOUND, changes.next()).await.expect("it is passed on");
+    for error in [
+        waited.map(drop).expect_err("it cannot be read"),
+        change.expect("the stream goes on").map(drop).expect_err("it cannot be read"),
+        backend.read_one(&id).await.map(drop).expect_err("it cannot be read"),
+        backend.wait(&id, BOUND).await.map(drop).expect_err("it cannot be read"),
+    ] {
+        assert!(matches!(error, BackendError::UnreadableResult { .. }), "{error:?}");
+        assert!(error.to_string().contains(id.as_str()), "{error}");
+    }
 }

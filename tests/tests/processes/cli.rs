@@ -52,6 +52,18 @@ fn a_task_is_followed_from_call_to_result() {
     let sum = shop.run(&["call", "shop.add", "2", "-3", "--wait=60s"]).expect_exit(0).json();
     assert_eq!((&sum["state"], &sum["value"]), (&json!("SUCCESS"), &json!(-1)));
 
+    // Every digit that was typed is sent, and every digit that was stored is shown.
+    let big = "1267650600228229401496703205376";
+    let doubled = shop.run(&["call", "shop.double", big, "--kwargs", "{\"beside\": 985.6906946328695}", "--wait=60s"]);
+    let doubled = doubled.expect_exit(0);
+    assert!(doubled.stdout.contains("\"value\":[2535301200456458802993406410752,985.6906946328695]"), "{doubled}");
+    for argument in ["NaN", "[1, -Infinity]", "1e999"] {
+        let refused = shop.run(&["call", "shop.echo", argument]).expect_exit(2);
+        assert!(refused.stderr.contains("send "), "{argument}: {refused}");
+    }
+    let refused = shop.run(&["call", "shop.echo", &format!("[{big}]"), "--wait=60s"]);
+    assert_refused(refused, 1, "more than 64 bits");
+
     let id = send(&shop, &["shop.greet", "Ada", "--kwargs", "{\"greeting\": \"Good morning\"}"]);
     let result = shop.run(&["result", &id, "--wait=60s"]).expect_exit(0).json();
     assert_eq!(result["value"], "Good morning, Ada");
@@ -93,6 +105,28 @@ fn a_failure_is_told_by_the_exit_code_and_in_words() {
     assert_refused(shop.run(&["watch", &id]), 1, "no stock");
     assert_refused(shop.run(&["call", "shop.cancel", "not wanted", "--wait=60s"]), 1, "not wanted");
     assert_refused(shop.run(&["call", "shop.panic", "lost it", "--wait=60s"]), 1, "lost it");
+}
+
+#[test]
+fn a_result_that_cannot_be_read_is_no_hang() {
+    let Some(servers) = Servers::from_env() else { return };
+    let shop = shop_with_queue(&servers);
+    let id = unique("pickled");
+    let mut redis =
+        redis::Client::open(&*servers.redis).and_then(|client| client.get_connection()).expect("Redis is up");
+    let document = &b"\x80\x04\x95\x05\x00\x00\x00\x00\x00\x00\x00}\x94."[..];
+    redis::cmd("SETEX")
+        .arg(format!("celery-task-meta-{id}"))
+        .arg(600)
+        .arg(document)
+        .exec(&mut redis)
+        .expect("it is up");
+    let reason = "result_serializer = \"pickle\"";
+    for arguments in [&["status", &id][..], &["result", &id], &["result", &id, "--wait=60s"], &["watch", &id]] {
+        assert_refused(shop.run(arguments), 4, reason);
+    }
+    // Nothing takes the task, and the document is there already when its result is waited for.
+    assert_refused(shop.run(&["call", "shop.add", "1", "1", "--id", &id, "--wait=60s"]), 4, reason);
 }
 
 #[test]

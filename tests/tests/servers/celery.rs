@@ -3,13 +3,41 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use taskq::{Client, Error, TaskId, TaskState, task};
+use taskq::{Client, Error, TaskId, TaskState, python, task};
 use taskq_tests::harness::{App, BOUND, Ledger, Process, Servers, Vhost, now_ms, unique, wait_until};
 use taskq_tests::tasks;
 
 /// Tasks that live in `python/proj.py`.
 mod proj {
-    use super::{Value, task};
+    use std::collections::BTreeMap;
+
+    use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
+    use serde::{Deserialize, Serialize};
+
+    use super::{Value, python, task};
+
+    /// The types that JSON has no form for, as Rust has them.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    pub(super) struct Typed {
+        pub moment: DateTime<Utc>,
+        pub local: NaiveDateTime,
+        pub day: NaiveDate,
+        pub time: NaiveTime,
+        pub uuid: String,
+        pub decimal: String,
+        pub text: Vec<u8>,
+        pub bytes: [u8; 2],
+        pub big: u128,
+        pub float: f64,
+    }
+
+    /// Values that MessagePack has a form for.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    pub(super) struct Packed {
+        pub bytes: Vec<u8>,
+        pub float: f64,
+        pub keys: BTreeMap<i64, String>,
+    }
 
     #[task(name = "proj.add")]
     pub async fn add(x: i64, y: i64) -> i64;
@@ -22,6 +50,26 @@ mod proj {
 
     #[task(name = "proj.echo")]
     pub async fn echo(value: Value) -> Value;
+
+    #[task(name = "proj.typed")]
+    pub async fn typed() -> Typed;
+
+    #[task(name = "proj.packed")]
+    pub async fn packed() -> Packed;
+
+    #[task(name = "proj.not_a_number")]
+    pub async fn not_a_number() -> Vec<Option<f64>>;
+
+    #[task(name = "proj.kinds")]
+    pub async fn kinds(
+        moment: python::Datetime<DateTime<Utc>>,
+        day: python::Date<NaiveDate>,
+        time: python::Time<NaiveTime>,
+        uuid: python::Uuid<String>,
+        decimal: python::Decimal<String>,
+        bytes: python::Bytes<Vec<u8>>,
+        plain: (NaiveDate, u128),
+    ) -> Vec<(String, String)>;
 
     #[task(name = "proj.retry_once")]
     pub async fn retry_once(countdown: u32) -> u32;
@@ -69,8 +117,13 @@ impl Fixture {
 
     /// A worker of Celery's, on the queue `celery`, that is ready.
     fn celery_worker(&self) -> Process {
+        self.celery_worker_with("json")
+    }
+
+    /// A worker of Celery's that writes results with this serializer.
+    fn celery_worker_with(&self, result_serializer: &str) -> Process {
         let arguments = ["-m", "celery", "-A", "proj", "worker", "--pool", "solo", "-l", "info", "--without-mingle"];
-        let mut worker = self.python().start(&arguments);
+        let mut worker = self.python().env("PROJ_RESULT_SERIALIZER", result_serializer).start(&arguments);
         worker.wait_for("Celery's worker is ready", |worker| worker.stderr().contains(" ready.").then_some(()));
         worker
     }
@@ -147,7 +200,7 @@ fn pythons_options_and_values_are_understood() {
     let typed = fixture.script(
         &queue,
         "value = [datetime.datetime(2025, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc), uuid.UUID(int=5),\n\
-         \x20        decimal.Decimal('1.10'), b'\\x01\\x02', float('nan'), 10 ** 15]\n\
+         \x20        decimal.Decimal('1.10'), b'\\x01\\x02', 985.6906946328695, 10 ** 15]\n\
          echo = app.send_task('shop.echo', [value], queue=queue).get(timeout=30)\n\
          total = app.send_task('shop.sum', [b'\\x01\\x02\\xff'], queue=queue).get(timeout=30)\n\
          print(json.dumps([echo, total]))",
@@ -158,12 +211,31 @@ fn pythons_options_and_values_are_understood() {
             "00000000-0000-0000-0000-000000000005",
             "1.10",
             [1, 2],
-            null,
+            985.690_694_632_869_5,
             1_000_000_000_000_000_i64
         ],
         258
     ]);
     assert_eq!(typed, expected);
+
+    // What a type has no room for is refused by name, with either serializer, and what it has room for is exact.
+    let numbers = fixture.script(
+        &queue,
+        "def outcome(name, *args, **options):\n\
+         \x20   try: return app.send_task(name, args, queue=queue, **options).get(timeout=30)\n\
+         \x20   except Exception as error: return str(error)\n\
+         print(json.dumps([str(outcome('shop.double', 2 ** 100)), str(outcome('shop.double', -2 ** 100, uuid.UUID(int=5))),\n\
+         \x20   outcome('shop.double', 2 ** 50, serializer='msgpack'), outcome('shop.echo', {'a': [2 ** 100]}),\n\
+         \x20   outcome('shop.echo', float('nan')), outcome('shop.echo', [float('-inf')], serializer='msgpack'),\n\
+         \x20   outcome('shop.echo', '\\udc80'), outcome('shop.sum', b'\\xff', serializer='msgpack'), outcome('shop.echo')]))",
+    );
+    assert_eq!(numbers[0], "[2535301200456458802993406410752, None]");
+    assert_eq!(numbers[1], "[-2535301200456458802993406410752, '00000000-0000-0000-0000-000000000005']");
+    assert_eq!((&numbers[2], &numbers[7]), (&json!([1_u64 << 51, null]), &json!(255)), "{numbers}");
+    for (index, name) in [(3, "more than 64 bits"), (4, "NaN"), (5, "-Infinity"), (6, "not Unicode"), (8, "missing")] {
+        let error = numbers[index].as_str().unwrap_or_else(|| panic!("it is an error: {numbers}"));
+        assert!(error.contains(name) && error.contains("`value: Value`"), "{error}");
+    }
 
     let countdown = || json!({ "countdown": 3 });
     let eta = || json!({ "eta": chrono::Utc::now() + chrono::TimeDelta::seconds(3) });
@@ -220,10 +292,51 @@ async fn call_python(client: &Client) {
     assert_eq!((failure.exc_type.as_str(), failure.exc_module.as_deref()), ("ValueError", Some("builtins")));
     assert_eq!(failure.exc_message, [json!("no tea"), json!(42)]);
 
+    let typed = proj::typed().send(client).await.expect("it is accepted").get_timeout(BOUND).await;
+    let expected = json!({
+        "moment": "2025-01-02T03:04:05.678901Z",
+        "local": "2025-01-02T03:04:05",
+        "day": "2025-01-02",
+        "time": "03:04:05",
+        "uuid": "00000000-0000-0000-0000-000000000005",
+        "decimal": "1.50",
+        "text": "grüße".as_bytes(),
+        "bytes": [255, 0],
+        "big": 0,
+        "float": 985.690_694_632_869_5,
+    });
+    let expected: proj::Typed = serde_json::from_value(expected).expect("it is one");
+    let typed = typed.expect("every type is read");
+    assert_eq!(typed, proj::Typed { big: 1 << 100, ..expected });
+    let kinds = proj::kinds(
+        python::Datetime(typed.moment),
+        python::Date(typed.day),
+        python::Time(typed.time),
+        python::Uuid(typed.uuid),
+        python::Decimal(typed.decimal),
+        python::Bytes(typed.bytes.to_vec()),
+        (typed.day, typed.big),
+    );
+    let kinds = kinds.send(client).await.expect("it is accepted").get_timeout(BOUND).await.expect("it succeeds");
+    let expected = [
+        ("datetime", "2025-01-02 03:04:05.678901+00:00"),
+        ("date", "2025-01-02"),
+        ("time", "03:04:05"),
+        ("UUID", "00000000-0000-0000-0000-000000000005"),
+        ("Decimal", "1.50"),
+        ("bytes", r"b'\xff\x00'"),
+        ("list", "['2025-01-02', 1267650600228229401496703205376]"),
+    ];
+    assert_eq!(kinds, expected.map(|(kind, shown)| (kind.to_owned(), shown.to_owned())));
+    let none = proj::not_a_number().send(client).await.expect("it is accepted").get_timeout(BOUND).await;
+    let Err(Error::ResultType { source, .. }) = none else { panic!("null is another value: {none:?}") };
+    assert!(source.to_string().contains("NaN"), "{source}");
+
     let slow = proj::slow_progress(10).send(client).await.expect("it is accepted");
     let mut updates = slow.watch().await.expect("there is a backend");
     let mut seen = Vec::new();
     while let Some(status) = tokio::time::timeout(BOUND, updates.next()).await.expect("updates keep coming") {
+        let status = status.expect("JSON can be read");
         seen.extend(status.progress.map(|progress| (progress.current, progress.total)));
     }
     assert_eq!(slow.get_timeout(BOUND).await.expect("it succeeds"), 10);
@@ -275,4 +388,28 @@ async fn both_sides_may_declare_the_queue_celery() {
     let Some(fixture) = Fixture::start() else { return };
     let _worker = fixture.shop_worker("celery");
     assert_eq!(fixture.call(&request)["result"], 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_of_another_serializer_are_read_or_named_at_once() {
+    let Some(fixture) = Fixture::start() else { return };
+    let client = fixture.client().await;
+    let packing = fixture.celery_worker_with("msgpack");
+    let packed = proj::packed().send(&client).await.expect("it is accepted").get_timeout(BOUND).await;
+    let expected =
+        proj::Packed { bytes: vec![255, 0], float: 985.690_694_632_869_5, keys: [(1, "one".to_owned())].into() };
+    assert_eq!(packed.expect("MessagePack is read"), expected);
+    drop(packing);
+    let pickling = fixture.celery_worker_with("pickle");
+    let handle = proj::add(2, 3).send(&client).await.expect("it is accepted");
+    let mut updates = handle.watch().await.expect("nothing is stored yet");
+    let waited = handle.get_timeout(BOUND).await.expect_err("only Python reads a pickle");
+    let update = updates.next().await.expect("it ends with the reason").expect_err("only Python reads a pickle");
+    let status = handle.status().await.expect_err("only Python reads a pickle");
+    let later = handle.get_timeout(BOUND).await.expect_err("only Python reads a pickle");
+    for error in [waited, update, status, later] {
+        assert!(error.to_string().contains("`result_serializer = \"pickle\"`"), "{error}");
+    }
+    assert!(updates.next().await.is_none());
+    drop(pickling);
 }

@@ -79,7 +79,7 @@ async fn watchers_survive_a_restart() {
         assert!(written.iter().all(|written| *written == Written::Stored), "{written:?}");
         for (id, mut changes) in watches {
             let record = tokio::time::timeout(PATIENCE, changes.next()).await.expect("the record reaches its watcher");
-            let record = record.expect("the stream goes on");
+            let record = record.expect("the stream goes on").expect("our own records can be read");
             assert_eq!((&record.id, value(&record)), (&id, round.to_string().as_str()));
         }
     }
@@ -97,7 +97,7 @@ async fn what_was_written_while_nobody_listened_is_caught_up_with() {
     redis::cmd("SET").arg(key(&id)).arg(document).exec_async(&mut raw).await.expect("Redis is up");
     redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").exec_async(&mut raw).await.expect("Redis is up");
     let record = tokio::time::timeout(PATIENCE, changes.next()).await.expect("it is found in time");
-    assert_eq!(value(&record.expect("the stream goes on")), "7");
+    assert_eq!(value(&record.expect("the stream goes on").expect("it can be read")), "7");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,7 +124,7 @@ async fn a_redis_that_hangs_fails_and_comes_back() {
     server.signal("CONT");
     write_stubbornly(&backend, &[success(&watched, 2)]).await;
     let record = tokio::time::timeout(PATIENCE, changes.next()).await.expect("it comes in time");
-    assert_eq!(value(&record.expect("the stream goes on")), "2");
+    assert_eq!(value(&record.expect("the stream goes on").expect("it can be read")), "2");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -330,4 +330,36 @@ async fn batches_are_written() {
     }
     let [ours, plain] = fastest.map(|time| f64::from(RECORDS) / time.as_secs_f64());
     println!("records/s in batches of {BATCH}: {ours:.0}; plain SET + PUBLISH: {plain:.0}; ratio {:.2}", ours / plain);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_an_error_at_once() {
+    let Some(server) = PrivateRedis::start(None) else { return };
+    let backend = backend(&server).await;
+    let mut raw = raw(&server).await;
+    let pickle = &b"\x80\x04\x95\x05\x00\x00\x00\x00\x00\x00\x00}\x94."[..];
+    for (document, reason) in [(pickle, "`result_serializer = \"pickle\"`"), (b"hello", "no JSON"), (b"{}", "`status`")]
+    {
+        // It may come while it is waited for, or be there already.
+        let id = TaskId::new();
+        let mut changes = backend.changes(&id).await.expect("Redis is up");
+        let come = async {
+            redis::cmd("SET").arg(key(&id)).arg(document).exec_async(&mut raw).await.expect("Redis is up");
+            redis::cmd("PUBLISH").arg(key(&id)).arg(document).exec_async(&mut raw).await.expect("Redis is up");
+        };
+        let (waited, ()) = tokio::join!(backend.wait(&id, PATIENCE), come);
+        let change = tokio::time::timeout(PATIENCE, changes.next()).await.expect("it is passed on");
+        for error in [
+            waited.map(drop).expect_err("it cannot be read"),
+            change.expect("the stream goes on").map(drop).expect_err("it cannot be read"),
+            backend.wait(&id, PATIENCE).await.map(drop).expect_err("it cannot be read"),
+            backend.watch(&id).await.map(drop).expect_err("it cannot be read"),
+            backend.read_one(&id).await.map(drop).expect_err("it cannot be read"),
+        ] {
+            assert!(matches!(error, BackendError::UnreadableResult { .. }), "{error:?}");
+            let text = error.to_string();
+            assert!(text.contains(id.as_str()) && text.contains(reason), "{text}");
+        }
+        assert!(backend.read_known(&id).await.expect("it counts as none").is_none());
+    }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use taskq::canvas::TaskArgument;
 use taskq::definition::{
     ArgumentError, Arguments, Backoff, Body, Context, Definition, Parameter, Registry, SourceLocation, TaskOptions,
     TaskResult,
@@ -104,8 +105,8 @@ static TASKS: [Definition; 14] = [
 fn start(context: Context, arguments: &Arguments<'_>) -> Result<Body, ArgumentError> {
     let task = context.task();
     arguments.check(task, &PARAMETERS)?;
-    let behavior: Behavior = arguments.take(task, 0, &PARAMETERS[0])?;
-    let sent_ms: u64 = arguments.take(task, 1, &PARAMETERS[1])?;
+    let behavior = Behavior::take(arguments, task, 0, &PARAMETERS[0])?;
+    let sent_ms = u64::take(arguments, task, 1, &PARAMETERS[1])?;
     Ok(match behavior {
         Behavior::Plain { ms } => Body::Blocking(Box::new(move || {
             let run = TracedRun::begin(context)?;

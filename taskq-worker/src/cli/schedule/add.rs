@@ -26,10 +26,10 @@ pub(super) struct ScheduleAdd {
     /// The task's name, for example shop.greet
     task: String,
     /// The task's arguments by position: JSON, or plain text where it is not JSON
-    #[arg(value_name = "ARGS", allow_negative_numbers = true)]
-    arguments: Vec<String>,
+    #[arg(value_name = "ARGS", allow_negative_numbers = true, value_parser = values::value_or_text)]
+    arguments: Vec<Value>,
     /// The task's arguments by name, a JSON object
-    #[arg(long, value_name = "JSON", value_parser = values::object)]
+    #[arg(long, value_name = "JSON", value_parser = values::object_of_values)]
     kwargs: Option<Map<String, Value>>,
     #[command(flatten)]
     when: When,
@@ -128,10 +128,9 @@ impl ScheduleAdd {
     /// Returns the entry in the form of taskq.toml.
     fn description(&self) -> Value {
         let text = |text: &Option<String>| text.clone().map(Value::String);
-        let arguments: Vec<Value> = self.arguments.iter().map(|text| values::json_or_text(text)).collect();
         let keys = [
             ("task", Some(Value::from(self.task.clone()))),
-            ("args", Some(Value::Array(arguments)).filter(|_| !self.arguments.is_empty())),
+            ("args", (!self.arguments.is_empty()).then(|| Value::Array(self.arguments.clone()))),
             ("kwargs", self.kwargs.clone().map(Value::Object)),
             ("cron", text(&self.when.cron)),
             ("every", text(&self.when.every)),

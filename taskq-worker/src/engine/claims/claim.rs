@@ -142,7 +142,7 @@ impl Claims {
             Claimed::Ours(claim) => claim,
             other => return Ok(other),
         };
-        let record = self.results.read_one(&envelope.id).await?;
+        let record = self.results.read_known(&envelope.id).await?;
         let found = match record.and_then(|record| EarlierRun::of(&record, envelope, self.clock.now())) {
             None => return Ok(Claimed::Ours(claim)),
             Some(EarlierRun::Overtaken) => Claimed::Overtaken,

@@ -281,5 +281,5 @@ impl Settler {
 
 /// The record that was there already, and stays.
 async fn stored_record(results: &SharedResults, id: &TaskId) -> Option<Record> {
-    until_done("reading a record", || results.read_one(id)).await
+    until_done("reading a record", || results.read_known(id)).await
 }

@@ -38,12 +38,8 @@ impl ResultBackend for RedisBackend {
         Box::pin(async move {
             let stored = documents(&self.connection, ids).await;
             let stored = stored.map_err(failed(|| format!("the reading of {} records", ids.len())))?;
-            let read = |(id, document): (&TaskId, Option<Vec<u8>>)| match document {
-                None => Ok(None),
-                Some(document) => result::decode(id, &document).map(Some).map_err(|error| BackendError::Nonsense {
-                    what: format!("the result of task {id}"),
-                    source: error.into(),
-                }),
+            let read = |(id, document): (&TaskId, Option<Vec<u8>>)| {
+                Ok(document.map(|document| result::decode(id, &document)).transpose()?)
             };
             ids.iter().zip(stored).map(read).collect()
         })

@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::connection::{Connection, PING_INTERVAL, Pauses, in_time, pong_timeout};
 use super::documents::documents;
 use super::keys;
-use crate::backend::Changes;
-use crate::codec::result;
+use crate::backend::{BackendError, Changes};
+use crate::codec::result::{self, ResultError};
 use crate::fault::BoxError;
 use crate::io;
 use crate::message::{Record, TaskId};
@@ -52,6 +52,9 @@ enum WatchCommand {
         id: TaskId,
     },
 }
+
+/// A record that was stored, or why it cannot be read.
+type StoredRecord = Arc<Result<Record, ResultError>>;
 
 /// The answer to a subscription. A watcher that is not received unsubscribes when it is dropped.
 type Reply = oneshot::Sender<Result<RedisWatcher, RedisError>>;
@@ -96,16 +99,16 @@ impl fmt::Debug for Watch {
 /// A subscription to the changes of one task.
 struct RedisWatcher {
     /// `None` only while the watcher is being dropped.
-    receiver: Option<broadcast::Receiver<Arc<Record>>>,
+    receiver: Option<broadcast::Receiver<StoredRecord>>,
     id: TaskId,
     commands: mpsc::UnboundedSender<WatchCommand>,
 }
 
 impl RedisWatcher {
-    async fn next(mut self) -> Option<(Record, Self)> {
+    async fn next(mut self) -> Option<(Result<Record, BackendError>, Self)> {
         loop {
             match self.receiver.as_mut()?.recv().await {
-                Ok(record) => return Some((Arc::unwrap_or_clone(record), self)),
+                Ok(stored) => return Some((Arc::unwrap_or_clone(stored).map_err(BackendError::from), self)),
                 // The watcher missed some records because it was too slow; newer ones follow.
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return None,
@@ -136,7 +139,7 @@ struct Actor {
 }
 
 struct Watched {
-    changes: broadcast::Sender<Arc<Record>>,
+    changes: broadcast::Sender<StoredRecord>,
     /// Subscribers that have not been answered yet.
     waiting: Vec<Reply>,
     /// Whether Redis has confirmed the subscription on the current connection.
@@ -323,15 +326,8 @@ impl Actor {
 
     fn tell(&self, id: &TaskId, document: &[u8]) {
         let Some(watched) = self.watched.get(id) else { return };
-        match result::decode(id, document) {
-            // Sending fails only if the last watcher is just being dropped.
-            Ok(record) => drop(watched.changes.send(Arc::new(record))),
-            Err(error) => tracing::warn!(
-                task = id.as_str(),
-                error = &error as &dyn std::error::Error,
-                "a result cannot be read and is not passed on"
-            ),
-        }
+        // Sending fails only if the last watcher is just being dropped.
+        drop(watched.changes.send(Arc::new(result::decode(id, document))));
     }
 }
 

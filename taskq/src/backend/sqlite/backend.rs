@@ -113,9 +113,7 @@ impl ResultBackend for SqliteBackend {
             let documents =
                 reading.await.map_err(|fault| failed(format!("the reading of {} records", ids.len()), fault))?;
             let decode = |(id, document): (&TaskId, Option<Vec<u8>>)| {
-                document.map(|document| result::decode(id, &document)).transpose().map_err(|error| {
-                    BackendError::Nonsense { what: format!("the record of task {id}"), source: error.into() }
-                })
+                Ok(document.map(|document| result::decode(id, &document)).transpose()?)
             };
             ids.iter().zip(documents).map(decode).collect()
         }

@@ -8,7 +8,8 @@ use rusqlite::Connection;
 use tokio::sync::broadcast;
 
 use super::results;
-use crate::codec::result;
+use crate::backend::BackendError;
+use crate::codec::result::{self, ResultError};
 use crate::message::{Record, TaskId};
 use crate::sqlite::{Committed, Observer, lock};
 
@@ -16,8 +17,8 @@ use crate::sqlite::{Committed, Observer, lock};
 /// newest: a terminal record is the last of its generation, so every watcher gets it.
 const CHANGES_PENDING_MAX: usize = 16;
 
-/// A stored record and its number.
-type Numbered = (i64, Arc<Record>);
+/// A stored record, or why it cannot be read, and its number.
+type Numbered = (i64, Arc<Result<Record, ResultError>>);
 
 /// All watchers of one client.
 pub(super) struct Watches {
@@ -42,11 +43,8 @@ impl Watches {
 impl WatchTable {
     fn tell(&self, number: i64, task: &TaskId, document: &[u8]) {
         let Some(watchers) = self.watched.get(task) else { return };
-        match result::decode(task, document) {
-            // Sending fails only if the last watcher is just being dropped.
-            Ok(record) => drop(watchers.send((number, Arc::new(record)))),
-            Err(error) => tracing::error!(%error, "a record that was just stored cannot be read"),
-        }
+        // Sending fails only if the last watcher is just being dropped.
+        drop(watchers.send((number, Arc::new(result::decode(task, document)))));
     }
 }
 
@@ -117,10 +115,12 @@ impl SqliteWatcher {
         Self { receiver: Some(receiver), task, after, watches: Arc::clone(watches) }
     }
 
-    pub(super) async fn next(mut self) -> Option<(Record, Self)> {
+    pub(super) async fn next(mut self) -> Option<(Result<Record, BackendError>, Self)> {
         loop {
             match self.receiver.as_mut()?.recv().await {
-                Ok((number, record)) if number > self.after => return Some((Arc::unwrap_or_clone(record), self)),
+                Ok((number, record)) if number > self.after => {
+                    return Some((Arc::unwrap_or_clone(record).map_err(BackendError::from), self));
+                }
                 // The record was stored before the subscription; or the watcher was too slow for some, and newer ones
                 // follow.
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}

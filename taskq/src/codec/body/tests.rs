@@ -1,10 +1,11 @@
 //! Tests of message bodies.
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::codec::{decode, recorded};
+use crate::definition::Parameter;
 use crate::message::WireMessage;
 
 fn payload(content_type: &'static str, body: impl Into<Bytes>) -> Payload {
@@ -44,19 +45,66 @@ fn bodies_of_another_form_are_refused() {
     }
 }
 
+/// Takes the first argument as a `T`.
+fn first<T: serde::de::DeserializeOwned>(body: &MessageBody) -> Result<T, String> {
+    let arguments = body.arguments().expect("the body has the right form");
+    arguments.take("t", 0, &Parameter::new("x", "T"), crate::codec::exact::from_json).map_err(|error| error.to_string())
+}
+
 #[test]
-fn halves_of_surrogate_pairs_are_replaced() {
-    let body =
-        MessageBody::read(&payload(JSON, r#"[["\udc80.txt", "\ud83d\ude00", "\\ud83d"], {}, {}]"#)).expect("readable");
-    assert_eq!(json_list(&body), [json!("\u{fffd}.txt"), json!("😀"), json!("\\ud83d")]);
+fn what_json_has_no_form_for_is_refused_by_name() {
+    for (value, name) in [
+        ("NaN", "NaN"),
+        ("[[1.5, -Infinity]]", "-Infinity"),
+        (r#"{"a": Infinity}"#, "Infinity"),
+        (r#""\udc80.txt""#, "not Unicode"),
+        (r#"{"\ud83d": 1}"#, "not Unicode"),
+    ] {
+        for text in [format!(r#"[[{value}, 1], {{"y": 2}}, null]"#), format!(r#"[[], {{"y": 2, "x": {value}}}, null]"#)]
+        {
+            let body = MessageBody::read(&payload(JSON, text.clone())).expect("readable");
+            for error in [
+                first::<f64>(&body).expect_err("no f64"),
+                first::<Option<f64>>(&body).expect_err("not none"),
+                first::<Value>(&body).expect_err("not null"),
+                first::<Box<RawValue>>(&body).expect_err("no JSON"),
+            ] {
+                assert!(error.contains("`x: T`") && error.contains(name), "{text}: {error}");
+            }
+            let other = body.arguments().expect("the body has the right form");
+            assert!(
+                other.take::<i64>("t", 1, &Parameter::new("y", "i64"), crate::codec::exact::from_json).is_ok(),
+                "{text}"
+            );
+        }
+    }
+    let body = MessageBody::read(&payload(JSON, r#"[["\ud83d\ude00", "\\ud83d", "NaN"], {}, {}]"#)).expect("readable");
+    assert_eq!(json_list(&body), [json!("😀"), json!("\\ud83d"), json!("NaN")]);
+    assert_eq!(first::<String>(&body).as_deref(), Ok("😀"));
+}
+
+/// One odd value in a body does not change the others.
+#[test]
+fn numbers_of_any_size_stay_as_they_are_written() {
+    let number = "1267650600228229401496703205376";
+    for beside in
+        ["1", "NaN", r#""\udc80""#, r#"{"__type__": "uuid", "__value__": {"hex": "00000000000000000000000000000005"}}"#]
+    {
+        let text = format!(r#"[[{number}, {beside}], {{"f": 0.10, "big": [-{number}]}}, {{"chain": null}}]"#);
+        let body = MessageBody::read(&payload(JSON, text)).expect("readable");
+        assert_eq!(first::<u128>(&body), Ok(1 << 100));
+        let arguments = body.arguments().expect("the body has the right form");
+        let named: Vec<_> = arguments.named().map(|(name, raw)| (name.to_owned(), raw.get().to_owned())).collect();
+        assert_eq!(
+            named,
+            [("f".to_owned(), "0.10".to_owned()), ("big".to_owned(), format!("[-{number}]"))],
+            "{beside}"
+        );
+    }
 }
 
 #[test]
 fn what_python_writes_is_read() {
-    let body =
-        MessageBody::read(&payload(JSON, r#"[[NaN, -Infinity, 1e3, 123456789012345678901234567890], null, null]"#))
-            .expect("readable");
-    assert_eq!(json_list(&body)[..2], [Value::Null, Value::Null]);
     let typed = r#"[[{"__type__": "uuid", "__value__": {"hex": "00000000000000000000000000000005"}}], {}, {}]"#;
     let body = MessageBody::read(&payload(JSON, typed)).expect("readable");
     assert_eq!(json_list(&body), [json!("00000000-0000-0000-0000-000000000005")]);
@@ -87,6 +135,9 @@ fn what_follows_is_never_dropped_in_silence() {
         (r#"{"callbacks": [{"task": "a"}]}"#, Some("callbacks")),
         (r#"{"chain": [{"task": "a"}]}"#, Some("chain")),
         (r#"{"chord": {"task": "a"}}"#, Some("chord")),
+        (r#"{"chain": [ ]}"#, None),
+        (r#"{"chain": [1e999]}"#, Some("chain")),
+        (r#"{"chain": [NaN, {"__type__": "date", "__value__": "2025-01-02"}]}"#, Some("chain")),
     ] {
         let body = MessageBody::read(&payload(JSON, format!("[[], {{}}, {embed}]"))).expect("JSON");
         match (body.arguments(), named) {
@@ -114,6 +165,8 @@ fn recorded_bodies_are_read() {
         let (positional, named) = arguments_of(name).expect(name);
         assert_eq!(json!([positional, named]), expected, "{name}");
     }
+    let nan = MessageBody::read(&decode(&recorded["nan"]).expect("a recording can be read").payload).expect("readable");
+    assert!(first::<f64>(&nan).expect_err("it is not a number").contains("NaN"));
     let (numbers, _) = arguments_of("bigint").expect("numbers of any size");
     assert_eq!(numbers[2], json!(u64::MAX));
     let (_, typed) = arguments_of("typed_values").expect("typed values");
@@ -139,7 +192,48 @@ fn recorded_arguments(message: &WireMessage) -> Result<(Vec<Value>, Value), Body
     Ok((positional, named.into()))
 }
 
+#[test]
+#[cfg(feature = "msgpack")]
+fn msgpack_names_the_argument_that_does_not_fit() {
+    let write = |text: &'static str| encode(|body| body.extend_from_slice(text.as_bytes()), Serializer::Msgpack);
+    for (text, place) in [
+        ("[1,[18446744073709551616]],{}", "argument 2"),
+        ("[],{\"a\":1,\"b\":-9223372036854775809}", "the argument `b`"),
+    ] {
+        let error = write(text).expect_err("it has more than 64 bits").to_string();
+        assert!(error.contains(place) && error.contains("64 bits"), "{error}");
+    }
+    let typed = write(r#"[{"__type__":"base64","__value__":"/wA="},{"__type__":"date","__value__":"2025-01-02"}],{}"#);
+    let body = typed.expect("bytes fit").body;
+    assert!(body.windows(4).any(|bytes| bytes == b"\xc4\x02\xff\x00"), "{body:02x?}");
+}
+
 proptest! {
+    /// Numbers come back bit for bit, with either serializer, or the call fails.
+    #[test]
+    fn numbers_come_back_bit_for_bit(double in any::<f64>(), single in any::<f32>(), big in any::<i128>(), msgpack in any::<bool>()) {
+        let serializer = if msgpack && cfg!(feature = "msgpack") { Serializer::Msgpack } else { Serializer::Json };
+        let sent = (double, Some(single), vec![big]);
+        let mut text = b"[".to_vec();
+        let written = crate::codec::finite::write(&sent, &mut text);
+        text.extend_from_slice(b"],{}");
+        prop_assert_eq!(written.is_ok(), double.is_finite() && single.is_finite());
+        if written.is_err() {
+            return Ok(());
+        }
+        match encode(|body| body.extend_from_slice(&text), serializer) {
+            Ok(payload) => {
+                let body = MessageBody::read(&payload).expect("our own");
+                let (a, b, c): (f64, Option<f32>, Vec<i128>) = first(&body).expect("our own");
+                prop_assert_eq!((a.to_bits(), b.map(f32::to_bits), c), (double.to_bits(), Some(single.to_bits()), vec![big]));
+            }
+            Err(error) => {
+                let fits = i64::try_from(big).is_ok() || u64::try_from(big).is_ok();
+                prop_assert!(serializer == Serializer::Msgpack && !fits, "{}", error);
+            }
+        }
+    }
+
     #[test]
     fn arguments_round_trip(
         numbers in proptest::collection::vec(any::<i64>(), 0..6),

@@ -91,10 +91,16 @@ fn a_failure_may_stand_there_in_any_form() {
         (r#""it broke""#, "Exception", "it broke"),
         (r"[1,2]", "Exception", "[1,2]"),
         (r"null", "Exception", "no reason was recorded"),
-        // Half a surrogate pair, and a number that no f64 holds.
+        // Half a surrogate pair, a number that no f64 holds, Python's types, and floats that are no numbers.
         (r#"{"exc_type":"OSError","exc_message":["\udc80.txt"]}"#, "OSError", "\u{fffd}.txt"),
         (r"{1e999}", "", ""),
         (r"1e999", "Exception", "1e999"),
+        (
+            r#"{"exc_type":"E","exc_message":[1267650600228229401496703205376,{"__type__":"date","__value__":"2025-01-02"}]}"#,
+            "E",
+            "1267650600228229401496703205376, 2025-01-02",
+        ),
+        (r#"{"exc_type":"E","exc_message":[NaN,-Infinity]}"#, "E", "NaN, -Infinity"),
     ] {
         let document = format!(r#"{{"status":"FAILURE","result":{result}}}"#);
         if exc_type.is_empty() {
@@ -114,14 +120,73 @@ fn one_odd_value_does_not_spoil_the_others() {
     );
     assert_eq!(record.value.expect("it is there").get(), "5");
     assert_eq!(record.attempt, 2);
-    assert_eq!(record.traceback.as_deref(), Some(r#"{"a":"\udc80"}"#));
+    assert_eq!(record.traceback.as_deref(), Some(r#"{"a":"\ufffd"}"#));
     assert_eq!((record.finished_at, record.parent_id), (None, None));
 }
 
 #[test]
-fn numbers_that_are_none_are_null() {
+fn what_json_has_no_form_for_is_named() {
     let record = read(r#"{"status": "SUCCESS", "result": [NaN, "NaN", -Infinity]}"#);
-    assert_eq!(record.value.expect("it is there").get(), r#"[null, "NaN", null]"#);
+    assert_eq!(record.value.expect("it is there").get(), r#"[null,"NaN",null]"#);
+    assert!(record.value_fault.expect("it is named").contains("NaN is in it"));
+    let record = read(r#"{"status": "SUCCESS", "result": "\udc80"}"#);
+    assert!(record.value_fault.expect("it is named").contains("not Unicode"));
+    let record = read(r#"{"status": "SUCCESS", "result": [null], "tenant": NaN}"#);
+    assert_eq!(record.value_fault, None);
+}
+
+/// The types of Celery's JSON, as they are read everywhere; and what is beside them stays as it is written.
+#[test]
+fn pythons_types_are_read() {
+    for (result, plain) in [
+        (
+            r#"{"__type__": "datetime", "__value__": "2025-01-02T03:04:05.678901+00:00"}"#,
+            r#""2025-01-02T03:04:05.678901+00:00""#,
+        ),
+        (
+            r#"{"__type__": "uuid", "__value__": {"hex": "00000000000000000000000000000005"}}"#,
+            r#""00000000-0000-0000-0000-000000000005""#,
+        ),
+        (
+            r#"[{"__type__": "base64", "__value__": "//4="}, 1267650600228229401496703205376, 0.10]"#,
+            "[[255,254],1267650600228229401496703205376,0.10]",
+        ),
+        (r#"{"a": {"__type__": "decimal", "__value__": "1.50"}}"#, r#"{"a":"1.50"}"#),
+    ] {
+        let record = read(&format!(r#"{{"status": "SUCCESS", "result": {result}, "task_id": "id"}}"#));
+        assert_eq!((record.value.expect(result).get(), record.value_fault), (plain, None));
+    }
+}
+
+/// The documents of Celery workers with another `result_serializer`, recorded.
+#[test]
+fn other_serializers_are_read_or_named() {
+    let msgpack = b"\x84\xa6status\xa7SUCCESS\xa6result\xc4\x02\xff\x00\xa9traceback\xc0\xa7task_id\xa2id";
+    #[cfg(feature = "msgpack")]
+    {
+        let record = decode(&id(), msgpack).expect("MessagePack is understood");
+        assert_eq!((record.state, record.value.expect("bytes").get()), (TaskState::Success, "[255,0]"));
+        let failed = b"\x82\xa6status\xa7FAILURE\xa6result\x82\xa8exc_type\xaaValueError\xabexc_message\x91\x07";
+        let failure = decode(&id(), failed).expect("MessagePack is understood").failure;
+        assert_eq!(failure.expect("it failed").to_string(), "ValueError: 7");
+    }
+    #[cfg(not(feature = "msgpack"))]
+    assert!(decode(&id(), msgpack).expect_err("not understood").to_string().contains("feature `msgpack`"));
+    let pickle = b"\x80\x04\x95\x2f\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x06status\x94\x8c\x07SUCCESS\x94u.";
+    for (document, serializer) in [
+        (&pickle[..], "pickle"),
+        (b"\x80\x02}q\x00.", "pickle"),
+        (b"children: []\ndate_done: '2026-11-21T02:04:46'\nresult: 5\nstatus: SUCCESS\n", "yaml"),
+        (b"{children: [], result: 5, status: SUCCESS, task_id: id}\n", "yaml"),
+    ] {
+        let error = decode(&id(), document).expect_err(serializer).to_string();
+        assert!(error.contains(&format!("`result_serializer = \"{serializer}\"`")), "{error}");
+        assert!(error.contains("task id") && error.contains("\"json\""), "{error}");
+    }
+    for document in [&b"hello"[..], b"[1]", b"{\"result\":\"status: x\"}", b"\x82\x01", b""] {
+        let error = decode(&id(), document).expect_err("it is no result").to_string();
+        assert!(!error.contains("result_serializer"), "{error}");
+    }
 }
 
 #[test]
