@@ -167,6 +167,8 @@ impl Context {
     }
 
     /// Returns whether the attempt should stop: its soft time limit is over, or the worker is shutting down.
+    ///
+    /// A task that stops returns an error. One that returns `Ok` all the same has succeeded, however late.
     pub fn is_cancelled(&self) -> bool {
         *self.0.cancelled.borrow()
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use taskq::canvas::TaskArgument;
 use taskq::definition::{ArgumentError, Arguments, Body, Context, Definition, Parameter, Registry, SourceLocation};
 use taskq::{Call, Client, TaskId, TaskState, task};
 use taskq_tests::harness::BOUND;
@@ -25,9 +26,9 @@ static PARAMETERS: [Parameter; 3] =
 
 fn start(_: Context, arguments: &Arguments<'_>) -> Result<Body, ArgumentError> {
     arguments.check(NEWER.name, &PARAMETERS)?;
-    let x: i64 = arguments.take(NEWER.name, 0, &PARAMETERS[0])?;
-    let y: i64 = arguments.take(NEWER.name, 1, &PARAMETERS[1])?;
-    let z: Option<i64> = arguments.take(NEWER.name, 2, &PARAMETERS[2])?;
+    let x = i64::take(arguments, NEWER.name, 0, &PARAMETERS[0])?;
+    let y = i64::take(arguments, NEWER.name, 1, &PARAMETERS[1])?;
+    let z = <Option<i64> as TaskArgument>::take(arguments, NEWER.name, 2, &PARAMETERS[2])?;
     let sum = x + y + z.unwrap_or(0);
     Ok(Body::Async(Box::pin(async move { Ok(serde_json::value::to_raw_value(&sum).expect("a number is JSON")) })))
 }

@@ -47,6 +47,18 @@ fn limits_are_celerys_exceptions() {
     assert_eq!(failure.to_string(), "SoftTimeLimitExceeded: stopped half-way");
 }
 
+/// As in Celery, the soft limit only asks. A task that has a result all the same has done its work.
+#[test]
+fn a_result_after_the_soft_limit_is_a_success() {
+    let value = || Ok(Ok(serde_json::value::to_raw_value(&5).expect("a number")));
+    for soft_limit_over in [false, true] {
+        assert_eq!(verdict(Outcome::of(value(), soft_limit_over), 0), Verdict::Succeed);
+        let failed = Outcome::of(Ok(Err(TaskError::permanent("half-way"))), soft_limit_over);
+        let Verdict::Fail { failure, .. } = verdict(failed, 0) else { panic!("it asked for no retry") };
+        assert_eq!(failure.exc_type == "SoftTimeLimitExceeded", soft_limit_over, "{failure}");
+    }
+}
+
 #[test]
 fn a_retry_is_the_same_task_one_attempt_on() {
     let now = Utc::now();
