@@ -128,7 +128,7 @@ impl Firer {
     /// Whether the previous run is unfinished. A run that waits in its queue is.
     async fn is_running(&self, last: Option<&Fired>) -> Result<bool, Blocked> {
         let (Some(last), Ok(results)) = (last, self.client.results()) else { return Ok(false) };
-        Ok(match results.read_one(&last.id).await? {
+        Ok(match results.read_known(&last.id).await? {
             Some(record) => !record.state.is_terminal(),
             None => {
                 let kept_for = self.client.settings().result_ttl.and_then(|ttl| TimeDelta::from_std(ttl).ok());

@@ -8,7 +8,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Vi
 use serde::forward_to_deserialize_any;
 use serde_json::Error;
 
-use super::tree::{Tree, decoded, is_integer};
+use super::tree::{Tree, Word, decoded, is_integer};
 
 /// The number of digits that an integer of more than 64 bits has at least.
 const BIG_DIGITS_MIN: usize = 19;
@@ -171,7 +171,14 @@ impl<'de> Deserializer<'de> for &Tree<'_> {
 
 /// Visits `null`, `true`, `false` or a number that is no big integer.
 fn word_of<'de, V: Visitor<'de>>(word: &str, visitor: V) -> Result<V::Value, Error> {
-    serde_json::Deserializer::from_reader(word.as_bytes()).deserialize_any(visitor)
+    match Word::of(word) {
+        Some(Word::Null) => visitor.visit_unit(),
+        Some(Word::Bool(value)) => visitor.visit_bool(value),
+        Some(Word::Natural(number)) => visitor.visit_u64(number),
+        Some(Word::Negative(number)) => visitor.visit_i64(number),
+        Some(Word::Float(number)) => visitor.visit_f64(number),
+        None => Err(Error::custom(format_args!("the number {word} is out of range"))),
+    }
 }
 
 /// The key of a map: a text, in which types other than texts are written as in JSON.

@@ -14,7 +14,7 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Number, Value};
 
-use super::tree::{Tree, decoded, is_integer};
+use super::tree::{DEPTH_MAX, Tree, Word, decoded};
 
 /// The type of a timestamp among the extension types.
 const TIMESTAMP: i8 = -1;
@@ -26,7 +26,11 @@ pub(super) fn is_map(document: &[u8]) -> bool {
 
 /// Reads one value.
 pub(super) fn decode(bytes: &[u8]) -> Result<Tree<'static>, rmp_serde::decode::Error> {
-    rmp_serde::from_slice::<Unpacked>(bytes).map(|unpacked| unpacked.0)
+    let mut rest = bytes;
+    let mut deserializer = rmp_serde::Deserializer::new(&mut rest);
+    deserializer.set_max_depth(DEPTH_MAX);
+    let Unpacked(tree) = Unpacked::deserialize(&mut deserializer)?;
+    if rest.is_empty() { Ok(tree) } else { Err(rmp_serde::decode::Error::custom("there is more than one value")) }
 }
 
 /// Writes a value. Fails if it [does not fit](unfit).
@@ -37,19 +41,10 @@ pub(super) fn encode(tree: &Tree<'_>) -> Result<Vec<u8>, rmp_serde::encode::Erro
 /// Returns the first number in the value that `MessagePack` cannot hold.
 pub(super) fn unfit<'t>(tree: &'t Tree<'_>) -> Option<&'t str> {
     match tree {
-        Tree::Word(word) => number(word).is_none().then_some(&**word),
+        Tree::Word(word) => Word::of(word).is_none().then_some(&**word),
         Tree::Text(_) | Tree::Bytes(_) => None,
         Tree::List(items) => items.iter().find_map(unfit),
         Tree::Map(entries) => entries.iter().find_map(|(_, value)| unfit(value)),
-    }
-}
-
-/// Returns a word's value; `None` if it is a number that has no form in `MessagePack`, or none in JSON.
-fn number(word: &str) -> Option<Value> {
-    match serde_json::from_str(word) {
-        Ok(Value::Number(number)) if number.is_f64() && is_integer(word) => None,
-        Ok(value) => Some(value),
-        Err(_) => None,
     }
 }
 
@@ -59,8 +54,12 @@ struct Packed<'t, 'a>(&'t Tree<'a>);
 impl Serialize for Packed<'_, '_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
-            Tree::Word(word) => match number(word) {
-                Some(value) => value.serialize(serializer),
+            Tree::Word(word) => match Word::of(word) {
+                Some(Word::Null) => serializer.serialize_unit(),
+                Some(Word::Bool(value)) => serializer.serialize_bool(value),
+                Some(Word::Natural(number)) => serializer.serialize_u64(number),
+                Some(Word::Negative(number)) => serializer.serialize_i64(number),
+                Some(Word::Float(number)) => serializer.serialize_f64(number),
                 None => Err(S::Error::custom(format_args!("MessagePack has no form for the number {word}"))),
             },
             Tree::Text(text) => serializer.serialize_str(&decoded(text)),
@@ -254,6 +253,8 @@ mod tests {
             (&b"\xd4\x05\x00"[..], "extension type 5"),
             (b"\xc7\x05\xff\x00\x00\x00\x00\x00", "out of range"),
             (b"\x81\x90\x01", "key of a map"),
+            (b"\x01\x01", "more than one value"),
+            (&[0x91; 200], "depth"),
             (b"\x92\x01", ""),
             (b"", ""),
         ] {

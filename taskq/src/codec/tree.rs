@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::python_json::{self, NOT_NUMBERS};
 
 /// The greatest depth, which is also that of values decoded with serde.
-const DEPTH_MAX: usize = 128;
+pub(super) const DEPTH_MAX: usize = 128;
 
 /// A JSON value, not yet decoded.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +28,35 @@ pub enum Tree<'a> {
     List(Vec<Self>),
     /// A map in its order. Keys are texts, with their quotation marks and escapes.
     Map(Vec<(Cow<'a, str>, Self)>),
+}
+
+/// The meaning of a word in 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Word {
+    Null,
+    Bool(bool),
+    Natural(u64),
+    Negative(i64),
+    Float(f64),
+}
+
+impl Word {
+    /// Reads a word; `None` if it is a number that has no place in 64 bits, or a float that is no number.
+    ///
+    /// `serde_json` reads numbers in another way if any part of the program asks for its `arbitrary_precision`.
+    pub(super) fn of(word: &str) -> Option<Self> {
+        match word {
+            "null" => Some(Self::Null),
+            "true" => Some(Self::Bool(true)),
+            "false" => Some(Self::Bool(false)),
+            word if NOT_NUMBERS.contains(&word) => None,
+            word if is_integer(word) => {
+                let natural = word.parse().ok().map(Self::Natural);
+                natural.or_else(|| word.parse().ok().map(Self::Negative))
+            }
+            word => word.parse().ok().filter(|number: &f64| number.is_finite()).map(Self::Float),
+        }
+    }
 }
 
 /// The reason why a text is no JSON.
@@ -94,10 +123,13 @@ impl<'a> Tree<'a> {
     /// Returns the value for people. An integer that has more than 64 bits, or a float beyond all floats, is a text.
     pub fn to_value(&self) -> Value {
         match self {
-            Self::Word(word) => match serde_json::from_str(word) {
-                Ok(Value::Number(number)) if number.is_f64() && is_integer(word) => Value::from(&**word),
-                Ok(value) => value,
-                Err(_) => Value::from(&**word),
+            Self::Word(word) => match Word::of(word) {
+                Some(Word::Null) => Value::Null,
+                Some(Word::Bool(value)) => value.into(),
+                Some(Word::Natural(number)) => number.into(),
+                Some(Word::Negative(number)) => number.into(),
+                Some(Word::Float(number)) => number.into(),
+                None => Value::from(&**word),
             },
             Self::Text(text) => Value::String(decoded(text)),
             Self::Bytes(bytes) => bytes.iter().copied().collect(),

@@ -58,8 +58,9 @@ fn plain_form<'a>(name: &str, value: &Tree<'a>) -> Option<Tree<'a>> {
     match (name, value) {
         ("datetime" | "date" | "time" | "decimal", Tree::Text(text)) => Some(Tree::Text(text.clone())),
         ("uuid", Tree::Map(parts)) => {
-            let [(key, Tree::Text(hex))] = parts.as_slice() else { return None };
-            let uuid = uuid::Uuid::parse_str(&decoded(hex)).ok().filter(|_| decoded(key) == "hex")?;
+            // Earlier releases of kombu write the version beside it.
+            let Tree::Text(hex) = &parts.iter().find(|(key, _)| decoded(key) == "hex")?.1 else { return None };
+            let uuid = uuid::Uuid::parse_str(&decoded(hex)).ok()?;
             Some(Tree::Text(Cow::Owned(format!("\"{}\"", uuid.hyphenated()))))
         }
         ("bytes", Tree::Text(text)) => Some(Tree::Bytes(decoded(text).into_bytes())),
@@ -91,6 +92,11 @@ mod tests {
             ("time", json!("01:02:03"), json!("01:02:03")),
             ("decimal", json!("1.50"), json!("1.50")),
             ("uuid", json!({"hex": "00000000000000000000000000000005"}), json!("00000000-0000-0000-0000-000000000005")),
+            (
+                "uuid",
+                json!({"hex": "00000000000000000000000000000005", "version": 4}),
+                json!("00000000-0000-0000-0000-000000000005"),
+            ),
             ("bytes", json!("hi"), json!([104, 105])),
             ("bytes", json!("ü\n"), json!([195, 188, 10])),
             ("bytes", json!(""), json!([])),

@@ -10,7 +10,7 @@ use chrono::{TimeZone, Utc};
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::{FutureExt, StreamExt};
 use serde_json::json;
-use serde_json::value::to_raw_value;
+use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::timeout;
 
 use super::{PATIENCE, keep};
@@ -87,8 +87,11 @@ pub async fn records_survive_unchanged(results: SharedResults) {
         exc_module: Some("builtins".to_owned()),
     };
     let value = json!({"text": "\u{0}é\u{1f600}", "numbers": [1, -2.5, u64::MAX], "nothing": null});
+    // No store looks into a value, so a number is what it was, to the last digit.
+    let numbers = "[1267650600228229401496703205376, 985.6906946328695, 0.10, -0.0, 5e-324]".to_owned();
     for record in [
         Record { value: to_raw_value(&value).ok(), ..common.clone() },
+        Record { id: TaskId::new(), value: RawValue::from_string(numbers).ok(), ..common.clone() },
         Record { id: TaskId::new(), state: TaskState::Failure, failure: Some(failure), ..common.clone() },
         with_progress(&TaskId::new(), 3),
         fresh(TaskState::Custom("UPLOADING".into())),
