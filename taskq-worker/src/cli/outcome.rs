@@ -8,7 +8,7 @@ use taskq::{Client, Status, TaskId, TaskState};
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output::{Output, aside, plain};
+use super::output::{Output, plain};
 
 /// Waits until the task has ended. Fails if it does not within `timeout`.
 pub(super) async fn wait(client: &Client, id: &TaskId, timeout: Duration) -> Result<Status, Failure> {
@@ -20,12 +20,7 @@ pub(super) async fn wait(client: &Client, id: &TaskId, timeout: Duration) -> Res
 /// Answers how a task ended: to a person with its result, to a program with everything known. Fails if the task did.
 pub(super) fn answer(output: Output, status: &Status) -> Result<Exit, Failure> {
     match status.state {
-        TaskState::Success => {
-            output.say(status, value)?;
-            if let Some(fault) = &status.value_fault {
-                aside(&plain(&format!("warning: null stands for something else in this result: {fault}")));
-            }
-        }
+        TaskState::Success => output.say(status, value)?,
         // A person sees the error.
         _ if output == Output::Person => {}
         _ => output.say(status, |_| String::new())?,
@@ -36,7 +31,14 @@ pub(super) fn answer(output: Output, status: &Status) -> Result<Exit, Failure> {
 /// Returns the exit code for a task that ended, or a failure with its error.
 pub(super) fn verdict(status: &Status) -> Result<Exit, Failure> {
     let what = match status.state {
-        TaskState::Success => return Ok(Exit::Ok),
+        TaskState::Success => match &status.value_fault {
+            None => return Ok(Exit::Ok),
+            // As far as it can be shown, it was shown.
+            Some(fault) => {
+                let text = format!("null stands for something else in the result of task {}: {fault}", status.id);
+                return Err(Failure::new(Exit::Unreachable, plain(&text)));
+            }
+        },
         TaskState::Revoked => "was revoked",
         _ => "failed",
     };

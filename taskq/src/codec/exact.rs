@@ -29,11 +29,11 @@ pub fn from_json<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
 
 /// Returns whether there are that many digits in a row. Of each such row, one is at a multiple of their number.
 fn may_hold_big_integer(json: &[u8]) -> bool {
-    let is_digit = |at: &usize| json.get(*at).is_some_and(u8::is_ascii_digit);
-    (0..json.len()).step_by(BIG_DIGITS_MIN).filter(is_digit).any(|at| {
-        let before = (0..at).rev().take_while(is_digit).count();
-        let after = (at..json.len()).take_while(is_digit).count();
-        before + after >= BIG_DIGITS_MIN
+    let digits = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_digit);
+    (0..json.len()).step_by(BIG_DIGITS_MIN).filter(|at| json[*at].is_ascii_digit()).any(|at| {
+        let after = json[at..].iter().take(BIG_DIGITS_MIN).take_while(|byte| byte.is_ascii_digit()).count();
+        // The first of the row is looked at first: mostly it is not there.
+        at.checked_sub(BIG_DIGITS_MIN - after).is_some_and(|first| digits(&json[first..at]))
     })
 }
 

@@ -125,6 +125,17 @@ fn a_result_that_cannot_be_read_is_no_hang() {
     for arguments in [&["status", &id][..], &["result", &id], &["result", &id, "--wait=60s"], &["watch", &id]] {
         assert_refused(shop.run(arguments), 4, reason);
     }
+    let document = "{\"status\": \"SUCCESS\", \"result\": [1.50, NaN, 1267650600228229401496703205376]}";
+    let other = unique("no-number");
+    redis::cmd("SETEX")
+        .arg(format!("celery-task-meta-{other}"))
+        .arg(600)
+        .arg(document)
+        .exec(&mut redis)
+        .expect("it is up");
+    let shown = shop.run(&["result", &other]);
+    assert!(shown.stdout.contains("\"value\":[1.50,null,1267650600228229401496703205376]"), "{shown}");
+    assert_refused(shown, 4, "NaN");
     // Nothing takes the task, and the document is there already when its result is waited for.
     assert_refused(shop.run(&["call", "shop.add", "1", "1", "--id", &id, "--wait=60s"]), 4, reason);
 }
