@@ -27,7 +27,7 @@ use super::settle::{Ends, Settler, SettlerHandle, WAITING_MAX};
 use super::shared::Shared;
 use super::snapshot::Question;
 use super::supervision::{Role, Supervision};
-use super::upkeep::Upkeep;
+use super::upkeep::{ExpiryTeller, Upkeep};
 
 /// The number of questions about a worker that may wait for their answer.
 const QUESTIONS_MAX: usize = 16;
@@ -237,7 +237,14 @@ impl Worker {
         };
         let watch = watch_quarantine(&shared, queues, Arc::clone(&control), Arc::clone(&counters), phase.clone());
         let look = look_at_results(shared.client.clone(), reachability);
+        let teller = ExpiryTeller {
+            ends: shared.ends.clone(),
+            settler: shared.settler.clone(),
+            in_flight: Arc::clone(&shared.in_flight),
+            observers: shared.observers.clone(),
+        };
         let beside = [
+            taskq::internal::io::spawn(teller.run(Arc::clone(shared.client.broker()))),
             taskq::internal::io::spawn(upkeep.run()),
             taskq::internal::io::spawn(watch),
             taskq::internal::io::spawn(look),
@@ -334,7 +341,7 @@ fn tell_if_unrecorded(supervision: Option<&Supervision>) {
 }
 
 /// Tasks that are aborted when this is dropped.
-struct AbortOnDrop([AbortHandle; 3]);
+struct AbortOnDrop([AbortHandle; 4]);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use super::consumption::{Browse, Consumption};
 use super::delivery_timeout::DeliveryTimeout;
 use super::error::{BrokerError, PublishError};
+use super::expired::ExpiredMessages;
 use super::queue::{Declared, QueueSpec, QueueStats};
 use crate::message::WireMessage;
 
@@ -69,6 +70,11 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
 
     /// The capability to renew deliveries. `None` if a delivery may stay unsettled for any time.
     fn delivery_timeout(&self) -> Option<&dyn DeliveryTimeout> {
+        None
+    }
+
+    /// The capability to report messages that expired in their queue. `None` if none is dropped for that.
+    fn expired_messages(&self) -> Option<&dyn ExpiredMessages> {
         None
     }
 

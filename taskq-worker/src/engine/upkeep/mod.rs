@@ -7,12 +7,15 @@
 //! * [`limits`]: time limits and blocked threads
 //! * [`progress`]: records of runs that go on
 //! * [`leases`]: claims, renewed and made
+//! * [`expired`]: messages that the broker dropped
 //! * [`fetching`]: how much the broker is asked for
 
+mod expired;
 mod fetching;
 mod leases;
 mod limits;
 mod progress;
 mod tick;
 
+pub(super) use expired::ExpiryTeller;
 pub(super) use tick::Upkeep;

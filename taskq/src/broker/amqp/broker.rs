@@ -23,12 +23,15 @@ use super::session::Session;
 use super::topology::{DeclareFault, Topology};
 use crate::broker::{
     Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, ConsumptionControl, Declared, DeliveryTimeout,
-    Publication, PublishError, QueueSpec, QueueStats,
+    EXPIRED_QUEUE, ExpiredMessages, Publication, PublishError, QueueSpec, QueueStats,
 };
 use crate::io;
 
 /// The pause before a request that failed with its connection is repeated.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The number of reports of expired messages that are taken at a time.
+const REPORTS_PREFETCH: u16 = 64;
 
 /// The time for which closing waits for pending publications and acknowledgements.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
@@ -259,6 +262,10 @@ impl Broker for AmqpBroker {
         self.0.options.consumer_timeout.map(|_| self as &dyn DeliveryTimeout)
     }
 
+    fn expired_messages(&self) -> Option<&dyn ExpiredMessages> {
+        Some(self)
+    }
+
     fn info(&self) -> BoxFuture<'_, Result<BrokerInfo, BrokerError>> {
         let core = Arc::clone(&self.0);
         io::run(async move { core.info().await }).boxed()
@@ -267,6 +274,13 @@ impl Broker for AmqpBroker {
     fn close(&self) -> BoxFuture<'_, ()> {
         let core = Arc::clone(&self.0);
         io::run(async move { core.close().await }).boxed()
+    }
+}
+
+impl ExpiredMessages for AmqpBroker {
+    fn consume_expired(&self) -> BoxFuture<'_, Result<Consumption, BrokerError>> {
+        let core = Arc::clone(&self.0);
+        io::run(async move { core.consume(vec![EXPIRED_QUEUE.into()], REPORTS_PREFETCH, None).await }).boxed()
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Number, Value};
 
 use super::death;
 use super::value::from_value;
-use crate::broker::{DEAD_QUEUE, DEATH_QUEUE, DEATH_REASON};
+use crate::broker::{DEAD_QUEUE, DEATH_QUEUE, DEATH_REASON, EXPIRED_QUEUE};
 use crate::message::{Headers, Properties, WireMessage};
 
 /// The header that marks a message as a possible second copy.
@@ -71,8 +71,8 @@ pub(super) fn to_amqp(
 /// The message of a delivery from `queue`, and the number of times it came back before, if the broker counts that.
 ///
 /// Headers that brokers add on the way are removed: if the message is published again, they would look to the broker
-/// like a cycle. Only in the dead queue, which the broker itself may have filled, the reason and the queue of its
-/// death are kept.
+/// like a cycle. Only in the queues that the broker itself fills, of dead and of expired messages, the reason and the
+/// queue of its death are kept.
 pub(super) fn from_amqp(
     properties: &BasicProperties,
     body: Vec<u8>,
@@ -90,7 +90,7 @@ pub(super) fn from_amqp(
                 key => headers.push(key.to_owned(), from_value(value)),
             }
         }
-        if queue == DEAD_QUEUE
+        if [DEAD_QUEUE, EXPIRED_QUEUE].contains(&queue)
             && let Some((reason, queue)) = death::of(table, key)
         {
             headers.push(DEATH_REASON, reason);

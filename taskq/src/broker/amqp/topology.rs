@@ -16,7 +16,7 @@ use tokio::time::{self, Instant};
 use super::arguments::{quorum, quorum_before, text};
 use super::session::{RequestFault, Session};
 use super::{delay_ladder, delivery_renewal};
-use crate::broker::{BrokerError, DEAD_QUEUE, Declared, QueueKind, QueueSpec};
+use crate::broker::{BrokerError, DEAD_QUEUE, Declared, EXPIRED_QUEUE, QueueKind, QueueSpec};
 
 /// The exchange for messages that the broker gives up. It is a fanout, since they carry any routing key.
 pub(super) const DEAD_EXCHANGE: &str = "taskq.dead";
@@ -28,6 +28,9 @@ const DEAD_DELIVERIES_MAX: i32 = 1_000_000_000;
 /// The number of times that a message of a quorum queue may come back before the broker gives it up. Newer brokers
 /// default to 20, and a crashing worker adds to the count of every message that it merely held.
 const DELIVERIES_MAX: i32 = 1000;
+
+/// The time for which the report of an expired message waits for a worker: the message itself is in the dead set.
+const EXPIRED_REPORT_MS: i64 = 86_400_000;
 
 /// The queues declared through one broker client, to be declared again after an outage.
 pub(super) struct Topology {
@@ -175,6 +178,11 @@ impl Topology {
                     .await
             })
             .await?;
+        match session.on_scratch(expired_reports).await {
+            // Brokers before RabbitMQ 3.10 cannot, and a user may lack the right: then nobody is told.
+            Err(fault) if fault.is_refusal() => tracing::debug!(%fault, "expired messages are not reported"),
+            outcome => outcome?,
+        }
         Ok(())
     }
 
@@ -285,6 +293,23 @@ async fn dead_exchanges(channel: Channel) -> lapin::Result<()> {
         .await?;
     exchange(&channel, delay_ladder::DELIVERY_EXCHANGE, ExchangeKind::Topic, delay_ladder::or_else(delay_ladder::LATE))
         .await
+}
+
+/// Declares the queue of expired messages. Everything that the broker gives up passes the exchange of dead messages,
+/// and its first death is in its headers.
+async fn expired_reports(channel: Channel) -> lapin::Result<()> {
+    let mut arguments = quorum();
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(EXPIRED_REPORT_MS));
+    channel.queue_declare(EXPIRED_QUEUE.into(), QueueDeclareOptions::durable(), arguments).await?;
+    exchange(&channel, EXPIRED_QUEUE, ExchangeKind::Headers, FieldTable::default()).await?;
+    let mut first_death = FieldTable::default();
+    // By default, headers that begin with `x-` are not looked at.
+    first_death.insert("x-match".into(), text("all-with-x"));
+    first_death.insert("x-first-death-reason".into(), text("expired"));
+    let options = QueueBindOptions::default();
+    channel.queue_bind(EXPIRED_QUEUE.into(), EXPIRED_QUEUE.into(), "".into(), options, first_death).await?;
+    let options = ExchangeBindOptions::default();
+    channel.exchange_bind(EXPIRED_QUEUE.into(), DEAD_EXCHANGE.into(), "".into(), options, FieldTable::default()).await
 }
 
 async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind, arguments: FieldTable) -> lapin::Result<()> {
