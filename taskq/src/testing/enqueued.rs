@@ -24,7 +24,7 @@ pub struct Enqueued {
     pub id: TaskId,
     /// The task's name.
     pub task: String,
-    /// The arguments that were given by position.
+    /// The arguments that were given by position. An integer of more than 64 bits is a text here.
     pub args: Vec<Value>,
     /// The arguments that were given by name.
     pub kwargs: Map<String, Value>,

@@ -43,7 +43,7 @@ pub struct Run {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum End {
-    /// The run succeeded with this result.
+    /// The run succeeded with this result. An integer of more than 64 bits in it is a text here.
     Succeeded(Value),
     /// The run failed, and another attempt is due after this delay.
     Retried {

@@ -10,3 +10,4 @@ mod macros;
 mod sqlite;
 mod sqlite_speed;
 mod starvation;
+mod values;
