@@ -237,8 +237,10 @@ async fn what_is_in_a_level_of_delays_by_mistake_is_dead_and_blocks_nobody() {
             channel.basic_publish("".into(), level.into(), options, body, properties).await.expect("it is written");
         }
     }
+    let begun = std::time::Instant::now();
     let behind = tasks::add(20, 3).countdown("800ms").send(client).await.expect("it is accepted");
     assert_eq!(behind.get_timeout(BOUND).await.expect("it is not held up"), 23);
+    println!("behind {STRAYS} strays a delay of 800 ms took {} ms", begun.elapsed().as_millis());
     let dead = loop {
         let dead = client.dead().list(1000).await.expect("it can be read");
         if dead.len() == 2 * STRAYS {
