@@ -11,6 +11,7 @@ mod files;
 mod report;
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
     if std::env::var_os(WORKER_VARIABLE).is_some() {
         return taskq_worker::main();
     }
-    let outcome = Arguments::read(std::env::args().skip(1)).and_then(|arguments| {
+    let outcome = Arguments::read(std::env::args_os().skip(1)).and_then(|arguments| {
         let runtime = tokio::runtime::Runtime::new()?;
         runtime.block_on(run(&arguments))
     });
@@ -53,13 +54,13 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn read(words: impl Iterator<Item = String>) -> Result<Self, Box<dyn Error>> {
+    fn read(words: impl Iterator<Item = OsString>) -> Result<Self, Box<dyn Error>> {
         let this_repository = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
         let mut arguments = Self { folder: PathBuf::from(this_repository), json: false };
         for word in words {
-            match word.as_str() {
-                "--json" => arguments.json = true,
-                "-h" | "--help" => return Err("usage: quickstart [PATH] [--json]".into()),
+            match word.to_str() {
+                Some("--json") => arguments.json = true,
+                Some("-h" | "--help") => return Err("usage: quickstart [PATH] [--json]".into()),
                 _ => arguments.folder = PathBuf::from(word),
             }
         }

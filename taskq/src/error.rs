@@ -18,6 +18,9 @@ pub enum Error {
     /// The tasks of this program cannot be run as they are.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The system does not give this process what it needs: files, threads.
+    #[error("the system does not give this process what it needs: {0}")]
+    System(#[source] std::io::Error),
     /// The broker could not be reached, or did not carry out a request.
     #[error(transparent)]
     Broker(#[from] BrokerError),

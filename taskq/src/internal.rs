@@ -54,6 +54,11 @@ pub mod hash {
     pub use crate::hash::*;
 }
 
+/// Processes without file descriptors.
+pub mod shortage {
+    pub use crate::shortage::*;
+}
+
 /// The I/O thread.
 pub mod io {
     pub use crate::io::*;

@@ -5,28 +5,45 @@
 //! The thread starts with the first client and ends with the process.
 
 use std::future::Future;
-use std::sync::OnceLock;
+use std::io;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{self, Timeout};
 
+use crate::shortage;
+
 /// Returns the handle of the I/O runtime.
+///
+/// # Panics
+///
+/// If the thread has not been started before, and the system does not grant it.
 pub fn handle() -> &'static Handle {
+    start().unwrap_or_else(|error| panic!("the I/O thread of taskq cannot be started: {error}"))
+}
+
+/// Starts the I/O thread, unless it runs already, and returns the handle of its runtime. Fails, with the remedy, if the
+/// system does not grant it.
+pub fn start() -> io::Result<&'static Handle> {
     static IO: OnceLock<Handle> = OnceLock::new();
-    IO.get_or_init(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("the system grants one more event queue");
-        let handle = runtime.handle().clone();
-        std::thread::Builder::new()
-            .name("taskq-io".to_owned())
-            .spawn(move || runtime.block_on(std::future::pending::<()>()))
-            .expect("the system grants one more thread");
-        handle
-    })
+    static STARTING: Mutex<()> = Mutex::new(());
+    if let Some(handle) = IO.get() {
+        return Ok(handle);
+    }
+    let _only_one = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = IO.get() {
+        return Ok(handle);
+    }
+    // tokio panics, rather than failing, if it lacks descriptors at its first start.
+    shortage::require_descriptors()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    std::thread::Builder::new()
+        .name("taskq-io".to_owned())
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+    Ok(IO.get_or_init(|| handle))
 }
 
 /// Runs `future` on the I/O runtime.

@@ -55,6 +55,7 @@ mod io;
 pub mod message;
 mod redact;
 pub mod settings;
+mod shortage;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(feature = "testing")]

@@ -14,7 +14,9 @@ use super::failure::Failure;
 use super::runtime::block_on;
 use super::session::Session;
 use super::setup::Setup;
-use super::{beat, call, check, dead, delegate, dev, output, queues, result, schedule, status, tasks, watch, worker};
+use super::{
+    beat, call, check, dead, delegate, dev, output, queues, result, schedule, signals, status, tasks, watch, worker,
+};
 use crate::engine::WorkerBuilder;
 use crate::telemetry::{self, Format, Level};
 
@@ -115,6 +117,9 @@ pub(super) fn run<E: ExtraCommands>(setup: Setup) -> ExitCode {
     }
     match CommandLine::<E>::try_parse_from(&arguments) {
         Ok(mut line) => {
+            if let Err(error) = signals::restore_inherited() {
+                return end(Err(Failure::cannot_start(&error)));
+            }
             line.session.setup = setup;
             end(line.command.run(&line.session))
         }

@@ -21,7 +21,7 @@ pub enum Exit {
     NotFound = 5,
     /// The task did not end in the time given.
     TimedOut = 6,
-    /// The worker cannot start: no tasks, or two of one name.
+    /// The program cannot start: no tasks, two of one name, or too few files or threads for it.
     CannotStart = 7,
     /// The worker was stopped before its tasks had ended; they were given back and run again.
     Interrupted = 8,
@@ -42,7 +42,7 @@ Exit codes:
      or the program's own setup failed
   5  there is no such queue, or no such dead task
   6  the task did not end in the time given
-  7  the worker cannot start: no tasks, or two of one name
+  7  the program cannot start: no tasks, two of one name, or too few files or threads for it
   8  the worker was stopped before its tasks had ended; they were given back and run again
   9  the worker's processes died again and again while they started
   10 taskq torture: the promise was broken, or a fault could not strike";

@@ -7,6 +7,7 @@ use taskq::backend::BackendError;
 use taskq::broker::{BrokerError, PublishError};
 use taskq::definition::RegistryError;
 use taskq::internal::fault::full_message;
+use taskq::internal::shortage;
 use taskq::settings::ConfigError;
 use taskq_beat::entry::Mistakes;
 use taskq_beat::{BeatError, RunNowError};
@@ -34,9 +35,11 @@ impl Failure {
         Self::new(exit, full_message(error))
     }
 
-    /// Creates the failure of a worker or a beat that the system does not give what it needs.
+    /// Creates the failure of a program that the system does not give what it needs.
     pub(super) fn cannot_start(error: &io::Error) -> Self {
-        Self::new(Exit::CannotStart, format!("the worker cannot start: {error}"))
+        let failure = Self::new(Exit::CannotStart, format!("this program cannot start: {error}"));
+        let is_told = error.to_string().contains(shortage::REMEDY);
+        if shortage::is_cause_of(error) && !is_told { failure.and(shortage::REMEDY) } else { failure }
     }
 
     /// Appends a remedy to the message.
@@ -92,7 +95,7 @@ fn client_exit(error: &taskq::Error) -> Exit {
     use taskq::Error as E;
     match error {
         E::Config(_) | E::NoResultBackend => Exit::Config,
-        E::Registry(_) => Exit::CannotStart,
+        E::Registry(_) | E::System(_) => Exit::CannotStart,
         E::Call { .. } | E::Publish(PublishError::TooLarge { .. }) => Exit::Usage,
         E::NoResultYet { .. } => Exit::TimedOut,
         E::Failed { .. } | E::Revoked { .. } => Exit::TaskFailed,

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use taskq::internal::io as connections;
 use tokio::runtime::{Builder, Runtime};
 
 use super::exit::Exit;
@@ -14,13 +15,17 @@ pub fn task_runtime(blocking_threads: Option<u16>) -> Result<Runtime, Failure> {
     if let Some(threads) = blocking_threads {
         builder.max_blocking_threads(usize::from(threads));
     }
-    builder.build().map_err(|error| Failure::cannot_start(&error))
+    start(&mut builder)
 }
 
 /// Runs a command on a runtime of one thread. Connections have a thread of their own, so this one only waits.
 pub(super) fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
-    let runtime = Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| Failure::new(Exit::Usage, format!("no runtime can be started: {error}")))?.block_on(command)
+    start(Builder::new_current_thread().enable_all())?.block_on(command)
+}
+
+/// Starts a runtime, and the thread of the connections before it, which tells what is missing for both.
+fn start(builder: &mut Builder) -> Result<Runtime, Failure> {
+    connections::start().and_then(|_| builder.build()).map_err(|error| Failure::cannot_start(&error))
 }
 
 /// Returns the number of processors.

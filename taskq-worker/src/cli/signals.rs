@@ -1,5 +1,8 @@
 //! The signals of a worker as requests to stop: drain, then cancel, then end.
 
+#[cfg(unix)]
+mod inherited;
+
 use std::io;
 use std::sync::Arc;
 
@@ -7,6 +10,15 @@ use taskq::internal::io as connections;
 use tokio::sync::watch;
 
 use super::exit::Exit;
+
+#[cfg(unix)]
+pub(super) use inherited::restore as restore_inherited;
+
+/// Does nothing: elsewhere signals are not inherited.
+#[cfg(not(unix))]
+pub(super) fn restore_inherited() -> io::Result<()> {
+    Ok(())
+}
 
 /// The number of requests to stop.
 #[derive(Debug, Clone)]

@@ -37,6 +37,9 @@ struct FolderOwner {
     host: String,
 }
 
+/// The longest part of a node's name in the name of a folder, in bytes. It is for people only.
+const NODE_BYTES_MAX: usize = 64;
+
 /// The number of losses that a child may have at a time.
 const GIVEN_MAX: usize = 16;
 
@@ -64,8 +67,7 @@ impl LossStore {
     /// Creates the folder of this supervisor in `state_dir`, or in a folder that only this user can write.
     pub(super) fn open(state_dir: Option<&Path>, node: &str, host: &str) -> io::Result<Self> {
         let state_dir = state_dir::find(state_dir)?;
-        let name: String = node.chars().map(|sign| if sign == '/' || sign.is_control() { '_' } else { sign }).collect();
-        let name = format!("{name}-{}-{}", std::process::id(), now_ms());
+        let name = format!("{}-{}-{}", short(node), std::process::id(), now_ms());
         let (folder, lock) = state_dir::make_folder(&state_dir, &name)?;
         let host = host.to_owned();
         Ok(Self { state_dir, folder, _lock: lock, host, adopted: 0, owner: None, waiting: BTreeMap::new() })
@@ -251,6 +253,12 @@ pub(super) fn describe(recording: &Recording) -> String {
         write!(text, " and {} more", recording.flights.len() - SHOWN).expect("a text can be written to");
     }
     text
+}
+
+/// Returns the beginning of a node's name, in signs that a file's name may have.
+fn short(node: &str) -> String {
+    let plain = |sign: char| if sign == '/' || sign.is_control() { '_' } else { sign };
+    node[..node.floor_char_boundary(NODE_BYTES_MAX)].chars().map(plain).collect()
 }
 
 fn now_ms() -> u64 {

@@ -13,7 +13,8 @@
 //!
 //! * [`supervisor`] waits for the next event, tells [`group`], and carries out its actions.
 //! * [`group`] knows the [`child`]ren and decides by [`policy`]; neither waits, and neither touches the system.
-//! * [`process`] starts a child and reads its [`link`] and the first lines of its stderr; [`unix`] calls the system.
+//! * [`process`] starts a child and reads its [`link`] and the first lines of its stderr ([`last_words`]); [`unix`]
+//!   calls the system.
 //! * [`losses`] keeps what dead children were running in files ([`state_dir`]) until a living child has stored it.
 //! * [`health`] and [`notify`] publish whether work is being done.
 //!
@@ -22,6 +23,7 @@
 mod child;
 mod group;
 pub(crate) mod health;
+mod last_words;
 pub(crate) mod link;
 mod losses;
 mod notify;

@@ -1,6 +1,5 @@
 //! A child as a process: starts it, and reads its link and the first lines of its stderr.
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -14,14 +13,12 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::group::Id;
+use super::last_words::LastWords;
 use super::link::{self, ChildMessage, Hello, Lines, Listener, SupervisorMessage};
 use super::notify;
 use super::unix::{self, ProcessEnd};
 
-/// The number of lines from the start of a child that are kept.
-const START_LINES_MAX: usize = 20;
-
-/// The longest of these lines, in bytes; longer ones are split.
+/// The longest line from the start of a child, in bytes; longer ones are split.
 const START_LINE_BYTES_MAX: usize = 4096;
 
 /// The program that children run, with its arguments.
@@ -51,7 +48,7 @@ pub(super) enum ChildEvent {
 pub(super) struct ChildProcess {
     pub(super) pid: u32,
     messages: mpsc::Sender<SupervisorMessage>,
-    start_lines: VecDeque<String>,
+    last_words: LastWords,
     /// How the process ended, and when that was noticed.
     pub(super) end: Option<(ProcessEnd, Instant)>,
     /// Whether the link and stderr are still open: the last messages may not have been read.
@@ -108,8 +105,8 @@ impl ChildProcess {
         tokio::spawn(read_link(Listener::new(reading), id, events.clone()));
         let stderr_pipe = pipe::Receiver::from_owned_fd(spawned.stderr.into())?;
         tokio::spawn(read_start_lines(stderr_pipe, id, events.clone()));
-        let start_lines = VecDeque::new();
-        Ok(Self { pid: spawned.pid, messages, start_lines, end: None, link_is_open: true, stderr_is_open: true })
+        let last_words = LastWords::default();
+        Ok(Self { pid: spawned.pid, messages, last_words, end: None, link_is_open: true, stderr_is_open: true })
     }
 
     /// Sends a message to the child. Returns `false` if too many earlier ones have not been read.
@@ -122,10 +119,7 @@ impl ChildProcess {
         let mut stderr = io::stderr().lock();
         // If this cannot be written, an error message cannot be either.
         drop(stderr.write_all(line).and_then(|()| stderr.write_all(b"\n")));
-        if self.start_lines.len() == START_LINES_MAX {
-            self.start_lines.pop_front();
-        }
-        self.start_lines.push_back(String::from_utf8_lossy(line).into_owned());
+        self.last_words.keep(line);
     }
 
     pub(super) fn link_is_closed(&mut self) {
@@ -141,9 +135,9 @@ impl ChildProcess {
         self.link_is_open || self.stderr_is_open
     }
 
-    /// Returns the last lines that the child wrote before it was ready.
-    pub(super) fn into_start_lines(self) -> Vec<String> {
-        self.start_lines.into()
+    /// Returns what the child wrote before it was ready.
+    pub(super) fn into_last_words(self) -> LastWords {
+        self.last_words
     }
 }
 

@@ -24,12 +24,15 @@ pub(crate) fn hold(flight: &Path) -> io::Result<File> {
 /// Returns the state folder: the named one, or one that only this user can write.
 pub(super) fn find(named: Option<&Path>) -> io::Result<PathBuf> {
     match named {
-        Some(named) => {
-            std::fs::create_dir_all(named).map_err(|error| unusable(named, &error))?;
-            std::path::absolute(named)
-        }
-        None => of_this_user().map_err(|(path, error)| unusable(&path, &error)),
+        Some(named) => make(named).map_err(|error| unusable(named, &error)),
+        None => first_usable(candidates(runtime_folder(), &std::env::temp_dir(), unix::user())),
     }
+}
+
+fn make(named: &Path) -> io::Result<PathBuf> {
+    check_name(named)?;
+    std::fs::create_dir_all(named)?;
+    std::path::absolute(named)
 }
 
 /// Returns whether a supervisor's folder is complete, and not still being created.
@@ -37,20 +40,45 @@ pub(super) fn is_finished(folder: &Path) -> bool {
     folder.file_name().is_some_and(|name| !name.to_string_lossy().starts_with(UNFINISHED))
 }
 
-/// Returns the folder of this user. Nobody else may write it, or they could say which tasks were lost.
-fn of_this_user() -> Result<PathBuf, (PathBuf, io::Error)> {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
-    let path = match runtime {
-        Some(runtime) => runtime.join("taskq"),
-        None => std::env::temp_dir().join(format!("taskq-{}", unix::user())),
-    };
-    match check(&path) {
-        Ok(()) => Ok(path),
-        Err(error) => Err((path, error)),
+/// Returns the folder of `XDG_RUNTIME_DIR`, if it is this user's: `sudo` and `su` may leave that of the user who calls
+/// them.
+fn runtime_folder() -> Option<PathBuf> {
+    let folder = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)?;
+    let is_ours = folder.metadata().is_ok_and(|about| about.is_dir() && about.uid() == unix::user());
+    is_ours.then_some(folder)
+}
+
+/// Returns the folders that may be the state folder of this user, the best one first.
+fn candidates(runtime: Option<PathBuf>, temporary: &Path, user: u32) -> Vec<PathBuf> {
+    let of_all = Path::new("/tmp");
+    let shared = [temporary, of_all].into_iter().take(if temporary == of_all { 1 } else { 2 });
+    let shared = shared.map(|folder| folder.join(format!("taskq-{user}")));
+    runtime.map(|folder| folder.join("taskq")).into_iter().chain(shared).collect()
+}
+
+/// Returns the first folder that only this user can write: if others could, they could say which tasks were lost.
+/// Fails with the error of the first one if there is none.
+fn first_usable(candidates: Vec<PathBuf>) -> io::Result<PathBuf> {
+    let mut first_error = None;
+    for path in candidates {
+        match check(&path) {
+            Ok(()) => return std::path::absolute(path),
+            Err(error) => {
+                tracing::debug!(%error, path = %path.display(), "this folder cannot be the state folder");
+                first_error.get_or_insert_with(|| unusable(&path, &error));
+            }
+        }
     }
+    Err(first_error.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+}
+
+/// Refuses a path that cannot be written in a message to a child.
+fn check_name(path: &Path) -> io::Result<()> {
+    path.to_str().map(drop).ok_or_else(|| io::Error::other("its name is not Unicode (UTF-8)"))
 }
 
 fn check(path: &Path) -> io::Result<()> {
+    check_name(path)?;
     DirBuilder::new().mode(0o700).recursive(true).create(path)?;
     let about = path.symlink_metadata()?;
     if !about.is_dir() || about.uid() != unix::user() || about.mode() & 0o022 != 0 {
@@ -61,10 +89,12 @@ fn check(path: &Path) -> io::Result<()> {
 
 fn unusable(path: &Path, error: &io::Error) -> io::Error {
     let path = path.display();
-    io::Error::new(
-        error.kind(),
-        format!("{path} cannot be used for the state of workers: {error}; name another with --state-dir"),
-    )
+    let remedy = if unix::is_shortage(error) {
+        "raise the limit of open files (`ulimit -n`, LimitNOFILE= of systemd)"
+    } else {
+        "name another with --state-dir"
+    };
+    io::Error::new(error.kind(), format!("{path} cannot be used for the state of workers: {error}; {remedy}"))
 }
 
 /// Creates a supervisor's folder, and locks it. Under another name first, so that it is never seen without its lock.
@@ -127,5 +157,39 @@ mod tests {
         std::os::unix::fs::symlink("/", &link).expect("it can be made");
         assert!(check(&link).is_err(), "a link may lead anywhere");
         std::fs::remove_dir_all(&here).expect("it is there");
+    }
+
+    #[test]
+    fn the_next_folder_is_taken_where_the_first_cannot_be_used() {
+        let names = |runtime: Option<&str>, temporary: &str| -> Vec<String> {
+            let found = candidates(runtime.map(PathBuf::from), Path::new(temporary), 7).into_iter();
+            found.map(|path| path.display().to_string()).collect()
+        };
+        assert_eq!(names(None, "/tmp"), ["/tmp/taskq-7"]);
+        assert_eq!(names(Some("/run/user/7"), "/tmp"), ["/run/user/7/taskq", "/tmp/taskq-7"]);
+        assert_eq!(names(None, "/no/such"), ["/no/such/taskq-7", "/tmp/taskq-7"]);
+
+        let here = std::env::temp_dir().join(format!("taskq-candidates-{}", std::process::id()));
+        DirBuilder::new().mode(0o700).create(&here).expect("the temporary folder can be written");
+        let (file, good) = (here.join("file"), here.join("good"));
+        std::fs::write(&file, "").expect("it is ours");
+        assert_eq!(first_usable(vec![file.join("taskq"), good.clone()]).expect("the second can be used"), good);
+        let error = first_usable(vec![file.join("taskq"), file]).expect_err("neither can be used").to_string();
+        assert!(error.contains("file/taskq cannot be used") && error.contains("--state-dir"), "{error}");
+        std::fs::remove_dir_all(&here).expect("it is there");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_told_to_a_child_is_refused() {
+        use std::os::unix::ffi::OsStrExt;
+        let wild = std::env::temp_dir().join(std::ffi::OsStr::from_bytes(b"taskq-\xa3"));
+        let error = find(Some(&wild)).expect_err("its name is no text").to_string();
+        assert!(error.contains("not Unicode") && error.contains("--state-dir") && !wild.exists(), "{error}");
+    }
+
+    #[test]
+    fn too_few_descriptors_are_no_fault_of_the_folder() {
+        let error = unusable(Path::new("/run/taskq"), &io::Error::from_raw_os_error(24)).to_string();
+        assert!(error.contains("ulimit -n") && !error.contains("--state-dir"), "{error}");
     }
 }

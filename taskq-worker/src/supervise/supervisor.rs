@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::child::ChildRole;
 use super::group::{Action, Group, Id};
 use super::health::{Health, HealthTarget};
+use super::last_words::LastWords;
 use super::link::{ChildMessage, Hello};
 use super::losses::{self, LossStore};
 use super::notify::Notify;
@@ -27,9 +28,6 @@ const EVENTS_MAX: usize = 256;
 /// How long the supervisor waits for the last messages of a dead child. Another process may hold its link and its
 /// stderr open.
 const LAST_EVENTS_WITHIN: Duration = Duration::from_secs(1);
-
-/// The number of a child's last lines that are shown when the supervisor gives up.
-const LAST_LINES_SHOWN: usize = 5;
 
 /// The options of a supervisor.
 #[derive(Debug)]
@@ -76,7 +74,7 @@ struct Supervisor {
     /// Whether all children have just become ready, so that the code of the start is not needed any more.
     has_begun: bool,
     ready: Option<Value>,
-    last_lines: Vec<String>,
+    last_words: LastWords,
     finished: Finished,
 }
 
@@ -99,7 +97,7 @@ pub(crate) async fn run(setup: SupervisorSetup, mut announce_ready: impl FnMut(&
         stops: 0,
         has_begun: false,
         ready: None,
-        last_lines: Vec::new(),
+        last_words: LastWords::default(),
         finished: Finished { outcome, summary: BTreeMap::new(), deaths: 0 },
         setup,
     };
@@ -298,7 +296,7 @@ impl Supervisor {
                     None => tracing::error!(pid, "the process {how}; no task was running"),
                 }
             }
-            self.last_lines = process.into_start_lines();
+            self.last_words = process.into_last_words();
             self.group.gone(id, end, &how, now);
         }
     }
@@ -329,11 +327,10 @@ impl Supervisor {
 
     fn end(self, outcome: Outcome) -> Finished {
         self.losses.close();
+        let last_words = self.last_words.shown().join("\n");
         let outcome = match outcome {
-            Outcome::GaveUp(how) if self.last_lines.is_empty() => Outcome::GaveUp(how),
-            Outcome::GaveUp(how) => {
-                let from = self.last_lines.len().saturating_sub(LAST_LINES_SHOWN);
-                Outcome::GaveUp(format!("{how}; its last lines: {}", self.last_lines[from..].join("\n")))
+            Outcome::GaveUp(how) if !last_words.is_empty() => {
+                Outcome::GaveUp(format!("{how}; its last lines: {last_words}"))
             }
             other => other,
         };

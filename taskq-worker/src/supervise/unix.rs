@@ -1,5 +1,5 @@
-//! Processes as the system sees them: starting, ending and observing them. Together with the recorder this is the only
-//! place that uses Unix directly, and that contains `unsafe`.
+//! Processes as the system sees them: starting, ending and observing them. Together with the recorder and the inherited
+//! signals this is the only place that uses Unix directly, and that contains `unsafe`.
 
 #![allow(unsafe_code, reason = "inheriting descriptors and preparing a child have no safe form")]
 
@@ -182,6 +182,12 @@ fn code_of(line: &str) -> Option<(usize, usize)> {
     let was_never_written = rights == "r-xp" || (rights == "r--p" && offset == 0);
     let is_of_a_file = fields.nth(2)?.starts_with('/');
     Some((number(start)?, number(end)?)).filter(|_| was_never_written && is_of_a_file)
+}
+
+/// Returns whether an error says that this process, or the system, has no more descriptors.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Returns the effective user of this process.

@@ -1,5 +1,6 @@
 //! The log subscriber: selects the lines that are written, and formats them.
 
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -103,12 +104,7 @@ pub(crate) fn init(level: Level, format: Format, colours: bool) -> Result<(), St
     if tracing::dispatcher::has_been_set() {
         return Ok(());
     }
-    let filter = match std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wanted| !wanted.is_empty()) {
-        Some(wanted) => EnvFilter::builder()
-            .parse(&wanted)
-            .map_err(|error| format!("RUST_LOG={wanted:?} cannot be read ({error}); write for example taskq=debug"))?,
-        None => EnvFilter::new(directives(level)),
-    };
+    let filter = filter(std::env::var_os(EnvFilter::DEFAULT_ENV).as_deref(), level)?;
     // The subscriber's own complaints about a log that cannot be written go to the same place, and would end the
     // process.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
@@ -118,6 +114,17 @@ pub(crate) fn init(level: Level, format: Format, colours: bool) -> Result<(), St
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
     installed.map_err(|error| format!("the log cannot be written: {error}"))
+}
+
+/// Returns the filter that `RUST_LOG` asks for, if it is set, or that of `level`.
+fn filter(wanted: Option<&OsStr>, level: Level) -> Result<EnvFilter, String> {
+    let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) else {
+        return Ok(EnvFilter::new(directives(level)));
+    };
+    let shown = wanted.to_string_lossy();
+    let unreadable = |why: String| format!("RUST_LOG={shown:?} cannot be read ({why}); write for example taskq=debug");
+    let text = wanted.to_str().ok_or_else(|| unreadable("it is not Unicode".to_owned()))?;
+    EnvFilter::builder().parse(text).map_err(|error| unreadable(error.to_string()))
 }
 
 fn directives(Level(level): Level) -> String {
@@ -137,5 +144,22 @@ mod tests {
         assert!("loud".parse::<Level>().is_err());
         assert!(directives(Level(LevelFilter::INFO)).contains("lapin=off"));
         assert_eq!(directives(Level(LevelFilter::DEBUG)), "debug");
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_read_is_named() {
+        for wanted in [None, Some(""), Some("taskq=debug,my_app=trace")] {
+            filter(wanted.map(OsStr::new), Level::WARN).unwrap_or_else(|error| panic!("{wanted:?}: {error}"));
+        }
+        let error = filter(Some(OsStr::new("taskq=loud")), Level::WARN).expect_err("there is no such level");
+        assert!(error.starts_with("RUST_LOG=\"taskq=loud\" cannot be read"), "{error}");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_filter_that_is_not_unicode_is_named() {
+        use std::os::unix::ffi::OsStrExt;
+        let error = filter(Some(OsStr::from_bytes(b"taskq\xa3")), Level::WARN).expect_err("it is no text");
+        assert!(error.starts_with("RUST_LOG=") && error.contains("not Unicode"), "{error}");
     }
 }

@@ -28,7 +28,7 @@ pub const QUARANTINE_SUFFIX: &str = ".quarantine";
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct QueueSpec {
-    /// The name of the queue: 1 to 190 bytes, without `*` and `#`.
+    /// The name of the queue: 1 to 190 bytes, without `*`, `#` and control characters, and without spaces around it.
     pub name: Arc<str>,
     /// The kind of the queue.
     pub kind: QueueKind,
@@ -98,7 +98,8 @@ impl QueueSpec {
     }
 
     /// Checks the name of a queue. Delays are routed by patterns over queue names, so a name must not look like a
-    /// pattern, and must leave room for the delay in a routing key of 255 bytes.
+    /// pattern, and must leave room for the delay in a routing key of 255 bytes. What surrounds a name by mistake, such
+    /// as the line break of a file, would silently make another queue.
     pub fn check_name(name: &str) -> Result<(), super::BrokerError> {
         let why = if name.is_empty() {
             "it is empty"
@@ -106,6 +107,8 @@ impl QueueSpec {
             "it is longer than 190 bytes"
         } else if name.contains(['*', '#']) {
             "it contains `*` or `#`, which are patterns"
+        } else if name.contains(char::is_control) || name.trim() != name {
+            "it contains control characters, or begins or ends with a space"
         } else if name.starts_with("amq.") {
             "names beginning with `amq.` belong to the broker"
         } else {

@@ -8,6 +8,7 @@ use crate::broker::{self, BrokerOptions};
 use crate::canvas::IntoDuration;
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::io;
 use crate::settings::{ConfigError, Origin, Serializer, Settings, duration_text, serializer_text};
 
 /// A builder of a [`Client`]. Settings that are not given here come from `taskq.toml` and the environment; see
@@ -155,6 +156,7 @@ impl ClientBuilder {
             let value = value.map_err(|mistake| ConfigError::new(Origin::Code, format!("`{key}`: {mistake}")))?;
             settings.set(key, &value, Origin::Code)?;
         }
+        io::start().map_err(Error::System)?;
         let broker_options = BrokerOptions {
             publish_timeout: settings.publish_timeout,
             strict: settings.strict,

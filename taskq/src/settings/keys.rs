@@ -14,6 +14,11 @@ const CLAIM_LEASE_MIN: Duration = Duration::from_secs(1);
 /// enough.
 const GROUP_BYTES_MAX: usize = 20;
 
+/// The forms of settings that are URLs. A line break that a shell or a secret's file has appended would name another
+/// file, or another server, without a word.
+const URL: &str = "a URL, without control characters and without spaces around it";
+const URL_OR_NONE: &str = "a URL, without control characters and without spaces around it, or \"none\"";
+
 /// A setting with a single value.
 pub(super) struct SettingKey {
     /// The name in `taskq.toml`; the variable's is made from it.
@@ -29,20 +34,20 @@ pub(super) struct SettingKey {
 pub(super) const KEYS: [SettingKey; 14] = [
     SettingKey {
         name: "broker_url",
-        takes: "a URL",
-        assign: |settings, text| assign(&mut settings.broker_url, Some(not_empty(text))),
+        takes: URL,
+        assign: |settings, text| assign(&mut settings.broker_url, url(text)),
         show: |settings| without_password(settings.broker_url()),
     },
     SettingKey {
         name: "result_url",
-        takes: "a URL, or \"none\"",
-        assign: |settings, text| assign(&mut settings.result_url, Some(not_empty(text))),
+        takes: URL_OR_NONE,
+        assign: |settings, text| assign(&mut settings.result_url, url(text)),
         show: |settings| settings.result_url().map_or_else(none, without_password),
     },
     SettingKey {
         name: "beat_store",
-        takes: "a URL",
-        assign: |settings, text| assign(&mut settings.beat_store, Some(not_empty(text))),
+        takes: URL,
+        assign: |settings, text| assign(&mut settings.beat_store, url(text)),
         show: |settings| settings.beat_store().map_or_else(none, without_password),
     },
     SettingKey {
@@ -53,7 +58,8 @@ pub(super) const KEYS: [SettingKey; 14] = [
     },
     SettingKey {
         name: "default_queue",
-        takes: "a queue's name of at most 190 bytes, without `*` and `#`, which does not begin with `taskq.` or `amq.`",
+        takes: "a queue's name of at most 190 bytes, without `*` and `#`, control characters, and spaces around it, which \
+                does not begin with `taskq.` or `amq.`",
         assign: |settings, text| assign(&mut settings.default_queue, queue_name(text)),
         show: |settings| settings.default_queue.clone(),
     },
@@ -128,8 +134,10 @@ impl Settings {
                 self.origins.insert(known.name, origin);
                 Ok(())
             }
-            // A URL may hold a password; only values that cannot are repeated.
-            None => Err(ConfigError::new(origin, format!("`{key}` takes {}, not {value:?}", known.takes))),
+            None => {
+                let shown = without_password(value);
+                Err(ConfigError::new(origin, format!("`{key}` takes {}, not {shown:?}", known.takes)))
+            }
         }
     }
 }
@@ -145,6 +153,12 @@ fn none() -> String {
 
 fn not_empty(text: &str) -> Option<String> {
     Some(text.to_owned()).filter(|text| !text.is_empty())
+}
+
+/// The URL that a text is, none if it is empty; `None` if it is none.
+fn url(text: &str) -> Option<Option<String>> {
+    let is_plain = text.trim() == text && !text.contains(char::is_control);
+    is_plain.then(|| not_empty(text))
 }
 
 fn queue_name(text: &str) -> Option<String> {

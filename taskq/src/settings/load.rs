@@ -1,5 +1,6 @@
 //! The layers of settings: file, environment, code.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::keys::KEYS;
@@ -21,21 +22,30 @@ impl Settings {
                 .map_err(|error| ConfigError::new(origin.clone(), format!("cannot be read: {error}")))?;
             settings.apply_toml(&text, &origin)?;
         }
-        settings.apply_variables(std::env::vars())?;
+        settings.apply_variables(std::env::vars_os())?;
         Ok(settings)
     }
 
     /// Takes the values of the variables that are named after keys, such as `TASKQ_BROKER_URL`.
     ///
-    /// Others that begin with `TASKQ_` belong to the command line and to tests, and are left alone.
+    /// Others that begin with `TASKQ_` belong to the command line and to tests, and are left alone. So are the
+    /// variables of other programs, which may hold anything.
     pub(super) fn apply_variables(
         &mut self,
-        variables: impl Iterator<Item = (String, String)>,
+        variables: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<(), ConfigError> {
         for (variable, value) in variables {
+            let Some(variable) = variable.to_str() else { continue };
             let key = variable.strip_prefix("TASKQ_").map(str::to_ascii_lowercase);
-            if let Some(key) = key.filter(|key| KEYS.iter().any(|known| known.name == key)) {
-                self.set(&key, &value, Origin::Variable(variable))?;
+            let Some(known) = key.and_then(|key| KEYS.iter().find(|known| known.name == key)) else { continue };
+            let origin = Origin::Variable(variable.to_owned());
+            match value.to_str() {
+                Some(value) => self.set(known.name, value, origin)?,
+                // The value is not repeated: it may hold a password.
+                None => {
+                    let text = format!("`{}` takes {}, and this is not Unicode (UTF-8)", known.name, known.takes);
+                    return Err(ConfigError::new(origin, text));
+                }
             }
         }
         Ok(())

@@ -82,6 +82,11 @@ fn mistakes_name_the_key_and_the_mend() {
         ("schedule = 3", "write [schedule.NAME]"),
         ("[schedule.x]\nkwargs = { share = nan }", "`schedule` holds a number that JSON does not have: NaN"),
         ("strict = ", "taskq.toml: TOML parse error"),
+        ("broker_url = \"sqlite:/x.db\\n\"", "`broker_url` takes a URL, without control characters"),
+        ("result_url = \" redis://h\"", "`result_url` takes a URL, without control characters and without spaces"),
+        ("beat_store = \"redis://u:secret@h\\t\"", "not \"redis://u:***@h\\t\""),
+        ("default_queue = \"mail\\n\"", "or `amq.`, not \"mail\\n\""),
+        ("default_queue = \" mail\"", "`default_queue` takes a queue's name"),
     ] {
         let error = from_toml(text).expect_err(text);
         assert!(error.contains(expected), "{text}: {error}");
@@ -93,12 +98,32 @@ fn variables_override_the_file_and_are_remembered() {
     let mut settings = from_toml("default_queue = \"file\"").expect("known");
     let variables = [("TASKQ_DEFAULT_QUEUE", "env"), ("TASKQ_TEST_X", "1"), ("PATH", "/")];
     settings
-        .apply_variables(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .apply_variables(variables.into_iter().map(|(name, value)| (name.into(), value.into())))
         .expect("only the first is ours");
     assert_eq!(settings.default_queue, "env");
     let report = settings.report();
     let setting = report.iter().find(|setting| setting.key == "default_queue").expect("it is a key");
     assert_eq!(setting.origin, Origin::Variable("TASKQ_DEFAULT_QUEUE".to_owned()));
+}
+
+#[test]
+#[cfg(unix)]
+fn a_variable_that_is_not_unicode_matters_only_where_it_is_ours() {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    let wild = |text: &[u8]| OsString::from_vec(text.to_owned());
+    let mut settings = Settings::default();
+    let others = [("BAD", &b"\xa3"[..]), ("TASKQ_TEST_X", b"\xa3"), ("PATH", b"/\xff:/bin")];
+    let others = others.map(|(name, value)| (name.into(), wild(value)));
+    let nameless = (wild(b"TASKQ_BROKER_URL\xa3"), wild(b"sqlite:x.db"));
+    settings.apply_variables(others.into_iter().chain([nameless])).expect("none of them is ours");
+    assert_eq!(settings, Settings::default());
+    for (key, variable) in [("broker_url", "TASKQ_BROKER_URL"), ("get_timeout", "TASKQ_GET_TIMEOUT")] {
+        let error = settings.apply_variables([(variable.into(), wild(b"amqp://u:secret\xa3@h"))].into_iter());
+        let error = error.expect_err("it cannot be read").to_string();
+        assert!(error.starts_with(&format!("{variable}: `{key}` takes ")) && error.contains("not Unicode"), "{error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
 }
 
 #[test]

@@ -84,8 +84,8 @@ impl Database {
         let (file, seers) = (|| Arc::clone(&path), || Arc::clone(&observers));
         let writing = Writer { connection, path: file(), identity, observers: seers() };
         let reading = Reader { connection: reading, path: file(), identity, observers: seers() };
-        thread("taskq-sqlite-w", move || writing.run(&jobs));
-        thread("taskq-sqlite-r", move || reading.run(&questions));
+        thread("taskq-sqlite-w", move || writing.run(&jobs))?;
+        thread("taskq-sqlite-r", move || reading.run(&questions))?;
         Ok(Arc::new(Self { path, writer, reader, observers, identity, number: super::unique_number() }))
     }
 
@@ -225,9 +225,12 @@ fn is_locked(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-fn thread(name: &str, run: impl FnOnce() + Send + 'static) {
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Fault> {
     let builder = std::thread::Builder::new().name(name.to_owned());
-    builder.spawn(run).expect("the system grants one more thread");
+    let started = builder.spawn(run).map(drop);
+    started.map_err(|error| {
+        Fault::other(format!("this process gets no more threads ({error}); raise the limit (`ulimit -u`, TasksMax=)"))
+    })
 }
 
 #[cfg(test)]

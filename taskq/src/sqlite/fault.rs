@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rusqlite::{Error, ErrorCode, ffi};
 
+use crate::shortage;
+
 /// A failed operation on the file. Every change in the same transaction gets the same fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
@@ -44,6 +46,11 @@ impl Fault {
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => (
                 FaultKind::Unusable,
                 format!("{path} cannot be written; give this user write access to the file and to its directory"),
+            ),
+            // SQLite does not tell why it cannot open a file or the log beside it.
+            Some(ErrorCode::CannotOpen) if shortage::require_descriptors().is_err() => (
+                FaultKind::Other,
+                format!("{path} cannot be opened, since this process has too many open files; {}", shortage::REMEDY),
             ),
             Some(ErrorCode::CannotOpen) => (
                 FaultKind::Unusable,

@@ -18,6 +18,9 @@ impl Location {
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         // Many would write `sqlite:///srv/taskq.db`.
         let path = path.strip_prefix("//").unwrap_or(path);
+        if url.contains(char::is_control) || url.trim_end() != url {
+            return Err("it contains control characters, or ends with a space; remove them".to_owned());
+        }
         if path.is_empty() {
             return Err("it names no file; write sqlite:taskq.db".to_owned());
         }
@@ -116,6 +119,10 @@ mod tests {
             ("sqlite:a.db?synchronous=off", "synchronous=full"),
             ("sqlite:no/such/directory/a.db", "mkdir -p"),
             ("sqlite:..", "not a file"),
+            ("sqlite:a.db\n", "control characters"),
+            ("sqlite:a\0.db", "control characters"),
+            ("sqlite:a.db ", "control characters, or ends with a space"),
+            ("sqlite:a.db?synchronous=full\n", "control characters"),
         ] {
             let error = Location::parse(url).expect_err("it cannot be used");
             assert!(error.contains(remedy), "{url}: {error}");

@@ -7,11 +7,17 @@ use taskq_worker::WorkerBuilder;
 
 fn main() -> ExitCode {
     // For the test of a program whose processes for tasks never come up.
+    let is_child = || std::env::args_os().any(|argument| argument.to_string_lossy().starts_with("--supervised-by"));
     if let Ok(words) = std::env::var("SHOP_DIES_AT_START")
-        && std::env::args().any(|argument| argument.starts_with("--supervised-by"))
+        && is_child()
     {
         eprintln!("{words}");
         std::process::abort();
+    }
+    if let Ok(words) = std::env::var("SHOP_PANICS_AT_START")
+        && is_child()
+    {
+        panic!("{words}");
     }
     // The points of `FAILPOINTS` are armed for as long as the scenario lives, which is until the end.
     let _armed = std::env::var_os("FAILPOINTS").map(|_| fail::FailScenario::setup());

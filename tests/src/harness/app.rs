@@ -1,6 +1,7 @@
 //! A program whose command line is under test.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -19,7 +20,8 @@ const CLAIM_LEASE: &str = "6s";
 pub struct App {
     program: PathBuf,
     folder: PathBuf,
-    variables: BTreeMap<String, String>,
+    by: Vec<String>,
+    variables: BTreeMap<String, OsString>,
 }
 
 /// How a program ended.
@@ -37,8 +39,12 @@ impl App {
     /// The program at `program`; in an integration test `env!("CARGO_BIN_EXE_shop")`.
     pub fn new(program: impl AsRef<Path>) -> Self {
         // The temporary folder has no `taskq.toml` above it.
-        let app =
-            Self { program: program.as_ref().to_owned(), folder: std::env::temp_dir(), variables: BTreeMap::new() };
+        let app = Self {
+            program: program.as_ref().to_owned(),
+            folder: std::env::temp_dir(),
+            by: Vec::new(),
+            variables: BTreeMap::new(),
+        };
         app.env("TASKQ_CLAIM_LEASE", CLAIM_LEASE)
     }
 
@@ -50,8 +56,14 @@ impl App {
 
     /// Sets an environment variable.
     #[must_use]
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.variables.insert(name.to_owned(), value.to_owned());
+    pub fn env(self, name: &str, value: &str) -> Self {
+        self.env_os(name, value)
+    }
+
+    /// Sets an environment variable to what need not be text.
+    #[must_use]
+    pub fn env_os(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.variables.insert(name.to_owned(), value.as_ref().to_owned());
         self
     }
 
@@ -62,13 +74,22 @@ impl App {
         self
     }
 
+    /// Starts it by way of another program, which is given these words, then this program and its arguments.
+    #[must_use]
+    pub fn by(mut self, words: &[&str]) -> Self {
+        self.by = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     /// Starts it and does not wait.
     ///
     /// # Panics
     ///
     /// If it cannot be started.
     pub fn start(&self, arguments: &[&str]) -> Process {
-        let mut command = Command::new(&self.program);
+        let mut words = self.by.iter().map(OsString::from).chain([self.program.clone().into_os_string()]);
+        let mut command = Command::new(words.next().expect("there is the program at least"));
+        command.args(words);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("TASKQ_") || name == "RUST_LOG" || name == "FAILPOINTS" {
                 command.env_remove(name);

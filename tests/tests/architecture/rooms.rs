@@ -16,7 +16,8 @@ const ROOMS: [(&str, Layers); 4] = [
     (
         "taskq/src",
         &[
-            &["fault", "hash", "redact", "io"],
+            &["fault", "hash", "redact", "shortage"],
+            &["io"],
             &["clock"],
             &["message"],
             &["definition"],
@@ -60,7 +61,7 @@ const HOMES: [(&str, &[&str]); 10] = [
     ("cron", &["taskq-beat/src/schedule/cron.rs"]),
     ("chrono_tz", &["taskq-beat/src/schedule/"]),
     ("clap", &["taskq-worker/src/cli/", "taskq-worker/cli-bin/src/commands/"]),
-    ("libc", &["taskq-worker/src/recorder/"]),
+    ("libc", &["taskq-worker/src/recorder/", "taskq-worker/src/cli/signals/"]),
     ("tracing_subscriber", &["taskq-worker/src/telemetry"]),
     ("rustix", &["taskq-worker/src/supervise/unix.rs"]),
 ];

@@ -3,6 +3,7 @@
 mod beat;
 mod cli;
 mod crash;
+mod environment;
 mod process;
 mod schedule;
 mod sqlite_faults;

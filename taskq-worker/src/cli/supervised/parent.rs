@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use taskq::internal::host_name;
+use taskq::internal::{host_name, shortage};
 use tokio::sync::mpsc;
 
 use super::super::exit::Exit;
@@ -32,6 +32,7 @@ pub(in super::super) fn run(options: &WorkerOptions, session: &Session) -> Resul
     let (host, processes) = (host_name(), options.processes);
     let node = node_name(options.node.as_deref(), &host);
     // One thread, which this process has already.
+    shortage::require_descriptors().map_err(|error| Failure::cannot_start(&error))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::cannot_start(&error))?;
     let finished = runtime.block_on(async {

@@ -47,6 +47,14 @@ fn given(orders: &[SupervisorMessage]) -> Vec<String> {
 }
 
 #[test]
+fn any_name_of_a_node_is_good_for_a_folder() {
+    let here = StateFolder::new("names");
+    for node in ["a/b@here", "tab\t@here", &"n".repeat(4000), &"ü".repeat(4000)] {
+        here.supervisor(node).close();
+    }
+}
+
+#[test]
 fn a_loss_waits_until_a_living_child_has_written_it_down() {
     let here = StateFolder::new("waits");
     let mut losses = here.supervisor("taskq@here");

@@ -6,6 +6,7 @@ use redis::{ErrorKind, RedisError};
 use crate::backend::BackendError;
 use crate::fault::BoxError;
 use crate::redact::without_password;
+use crate::shortage;
 
 /// The error for a URL that cannot be parsed.
 pub(super) fn of_url(url: &str, error: &RedisError) -> BackendError {
@@ -55,6 +56,7 @@ pub(super) fn of_server(url: &str, error: &RedisError) -> BackendError {
     match error.kind() {
         ErrorKind::AuthenticationFailed => refused(PASSWORD_WRONG),
         ErrorKind::Parse => unreachable("what answers there is not Redis; check host and port".to_owned()),
+        _ if shortage::is_cause_of(error) => unreachable(format!("{error}; {}", shortage::REMEDY)),
         _ if error.is_connection_refusal() => {
             unreachable("the connection was refused; start redis-server, or check host and port".to_owned())
         }
@@ -101,6 +103,7 @@ mod tests {
             (select("SELECT is not allowed in cluster mode"), "refused the connection: it is a cluster"),
             (io::Error::from(io::ErrorKind::ConnectionRefused).into(), "answers at redis://host: the connection was"),
             (io::Error::from(io::ErrorKind::TimedOut).into(), "answers at redis://host: no answer in time"),
+            (io::Error::from_raw_os_error(24).into(), "raise the limit of open files (`ulimit -n`"),
             (RedisError::from((ErrorKind::Parse, "odd")), "answers at redis://host: what answers there is not"),
         ] {
             let shown = of_server("redis://host", &error).to_string();

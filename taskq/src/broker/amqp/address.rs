@@ -5,6 +5,7 @@ use lapin::{Error, ErrorKind};
 
 use crate::broker::BrokerError;
 use crate::redact::without_password;
+use crate::shortage;
 
 /// The frame size. lapin allocates 64 frames per connection; with the broker's default of 128 KiB an idle process
 /// would take 20 MB.
@@ -73,6 +74,7 @@ impl Address {
             },
             Some(ErrorKind::IOError(cause)) => {
                 let remedy = match cause.kind() {
+                    _ if shortage::is_cause_of(&**cause) => shortage::REMEDY,
                     std::io::ErrorKind::ConnectionRefused => {
                         "nothing listens there; start RabbitMQ, or correct host and port"
                     }
@@ -136,6 +138,15 @@ mod tests {
                 "{url}"
             );
         }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_process_without_descriptors_does_not_blame_the_server() {
+        let address = Address::parse("amqp://localhost").expect("it is a URL");
+        let error = Error::from(std::io::Error::from_raw_os_error(24));
+        let text = address.refusal(Some(&error)).to_string();
+        assert!(text.contains("ulimit -n") && !text.contains("correct host"), "{text}");
     }
 
     #[test]
