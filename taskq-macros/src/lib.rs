@@ -37,7 +37,7 @@ use signature::{Function, Returns, Shape};
 ///     Ok(())
 /// }
 ///
-/// #[task] // a plain function runs on the blocking pool
+/// #[task] // a plain function runs on a thread where it may block
 /// pub fn thumbnail(path: String, width: u32) -> Result<String, std::io::Error> {
 ///     std::fs::copy(&path, format!("{path}.{width}"))?;
 ///     Ok(format!("{path}.{width}"))

@@ -8,13 +8,10 @@ use tokio::runtime::{Builder, Runtime};
 use super::exit::Exit;
 use super::failure::Failure;
 
-/// Creates the runtime of tasks: a thread for each processor, and others for tasks that are plain functions.
-pub fn task_runtime(blocking_threads: Option<u16>) -> Result<Runtime, Failure> {
+/// Creates the runtime of tasks: a thread for each processor.
+pub fn task_runtime() -> Result<Runtime, Failure> {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(processors()).thread_name("taskq-task").enable_all();
-    if let Some(threads) = blocking_threads {
-        builder.max_blocking_threads(usize::from(threads));
-    }
     start(&mut builder)
 }
 

@@ -113,7 +113,7 @@ impl WorkerCommand {
             session.say_where()?;
         }
         let options = self.options();
-        let runtime = task_runtime(options.blocking_threads)?;
+        let runtime = task_runtime()?;
         let outcome = runtime.block_on(Work { session, setup, registry, options: &options, host }.run());
         // Plain functions that do not end are not waited for: their messages have been given back.
         runtime.shutdown_background();

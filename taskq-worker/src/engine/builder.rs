@@ -12,16 +12,21 @@ use taskq::internal::host_name;
 use taskq::{Client, TaskId};
 
 use super::prefetch::Prefetch;
+use super::run::PlainThreads;
 use super::supervision::{Role, Supervision};
 use super::worker::{Worker, WorkerError, WorkerParts, WorkerSummary};
 use crate::recorder;
 use crate::recorder::flight::process_name;
+
+/// The largest number of threads for plain functions, unless the builder is told otherwise.
+const BLOCKING_THREADS_MAX: usize = 512;
 
 /// Builds a [`Worker`].
 #[must_use = "a builder does nothing until it is run"]
 pub struct WorkerBuilder {
     client: Client,
     concurrency: usize,
+    blocking_threads: usize,
     queues: Option<Vec<String>>,
     name: Option<String>,
     grace: Duration,
@@ -36,6 +41,7 @@ impl WorkerBuilder {
             queues: None,
             client,
             concurrency: std::thread::available_parallelism().map_or(4, usize::from),
+            blocking_threads: BLOCKING_THREADS_MAX,
             name: None,
             grace: Duration::from_secs(30),
             state: HashMap::new(),
@@ -47,6 +53,13 @@ impl WorkerBuilder {
     /// Sets the number of attempts that run at once. Default: the number of processors.
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = concurrency.max(1);
+        self
+    }
+
+    /// Sets the number of threads for tasks that are plain functions; more of them than that wait for each other.
+    /// Default: one per running task, up to 512. What asynchronous code does on other threads is not limited by it.
+    pub fn blocking_threads(mut self, threads: usize) -> Self {
+        self.blocking_threads = threads.max(1);
         self
     }
 
@@ -91,7 +104,8 @@ impl WorkerBuilder {
     /// Connects, declares the queues, and begins to consume. An error says what is missing.
     pub async fn build(self) -> Result<Worker, WorkerError> {
         attempt::note_panics();
-        let Self { client, concurrency, queues, name, grace, mut state, registry, supervision } = self;
+        let Self { client, concurrency, blocking_threads, queues, name, grace, mut state, registry, supervision } =
+            self;
         let is_quarantine = Role::of(supervision.as_ref()).is_quarantine();
         let concurrency = if is_quarantine { 1 } else { concurrency };
         let registry = registry.map_or_else(Registry::collect, Ok)?.require_tasks()?;
@@ -107,6 +121,7 @@ impl WorkerBuilder {
         for queue in &queues {
             QueueSpec::check_named(queue).map_err(taskq::Error::from)?;
         }
+        let threads = PlainThreads::new(blocking_threads).map_err(taskq::Error::System)?;
         let dead_queue = client.declare(DEAD_QUEUE).await?;
         let mut names = Vec::with_capacity(queues.len());
         for queue in &queues {
@@ -124,6 +139,7 @@ impl WorkerBuilder {
             instance: instance(supervision.as_ref()).into(),
             state: Arc::new(state),
             supervision: supervision.map(Arc::new),
+            threads,
             dead_queue,
             prefetch,
             consumption: consuming.map_err(taskq::Error::from)?,

@@ -22,7 +22,7 @@ use super::phase::{Phase, advance, reached};
 use super::prefetch::Prefetch;
 use super::quarantine;
 use super::reachability::Reachability;
-use super::run::{Bodies, Slots, Ticks};
+use super::run::{Bodies, PlainThreads, Slots, Ticks};
 use super::settle::{Ends, Settler, SettlerHandle, WAITING_MAX};
 use super::shared::Shared;
 use super::snapshot::Question;
@@ -73,6 +73,8 @@ pub(super) struct WorkerParts {
     pub(super) instance: Arc<str>,
     pub(super) state: StateMap,
     pub(super) supervision: Option<Arc<Supervision>>,
+    /// The threads of plain functions.
+    pub(super) threads: PlainThreads,
     /// The queue of dead messages, as the broker port takes it.
     pub(super) dead_queue: Arc<str>,
     pub(super) prefetch: Prefetch,
@@ -125,7 +127,7 @@ impl Worker {
     /// Puts the components of a worker together and starts its settler.
     pub(super) fn assemble(parts: WorkerParts) -> Self {
         let WorkerParts { client, registry, queues, concurrency, grace, node, instance, state, .. } = parts;
-        let WorkerParts { supervision, dead_queue, prefetch, consumption, .. } = parts;
+        let WorkerParts { supervision, threads, dead_queue, prefetch, consumption, .. } = parts;
         let results = client.results().ok().cloned();
         let role = Role::of(supervision.as_deref());
         let clock = client.clock().clone();
@@ -167,6 +169,7 @@ impl Worker {
         let bodies = Bodies {
             state,
             supervision: supervision.clone(),
+            threads,
             ticks: ticks.clone(),
             clock: clock.clone(),
             observers: observers.clone(),

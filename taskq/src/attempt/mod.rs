@@ -6,7 +6,8 @@
 //!
 //! * [`admit`] decides about a message: run it, put it off, give it up. Pure.
 //! * [`Start`] makes the context, decodes the arguments, and returns the body.
-//! * [`catch`] and [`catch_sync`] run a body and catch its panics; [`Outcome`] is the end of the attempt.
+//! * [`catch`] and [`catch_sync`] run a body and catch its panics, those in `Drop` included; [`Outcome`] is the end of
+//!   the attempt.
 //! * [`conclude`] decides what the end means: the [`Verdict`], which knows its record and the message that follows.
 //!   Pure.
 //!
@@ -19,6 +20,6 @@ mod start;
 mod verdict;
 
 pub use admit::{Admission, Now, admit, early_by, put_back_after};
-pub use panics::{Caught, Panicked, catch, catch_sync, note_panics};
+pub use panics::{Caught, Panicked, ShieldedBody, catch, catch_sync, discard, note_panics};
 pub use start::{Start, StateMap, ignores_result, limits};
 pub use verdict::{Conclusion, EarlierRun, Outcome, Reason, Stop, Verdict, conclude, record_of};

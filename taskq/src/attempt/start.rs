@@ -76,7 +76,7 @@ impl Start<'_> {
         let started = AssertUnwindSafe(|| (definition.start)(context.clone(), &arguments));
         match std::panic::catch_unwind(started) {
             Ok(body) => Ok((body.map_err(Outcome::BadArguments)?, context)),
-            Err(payload) => Err(Outcome::from(panics::panicked(&*payload))),
+            Err(payload) => Err(Outcome::from(panics::panicked(payload))),
         }
     }
 }

@@ -59,7 +59,7 @@ pub struct SourceLocation {
 pub enum Body {
     /// An async task: polled on the task runtime.
     Async(BoxFuture<'static, TaskResult>),
-    /// A synchronous task: called on the blocking pool.
+    /// A synchronous task: called on a thread where it may block.
     Blocking(Box<dyn FnOnce() -> TaskResult + Send>),
 }
 

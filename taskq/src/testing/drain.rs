@@ -173,7 +173,7 @@ async fn run(queue: &QueueParts, envelope: &Envelope, definition: &'static Defin
 async fn run_body(body: Body, context: Context, limits: TimeLimits, cancel: &watch::Sender<bool>) -> Outcome {
     let mut ended = pin!(async {
         match body {
-            Body::Async(future) => Some(attempt::catch(context.scope(future)).await),
+            Body::Async(future) => Some(context.scope(attempt::catch(future)).await),
             Body::Blocking(function) => {
                 call_blocking(move || attempt::catch_sync(|| context.sync_scope(function))).await
             }

@@ -31,7 +31,7 @@ impl Bench {
         let Self { tasks, round_trips, concurrency, classic } = self;
         let options = BenchOptions { tasks, round_trips, concurrency, classic };
         // On a runtime like that of a worker.
-        cli::task_runtime(None)?.block_on(async {
+        cli::task_runtime()?.block_on(async {
             let client = session.client().await?;
             let output = session.output();
             output.note(&row(Measurement::HEAD.map(str::to_owned)))?;

@@ -85,7 +85,7 @@ impl Torture {
         }
         let options = self.options(session)?;
         // On a runtime like that of a worker, since the proxies carry all traffic of the workers.
-        cli::task_runtime(None)?.block_on(async {
+        cli::task_runtime()?.block_on(async {
             let client = session.client().await?;
             let settings = client.settings();
             if let Some(obstacle) = options.obstacle(settings.broker_url(), settings.result_url()) {

@@ -9,10 +9,9 @@ use std::task::{Context as Waking, Poll};
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use taskq::Context;
 use taskq::definition::{Body, RetryPolicy, TaskResult};
-use taskq::internal::attempt::{self, Caught, Outcome, Start, StateMap, Stop};
+use taskq::internal::attempt::{self, Caught, Outcome, ShieldedBody, Start, StateMap, Stop};
 use taskq::internal::clock::Clock;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -20,6 +19,7 @@ use super::super::observe::{Moment, Observers};
 use super::super::supervision::Supervision;
 use super::poll_watch::Ticks;
 use super::running::Run;
+use super::threads::PlainThreads;
 use crate::recorder::flight::recorded_id;
 use crate::recorder::{FlightEntry, Slot};
 
@@ -32,6 +32,8 @@ pub(crate) struct Bodies {
     pub(crate) state: StateMap,
     /// The supervision of this process, whose recorder notes what runs.
     pub(crate) supervision: Option<Arc<Supervision>>,
+    /// The threads of plain functions.
+    pub(crate) threads: PlainThreads,
     /// The clock of the poll watch, driven by the upkeep.
     pub(crate) ticks: Ticks,
     pub(crate) clock: Clock,
@@ -95,7 +97,7 @@ impl Bodies {
         match body {
             Body::Async(future) => {
                 run.begin(at);
-                let flying = Flying { body: Some(future), recorded, ticks: &self.ticks, run };
+                let flying = Flying { body: attempt::catch(future), recorded, ticks: &self.ticks, run };
                 let outcome = run_async(context.scope(flying), run).await;
                 self.observers.observe(&Moment::BodyEnded { took: run.end() });
                 (outcome, Some(slot))
@@ -105,13 +107,13 @@ impl Bodies {
                 drop(recorded);
                 let (bodies, of_thread) = (Arc::clone(self), Arc::clone(run));
                 let call = move || context.sync_scope(function);
-                let thread = tokio::task::spawn_blocking(move || (bodies.run_blocking(&of_thread, call), slot));
+                let ended = self.threads.call(move || (bodies.run_blocking(&of_thread, call), slot));
                 tokio::select! {
                     biased;
-                    ended = thread => match ended {
+                    ended = ended => match ended {
                         Ok((Some(ended), slot)) => (ended_by_itself(ended, run), Some(slot)),
                         Ok((None, slot)) => (Outcome::Stopped(Stop::Interrupted, None), Some(slot)),
-                        // The runtime is going down, and the function was never called.
+                        // The worker is going down, and the function was never called.
                         Err(_) => (Outcome::Stopped(Stop::Interrupted, None), None),
                     },
                     why = run.stopped() => (stopped(why, run), None),
@@ -140,11 +142,11 @@ impl Bodies {
     }
 }
 
-async fn run_async(future: impl Future<Output = TaskResult>, run: &Run) -> Outcome {
+async fn run_async(future: impl Future<Output = Caught>, run: &Run) -> Outcome {
     // Dropping the future is how an async task is stopped: it ends at the await it is at.
     tokio::select! {
         biased;
-        ended = attempt::catch(future) => ended_by_itself(ended, run),
+        ended = future => ended_by_itself(ended, run),
         why = run.stopped() => stopped(why, run),
     }
 }
@@ -160,14 +162,14 @@ fn stopped(why: Stop, run: &Run) -> Outcome {
 /// An async body that is running. Whenever the user's code runs, be it polled or dropped, this thread carries the
 /// body's mark, and the upkeep can see since when.
 struct Flying<'a> {
-    body: Option<BoxFuture<'static, TaskResult>>,
+    body: ShieldedBody,
     recorded: Slot,
     ticks: &'a Ticks,
     run: &'a Run,
 }
 
 impl Flying<'_> {
-    fn touch<R>(&mut self, touch: impl FnOnce(&mut Option<BoxFuture<'static, TaskResult>>) -> R) -> R {
+    fn touch<R>(&mut self, touch: impl FnOnce(&mut ShieldedBody) -> R) -> R {
         let _mark = self.recorded.mark();
         let _polling = self.run.poll.begin(self.ticks.now());
         touch(&mut self.body)
@@ -175,24 +177,17 @@ impl Flying<'_> {
 }
 
 impl Future for Flying<'_> {
-    type Output = TaskResult;
+    type Output = Caught;
 
-    fn poll(self: Pin<&mut Self>, waking: &mut Waking<'_>) -> Poll<TaskResult> {
-        self.get_mut().touch(|body| {
-            let future = body.as_mut().expect("a future is not polled after its end");
-            let ended = future.poll_unpin(waking);
-            if ended.is_ready() {
-                *body = None;
-            }
-            ended
-        })
+    fn poll(self: Pin<&mut Self>, waking: &mut Waking<'_>) -> Poll<Caught> {
+        self.get_mut().touch(|body| body.poll_unpin(waking))
     }
 }
 
 impl Drop for Flying<'_> {
     fn drop(&mut self) {
-        if self.body.is_some() {
-            self.touch(|body| *body = None);
+        if !self.body.is_over() {
+            self.touch(ShieldedBody::stop);
         }
     }
 }

@@ -4,6 +4,7 @@
 //!   which are in [`custody`](super::custody).
 //! * [`body`]: makes a body and runs it until it ends or is stopped.
 //! * [`slots`]: one for each attempt that may run at a time.
+//! * [`threads`]: the threads on which plain functions run.
 //! * [`stop`]: the request to stop, made once.
 //! * [`poll_watch`]: how long one poll of a future goes on.
 
@@ -12,8 +13,10 @@ mod poll_watch;
 mod running;
 mod slots;
 mod stop;
+mod threads;
 
 pub(crate) use body::Bodies;
 pub(crate) use poll_watch::Ticks;
 pub(crate) use running::{NewRun, Run};
 pub(crate) use slots::Slots;
+pub(crate) use threads::PlainThreads;

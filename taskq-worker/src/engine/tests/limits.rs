@@ -1,11 +1,6 @@
 //! Limits bind, whatever the body does.
 
-use std::fmt::Write as _;
-
 use taskq::{Error, TaskState, task};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record as SpanRecord};
-use tracing::{Event, Metadata, Subscriber};
 
 use super::*;
 
@@ -76,6 +71,105 @@ async fn a_function_that_heeds_its_limit_loses_no_process() {
         bench.send(neighbour(n)).await.get_timeout(PATIENCE).await.expect("it ends");
     }
     assert!(bench.events.try_recv().is_err());
+    bench.stop().await;
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a bomb was dropped");
+    }
+}
+
+/// Holds a bomb until its gate is open.
+#[task(retries = 0)]
+async fn holds_a_bomb(gate: String) {
+    let bomb = Bomb;
+    let gate = Gate::state(&gate);
+    while !gate.load(Ordering::Acquire) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    std::mem::forget(bomb);
+}
+
+#[task(retries = 0)]
+async fn throws_a_bomb() {
+    std::panic::panic_any(Bomb);
+}
+
+#[task(retries = 0)]
+fn throws_a_bomb_on_a_thread() {
+    std::panic::panic_any(Bomb);
+}
+
+#[tokio::test]
+async fn a_panic_in_what_is_dropped_costs_no_process() {
+    log::listen();
+    let (mut bench, gate) = (SupervisedFixture::start().await, Gate::new());
+    let limited = bench.send(holds_a_bomb(gate.0.clone()).time_limit("200ms")).await;
+    expect_time_limit(&limited).await;
+    let line = until("it is logged", async || log::lines_with(&[limited.id().as_str(), "panicked while"]).pop()).await;
+    assert!(line.contains(holds_a_bomb::NAME) && line.contains("a bomb was dropped"), "{line}");
+    for handle in [bench.send(throws_a_bomb()).await, bench.send(throws_a_bomb_on_a_thread()).await] {
+        let Err(Error::Failed { failure, .. }) = handle.get_timeout(PATIENCE).await else { panic!("it panics") };
+        assert_eq!(failure.exc_type, "Panic");
+    }
+    // Several looks at limits later.
+    for n in 0..100 {
+        bench.send(neighbour(n)).await.get_timeout(PATIENCE).await.expect("it ends");
+    }
+    assert!(bench.events.try_recv().is_err(), "nothing is stuck");
+    assert_eq!(bench.file.flights(), []);
+    assert_eq!(bench.stop().await.failed, 3);
+}
+
+#[tokio::test]
+async fn a_drain_survives_what_it_drops() {
+    let client = client().await;
+    let (mut bench, gate) =
+        (SupervisedFixture::with(&client, 2, false, |worker| worker.grace(Duration::ZERO)).await, Gate::new());
+    let held = bench.send(holds_a_bomb(gate.0.clone())).await;
+    until("it runs", async || (!bench.file.flights().is_empty()).then_some(())).await;
+    bench.control.drain();
+    assert_eq!(bench.ended().await.interrupted, 1);
+    gate.open();
+    let again = SupervisedFixture::with(&client, 2, false, |worker| worker).await;
+    held.get_timeout(PATIENCE).await.expect("its attempt was not spent");
+    again.stop().await;
+}
+
+/// Waits for the runtime, which reads files on threads of its own.
+#[task(retries = 0)]
+fn reads_a_file_on_a_thread() -> Result<usize, std::io::Error> {
+    let file = async { tokio::fs::read("/proc/self/stat").await };
+    tokio::runtime::Handle::current().block_on(file).map(|content| content.len())
+}
+
+#[task(retries = 0)]
+async fn reads_a_file() -> Result<usize, std::io::Error> {
+    tokio::fs::read("/proc/self/stat").await.map(|content| content.len())
+}
+
+#[tokio::test]
+async fn plain_functions_have_threads_of_their_own() {
+    let (client, gate) = (client().await, Gate::new());
+    let bench = SupervisedFixture::with(&client, 2, false, |worker| worker.blocking_threads(1)).await;
+    for _ in 0..3 {
+        assert!(bench.send(reads_a_file_on_a_thread()).await.get_timeout(PATIENCE).await.expect("it reads") > 0);
+    }
+    // All of them taken, and more wanted.
+    let held = [bench.send(blocks(gate.0.clone())).await, bench.send(blocks(gate.0.clone())).await];
+    until("it blocks", async || (count(&gate.0).load(Ordering::SeqCst) == 1).then_some(())).await;
+    for _ in 0..3 {
+        assert!(bench.send(reads_a_file()).await.get_timeout(PATIENCE).await.expect("it reads") > 0);
+    }
+    assert_eq!(count(&gate.0).load(Ordering::SeqCst), 1, "there is one thread");
+    gate.open();
+    for handle in held {
+        handle.get_timeout(PATIENCE).await.expect("it only waits");
+    }
     bench.stop().await;
 }
 
@@ -155,47 +249,12 @@ async fn a_run_has_one_end_even_if_it_comes_right_at_the_limit() {
     assert_eq!(dead.len() as u64, failed, "each failure is in the dead set, once");
 }
 
-/// Hears what is logged anywhere in this process.
-struct Ear;
-
-static HEARD: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-impl Subscriber for Ear {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::WARN
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        struct Line(String);
-        impl Visit for Line {
-            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-                write!(self.0, "{field}={value:?} ").expect("a text takes everything");
-            }
-        }
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        HEARD.lock().unwrap_or_else(PoisonError::into_inner).push(line.0);
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &SpanRecord<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
-
 #[tokio::test]
 async fn whoever_blocks_the_runtime_is_named_once() {
-    tracing::subscriber::set_global_default(Ear).expect("nobody else listens in these tests");
+    log::listen();
     let (bench, gate) = (SupervisedFixture::start().await, Gate::new());
     let handle = bench.send(spins(gate.0.clone())).await;
-    let lines = || {
-        let heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
-        let ours = heard.iter().filter(|line| line.contains(handle.id().as_str()));
-        ours.filter(|line| line.contains("blocks the async runtime")).cloned().collect::<Vec<_>>()
-    };
+    let lines = || log::lines_with(&[handle.id().as_str(), "blocks the async runtime"]);
     let line = until("it is named", async || lines().pop()).await;
     assert!(line.contains(spins::NAME) && line.contains("use a plain fn or spawn_blocking"), "{line}");
     // Limits are looked at after polls, so this look and those before were made without another word.

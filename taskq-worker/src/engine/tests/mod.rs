@@ -7,6 +7,7 @@ mod claims;
 #[cfg(unix)]
 mod crash;
 mod limits;
+mod log;
 mod quarantine;
 mod recording;
 mod renewal;

@@ -53,24 +53,18 @@ async fn bodies_are_recorded_while_they_run() {
 async fn a_function_that_waits_for_a_thread_is_not_in_the_air_and_its_time_does_not_run() {
     let gate = Gate::new();
     let client = client().await;
-    let mut bench = SupervisedFixture::with(&client, 2, false, |worker| worker).await;
-    // The runtime has 512 threads for functions; all but none are taken here.
-    let held: Vec<_> = (0..512)
-        .map(|_| {
-            let gate = gate.0.clone();
-            bench.runtime.as_ref().expect("it runs").spawn_blocking(move || Gate::block_at(&gate))
-        })
-        .collect();
+    let mut bench = SupervisedFixture::with(&client, 2, false, |worker| worker.blocking_threads(1)).await;
+    let running = bench.send(waits_on_a_thread(gate.0.clone())).await;
+    until("it has the only thread", async || (bench.file.flights().len() == 1).then_some(())).await;
     let waiting = bench.send(waits_on_a_thread(gate.0.clone()).time_limit("1ms")).await;
     // Tasks that came later are through, so this one has long been taken; and many looks at limits were made.
     for _ in 0..5 {
         bench.send(none().countdown("100ms")).await.get_timeout(PATIENCE).await.expect("it ends");
     }
-    assert_eq!(bench.file.flights(), []);
+    let flights = bench.file.flights();
+    assert!(matches!(&flights[..], [one] if one.id == running.id().as_str()), "{flights:?}");
     gate.open();
-    for thread in held {
-        thread.await.expect("it only waits");
-    }
+    running.get_timeout(PATIENCE).await.expect("it only waits");
     waiting.get_timeout(PATIENCE).await.expect("its time began with its body");
     assert!(bench.events.try_recv().is_err(), "nothing was stuck");
     bench.stop().await;

@@ -78,6 +78,8 @@ async fn two_dead_letters_of_one_task_that_are_put_back_run_once() {
     let one = worker().await;
     let handle = one.send(fails_first(name.clone())).await;
     handle.get_timeout(PATIENCE).await.expect_err("it fails the first time");
+    // The record comes first.
+    until("it is dead", async || client.dead().get(handle.id()).await.ok()).await;
     // A worker that dies between the dead letter and the acknowledgement leaves a second letter.
     let browse = client.broker().browse(DEAD_QUEUE, 1).await.expect("memory");
     let letter = browse.deliveries.first().expect("it is in the dead set").message.clone();

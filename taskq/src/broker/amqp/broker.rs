@@ -189,7 +189,7 @@ impl Core {
 
     async fn info(&self) -> Result<BrokerInfo, BrokerError> {
         let address = self.address.clone();
-        let asked = tokio::task::spawn_blocking(move || greeting::ask(&address)).await;
+        let asked = io::handle().spawn_blocking(move || greeting::ask(&address)).await;
         let asked = asked.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()));
         asked.map_err(|source| BrokerError::Failed { what: "telling its version".to_owned(), source: source.into() })
     }
