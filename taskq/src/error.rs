@@ -38,6 +38,12 @@ pub enum Error {
          which testing::start() was called, or inside TestQueue::scope, or send it with a client"
     )]
     OutsideTest,
+    /// The client was connected by the process that this one was forked from.
+    #[error(
+        "this client was connected before this process was forked, and its connections stayed with the parent; connect \
+         another one here, or fork first"
+    )]
+    Forked,
     /// No result backend is configured, and results, progress and unique keys need one.
     #[error(
         "no result backend is configured; set TASKQ_RESULT_URL, for example to redis://host:6379/0, or `result_url` in taskq.toml"
@@ -50,6 +56,15 @@ pub enum Error {
         task: String,
         /// The mistake and the remedy.
         mistake: String,
+    },
+    /// The result of a task that stores none was awaited.
+    #[error(
+        "task {id} stores no result (`ignore_result`), so there is nothing to wait for; call it with \
+         `.ignore_result(false)` to get its result"
+    )]
+    ResultIgnored {
+        /// The task.
+        id: TaskId,
     },
     /// The task did not end in time. It may end later; ask again.
     #[error("task {id} has no result after {}", humantime::format_duration(*after))]

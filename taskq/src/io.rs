@@ -2,7 +2,7 @@
 //!
 //! Sockets, heartbeats, publishers and the settler run on a runtime of their own, so that code in tasks cannot
 //! stop them, and so that a client outlives the runtime that it was made on (each `#[tokio::test]` has its own).
-//! The thread starts with the first client and ends with the process.
+//! The thread starts with the first client and ends with the process. A process that was forked starts another.
 
 use std::future::Future;
 use std::io;
@@ -27,15 +27,18 @@ pub fn handle() -> &'static Handle {
 /// Starts the I/O thread, unless it runs already, and returns the handle of its runtime. Fails, with the remedy, if the
 /// system does not grant it.
 pub fn start() -> io::Result<&'static Handle> {
-    static IO: OnceLock<Handle> = OnceLock::new();
     static STARTING: Mutex<()> = Mutex::new(());
-    if let Some(handle) = IO.get() {
+    let process = std::process::id();
+    if let Some(handle) = started_by(process) {
         return Ok(handle);
     }
     let _only_one = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(handle) = IO.get() {
+    if let Some(handle) = started_by(process) {
         return Ok(handle);
     }
+    let Some(free) = STARTED.iter().find(|started| started.get().is_none()) else {
+        return Err(io::Error::other("this process was forked from one that was forked, too often"));
+    };
     // tokio panics, rather than failing, if it lacks descriptors at its first start.
     shortage::require_descriptors()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -43,7 +46,25 @@ pub fn start() -> io::Result<&'static Handle> {
     std::thread::Builder::new()
         .name("taskq-io".to_owned())
         .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
-    Ok(IO.get_or_init(|| handle))
+    Ok(&free.get_or_init(|| StartedThread { process, handle }).handle)
+}
+
+/// An I/O thread that was started.
+struct StartedThread {
+    process: u32,
+    handle: Handle,
+}
+
+/// The number of times that a process with an I/O thread can be forked from another one.
+const FORKS_MAX: usize = 8;
+
+/// The I/O threads of this process and of those that it was forked from, which it has copies of: a fork takes no
+/// threads along, so each needs its own.
+static STARTED: [OnceLock<StartedThread>; FORKS_MAX] = [const { OnceLock::new() }; FORKS_MAX];
+
+fn started_by(process: u32) -> Option<&'static Handle> {
+    let started = STARTED.iter().map_while(OnceLock::get).find(|started| started.process == process);
+    started.map(|started| &started.handle)
 }
 
 /// Runs `future` on the I/O runtime.
@@ -65,6 +86,21 @@ where
         Ok(output) => output,
         Err(failure) => std::panic::resume_unwind(failure.into_panic()),
     }
+}
+
+/// Waits for `future` for at most `limit` like [`within`], by the clock of the current runtime where there is one: a
+/// test may have paused it.
+pub fn timeout_here<F: Future>(limit: Duration, future: F) -> Timeout<F> {
+    match Handle::try_current() {
+        Ok(_) => time::timeout(limit, future),
+        Err(_) => within(limit, future),
+    }
+}
+
+/// Waits for this long, by the clock of the I/O runtime.
+pub async fn pause(time: Duration) {
+    // Nothing is waited for but the time.
+    drop(within(time, std::future::pending::<()>()).await);
 }
 
 /// Waits for `future` for at most `limit`, counted from now. The clock is that of the I/O runtime, since the caller's

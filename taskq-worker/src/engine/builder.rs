@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use taskq::broker::{DEAD_QUEUE, QueueSpec};
 use taskq::definition::Registry;
-use taskq::internal::attempt;
+use taskq::internal::attempt::{self, FreeSlots};
 use taskq::internal::host_name;
 use taskq::{Client, TaskId};
+use tokio::runtime::Handle;
 
 use super::prefetch::Prefetch;
-use super::run::PlainThreads;
+use super::run::{PlainThreads, Slots, Ticks};
 use super::supervision::{Role, Supervision};
 use super::worker::{Worker, WorkerError, WorkerParts, WorkerSummary};
 use crate::recorder;
@@ -103,6 +104,9 @@ impl WorkerBuilder {
 
     /// Connects, declares the queues, and begins to consume. An error says what is missing.
     pub async fn build(self) -> Result<Worker, WorkerError> {
+        if Handle::try_current().is_err() {
+            return Err(WorkerError::NoRuntime);
+        }
         attempt::note_panics();
         let Self { client, concurrency, blocking_threads, queues, name, grace, mut state, registry, supervision } =
             self;
@@ -128,12 +132,17 @@ impl WorkerBuilder {
             names.push(client.declare(queue).await?);
         }
         state.insert(TypeId::of::<Client>(), Arc::new(client.clone()));
+        let ticks = Ticks::default();
+        let slots = Slots::new(concurrency, ticks.clone());
+        let of_tasks = Arc::clone(&slots);
+        state.insert(TypeId::of::<FreeSlots>(), Arc::new(FreeSlots::new(move || !of_tasks.are_busy())));
         let prefetch = Prefetch::new(concurrency);
         let consuming = client.broker().consume(&names, prefetch.told()).await;
         Ok(Worker::assemble(WorkerParts {
             registry,
             queues,
-            concurrency,
+            slots,
+            ticks,
             grace,
             node: node_name(name).into(),
             instance: instance(supervision.as_ref()).into(),

@@ -7,6 +7,7 @@ use taskq::Client;
 use taskq::broker::Consumption;
 use taskq::definition::{Registry, RegistryError};
 use taskq::internal::attempt::StateMap;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -46,7 +47,7 @@ pub struct Worker {
     registry: Registry,
     queues: Vec<String>,
     consumption: Consumption,
-    concurrency: usize,
+    slots: Arc<Slots>,
     prefetch: Prefetch,
     grace: Duration,
     claims: Option<Claims>,
@@ -65,7 +66,10 @@ pub(super) struct WorkerParts {
     pub(super) client: Client,
     pub(super) registry: Registry,
     pub(super) queues: Vec<String>,
-    pub(super) concurrency: usize,
+    /// The slots of attempts.
+    pub(super) slots: Arc<Slots>,
+    /// The clock of what is looked at often.
+    pub(super) ticks: Ticks,
     pub(super) grace: Duration,
     /// The worker's node name.
     pub(super) node: Arc<str>,
@@ -109,6 +113,11 @@ pub enum WorkerError {
     /// No queue to consume from.
     #[error("a worker needs at least one queue; name them with `-Q` or `.queues([…])`")]
     NoQueues,
+    /// The worker is not awaited on a tokio runtime, on which it could run tasks.
+    #[error(
+        "a worker runs its tasks on the tokio runtime on which it is awaited, and there is none; use `#[tokio::main]`"
+    )]
+    NoRuntime,
     /// The broker's adapter ended the stream of messages by itself, because nothing is left that it could recover:
     /// the file of an embedded broker was deleted. The runs in hand have been finished, as far as that was possible.
     #[error("the stream of messages ended by itself (the log says why); start the worker again")]
@@ -126,7 +135,7 @@ impl Worker {
 
     /// Puts the components of a worker together and starts its settler.
     pub(super) fn assemble(parts: WorkerParts) -> Self {
-        let WorkerParts { client, registry, queues, concurrency, grace, node, instance, state, .. } = parts;
+        let WorkerParts { client, registry, queues, slots, ticks, grace, node, instance, state, .. } = parts;
         let WorkerParts { supervision, threads, dead_queue, prefetch, consumption, .. } = parts;
         let results = client.results().ok().cloned();
         let role = Role::of(supervision.as_deref());
@@ -165,7 +174,6 @@ impl Worker {
         });
         let (requesting, requests) = mpsc::channel(WAITING_MAX);
         let settling = taskq::internal::io::spawn(Arc::clone(&settler).run(requests));
-        let ticks = Ticks::default();
         let bodies = Bodies {
             state,
             supervision: supervision.clone(),
@@ -190,7 +198,7 @@ impl Worker {
             registry,
             queues,
             consumption,
-            concurrency,
+            slots,
             prefetch,
             grace,
             claims,
@@ -222,10 +230,12 @@ impl Worker {
 
     /// Works until it is told to [drain](WorkerControl::drain), and returns its counts.
     pub async fn run(self) -> Result<WorkerSummary, WorkerError> {
-        let Self { shared, ticks, registry, queues, consumption, concurrency, prefetch, grace, claims, .. } = self;
+        if Handle::try_current().is_err() {
+            return Err(WorkerError::NoRuntime);
+        }
+        let Self { shared, ticks, registry, queues, consumption, slots, prefetch, grace, claims, .. } = self;
         let Self { renewer, counters, reachability, supervision, settling, phase, questions, .. } = self;
         let Consumption { deliveries, control, .. } = consumption;
-        let slots = Slots::new(concurrency, ticks.clone());
         let upkeep = Upkeep {
             shared: Arc::clone(&shared),
             slots: Arc::clone(&slots),

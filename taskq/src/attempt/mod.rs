@@ -16,10 +16,12 @@
 
 mod admit;
 mod panics;
+mod slots;
 mod start;
 mod verdict;
 
 pub use admit::{Admission, Now, admit, early_by, put_back_after};
 pub use panics::{Caught, Panicked, ShieldedBody, catch, catch_sync, discard, note_panics};
+pub use slots::FreeSlots;
 pub use start::{Start, StateMap, ignores_result, limits};
 pub use verdict::{Conclusion, EarlierRun, Outcome, Reason, Stop, Verdict, conclude, record_of};

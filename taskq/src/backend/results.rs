@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt};
 
 use super::error::BackendError;
+use crate::io;
 use crate::message::{Record, TaskId};
 
 /// The outcome of writing a record.
@@ -100,7 +101,7 @@ pub trait ResultBackendExt: ResultBackend {
                 let record = self.read_one(id).await?;
                 record.filter(|record| record.state.is_terminal()).map(Some).ok_or(BackendError::Closed)
             };
-            tokio::time::timeout(timeout, wait).await.unwrap_or(Ok(None))
+            io::timeout_here(timeout, wait).await.unwrap_or(Ok(None))
         })
     }
 }

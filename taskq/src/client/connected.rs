@@ -15,6 +15,9 @@ use crate::settings::Settings;
 
 /// A connection to a broker and a result backend. Cloning is cheap and shares the connections.
 ///
+/// A client works on any async runtime, and without one. It belongs to the process that has connected it: in a process
+/// that is forked afterwards its methods fail with [`Error::Forked`], and another client can be connected there.
+///
 /// ```
 /// # use taskq::{task, Client};
 /// #[task]
@@ -43,13 +46,16 @@ struct Connected {
     store_clock: StoreClock,
     /// The node name that our messages carry: `gen<pid>@<host>`, as Celery's.
     origin: String,
+    /// The process that the connections belong to.
+    process: u32,
 }
 
 impl Client {
     /// Makes a client of these connections.
     pub(crate) fn over(settings: Settings, broker: Arc<dyn Broker>, backend: Option<Backend>, clock: Clock) -> Self {
         let (router, origin, store_clock) = (Router::new(&settings), node::client_name(), StoreClock::unknown());
-        Self { inner: Arc::new(Connected { settings, broker, backend, router, clock, store_clock, origin }) }
+        let process = std::process::id();
+        Self { inner: Arc::new(Connected { settings, broker, backend, router, clock, store_clock, origin, process }) }
     }
 
     /// Returns the settings that the client was built with.
@@ -62,8 +68,20 @@ impl Client {
         &self.inner.broker
     }
 
+    /// Returns whether the connections belong to this process, and not to one that this was forked from: a fork takes
+    /// no threads along, so nothing would ever be answered.
+    pub(super) fn is_of_this_process(&self) -> bool {
+        self.inner.process == std::process::id()
+    }
+
+    /// Fails if the connections belong to the process that this one was forked from.
+    pub(super) fn require_own_process(&self) -> Result<(), Error> {
+        if self.is_of_this_process() { Ok(()) } else { Err(Error::Forked) }
+    }
+
     /// Returns the result backend. The error of a client without one tells how to configure it.
     pub fn results(&self) -> Result<&Arc<dyn ResultBackend>, Error> {
+        self.require_own_process()?;
         self.inner.backend.as_ref().map(|backend| &backend.results).ok_or(Error::NoResultBackend)
     }
 
@@ -102,16 +120,21 @@ impl Client {
 
     /// Declares the queue as the settings describe it. Sending to a queue does this by itself.
     pub async fn declare(&self, queue: &str) -> Result<Arc<str>, Error> {
+        self.require_own_process()?;
         self.inner.router.declared(&*self.inner.broker, queue).await
     }
 
     /// Declares a queue as `spec` describes it, regardless of the settings.
     pub async fn declare_as(&self, spec: &QueueSpec) -> Result<Arc<str>, Error> {
+        self.require_own_process()?;
         self.inner.router.declare_as(&*self.inner.broker, spec).await
     }
 
     /// Sends all messages that are still pending, and closes the connections.
     pub async fn close(&self) {
-        self.inner.broker.close().await;
+        // What is pending in the process that this one was forked from is sent there.
+        if self.is_of_this_process() {
+            self.inner.broker.close().await;
+        }
     }
 }

@@ -10,6 +10,8 @@ use chrono::{DateTime, Utc};
 use futures_util::{Stream, StreamExt};
 use serde::Serialize;
 
+use super::patience::ChildWait;
+use super::sent::{CallFacts, SentCall};
 use super::{Client, installed};
 use crate::backend::{Changes, ResultBackendExt};
 use crate::canvas::TaskOutput;
@@ -20,6 +22,8 @@ use crate::message::{Failure, Json, Progress, Record, TaskId, TaskState};
 pub struct Handle<T> {
     id: TaskId,
     client: Option<Client>,
+    /// The facts about the call, if this program has sent it.
+    facts: Option<CallFacts>,
     returns: PhantomData<fn() -> T>,
 }
 
@@ -60,18 +64,23 @@ pub struct Updates(Changes);
 impl Client {
     /// Returns a handle to the task with this id, sent by any program.
     pub fn handle<T>(&self, id: TaskId) -> Handle<T> {
-        Handle::new(id, Some(self.clone()))
+        Handle::new(SentCall { id, facts: None }, Some(self.clone()))
+    }
+
+    /// Returns the handle of a call that was sent.
+    pub(super) fn handle_of<T>(&self, sent: SentCall) -> Handle<T> {
+        Handle::new(sent, Some(self.clone()))
     }
 }
 
 impl<T> Handle<T> {
-    fn new(id: TaskId, client: Option<Client>) -> Self {
-        Self { id, client, returns: PhantomData }
+    fn new(SentCall { id, facts }: SentCall, client: Option<Client>) -> Self {
+        Self { id, client, facts, returns: PhantomData }
     }
 
     /// Attaches to the task with this id, sent by any program; uses the client of calls that name none.
     pub fn attach(id: TaskId) -> Self {
-        Self::new(id, None)
+        Self::new(SentCall { id, facts: None }, None)
     }
 
     /// Returns the task's id.
@@ -95,8 +104,19 @@ impl<T> Handle<T> {
     /// Streams the current status, then every change, until the task has ended. The backend pushes changes; nothing is
     /// polled. If changes follow each other faster than they are read, only the latest arrive. A status that cannot be
     /// read, since another program wrote it in another format, is an error and the last item.
+    ///
+    /// [`Error::ResultIgnored`] if the call stores no result, as far as this program knows: nothing would ever come.
     pub async fn watch(&self) -> Result<Updates, Error> {
+        self.require_result()?;
         Ok(Updates(self.client().await?.results()?.watch(&self.id).await?))
+    }
+
+    /// Fails if it is known that no result will ever be stored.
+    fn require_result(&self) -> Result<(), Error> {
+        match &self.facts {
+            Some(facts) if !facts.stores_result => Err(Error::ResultIgnored { id: self.id.clone() }),
+            _ => Ok(()),
+        }
     }
 
     /// Deletes the task's result. A task that has not ended yet will write it again.
@@ -110,8 +130,12 @@ impl<T: TaskOutput> Handle<T> {
     /// `get_timeout`, one hour by default.
     ///
     /// Errors: [`Error::Failed`] or [`Error::Revoked`] if the task ended so, [`Error::NoResultYet`] if it did not end
-    /// in time, [`Error::ResultType`] if the result is no `T`, and errors of the backend. A result that cannot be read
-    /// at all, since another program wrote it in another format, is an error of the backend as soon as it is there.
+    /// in time, [`Error::ResultIgnored`] if the call stores no result, [`Error::ResultType`] if the result is no `T`,
+    /// and errors of the backend. A result that cannot be read at all, since another program wrote it in another
+    /// format, is an error of the backend as soon as it is there.
+    ///
+    /// Inside of a task, the wait takes a slot of the worker. If the other task needs that slot, both wait until the
+    /// time is over; a warning names them after a second.
     pub async fn get(&self) -> Result<T, Error> {
         let timeout = self.client().await?.settings().get_timeout;
         self.get_timeout(timeout).await
@@ -119,8 +143,11 @@ impl<T: TaskOutput> Handle<T> {
 
     /// Returns the result like [`get`](Self::get), waiting at most for `timeout`.
     pub async fn get_timeout(&self, timeout: Duration) -> Result<T, Error> {
+        self.require_result()?;
         let client = self.client().await?;
-        let record = client.results()?.wait(&self.id, timeout).await?;
+        let results = client.results()?;
+        let wait = ChildWait { child: &self.id, facts: self.facts.as_ref(), results: &**results };
+        let record = wait.watch(results.wait(&self.id, timeout)).await?;
         match record {
             Some(record) => outcome(record),
             None => Err(Error::NoResultYet { id: self.id.clone(), after: timeout }),
@@ -189,7 +216,7 @@ impl Updates {
 
 impl<T> Clone for Handle<T> {
     fn clone(&self) -> Self {
-        Self { id: self.id.clone(), client: self.client.clone(), returns: PhantomData }
+        Self { id: self.id.clone(), client: self.client.clone(), facts: self.facts.clone(), returns: PhantomData }
     }
 }
 

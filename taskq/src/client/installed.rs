@@ -35,18 +35,25 @@ fn installed() -> Option<Client> {
 /// Returns the client of calls that name none.
 ///
 /// Inside a task, this is the worker's client; else the installed one; else one that is connected now, as `taskq.toml`
-/// and the environment configure it, and installed. Fails if the connection fails; the next call tries again.
+/// and the environment configure it, and installed. Fails if the connection fails; the next call tries again. In a
+/// process that was forked from one with an installed client, another one is connected with the same settings.
 pub async fn current() -> Result<Client, Error> {
     let of_task = || Context::current().and_then(|context| context.client());
-    if let Some(client) = of_task().or_else(of_test).or_else(installed) {
+    let usable = || installed().filter(Client::is_of_this_process);
+    if let Some(client) = of_task().or_else(of_test).or_else(usable) {
         return Ok(client);
     }
     may_connect()?;
     let _only_one = CONNECTING.lock().await;
-    if let Some(client) = installed() {
+    if let Some(client) = usable() {
         return Ok(client);
     }
-    Ok(Client::from_settings().await?.install())
+    let connected = match installed() {
+        // This process was forked from the one that has connected it.
+        Some(of_parent) => Client::builder().settings(of_parent.settings().clone()).build().await?,
+        None => Client::from_settings().await?,
+    };
+    Ok(connected.install())
 }
 
 /// Finds the client of the test that is running here, if one is.

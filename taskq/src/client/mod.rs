@@ -1,10 +1,11 @@
 //! The client: sends calls, and follows their tasks.
 //!
 //! The path of a call begins here. Awaiting it ([`send`]) finds the client, `publish` makes the message and hands it to
-//! the broker, and a [`Handle`] then follows the task through the result backend. On the way, `router`
-//! declares queues, `unique` lets at most one call per key through, and `installed` finds the client of calls that name
-//! none; `store_clock` knows how far another clock is from this machine's.
-//! [`DeadSet`] reads and empties the queue of tasks that failed for good.
+//! the broker, and a [`Handle`] then follows the task through the result backend; it keeps what the sender knows
+//! (`sent`). On the way, `router` declares queues, `unique` lets at most one call per key through, and `installed`
+//! finds the client of calls that name none. `store_clock` knows how far another clock is from this machine's, and
+//! `patience` warns of tasks that may wait for each other in vain. [`DeadSet`] reads and empties the queue of tasks
+//! that failed for good.
 
 mod builder;
 mod connected;
@@ -12,10 +13,12 @@ pub(crate) mod dead;
 mod handle;
 mod installed;
 pub(crate) mod node;
+mod patience;
 mod publish;
 mod router;
 pub mod send;
 mod send_all;
+mod sent;
 pub(crate) mod store_clock;
 mod unique;
 

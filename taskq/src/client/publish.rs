@@ -42,6 +42,7 @@ impl Client {
 
     /// Enqueues the call if its queue is known: the hot path, without waiting.
     pub(super) fn try_enqueue(&self, parts: CallParts, id: TaskId, resent: bool) -> Result<TryEnqueue, Error> {
+        self.require_own_process()?;
         let queue = self.queue_of(&parts);
         // Checked first, since the dead set is a declared queue as well.
         QueueSpec::check_named(queue).map_err(Error::Broker)?;

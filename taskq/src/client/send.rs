@@ -7,6 +7,7 @@ use std::task::{Context as TaskContext, Poll};
 
 use futures_util::future::BoxFuture;
 
+use super::sent::{CallFacts, SentCall};
 use super::{Client, Handle, installed};
 use crate::canvas::{Call, CallParts, TaskOutput};
 use crate::error::Error;
@@ -45,20 +46,31 @@ impl<T> Call<T> {
 }
 
 impl<T: TaskOutput> Call<T> {
-    /// Enqueues the call and waits for its result; see [`Handle::get`].
+    /// Enqueues the call and waits for its result; see [`Handle::get`]. A call that stores no result, or whose client
+    /// has no place for results, is not sent.
     pub fn get(self) -> GetFuture<T> {
-        let send = self.into_future();
-        GetFuture(Box::pin(async move { send.await?.get().await }))
+        let parts = self.into_parts();
+        GetFuture(Box::pin(async move {
+            let client = installed::current().await?;
+            client.results()?;
+            if !CallFacts::of(&parts).stores_result {
+                let mistake = "its result is awaited, and it stores none (`ignore_result`); add `.ignore_result(false)`, \
+                               or send it without waiting";
+                return Err(Error::Call { task: parts.task.into_owned(), mistake: mistake.to_owned() });
+            }
+            send_parts(&client, parts).await?.get().await
+        }))
     }
 }
 
 async fn send_parts<T>(client: &Client, mut parts: CallParts) -> Result<Handle<T>, Error> {
     let id = parts.options.id.take().unwrap_or_default();
-    let id = match parts.options.unique.take() {
+    let facts = CallFacts::of(&parts);
+    let sent = match parts.options.unique.take() {
         Some(unique) => client.send_unique(parts, id, unique).await?,
-        None => client.send_now(parts, id, false).await?,
+        None => SentCall { id: client.send_now(parts, id, false).await?, facts: Some(facts) },
     };
-    Ok(client.handle(id))
+    Ok(client.handle_of(sent))
 }
 
 impl Client {

@@ -11,16 +11,16 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
 
 use super::publish::{PendingConfirm, TryEnqueue};
+use super::sent::{CallFacts, SentCall};
 use super::{Client, Handle};
 use crate::canvas::{Call, CallParts};
 use crate::error::Error;
-use crate::message::TaskId;
 
 /// The number of confirms that may be outstanding at once; it bounds memory, and is far more than saturates the broker.
 const OUTSTANDING_MAX: usize = 4096;
 
 /// The position of a call, and its outcome.
-type Answer = (usize, Result<TaskId, Error>);
+type Answer = (usize, Result<SentCall, Error>);
 
 /// A sending of many calls, made by [`Client::send_all`].
 ///
@@ -41,13 +41,13 @@ pub struct SendAll<T> {
 /// The broker's answer to one call.
 struct IndexedConfirm {
     index: usize,
-    id: TaskId,
+    sent: SentCall,
     confirm: BoxFuture<'static, Result<(), Error>>,
 }
 
 impl IndexedConfirm {
-    fn new(index: usize, PendingConfirm { id, confirm }: PendingConfirm) -> Self {
-        Self { index, id, confirm }
+    fn new(index: usize, facts: CallFacts, PendingConfirm { id, confirm }: PendingConfirm) -> Self {
+        Self { index, sent: SentCall { id, facts: Some(facts) }, confirm }
     }
 }
 
@@ -55,7 +55,7 @@ impl Future for IndexedConfirm {
     type Output = Answer;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
-        self.confirm.as_mut().poll(cx).map(|confirmed| (self.index, confirmed.map(|()| self.id.clone())))
+        self.confirm.as_mut().poll(cx).map(|confirmed| (self.index, confirmed.map(|()| self.sent.clone())))
     }
 }
 
@@ -111,7 +111,7 @@ impl<T> SendAll<T> {
         let index = self.next_index;
         self.next_index += 1;
         let id = parts.options.id.take().unwrap_or_default();
-        let client = self.client.clone();
+        let (client, facts) = (self.client.clone(), CallFacts::of(&parts));
         if let Some(unique) = parts.options.unique.take() {
             // The holder of the key is looked up first; that result is the answer for this call.
             let sent = Box::pin(async move { client.send_unique(parts, id, unique).await });
@@ -119,11 +119,13 @@ impl<T> SendAll<T> {
             return Ok(true);
         }
         match client.try_enqueue(parts, id, false).map_err(|error| (index, Err(error)))? {
-            TryEnqueue::Enqueued(pending) => self.outstanding.push(IndexedConfirm::new(index, pending)),
+            TryEnqueue::Enqueued(pending) => self.outstanding.push(IndexedConfirm::new(index, facts, pending)),
             TryEnqueue::Undeclared(parts, id) => {
                 self.held_up = Some(Box::pin(async move {
                     let pending = client.enqueue(*parts, id, false).await;
-                    pending.map(|pending| IndexedConfirm::new(index, pending)).map_err(|error| (index, Err(error)))
+                    pending
+                        .map(|pending| IndexedConfirm::new(index, facts, pending))
+                        .map_err(|error| (index, Err(error)))
                 }));
             }
         }
@@ -160,7 +162,7 @@ impl<T> Stream for SendAll<T> {
             }
         };
         let (index, result) = answer;
-        Poll::Ready(Some((index, result.map(|id| this.client.handle(id)))))
+        Poll::Ready(Some((index, result.map(|sent| this.client.handle_of(sent)))))
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::backend::{BackendError, Kv, SharedKv};
 use crate::clock::Clock;
@@ -55,7 +55,8 @@ impl StoreClock {
 
     /// Measures for the first time, and gives up soon: no call depends on it.
     pub(super) async fn begin(&self, kv: &SharedKv, clock: &Clock) {
-        if let Err(error) = io::run(timeout(FIRST_WITHIN, self.clone().measure(Arc::clone(kv), clock.clone()))).await {
+        let measured = io::within(FIRST_WITHIN, self.clone().measure(Arc::clone(kv), clock.clone()));
+        if let Err(error) = io::run(measured).await {
             tracing::debug!(%error, "the store did not tell its time");
         }
     }

@@ -11,10 +11,12 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Client;
+use super::sent::{CallFacts, SentCall};
 use crate::backend::kv::{Versioned, first_version, from_versioned_json, to_json};
 use crate::backend::{BackendError, Put};
 use crate::canvas::{CallParts, Unique};
 use crate::error::Error;
+use crate::io;
 use crate::message::TaskId;
 
 /// The interval at which a call that waits for another one's reservation reads it.
@@ -68,8 +70,10 @@ fn decide(there: Option<Reservation>, now: DateTime<Utc>, patience: Duration) ->
 }
 
 impl Client {
-    /// Sends the call unless another one holds its key; returns the id of the one that was sent.
-    pub(super) async fn send_unique(&self, parts: CallParts, id: TaskId, unique: Unique) -> Result<TaskId, Error> {
+    /// Sends the call unless another one holds its key; returns the one that was sent.
+    pub(super) async fn send_unique(&self, parts: CallParts, id: TaskId, unique: Unique) -> Result<SentCall, Error> {
+        self.require_own_process()?;
+        let facts = CallFacts::of(&parts);
         let kv = self.kv().ok_or(Error::NoResultBackend)?;
         let key = format!("unique/{}/{}", parts.task, unique.key);
         // A publish that takes longer than its time-out has failed; twice that leaves room for slow clocks.
@@ -79,9 +83,10 @@ impl Client {
             let reservation = there.as_deref().map(|value| read(&key, value)).transpose()?;
             let now = self.clock().now();
             let (id, expected, resent) = match decide(reservation, now, patience) {
-                KeyStep::Join(id) => return Ok(id),
+                // Another program may have sent it, with other options.
+                KeyStep::Join(id) => return Ok(SentCall { id, facts: None }),
                 KeyStep::Wait => {
-                    tokio::time::sleep(LOOK_EVERY).await;
+                    io::pause(LOOK_EVERY).await;
                     continue;
                 }
                 KeyStep::Reserve => (id.clone(), None, false),
@@ -96,7 +101,7 @@ impl Client {
                 Ok(id) => {
                     let sent = to_json(&Reservation { sent: true, ..reserved });
                     kv.compare_and_put(&key, Some(value), sent, Some(unique.ttl)).await?;
-                    Ok(id)
+                    Ok(SentCall { id, facts: Some(facts) })
                 }
                 Err(error) => {
                     // The task does not exist, so the key must not point to it. If this fails too, the key is taken

@@ -39,6 +39,8 @@ pub(crate) struct Database {
     identity: Identity,
     /// The number that tells the records of this process from those of other processes.
     number: i64,
+    /// The process that has the threads.
+    process: u32,
 }
 
 impl Database {
@@ -48,7 +50,8 @@ impl Database {
         // The lock is held while a file is being opened, so that each file is opened only once.
         let mut open = OPEN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(database) = open.get(location).and_then(Weak::upgrade) {
-            // The open instance is of no use if the file was deleted: the caller means the new one.
+            // The open instance is of no use if the file was deleted: the caller means the new one. Nor if this process
+            // was forked from the one that has opened it.
             if database.is_current() {
                 return Ok(database);
             }
@@ -86,7 +89,15 @@ impl Database {
         let reading = Reader { connection: reading, path: file(), identity, observers: seers() };
         thread("taskq-sqlite-w", move || writing.run(&jobs))?;
         thread("taskq-sqlite-r", move || reading.run(&questions))?;
-        Ok(Arc::new(Self { path, writer, reader, observers, identity, number: super::unique_number() }))
+        Ok(Arc::new(Self {
+            path,
+            writer,
+            reader,
+            observers,
+            identity,
+            number: super::unique_number(),
+            process: std::process::id(),
+        }))
     }
 
     /// Makes a change in a transaction, together with all other pending changes, and answers after the commit. The
@@ -147,7 +158,7 @@ impl Database {
     }
 
     fn is_current(&self) -> bool {
-        self.identity.check(&self.path).is_ok()
+        self.process == std::process::id() && self.identity.check(&self.path).is_ok()
     }
 }
 

@@ -12,7 +12,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use super::TestQueue;
 use super::current::{self, Refused};
 use super::parts::QueueParts;
-use crate::attempt;
+use crate::attempt::{self, FreeSlots};
 use crate::backend::memory::MemoryBackend;
 use crate::backend::{Backend, BackendOptions, SharedResults};
 use crate::broker::BrokerOptions;
@@ -190,6 +190,8 @@ impl Builder {
         let backend = Backend { results: Arc::clone(&kept) as SharedResults, kv: kept };
         let client = Client::over(settings, Arc::clone(&broker) as _, Some(backend), clock);
         state.insert(TypeId::of::<Client>(), Arc::new(client.clone()));
+        // A drain runs one task at a time.
+        state.insert(TypeId::of::<FreeSlots>(), Arc::new(FreeSlots::new(|| false)));
         current::listen();
         attempt::note_panics();
         let state = Arc::new(state);

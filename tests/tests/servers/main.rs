@@ -5,6 +5,7 @@ mod beside;
 mod celery;
 mod clocks;
 mod delays;
+mod elsewhere;
 mod expiry;
 mod rabbitmq;
 mod redis;

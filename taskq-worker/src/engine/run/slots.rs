@@ -33,6 +33,11 @@ impl Slots {
         slot
     }
 
+    /// Whether all are busy: one is being waited for. A slot that waits for its message is free.
+    pub(crate) fn are_busy(&self) -> bool {
+        self.wanted_since.load(Ordering::Relaxed) != 0
+    }
+
     /// The number of ticks for which a slot has been waited for at tick `now`: all were busy meanwhile.
     pub(crate) fn busy_for(&self, now: u32) -> u32 {
         match self.wanted_since.load(Ordering::Relaxed) {
@@ -59,9 +64,9 @@ mod tests {
         assert!((&mut second).now_or_never().is_none());
         ticks.tick();
         ticks.tick();
-        assert_eq!(slots.busy_for(ticks.now()), 2);
+        assert_eq!((slots.busy_for(ticks.now()), slots.are_busy()), (2, true));
         drop(first);
         drop(second.await);
-        assert_eq!(slots.busy_for(ticks.now()), 0);
+        assert_eq!((slots.busy_for(ticks.now()), slots.are_busy()), (0, false));
     }
 }

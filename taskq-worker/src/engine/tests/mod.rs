@@ -12,6 +12,7 @@ mod quarantine;
 mod recording;
 mod renewal;
 mod unrun;
+mod waits;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

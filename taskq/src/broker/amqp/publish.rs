@@ -65,8 +65,9 @@ impl Publisher {
         }
         let (budget, outbox, after) = (Arc::clone(&self.budget), Arc::clone(&self.outbox), self.timeout);
         async move {
-            // On the I/O runtime, since the caller's may have no timers.
-            let budget = io::run(time::timeout_at(deadline, budget.acquire_many_owned(units))).await;
+            // On the I/O runtime, since the caller's may have no timers, and may not be there at all.
+            let budget =
+                io::run(async move { time::timeout_at(deadline, budget.acquire_many_owned(units)).await }).await;
             let Ok(Ok(budget)) = budget else { return Err(PublishError::TimedOut { after }) };
             outbox.hand_over(outgoing(budget));
             answered.await
