@@ -10,7 +10,7 @@ use crate::backend::Backend;
 use crate::broker::Broker;
 pub use crate::client::node::host_name;
 use crate::settings::Settings;
-pub use crate::settings::nearest::nearest;
+pub use crate::settings::nearest::{misspelled, nearest};
 
 /// Makes a client over adapters that are already connected, for tests with adapters of their own.
 pub fn client_over(settings: Settings, broker: Arc<dyn Broker>, backend: Backend) -> Client {

@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::lifecycle_lines;
 use super::session::Session;
 use super::signals::Stops;
+use super::work::beat_failed;
 use crate::telemetry::{self, Format, Level};
 
 /// Send tasks when they are due, until it is told to stop
@@ -55,9 +56,10 @@ impl BeatCommand {
             stops.asked(1).await;
             control.stop();
         });
-        let summary = beat.run().await;
+        let ended = taskq::internal::io::spawn(beat.run()).await;
         stopping.abort();
         client.close().await;
+        let summary = ended.map_err(|error| beat_failed(&error))?;
         lifecycle_lines::beat_ended(session.output(), &node, summary);
         Ok(Exit::Ok)
     }

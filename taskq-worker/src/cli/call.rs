@@ -9,6 +9,7 @@ use serde_json::Value;
 use taskq::TaskId;
 use taskq::canvas::ArgumentList;
 use taskq::definition::{Registry, TaskOptions};
+use taskq::internal::misspelled;
 use taskq::message::Json;
 
 use super::exit::Exit;
@@ -20,7 +21,8 @@ use super::{outcome, values};
 /// Enqueue a task by name, with JSON arguments
 ///
 /// Prints the task's id once the broker has confirmed the message: from then on it runs at least once. The task need
-/// not be one of this program's; if it is, its queue, priority and expiry hold unless flags say otherwise.
+/// not be one of this program's; if it is, its arguments are checked, and its queue, priority and expiry hold unless
+/// flags say otherwise.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -55,6 +57,9 @@ pub(super) struct CallCommand {
     /// The task's id [default: a fresh one]
     #[arg(long, value_parser = values::task_id)]
     id: Option<TaskId>,
+    /// The task belongs to another program, or another build: its name and arguments are not checked
+    #[arg(long)]
+    foreign: bool,
     /// Wait for the result and print it, for so long [default: the setting `get_timeout`, 1h]
     #[arg(long, value_name = "TIMEOUT", value_parser = values::duration)]
     #[expect(clippy::option_option, reason = "whether the flag is there, and whether it has a value")]
@@ -68,9 +73,29 @@ struct SentCall<'a> {
     task: &'a str,
 }
 
+/// Checks a call of a task of this program, as beat does with entries. A name that is not one of its tasks' may be that
+/// of another program's, unless it differs from one by a letter or two.
+fn check(name: &str, positional: &[Json], named: &NamedArguments, registry: &Registry) -> Result<(), String> {
+    let Some(definition) = registry.get(name) else {
+        return match misspelled(name, registry.iter().map(|task| task.name)) {
+            Some(near) => Err(format!(
+                "there is no task `{name}` in this program; did you mean `{near}`? For a task of another program add --foreign"
+            )),
+            None => Ok(()),
+        };
+    };
+    definition.check_raw_arguments(positional, named).map_err(|error| {
+        let is_number_for_text =
+            positional.iter().any(|json| !json.get().starts_with('"')) && error.to_string().contains("string");
+        let remedy = if is_number_for_text { "; a text that looks like JSON is written as '\"42\"'" } else { "" };
+        format!("{error}{remedy}; nothing was sent. If the workers are of another build, --foreign sends it unchecked")
+    })
+}
+
 impl CallCommand {
     pub(super) async fn run(&self, session: &Session) -> Result<Exit, Failure> {
-        let call = self.call()?;
+        let registry = Registry::collect()?;
+        let call = self.call(&registry)?;
         let client = session.client().await?;
         if self.wait.is_some() {
             // A missing backend has to be reported before the task is sent.
@@ -78,9 +103,10 @@ impl CallCommand {
         }
         let handle = call.send(&client).await?;
         let Some(timeout) = self.wait else {
-            let sent = SentCall { id: handle.id(), task: &self.name };
-            session.output().say(&sent, |sent| sent.id.to_string())?;
             client.close().await;
+            let sent = SentCall { id: handle.id(), task: &self.name };
+            let written = session.output().say(&sent, |sent| sent.id.to_string());
+            written.map_err(|failure| failure.after(|| format!("task {} was sent", handle.id())))?;
             return Ok(Exit::Ok);
         };
         let timeout = timeout.unwrap_or(client.settings().get_timeout);
@@ -90,10 +116,18 @@ impl CallCommand {
     }
 
     /// Returns the call that the command line describes.
-    fn call(&self) -> Result<taskq::Call<Value>, Failure> {
-        let arguments = ArgumentList::from_raw(&self.arguments, &self.kwargs.clone().unwrap_or_default());
-        let registry = Registry::collect()?;
+    fn call(&self, registry: &Registry) -> Result<taskq::Call<Value>, Failure> {
+        let (positional, named) = (&self.arguments, self.kwargs.clone().unwrap_or_default());
+        if !self.foreign {
+            check(&self.name, positional, &named, registry).map_err(|mistake| Failure::new(Exit::Usage, mistake))?;
+        }
+        let arguments = ArgumentList::from_raw(positional, &named);
         let options = registry.get(&self.name).map_or(&TaskOptions::DEFAULT, |task| &task.options);
+        if self.wait.is_some() && options.ignore_result {
+            let text =
+                format!("{} stores no result (`ignore_result`), so --wait would wait in vain; leave it out", self.name);
+            return Err(Failure::new(Exit::Usage, text));
+        }
         let mut call = taskq::Call::named(&self.name, arguments);
         if let Some(queue) = self.queue.clone().or(options.queue.map(str::to_owned)) {
             call = call.queue(queue);

@@ -127,8 +127,12 @@ pub(super) fn run<E: ExtraCommands>(setup: Setup) -> ExitCode {
             if let Some(failure) = of_taskq_alone(&usage) {
                 return end(Err(failure));
             }
-            // Help and version come this way too, on stdout. Where the reader has gone away, nothing can be reported.
-            drop(usage.print());
+            // Help and version come this way too, on stdout.
+            if let Err(error) = usage.print()
+                && !usage.use_stderr()
+            {
+                return end(Err(Failure::unwritten(&error)));
+            }
             ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(Exit::Usage.code()))
         }
     }

@@ -14,13 +14,23 @@ pub(super) fn confirm(what: &str, yes: bool) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::new(Exit::Usage, format!("this {what}; add --yes to do it without being asked")));
     }
+    let answer = ask(what).map_err(|error| {
+        Failure::new(
+            Exit::Usage,
+            format!("the question whether to go on fails ({error}); add --yes to go on without it"),
+        )
+    })?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::new(Exit::Usage, "nothing was done")),
+    }
+}
+
+fn ask(what: &str) -> io::Result<String> {
     let mut stderr = io::stderr().lock();
     write!(stderr, "This {what}. Go on? [y/N] ")?;
     stderr.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(Failure::new(Exit::Usage, "nothing was done")),
-    }
+    Ok(answer)
 }

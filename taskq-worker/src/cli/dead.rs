@@ -18,6 +18,9 @@ use super::output::{aside, plain, short, time};
 use super::session::Session;
 use super::values;
 
+/// The answer about tasks that were discarded.
+const DROPPED: &str = "dropped";
+
 /// The number of characters of an error that a table shows.
 const ERROR_WIDTH: usize = 70;
 
@@ -261,7 +264,9 @@ impl DeadSelection {
 
     /// Answers how many were affected. Fails if a task or an error that was named is not there.
     fn answer(&self, session: &Session, done: &'static str, count: usize) -> Result<Exit, Failure> {
-        session.output().say(&DeadAnswer { done, count }, |DeadAnswer { done, count }| format!("{count} {done}"))?;
+        let text = |DeadAnswer { done, count }: &DeadAnswer| format!("{count} {done}");
+        let written = session.output().say(&DeadAnswer { done, count }, text);
+        written.map_err(|failure| failure.after(|| format!("{count} dead tasks were {done}")))?;
         let missing = match self.which() {
             DeadFilter::Fingerprint(fingerprint) if count == 0 => format!("the dead set has no error {fingerprint}"),
             DeadFilter::Ids([id]) if count == 0 => format!("the dead set has no task {id}"),
@@ -276,17 +281,31 @@ impl DeadSelection {
 
 impl DeadDrop {
     async fn run(&self, session: &Session) -> Result<Exit, Failure> {
-        let DeadSelection { error, all, ids } = &self.selection;
-        let what = match error {
-            Some(fingerprint) => format!("discards the dead tasks with error {fingerprint} for ever"),
-            None if *all => "discards every dead task for ever".to_owned(),
-            None => format!("discards {} dead tasks for ever", ids.len()),
-        };
-        confirm(&what, self.yes)?;
         let client = session.client().await?;
-        let count = client.dead().discard(&self.selection.which()).await;
+        let which = self.selection.which();
+        if !self.yes {
+            let count = client.dead().count(&which).await?;
+            if count == 0 && which != DeadFilter::All {
+                client.close().await;
+                return self.selection.answer(session, DROPPED, 0);
+            }
+            confirm(&question(&which, count), false)?;
+        }
+        let count = client.dead().discard(&which).await;
         client.close().await;
-        self.selection.answer(session, "dropped", count?)
+        self.selection.answer(session, DROPPED, count?)
+    }
+}
+
+/// The phrase by which a person is asked, about as many dead tasks as there are.
+fn question(which: &DeadFilter<'_>, count: usize) -> String {
+    let tasks = if count == 1 { "1 dead task".to_owned() } else { format!("{count} dead tasks") };
+    match which {
+        DeadFilter::Fingerprint(fingerprint) => format!("discards {tasks} with error {fingerprint} for ever"),
+        DeadFilter::Ids(ids) if ids.len() > count => {
+            format!("discards {tasks} for ever ({} of the named ones are not dead)", ids.len() - count)
+        }
+        _ => format!("discards {tasks} for ever"),
     }
 }
 
@@ -312,6 +331,20 @@ mod tests {
         let groups = groups(entries);
         let summary: Vec<_> = groups.iter().map(|group| (group.count, group.error.as_str())).collect();
         assert_eq!(summary, [(2, "none of 7"), (1, "no shelf")]);
+    }
+
+    #[test]
+    fn a_person_is_asked_about_what_is_there() {
+        let ids = ["1", "2"].map(|id| TaskId::parse(id).expect("a good id"));
+        for (which, count, expected) in [
+            (DeadFilter::All, 0, "discards 0 dead tasks for ever"),
+            (DeadFilter::All, 1, "discards 1 dead task for ever"),
+            (DeadFilter::Ids(&ids), 2, "discards 2 dead tasks for ever"),
+            (DeadFilter::Ids(&ids), 1, "discards 1 dead task for ever (1 of the named ones are not dead)"),
+            (DeadFilter::Fingerprint("ab"), 7, "discards 7 dead tasks with error ab for ever"),
+        ] {
+            assert_eq!(question(&which, count), expected);
+        }
     }
 
     #[test]

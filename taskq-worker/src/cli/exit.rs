@@ -29,6 +29,10 @@ pub enum Exit {
     CrashLoop = 9,
     /// Under torture tasks were lost, stuck, or repeated more often than is allowed, or a fault could not strike.
     PromiseBroken = 10,
+    /// The answer could not be written to stdout. What the command was to do is done.
+    Unwritten = 11,
+    /// The beat has ended by a fault; a worker that was a beat as well has drained. It may be started again.
+    BeatFailed = 12,
 }
 
 /// The exit codes as the end of `--help` explains them.
@@ -45,7 +49,11 @@ Exit codes:
   7  the program cannot start: no tasks, two of one name, or too few files or threads for it
   8  the worker was stopped before its tasks had ended; they were given back and run again
   9  the worker's processes died again and again while they started
-  10 taskq torture: the promise was broken, or a fault could not strike";
+  10 taskq torture: the promise was broken, or a fault could not strike
+  11 the answer could not be written to stdout (a full disk); what the command was to do is done
+  12 the beat (beat, worker -B) has ended by a fault, and can be started again
+
+A reader that goes away before everything was written (`| head`) is no fault: 0.";
 
 impl Exit {
     /// Returns the number.
@@ -66,7 +74,7 @@ mod tests {
 
     #[test]
     fn the_help_names_every_code() {
-        for code in 0..=Exit::PromiseBroken.code() {
+        for code in 0..=Exit::BeatFailed.code() {
             assert!(HELP.contains(&format!("\n  {code:<2} ")), "{code} is missing");
         }
     }

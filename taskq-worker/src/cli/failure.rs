@@ -42,6 +42,23 @@ impl Failure {
         if shortage::is_cause_of(error) && !is_told { failure.and(shortage::REMEDY) } else { failure }
     }
 
+    /// Creates the failure to write an answer. A reader that has seen enough and gone away (`| head`) is no fault.
+    pub(super) fn unwritten(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self { exit: Exit::Ok, message: None },
+            _ => Self::new(Exit::Unwritten, format!("the answer cannot be written: {error}")),
+        }
+    }
+
+    /// Adds what was done before the answer could not be written, so that nobody does it again: `the task 7 was sent`.
+    #[must_use]
+    pub fn after(mut self, done: impl FnOnce() -> String) -> Self {
+        if let (Exit::Unwritten, Some(message)) = (self.exit, &mut self.message) {
+            message.insert_str(0, &format!("{}, but ", one_line(&done())));
+        }
+        self
+    }
+
     /// Appends a remedy to the message.
     #[must_use]
     pub fn and(mut self, remedy: &str) -> Self {
@@ -178,16 +195,6 @@ impl From<BeatError> for Failure {
     }
 }
 
-impl From<io::Error> for Failure {
-    /// Writing to stdout failed. A reader that has seen enough and gone away (`| head`) is no fault.
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Self { exit: Exit::Ok, message: None },
-            _ => Self::new(Exit::Usage, format!("the output cannot be written: {error}")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +205,18 @@ mod tests {
         let failure = Failure::from(BrokerError::Failed { what: "the purge of \"mail\"".into(), source });
         let expected = "the broker did not carry out the purge of \"mail\": connection reset";
         assert_eq!((failure.exit, failure.message()), (Exit::Unreachable, Some(expected)));
+    }
+
+    #[test]
+    fn what_was_done_is_told_although_the_answer_is_lost() {
+        let sent = || "the task 7 was sent".to_owned();
+        let full = Failure::unwritten(&io::ErrorKind::StorageFull.into()).after(sent);
+        assert_eq!(full.exit, Exit::Unwritten);
+        let message = full.message().expect("it says something");
+        assert!(message.starts_with("the task 7 was sent, but the answer cannot be written: "), "{message}");
+        let gone = Failure::unwritten(&io::ErrorKind::BrokenPipe.into()).after(sent);
+        assert_eq!((gone.exit, gone.message()), (Exit::Ok, None), "nobody wants to know");
+        assert_eq!(Failure::new(Exit::Usage, "x").after(sent).message(), Some("x"), "it was not done");
     }
 
     #[test]

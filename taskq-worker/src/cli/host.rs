@@ -74,6 +74,8 @@ impl WorkerHost for Unsupervised {
         _control: WorkerControl,
     ) -> Result<(), Failure> {
         lifecycle_lines::worker_ready(session.output(), facts, 1);
+        #[cfg(all(unix, feature = "supervise"))]
+        super::streams::replace_when_unread().map_err(|error| Failure::cannot_start(&error))?;
         Ok(())
     }
 
@@ -87,7 +89,7 @@ impl WorkerHost for Unsupervised {
 
 /// Returns the numbers of a summary by name.
 fn counts(summary: &WorkerSummary) -> Result<BTreeMap<String, u64>, Failure> {
-    let named = serde_json::to_value(summary).map_err(std::io::Error::from)?;
+    let named = serde_json::to_value(summary).map_err(|error| Failure::unwritten(&error.into()))?;
     let counts = named.as_object().into_iter().flatten();
     Ok(counts.filter_map(|(name, count)| Some((name.clone(), count.as_u64()?))).collect())
 }

@@ -29,6 +29,8 @@ mod session;
 mod setup;
 mod signals;
 mod status;
+#[cfg(all(unix, feature = "supervise"))]
+mod streams;
 mod supervised;
 mod tasks;
 pub mod values;

@@ -19,12 +19,13 @@ pub(super) async fn wait(client: &Client, id: &TaskId, timeout: Duration) -> Res
 
 /// Answers how a task ended: to a person with its result, to a program with everything known. Fails if the task did.
 pub(super) fn answer(output: Output, status: &Status) -> Result<Exit, Failure> {
-    match status.state {
-        TaskState::Success => output.say(status, value)?,
+    let written = match status.state {
+        TaskState::Success => output.say(status, value),
         // A person sees the error.
-        _ if output == Output::Person => {}
-        _ => output.say(status, |_| String::new())?,
-    }
+        _ if output == Output::Person => Ok(()),
+        _ => output.say(status, |_| String::new()),
+    };
+    written.map_err(|failure| failure.after(|| format!("task {} has ended as {}", status.id, status.state)))?;
     verdict(status)
 }
 

@@ -61,16 +61,15 @@ impl Output {
 
 /// Writes one line of JSON to stdout.
 pub(super) fn json<T: Serialize>(value: &T) -> Result<(), Failure> {
-    let text = serde_json::to_string(value).map_err(io::Error::from)?;
+    let text = serde_json::to_string(value).map_err(|error| Failure::unwritten(&error.into()))?;
     line(&text)
 }
 
 /// Writes one line to stdout at once: a reader of a pipe must not wait for a full buffer.
 pub(super) fn line(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{}", text.trim_end_matches('\n'))?;
-    stdout.flush()?;
-    Ok(())
+    let written = writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush());
+    written.map_err(|error| Failure::unwritten(&error))
 }
 
 /// Writes one line to stderr, beside the answer. If that fails, nothing can be reported.

@@ -127,7 +127,9 @@ impl QueuePurge {
         let removed = client.broker().purge(&self.name).await;
         client.close().await;
         let purged = PurgedQueue { queue: &self.name, removed: removed? };
-        session.output().say(&purged, |purged| format!("{} messages removed from {}", purged.removed, purged.queue))?;
+        let text = |purged: &PurgedQueue<'_>| format!("{} messages removed from {}", purged.removed, purged.queue);
+        let written = session.output().say(&purged, text);
+        written.map_err(|failure| failure.after(|| text(&purged)))?;
         Ok(Exit::Ok)
     }
 }

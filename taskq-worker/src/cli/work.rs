@@ -133,15 +133,18 @@ impl Duties {
     async fn end(self) -> Result<(), Failure> {
         if let Some((control, running)) = self.beat {
             control.stop();
-            running.await.and_then(|ended| ended).map_err(|error| {
-                Failure::new(Exit::CannotStart, format!("the beat of this worker has ended by a fault: {error}"))
-            })?;
+            running.await.and_then(|ended| ended).map_err(|error| beat_failed(&error))?;
         }
         for duty in self.others {
             duty.abort();
         }
         Ok(())
     }
+}
+
+/// The failure of a program whose beat has panicked.
+pub(super) fn beat_failed(error: &JoinError) -> Failure {
+    Failure::new(Exit::BeatFailed, format!("the beat has ended by a fault: {error}; start it again"))
 }
 
 /// Runs the beat of a worker. When it ends the worker drains: either that ends too, or the beat has ended by a fault,
@@ -190,4 +193,17 @@ async fn log_servers(client: &Client, broker: &BrokerInfo) -> Result<(), Failure
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_beat_that_panics_is_worth_another_start() {
+        let fault = tokio::spawn(async { panic!("out of slots") }).await.map(|()| 0).expect_err("it panics");
+        let failure = beat_failed(&fault);
+        assert_eq!(failure.exit, Exit::BeatFailed);
+        assert!(failure.message().is_some_and(|text| text.contains("out of slots")), "{failure:?}");
+    }
 }

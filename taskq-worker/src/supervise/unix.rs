@@ -6,11 +6,12 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{ChildStderr, Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::process::{Pid, Signal, WaitOptions};
 
@@ -99,6 +100,68 @@ pub(crate) fn inherited(descriptor: RawFd) -> io::Result<OwnedFd> {
 /// Makes `stderr` the stderr of this process.
 pub(crate) fn put_stderr(stderr: &OwnedFd) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stderr(stderr)?)
+}
+
+/// A stream that this process writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OutputStream {
+    Stdout,
+    Stderr,
+}
+
+impl fmt::Display for OutputStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        })
+    }
+}
+
+/// Makes the null device a stream of this process.
+pub(crate) fn discard(stream: OutputStream) -> io::Result<()> {
+    let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    match stream {
+        OutputStream::Stdout => Ok(rustix::stdio::dup2_stdout(&null)?),
+        OutputStream::Stderr => Ok(rustix::stdio::dup2_stderr(&null)?),
+    }
+}
+
+/// Returns those of the streams that nobody reads. A file is always read.
+pub(crate) fn unread_now(streams: &[OutputStream]) -> io::Result<Vec<OutputStream>> {
+    unread_within(streams, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }))
+}
+
+/// Waits until nobody reads one of the streams any more. Blocks.
+pub(crate) fn wait_until_unread(streams: &[OutputStream]) -> io::Result<Vec<OutputStream>> {
+    unread_within(streams, None)
+}
+
+fn unread_within(streams: &[OutputStream], limit: Option<&rustix::event::Timespec>) -> io::Result<Vec<OutputStream>> {
+    let (stdout, stderr) = (io::stdout(), io::stderr());
+    let descriptors = streams.iter().map(|stream| match stream {
+        OutputStream::Stdout => stdout.as_fd(),
+        OutputStream::Stderr => stderr.as_fd(),
+    });
+    let unread = have_no_reader(&descriptors.collect::<Vec<_>>(), limit)?;
+    Ok(streams.iter().zip(unread).filter(|(_, is_unread)| *is_unread).map(|(stream, _)| *stream).collect())
+}
+
+/// Tells of each descriptor whether what is written to it reaches nobody. Waits for that up to the limit.
+fn have_no_reader(descriptors: &[BorrowedFd<'_>], limit: Option<&rustix::event::Timespec>) -> io::Result<Vec<bool>> {
+    // Nothing is asked for but what is always told: that the other end is gone.
+    let asked = descriptors.iter().map(|descriptor| PollFd::from_borrowed_fd(*descriptor, PollFlags::empty()));
+    let mut asked: Vec<PollFd<'_>> = asked.collect();
+    loop {
+        match rustix::event::poll(&mut asked, limit) {
+            Err(rustix::io::Errno::INTR) => {}
+            answered => {
+                answered?;
+                let is_gone = |fd: &PollFd<'_>| fd.revents().intersects(PollFlags::ERR | PollFlags::HUP);
+                return Ok(asked.iter().map(is_gone).collect());
+            }
+        }
+    }
 }
 
 /// Makes this process the parent of orphans among its descendants, so that [`reap`] can collect them.
@@ -276,6 +339,23 @@ mod tests {
         // This program goes on without.
         forget_code();
         assert_eq!(state_of("12 (app) T 1 12"), Some('T'));
+    }
+
+    #[test]
+    fn a_pipe_or_socket_without_a_reader_is_told_from_others() {
+        use std::os::unix::net::UnixStream;
+        let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let (reading, pipe) = io::pipe().expect("the system grants a pipe");
+        let (theirs, socket) = UnixStream::pair().expect("the system grants a socket");
+        // As for the journal of systemd, from which nothing is read.
+        socket.shutdown(std::net::Shutdown::Read).expect("it is open");
+        let file = std::fs::OpenOptions::new().write(true).open("/dev/null").expect("it is there");
+        let streams = [pipe.as_fd(), socket.as_fd(), file.as_fd()];
+        assert_eq!(have_no_reader(&streams, Some(&at_once)).expect("it is known"), [false, false, false]);
+        drop(reading);
+        assert_eq!(have_no_reader(&streams, None).expect("it is known"), [true, false, false]);
+        drop(theirs);
+        assert_eq!(have_no_reader(&streams, None).expect("it is known"), [true, true, false]);
     }
 
     #[test]

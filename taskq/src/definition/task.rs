@@ -1,5 +1,6 @@
 //! The definition of one task, shared by worker and caller.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use futures_util::future::BoxFuture;
@@ -96,11 +97,20 @@ impl Definition {
     /// are decoded as for an attempt, but nothing is run.
     pub fn check_arguments(&self, positional: &[Value], named: &Map<String, Value>) -> Result<(), ArgumentError> {
         let raw = |value: &Value| serde_json::value::to_raw_value(value).expect("JSON can be written as JSON");
-        let positional: Vec<_> = positional.iter().map(raw).collect();
-        let named: Vec<_> = named.iter().map(|(name, value)| (name.as_str(), raw(value))).collect();
+        let positional: Vec<Json> = positional.iter().map(raw).collect();
+        let named = named.iter().map(|(name, value)| (name.clone(), raw(value))).collect();
+        self.check_raw_arguments(&positional, &named)
+    }
+
+    /// Checks arguments like [`check_arguments`](Self::check_arguments), as they are written.
+    pub fn check_raw_arguments(
+        &self,
+        positional: &[Json],
+        named: &BTreeMap<String, Json>,
+    ) -> Result<(), ArgumentError> {
         let arguments = Arguments::new(
             positional.iter().map(|value| &**value).collect(),
-            named.iter().map(|(name, value)| ((*name).into(), &**value)).collect(),
+            named.iter().map(|(name, value)| (name.as_str().into(), &**value)).collect(),
         );
         let context = Context::new(ContextParts::new(TaskId::new(), self.name));
         (self.start)(context, &arguments).map(drop)

@@ -61,8 +61,9 @@ fn a_task_is_followed_from_call_to_result() {
         let refused = shop.run(&["call", "shop.echo", argument]).expect_exit(2);
         assert!(refused.stderr.contains("send "), "{argument}: {refused}");
     }
-    let refused = shop.run(&["call", "shop.echo", &format!("[{big}]"), "--wait=60s"]);
-    assert_refused(refused, 1, "more than 64 bits");
+    let echo = ["call", "shop.echo", &format!("[{big}]"), "--wait=60s"];
+    assert_refused(shop.run(&echo), 2, "more than 64 bits");
+    assert_refused(shop.run(&[&echo[..], &["--foreign"]].concat()), 1, "more than 64 bits");
 
     let id = send(&shop, &["shop.greet", "Ada", "--kwargs", "{\"greeting\": \"Good morning\"}"]);
     let result = shop.run(&["result", &id, "--wait=60s"]).expect_exit(0).json();

@@ -1,5 +1,6 @@
 //! Real programs: workers, beats and the command line, which are started, signalled, killed and counted.
 
+mod answers;
 mod beat;
 mod cli;
 mod crash;

@@ -121,7 +121,9 @@ impl ScheduleAdd {
             words: entry.schedule.describe(),
             next,
         };
-        session.output().say(&added, |added| format!("{} is added: {}", added.name, added.words))?;
+        let text = |added: &AddedEntry| format!("{} is added: {}", added.name, added.words);
+        let written = session.output().say(&added, text);
+        written.map_err(|failure| failure.after(|| text(&added)))?;
         Ok(Exit::Ok)
     }
 

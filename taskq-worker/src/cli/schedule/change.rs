@@ -72,7 +72,9 @@ impl ScheduleRemove {
             book.entry(name)?;
         }
         book.client.close().await;
-        session.output().say(&RemovedEntry { name, removed }, |_| format!("{name} is removed"))?;
+        let text = || format!("{name} is removed");
+        let written = session.output().say(&RemovedEntry { name, removed }, |_| text());
+        written.map_err(|failure| failure.after(text))?;
         Ok(Exit::Ok)
     }
 }
@@ -88,10 +90,11 @@ pub(super) async fn pause(session: &Session, names: &[String], is_on: bool) -> R
         rows.push(PausedEntry { name, paused: is_on, changed });
     }
     book.client.close().await;
-    session.output().table(&rows, ["ENTRY", "NOW"], |row| {
-        let state = if row.paused { "paused" } else { "not paused" };
+    let state = if is_on { "paused" } else { "not paused" };
+    let written = session.output().table(&rows, ["ENTRY", "NOW"], |row| {
         let since = if row.changed { "" } else { ", as before" };
         [row.name.to_owned(), format!("{state}{since}")]
-    })?;
+    });
+    written.map_err(|failure| failure.after(|| format!("{} entries are {state}", names.len())))?;
     Ok(Exit::Ok)
 }

@@ -37,7 +37,8 @@ impl ScheduleRun {
         let id = run_now(&book.client, &book.store, &book.registry, &entry, &node).await?;
         book.client.close().await;
         let sent = SentEntry { name: &entry.name, task: &entry.task, id: &id };
-        session.output().say(&sent, |sent| sent.id.to_string())?;
+        let written = session.output().say(&sent, |sent| sent.id.to_string());
+        written.map_err(|failure| failure.after(|| format!("task {id} was sent")))?;
         Ok(Exit::Ok)
     }
 }

@@ -21,6 +21,7 @@ use super::super::host::WorkerHost;
 use super::super::lifecycle_lines::WorkerFacts;
 use super::super::session::Session;
 use super::super::signals::Stops;
+use super::super::streams;
 use crate::engine::{
     Supervision, WorkerBuilder, WorkerControl, WorkerEvent, WorkerHeartbeat, WorkerSummary, report_loss,
 };
@@ -134,8 +135,9 @@ impl WorkerHost for SupervisedProcess {
         control: WorkerControl,
     ) -> Result<(), Failure> {
         unix::put_stderr(&self.stderr).map_err(|error| Failure::cannot_start(&error))?;
+        streams::replace_when_unread().map_err(|error| Failure::cannot_start(&error))?;
         drop(self.link.work.set((client.clone(), control)));
-        let ready = serde_json::to_value(facts).map_err(io::Error::from)?;
+        let ready = serde_json::to_value(facts).map_err(|error| Failure::unwritten(&error.into()))?;
         self.link.send(&ChildMessage::Ready { ready, kept_in: kept_in(session)? }).await;
         Ok(())
     }

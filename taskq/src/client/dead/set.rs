@@ -88,6 +88,11 @@ impl DeadSet {
         entry.ok_or_else(|| Error::NotDead { id: id.clone() })
     }
 
+    /// Counts the dead messages that `filter` chooses.
+    pub async fn count(&self, filter: &DeadFilter<'_>) -> Result<usize, Error> {
+        Ok(self.list(usize::MAX).await?.iter().filter(|entry| filter.matches(entry)).count())
+    }
+
     /// Counts the dead messages of each error: `fingerprint → (an example, the number of messages)`.
     pub async fn by_error(&self, limit: usize) -> Result<BTreeMap<String, (DeadEntry, usize)>, Error> {
         let mut groups = BTreeMap::new();
