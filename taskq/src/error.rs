@@ -120,3 +120,17 @@ pub enum Error {
         id: TaskId,
     },
 }
+
+impl Error {
+    /// Whether the same operation would fail again however often it is tried: the fault is in what was asked, and not
+    /// in the state of a server or the network.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Broker(error) => error.is_permanent(),
+            Self::Publish(error) => error.is_permanent(),
+            Self::Backend(error) => error.is_permanent(),
+            Self::NoResultYet { .. } => false,
+            _ => true,
+        }
+    }
+}

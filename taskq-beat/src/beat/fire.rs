@@ -296,9 +296,8 @@ impl Firer {
 fn reason_to_give_up(error: &taskq::Error, on_doubt: OnDoubt) -> Option<MissReason> {
     use taskq::Error as E;
     match error {
-        E::Call { .. } | E::Publish(PublishError::TooLarge { .. }) | E::Broker(BrokerError::QueueName { .. }) => {
-            Some(MissReason::Refused)
-        }
+        E::Call { .. } | E::Broker(BrokerError::QueueName { .. }) => Some(MissReason::Refused),
+        E::Publish(error) if error.is_permanent() => Some(MissReason::Refused),
         // The message may have arrived.
         E::Publish(PublishError::TimedOut { .. } | PublishError::Broker(_)) if on_doubt == OnDoubt::Skip => {
             Some(MissReason::InDoubt)

@@ -113,7 +113,8 @@ fn client_exit(error: &taskq::Error) -> Exit {
     match error {
         E::Config(_) | E::NoResultBackend => Exit::Config,
         E::Registry(_) | E::System(_) => Exit::CannotStart,
-        E::Call { .. } | E::ResultIgnored { .. } | E::Publish(PublishError::TooLarge { .. }) => Exit::Usage,
+        E::Call { .. } | E::ResultIgnored { .. } => Exit::Usage,
+        E::Publish(error) if error.is_permanent() => Exit::Usage,
         E::NoResultYet { .. } => Exit::TimedOut,
         E::Failed { .. } | E::Revoked { .. } => Exit::TaskFailed,
         E::NotDead { .. } | E::Publish(PublishError::Unroutable { .. }) => Exit::NotFound,

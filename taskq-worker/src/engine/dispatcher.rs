@@ -119,7 +119,7 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
             Adoption::Adopted => return,
             Adoption::AlreadySettled(acker) => return acker.ack(),
             Adoption::SecondCopy(acker) => {
-                let follow = Follow::moved(&envelope, &queue, look_again_after(&envelope));
+                let follow = Follow::looked_at_again(&envelope, &queue, look_again_after(&envelope));
                 return self.settle(End::unrecorded([follow], self.settles(acker)));
             }
         };

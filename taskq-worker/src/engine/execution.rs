@@ -98,7 +98,7 @@ async fn passes(shared: &Shared, run: &Arc<Run>, hints: DeliveryHints) -> bool {
             drop_duplicate(shared, run, follow).await;
         }
         Finding::LookAgain(delay) => {
-            drop_duplicate(shared, run, Some(Follow::moved(&run.envelope, &run.queue, delay))).await;
+            drop_duplicate(shared, run, Some(Follow::looked_at_again(&run.envelope, &run.queue, delay))).await;
         }
         Finding::Quarantine { claim, queue, why } => {
             if run.conclude() {

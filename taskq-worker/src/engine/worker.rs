@@ -165,11 +165,13 @@ impl Worker {
             }))
         });
         let stores_results = results.is_some();
+        let ends = Ends { node, dead_queue, stores_results, role, clock: clock.clone() };
         let settler = Arc::new(Settler {
             client: client.clone(),
             results,
             claims: claims.clone(),
             in_flight: Arc::clone(&in_flight),
+            ends: ends.clone(),
             observers: observers.clone(),
         });
         let (requesting, requests) = mpsc::channel(WAITING_MAX);
@@ -184,12 +186,17 @@ impl Worker {
         };
         let (asking, questions) = mpsc::channel(QUESTIONS_MAX);
         let shared = Arc::new(Shared {
-            observers,
             bodies: Arc::new(bodies),
             in_flight,
-            duplicates: Duplicates { client: client.clone(), claims: claims.clone(), role },
-            ends: Ends { node, dead_queue, stores_results, role, clock },
+            duplicates: Duplicates {
+                client: client.clone(),
+                claims: claims.clone(),
+                role,
+                observers: observers.clone(),
+            },
+            ends,
             settler: SettlerHandle::new(requesting, settler),
+            observers,
             client,
         });
         Self {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::admit::put_back_after;
 use super::panics::{Caught, Panicked};
 use crate::definition::{ArgumentError, Decision, Directive, RetryPolicy, TaskError};
-use crate::message::{Envelope, Failure, Json, Record, TaskState};
+use crate::message::{Envelope, Failure, Json, Record, TaskState, shortened};
 
 /// The reason for which a running attempt is stopped.
 ///
@@ -118,7 +118,19 @@ pub enum Reason {
     UnknownTask,
     /// Worker processes died while they ran the task.
     WorkerLost,
+    /// The task succeeded, and the result backend does not take its result.
+    Result,
+    /// The task goes on with a message that cannot be published.
+    Unsendable,
 }
+
+/// The types of failures that say why a task cannot be settled as it ended.
+const RESULT_REFUSED: &str = "ResultRefused";
+const UNSENDABLE: &str = "Unsendable";
+
+/// The maximum size in bytes of a failure's text and of its traceback. What is longer is cut: the text travels in the
+/// record, in the claim and in the log, and must not be the reason why one of them cannot be written.
+const FAILURE_BYTES_MAX: usize = 64 * 1024;
 
 impl Reason {
     /// Returns the reason of a recorded failure, which carries no reason of its own: its type tells what the worker
@@ -129,6 +141,8 @@ impl Reason {
             (Some("taskq"), "DecodeError") => Self::Decode,
             (Some("celery.exceptions"), "NotRegistered") => Self::UnknownTask,
             (Some("billiard.exceptions"), "WorkerLostError") => Self::WorkerLost,
+            (Some("taskq"), RESULT_REFUSED) => Self::Result,
+            (Some("taskq"), UNSENDABLE) => Self::Unsendable,
             _ => Self::Failed,
         }
     }
@@ -141,6 +155,8 @@ impl Reason {
             Self::Decode => "decode",
             Self::UnknownTask => "unknown-task",
             Self::WorkerLost => "worker-lost",
+            Self::Result => "result",
+            Self::Unsendable => "unsendable",
         }
     }
 }
@@ -201,7 +217,8 @@ pub fn conclude(outcome: Outcome, policy: &RetryPolicy, envelope: &Envelope, unf
             Verdict::Fail { reason: Reason::Failed, failure }
         }
     };
-    Conclusion { traceback, ..Conclusion::of(verdict) }
+    let traceback = traceback.map(|text: String| shortened(text, FAILURE_BYTES_MAX));
+    Conclusion { traceback, ..Conclusion::of(verdict.with_short_failure()) }
 }
 
 fn decide(error: TaskError, policy: &RetryPolicy, envelope: &Envelope) -> Verdict {
@@ -232,6 +249,36 @@ impl Verdict {
     pub fn worker_lost(how: &str) -> Self {
         let text = format!("Worker exited prematurely: {how}");
         Self::Fail { reason: Reason::WorkerLost, failure: Failure::new("billiard.exceptions", "WorkerLostError", text) }
+    }
+
+    /// Returns the end of a task that succeeded and whose result the result backend does not take, for the reason
+    /// `why`.
+    pub fn result_refused(why: &str) -> Self {
+        let text = format!("the task succeeded, and its result could not be stored: {why}");
+        Self::Fail { reason: Reason::Result, failure: Failure::new("taskq", RESULT_REFUSED, text) }
+    }
+
+    /// Returns the end of a task whose attempt ended with this verdict (`None`: it did not run), and whose next message
+    /// cannot be published for the reason `why`.
+    pub fn unsendable(why: &str, ended: Option<&Self>) -> Self {
+        let text = match ended {
+            Some(Self::Retry { failure, .. }) => {
+                format!("the next attempt cannot be sent: {why}; the last one ended with {failure}")
+            }
+            Some(_) => format!("the next run cannot be sent: {why}"),
+            None => format!("the message cannot be moved: {why}"),
+        };
+        Self::Fail { reason: Reason::Unsendable, failure: Failure::new("taskq", UNSENDABLE, text) }
+    }
+
+    fn with_short_failure(self) -> Self {
+        let short = |failure: Failure| failure.shortened(FAILURE_BYTES_MAX);
+        match self {
+            Self::Retry { delay_ms, failure } => Self::Retry { delay_ms, failure: short(failure) },
+            Self::Fail { reason, failure } => Self::Fail { reason, failure: short(failure) },
+            Self::Revoke { failure } => Self::Revoke { failure: short(failure) },
+            other @ (Self::Succeed | Self::Snooze { .. } | Self::GiveBack) => other,
+        }
     }
 
     /// Returns the end of a message that has expired.

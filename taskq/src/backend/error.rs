@@ -58,6 +58,16 @@ pub enum BackendError {
         #[source]
         source: BoxError,
     },
+    /// A value is larger than the store takes.
+    #[error("{what} has {size} bytes, and the result backend takes {limit}")]
+    TooLarge {
+        /// The value.
+        what: String,
+        /// The size of the value in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// The backend was closed.
     #[error("this result backend is closed")]
     Closed,
@@ -66,5 +76,16 @@ pub enum BackendError {
 impl From<ResultError> for BackendError {
     fn from(ResultError { id, why }: ResultError) -> Self {
         Self::UnreadableResult { id, why }
+    }
+}
+
+impl BackendError {
+    /// Whether the same operation would fail again however often it is tried: the fault is in what was asked or stored,
+    /// and not in the state of the server or the network.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Url { .. } | Self::Nonsense { .. } | Self::UnreadableResult { .. } | Self::TooLarge { .. } => true,
+            Self::Unreachable { .. } | Self::Refused { .. } | Self::Failed { .. } | Self::Closed => false,
+        }
     }
 }

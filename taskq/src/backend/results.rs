@@ -12,12 +12,19 @@ use crate::io;
 use crate::message::{Record, TaskId};
 
 /// The outcome of writing a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Written {
     /// The record is stored, and watchers have been notified.
     Stored,
     /// A terminal record of the same or a later generation is stored already and was kept.
     Kept,
+    /// The record was not stored, and would not be however often it were written: something about this one record is
+    /// not acceptable to the store, such as its size. Nothing was changed.
+    Refused {
+        /// The fault in the record, with sizes in bytes and limits where they are known.
+        why: String,
+    },
 }
 
 /// A stream of the changes of one task's record, beginning at the subscription. A change that cannot be read is an
@@ -27,8 +34,9 @@ pub type Changes = Pin<Box<dyn Stream<Item = Result<Record, BackendError>> + Sen
 /// A store of results and progress.
 pub trait ResultBackend: Send + Sync + std::fmt::Debug {
     /// Stores each record in one atomic step and notifies its watchers. [`Record::may_replace`] is the rule: the first
-    /// terminal record of a generation wins. The answers are in the order of the records. If the operation fails as a
-    /// whole, some records may have been stored; writing them again is safe.
+    /// terminal record of a generation wins. The answers are in the order of the records. What is wrong with one record
+    /// is answered in its place, and the others are written. An error means that the store cannot be written to at the
+    /// moment; some records may have been stored, and writing them again is safe.
     fn write<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<Vec<Written>, BackendError>>;
 
     /// The records of these tasks, in order; `None` where none is stored.

@@ -110,7 +110,57 @@ pub enum PublishError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The headers are larger than the broker takes in one frame.
+    #[error(
+        "the headers of the message for queue {queue:?} have {size} bytes, and {limit} fit into a frame of this connection; \
+         put the data into the arguments"
+    )]
+    HeadersTooLarge {
+        /// The queue.
+        queue: String,
+        /// The size of the headers in bytes, as they are sent.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The message cannot be written in the broker's protocol.
+    #[error("the message for queue {queue:?} cannot be sent")]
+    Unsendable {
+        /// The queue.
+        queue: String,
+        /// The part that cannot be written, and the limit.
+        #[source]
+        source: BoxError,
+    },
     /// Any other error.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+}
+
+impl BrokerError {
+    /// Whether the same operation would fail again however often it is tried: the fault is in what was asked, and not
+    /// in the state of the broker or the network.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Url { .. } | Self::QueueName { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Refused { .. }
+            | Self::NoQueue { .. }
+            | Self::Mismatch { .. }
+            | Self::Failed { .. }
+            | Self::Closed => false,
+        }
+    }
+}
+
+impl PublishError {
+    /// Whether the same message would be refused again however often it is published: the fault is in the message, and
+    /// not in the state of the broker, the queue or the network.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::TooLarge { .. } | Self::HeadersTooLarge { .. } | Self::Unsendable { .. } => true,
+            Self::Broker(error) => error.is_permanent(),
+            Self::Unroutable { .. } | Self::Nacked { .. } | Self::Blocked { .. } | Self::TimedOut { .. } => false,
+        }
+    }
 }

@@ -414,7 +414,7 @@ async fn write(results: &SharedResults, record: &Record) -> Written {
     let written: Result<Vec<Written>, BackendError> = results.write(std::slice::from_ref(record)).await;
     let written = written.expect("the backend works");
     assert_eq!(written.len(), 1, "one record has one answer");
-    written[0]
+    written[0].clone()
 }
 
 async fn read(results: &SharedResults, id: &TaskId) -> Option<Record> {

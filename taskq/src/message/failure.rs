@@ -47,6 +47,37 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Cuts the type's name and the arguments to `bytes_max` bytes of text each, with a note of what they had.
+    #[must_use]
+    pub(crate) fn shortened(mut self, bytes_max: usize) -> Self {
+        self.exc_type = shortened(self.exc_type, bytes_max);
+        for part in &mut self.exc_message {
+            match part {
+                Value::String(text) => *text = shortened(std::mem::take(text), bytes_max),
+                Value::Array(_) | Value::Object(_) => {
+                    let text = part.to_string();
+                    if text.len() > bytes_max {
+                        *part = Value::String(shortened(text, bytes_max));
+                    }
+                }
+                Value::Null | Value::Bool(_) | Value::Number(_) => {}
+            }
+        }
+        self
+    }
+}
+
+/// Cuts a text to about `bytes_max` bytes, with a note of how many it had.
+pub(crate) fn shortened(mut text: String, bytes_max: usize) -> String {
+    let size = text.len();
+    if size <= bytes_max {
+        return text;
+    }
+    text.truncate(text.floor_char_boundary(bytes_max));
+    format!("{text} … ({size} bytes in all)")
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = self.message();
@@ -61,4 +92,22 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
         Value::Null => Vec::new(),
         one => vec![one],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_long_failure_is_cut_and_says_so() {
+        let mut failure = Failure::new("shop", "NoStock", "ü".repeat(50));
+        failure.exc_message.extend([json!(7), json!(["a", "b"]), json!(["x".repeat(100)])]);
+        let cut = failure.shortened(11);
+        assert_eq!(cut.exc_message[0], json!("üüüüü … (100 bytes in all)"));
+        assert_eq!(cut.exc_message[1..3], [json!(7), json!(["a", "b"])]);
+        assert_eq!(cut.exc_message[3], json!("[\"xxxxxxxxx … (104 bytes in all)"));
+        assert_eq!(cut.clone().shortened(100), cut, "what is short enough stays");
+    }
 }

@@ -44,6 +44,18 @@ impl PrivateRedis {
         wait_until("Redis listens", || TcpStream::connect(("127.0.0.1", self.port)).ok());
     }
 
+    /// Changes a setting of the running server.
+    ///
+    /// # Panics
+    ///
+    /// If it does not take it.
+    pub async fn set(&self, name: &str, value: &str) {
+        let client = redis::Client::open(self.url()).expect("the URL is right");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("it is up");
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg(name).arg(value).exec_async(&mut connection).await.expect("it takes the setting");
+    }
+
     /// As `kill -9` does it.
     ///
     /// # Panics

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lapin::options::BasicPublishOptions;
+use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::{Value, json};
+use taskq::broker::DEAD_QUEUE;
 use taskq::client::DeadEntry;
 use taskq::{Error, Handle, TaskId};
-use taskq_tests::harness::{BOUND, ServerFixture, unique};
+use taskq_tests::harness::{BOUND, Health, PrivateRedis, ServerFixture, Servers, unique};
 use taskq_tests::tasks;
 use tokio::time::Instant;
 
@@ -94,6 +95,52 @@ fn field(value: &Value) -> AMQPValue {
             AMQPValue::FieldTable(table.into())
         }
     }
+}
+
+/// These headers, and one that leaves no room in a frame for those that a worker adds.
+fn filling(mut headers: Value) -> Value {
+    headers["baggage"] = "x".repeat(129_300).into();
+    headers
+}
+
+/// Messages for which there is no room beside the headers that a worker adds, as [`unusable`].
+fn filling_a_frame() -> Vec<(Stranger, &'static str, &'static str)> {
+    const GOOD: &str = "[[2, 3], {}, {}]";
+    vec![
+        (
+            Stranger::headers(
+                "a retry that fits no frame",
+                filling(json!({ "task": "shop.fail_retried" })),
+                "[[\"no\"], {}, {}]",
+            ),
+            "unsendable",
+            "fit into a frame",
+        ),
+        (
+            Stranger::headers(
+                "a failure that fits no frame",
+                filling(json!({ "task": "shop.fail" })),
+                "[[\"no\"], {}, {}]",
+            ),
+            "failed",
+            "no",
+        ),
+        (
+            Stranger::headers("an eta that fits no frame", filling(json!({ "eta": "2126-11-26T08:00:00" })), GOOD),
+            "unsendable",
+            "fit into a frame",
+        ),
+        (
+            Stranger::headers("unknown and fits no frame", filling(json!({ "task": "nobody.knows" })), GOOD),
+            "unsendable",
+            "fit into a frame",
+        ),
+        (
+            Stranger::headers("unreadable and fits no frame", filling(json!({})), "7"),
+            "decode",
+            "not a list of arguments",
+        ),
+    ]
 }
 
 /// Messages that no worker can run: each with the reason and a part of the text that it has to end with.
@@ -226,7 +273,8 @@ async fn bad_input_ends_in_the_dead_set_and_the_worker_goes_on() {
     let worker = fixture.worker_of(&fixture.app().env("TASKQ_UNKNOWN_TASK_GRACE", "2s"), &[&queue]);
     let processes = worker.children();
     let channel = raw(&fixture).await;
-    let (unusable, odd) = (unusable(), odd());
+    let (mut unusable, odd) = (unusable(), odd());
+    unusable.extend(filling_a_frame());
     for stranger in unusable.iter().map(|(stranger, ..)| stranger).chain(odd.iter().map(|(stranger, _)| stranger)) {
         stranger.send(&channel, &queue).await;
     }
@@ -260,6 +308,11 @@ async fn bad_input_ends_in_the_dead_set_and_the_worker_goes_on() {
     assert_eq!(json!([about["pid"]]), json!(processes), "the same process as before");
     worker.drain();
     assert_eq!(fixture.client.broker().stats(&queue).await.expect("it exists").ready, 0);
+    println!(
+        "{} messages that cannot be run: all in the dead set, with the reason; {} odd ones: run",
+        unusable.len(),
+        odd.len()
+    );
 }
 
 /// The dead messages by their cases, once there are so many.
@@ -275,4 +328,74 @@ async fn dead(fixture: &ServerFixture, count: usize) -> BTreeMap<String, DeadEnt
         assert!(Instant::now() < deadline, "only these are dead: {:?}", by_case.keys());
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_redis_does_not_take_ends_its_task_and_holds_up_no_other() {
+    let (Some(mut servers), Some(redis)) = (Servers::from_env(), PrivateRedis::start(None)) else { return };
+    servers.redis = redis.url();
+    redis.set("proto-max-bulk-len", "1048576").await;
+    let Some(fixture) = ServerFixture::over(&servers, SHOP).await else { return };
+    let queue = unique("large");
+    let worker = fixture.worker(&[&queue]);
+
+    let large = Value::from("x".repeat(2_000_000));
+    let result = tasks::echo(large.clone()).queue(queue.clone()).send(&fixture.client).await.expect("it is accepted");
+    let error = tasks::fail("y".repeat(2_000_000)).queue(queue.clone()).send(&fixture.client).await.expect("accepted");
+    let mut others = Vec::new();
+    for x in 0..100 {
+        others.push(tasks::add(x, 1).queue(queue.clone()).send(&fixture.client).await.expect("it is accepted"));
+    }
+    for (x, other) in (0..).zip(others) {
+        assert_eq!(other.get_timeout(BOUND).await.expect("it is stored"), x + 1);
+    }
+    let Err(Error::Failed { failure, .. }) = result.get_timeout(BOUND).await else { panic!("it cannot be stored") };
+    let text = failure.message();
+    assert!(text.contains("2000") && text.contains("Redis takes 1048576"), "the size and the limit: {text}");
+    let Err(Error::Failed { failure, .. }) = error.get_timeout(BOUND).await else { panic!("it fails") };
+    let text = failure.message();
+    assert!(text.ends_with("(2000000 bytes in all)") && text.len() < 100_000, "{} bytes", text.len());
+
+    let mut letters = Vec::new();
+    while letters.len() < 2 {
+        letters = fixture.client.dead().list(usize::MAX).await.expect("the dead set can be read");
+    }
+    let reasons: BTreeMap<_, _> =
+        letters.iter().map(|dead| (dead.task.as_deref().unwrap_or_default(), &*dead.letter.reason)).collect();
+    assert_eq!(reasons, BTreeMap::from([("shop.echo", "result"), ("shop.fail", "failed")]));
+    worker.drain();
+    assert_eq!(fixture.client.broker().stats(&queue).await.expect("it exists").ready, 0, "nothing comes back");
+    println!("a result of 2000000 bytes under a limit of 1048576: FAILURE; 100 others: stored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_set_that_takes_nothing_is_waited_for_and_holds_up_no_other() {
+    let Some(fixture) = ServerFixture::start(SHOP).await else { return };
+    let (queue, health) = (unique("full"), Health::new());
+    let channel = raw(&fixture).await;
+    // As an operator's policy may make it.
+    let mut full = FieldTable::default();
+    full.insert("x-max-length".into(), AMQPValue::LongInt(0));
+    full.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(DEAD_QUEUE.into(), durable, full).await.expect("nobody has declared it yet");
+    let command = ["worker", "-c", "8", "-Q", &queue, "-l", "warn", "--health", &health.address()];
+    let mut worker = fixture.app().start(&command);
+    worker.wait_until_ready();
+
+    let failed = tasks::fail("no".to_owned()).queue(queue.clone()).send(&fixture.client).await.expect("accepted");
+    failed.get_timeout(BOUND).await.expect_err("its caller is told, whatever becomes of the dead letter");
+    health.wait_until_red_of(
+        "cannot settle 1 task: publishing what follows a task fails (the broker refused the message",
+    );
+    for x in 0..50 {
+        let other = tasks::add(x, 1).queue(queue.clone()).send(&fixture.client).await.expect("it is accepted");
+        assert_eq!(other.get_timeout(BOUND).await.expect("it is not held up"), x + 1);
+    }
+    channel.queue_delete(DEAD_QUEUE.into(), QueueDeleteOptions::default()).await.expect("it exists");
+    health.wait_until_green();
+    let dead = fixture.client.dead().list(10).await.expect("it exists again");
+    assert_eq!(dead.iter().filter_map(|entry| entry.task.as_deref()).collect::<Vec<_>>(), ["shop.fail"]);
+    worker.drain();
+    println!("1 task waited for the dead set, 50 others went on; dead letters lost: 0");
 }

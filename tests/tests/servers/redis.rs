@@ -85,6 +85,47 @@ async fn watchers_survive_a_restart() {
     }
 }
 
+/// A record whose document has more than `bytes` bytes.
+fn large(id: &TaskId, bytes: usize) -> Record {
+    Record::new(id.clone(), TaskState::Success)
+        .with(|record| record.value = Some(json(&format!("\"{}\"", "x".repeat(bytes)))))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_can_never_be_stored_holds_up_no_other() {
+    let Some(server) = PrivateRedis::start(None) else { return };
+    server.set("proto-max-bulk-len", "1048576").await;
+    let mut raw = raw(&server).await;
+    let user = "ACL SETUSER app on >pw ~* &* +@all -config";
+    redis::cmd("ACL").arg(user.split(' ').skip(1).collect::<Vec<_>>()).exec_async(&mut raw).await.expect("Redis 6");
+    let ids: Vec<TaskId> = (0..4).map(|_| TaskId::new()).collect();
+    let records = [success(&ids[0], 1), large(&ids[1], 2_000_000), success(&ids[2], 2), success(&ids[3], 3)];
+    // Somebody else's value.
+    redis::cmd("SADD").arg(key(&ids[3])).arg("a").exec_async(&mut raw).await.expect("Redis is up");
+
+    let told = (server.url(), "2000");
+    // Nobody tells this one the limit, so the connection breaks; the record is found by trying it alone.
+    let tries = (format!("redis://app:pw@127.0.0.1:{}/0", server.port), "sending it failed 3 times");
+    for (url, text) in [told, tries] {
+        let backend = RedisBackend::connect(&url, options()).await.expect("it is up");
+        let written = write_stubbornly(&backend, &records).await;
+        let [one, Written::Refused { why: size }, other, Written::Refused { why: kind }] = &written[..] else {
+            panic!("two can be stored, and two cannot: {written:?}")
+        };
+        assert!([one, other].into_iter().all(|written| matches!(written, Written::Stored | Written::Kept)));
+        assert!(size.contains(text) && kind.contains("another kind"), "{size}; {kind}");
+        assert!(backend.read_one(&ids[0]).await.expect("it is up").is_some());
+        assert!(backend.read_one(&ids[1]).await.expect("it is up").is_none());
+        let stored = backend.write(&[success(&ids[1], 4)]).await.expect("it is up");
+        assert_eq!(stored, [Written::Stored], "another record of that task is stored");
+        backend.forget(&ids[..3]).await.expect("it is up");
+    }
+    let backend = backend(&server).await;
+    let error = backend.put("leases/a", vec![0; 2_000_000].into(), None).await.expect_err("it is too large");
+    assert!(error.is_permanent(), "{error:?}");
+    assert!(matches!(error, BackendError::TooLarge { size: 2_000_000, limit: 1_048_576, .. }), "{error:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_while_nobody_listened_is_caught_up_with() {
     let Some(server) = PrivateRedis::start(None) else { return };
@@ -175,7 +216,7 @@ async fn forgotten_scripts_are_loaded_again() {
     let records: Vec<Record> = (0..10).map(|number| success(&TaskId::new(), number)).collect();
     redis::cmd("SCRIPT").arg("FLUSH").exec_async(&mut raw).await.expect("Redis is up");
     let written = backend.write(&records).await.expect("the scripts are loaded again");
-    assert_eq!(written, [Written::Stored; 10]);
+    assert_eq!(written, vec![Written::Stored; 10]);
     redis::cmd("SCRIPT").arg("FLUSH").exec_async(&mut raw).await.expect("Redis is up");
     assert_eq!(backend.put_json_if_absent("key", &1, None).await.expect("the scripts are loaded again"), None);
 }

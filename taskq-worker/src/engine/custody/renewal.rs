@@ -18,9 +18,12 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use taskq::Client;
-use taskq::broker::{BrokerError, Consumption, ConsumptionControl, Delivery, Publication, QueueSpec, RENEWAL_PREFIX};
+use taskq::broker::{
+    BrokerError, Consumption, ConsumptionControl, Delivery, Publication, PublishError, QueueSpec, RENEWAL_PREFIX,
+};
 use taskq::internal::codec;
-use taskq::message::{Envelope, RunKey};
+use taskq::internal::dead::lightened;
+use taskq::message::{Envelope, RunKey, WireMessage};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -125,8 +128,7 @@ impl DeliveryRenewer {
             Err(error) => Some(taskq::Error::from(error)),
             Ok(queue) => {
                 self.copy_is_sent(&run.key);
-                let publication = Publication::new(queue, codec::encode(copy));
-                let published = self.parts.client.publish(publication).await;
+                let published = self.publish(&queue, codec::encode(copy)).await;
                 if published.is_err() {
                     self.copy_is_done(&run.key);
                     // The broker may have taken it all the same.
@@ -141,6 +143,25 @@ impl DeliveryRenewer {
                 task, %id, error = &error as &dyn std::error::Error,
                 "the delivery of a long task could not be renewed by a copy of its message; trying again"
             ),
+        }
+    }
+
+    /// Publishes a copy. What a sender has put into the headers for itself is left out if it does not fit beside what
+    /// the copy adds: the delivery matters more, and the run has the message as it came.
+    async fn publish(&self, queue: &Arc<str>, mut copy: WireMessage) -> Result<(), taskq::Error> {
+        loop {
+            let publication = Publication::new(Arc::clone(queue), copy.clone());
+            let error = match self.parts.client.publish(publication).await {
+                Err(taskq::Error::Publish(error)) => error,
+                other => return other,
+            };
+            let PublishError::HeadersTooLarge { size, limit, .. } = &error else { return Err(error.into()) };
+            let removed = lightened(&mut copy, size - limit);
+            if removed.is_empty() {
+                return Err(error.into());
+            }
+            let removed = removed.join(", ");
+            tracing::warn!(removed, "the copy of a long task's message goes without headers that do not fit");
         }
     }
 

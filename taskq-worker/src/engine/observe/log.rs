@@ -14,7 +14,10 @@ pub(crate) struct MomentLog {
 impl Observer for MomentLog {
     fn observe(&self, moment: &Moment<'_>) {
         match moment {
-            Moment::BodyEnded { .. } | Moment::ProgressDropped { .. } | Moment::RecordsWritten => {}
+            Moment::BodyEnded { .. }
+            | Moment::ProgressDropped { .. }
+            | Moment::RecordsWritten
+            | Moment::StepWaitsNoMore { .. } => {}
             Moment::Concluded { subject, verdict } => concluded(*subject, verdict),
             Moment::EndedLate { subject: Subject { task, id, .. }, frees_thread: false } => {
                 tracing::info!(task, %id, "a task that was past its time has ended; its end had been recorded before");
@@ -70,6 +73,25 @@ impl Observer for MomentLog {
             }
             Moment::RecordsWait { count, error } => {
                 tracing::warn!(error = *error, records = count, "results wait for the result backend");
+            }
+            Moment::RecordRefused { id, why } => {
+                tracing::error!(%id, why, "the result backend does not take the record of this task");
+            }
+            Moment::RecordUnreadable { id, error } => {
+                tracing::error!(%id, error = *error, "the stored record of this task cannot be read");
+            }
+            Moment::ClaimUnusable { id, error } => {
+                tracing::error!(%id, error = *error, "the claim of this task is of no use; the task goes on without it");
+            }
+            Moment::StepWaits { what, error, again } => {
+                tracing::warn!(
+                    error = *error,
+                    "{what} did not work{}; trying again",
+                    if *again { " again" } else { "" }
+                );
+            }
+            Moment::NeverPublished { id, error, then } => {
+                tracing::error!(%id, error = *error, "the message that follows this task cannot be published; {then}");
             }
         }
     }

@@ -131,6 +131,50 @@ pub(crate) enum Moment<'a> {
     },
     /// A batch of records was written.
     RecordsWritten,
+    /// A record is not acceptable to the result backend and never will be.
+    RecordRefused {
+        /// The task.
+        id: &'a TaskId,
+        /// The fault in the record.
+        why: &'a str,
+    },
+    /// The stored record of a task cannot be read.
+    RecordUnreadable {
+        /// The task.
+        id: &'a TaskId,
+        /// The error of the decoder.
+        error: &'a (dyn Error + 'static),
+    },
+    /// The claim of a task cannot be read or written, and never will be.
+    ClaimUnusable {
+        /// The task.
+        id: &'a TaskId,
+        /// The error of the store.
+        error: &'a (dyn Error + 'static),
+    },
+    /// A step without which a task cannot be settled failed and is tried again.
+    StepWaits {
+        /// The step, as a noun phrase.
+        what: &'static str,
+        /// The error of the last try.
+        error: &'a (dyn Error + 'static),
+        /// Whether this step has waited before.
+        again: bool,
+    },
+    /// A step that was waiting was carried out, or was given up.
+    StepWaitsNoMore {
+        /// The step.
+        what: &'static str,
+    },
+    /// The message that was to follow a task can never be published.
+    NeverPublished {
+        /// The task.
+        id: &'a TaskId,
+        /// The error of the broker.
+        error: &'a (dyn Error + 'static),
+        /// The end of the task, in words.
+        then: &'static str,
+    },
 }
 
 /// A listener to moments.

@@ -61,6 +61,29 @@ pub(crate) struct Follow {
     pub(crate) message: WireMessage,
     /// The time for which the broker holds the message back.
     pub(crate) delay: Option<Duration>,
+    /// The remedy if the message can never be published.
+    pub(crate) otherwise: Otherwise,
+}
+
+/// The remedy if a message that follows from a task can never be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Otherwise {
+    /// The task has failed, and goes to the dead set.
+    GiveUp,
+    /// The task may be running elsewhere, so nothing is said about it: its delivery is given back.
+    GiveBack,
+    /// The dead letter itself, which is made lighter until it can be published.
+    Lighten,
+}
+
+/// The end of a task that cannot go on.
+pub(crate) struct GivenUp {
+    pub(crate) id: TaskId,
+    pub(crate) verdict: Verdict,
+    /// The record; `None` if nothing is stored.
+    pub(crate) record: Option<Record>,
+    /// The message for the dead set.
+    pub(crate) letter: Follow,
 }
 
 /// The delivery that an end settles.
@@ -88,7 +111,18 @@ impl Follow {
     /// The message of `envelope` once more in `queue`, held back by the broker for `delay`.
     pub(crate) fn moved(envelope: &Envelope, queue: &Arc<str>, delay: Duration) -> Self {
         let copy = envelope.clone().with(|copy| copy.moved = true);
-        Self { queue: Arc::clone(queue), message: codec::encode(copy), delay: Some(delay) }
+        let otherwise = Otherwise::GiveUp;
+        Self { queue: Arc::clone(queue), message: codec::encode(copy), delay: Some(delay), otherwise }
+    }
+
+    /// The message of a possible duplicate, which is looked at again after `delay`.
+    pub(crate) fn looked_at_again(envelope: &Envelope, queue: &Arc<str>, delay: Duration) -> Self {
+        Self { otherwise: Otherwise::GiveBack, ..Self::moved(envelope, queue, delay) }
+    }
+
+    /// A message for the dead set.
+    fn dead(queue: &Arc<str>, message: WireMessage) -> Self {
+        Self { queue: Arc::clone(queue), message, delay: None, otherwise: Otherwise::Lighten }
     }
 
     /// The message of a run in the quarantine queue `queue`. Its count of returns begins anew there.
@@ -98,7 +132,7 @@ impl Follow {
             copy.origin_queue = Some(run.queue.to_string());
             copy.returns = 0;
         });
-        Self { queue: queue.into(), message: codec::encode(copy), delay: None }
+        Self { queue: queue.into(), message: codec::encode(copy), delay: None, otherwise: Otherwise::GiveUp }
     }
 }
 
@@ -164,7 +198,7 @@ impl Ends {
     pub(crate) fn unreadable(&self, error: &DecodeError, delivery: Delivery, guard: UnrunGuard) -> End {
         let Unreadable { message, record, .. } = Unreadable::new(&delivery, error, self.clock.now());
         let records = record.filter(|_| self.stores_results).into_iter().collect();
-        let follows = vec![Follow { queue: Arc::clone(&self.dead_queue), message, delay: None }];
+        let follows = vec![Follow::dead(&self.dead_queue, message)];
         End { records, verdict: None, follows, concession: None, settles: Settles::Delivery(delivery.acker, guard) }
     }
 
@@ -177,17 +211,63 @@ impl Ends {
     /// count it among the returns, which are taken for deaths there. `None` elsewhere: the delivery is simply given
     /// back.
     pub(crate) fn interrupted(&self, run: &Arc<Run>) -> Option<End> {
-        self.role.is_quarantine().then(|| self.quarantined(Arc::clone(run), &quarantine_queue(&run.queue)))
+        self.role.is_quarantine().then(|| {
+            let anew = Follow::quarantined(run, &quarantine_queue(&run.queue));
+            End::unrecorded([Follow { otherwise: Otherwise::GiveBack, ..anew }], Settles::Run(Arc::clone(run)))
+        })
     }
 
     /// The message that follows a verdict.
     pub(crate) fn follow(&self, envelope: &Envelope, queue: &Arc<str>, verdict: &Verdict) -> Option<Follow> {
         if let Verdict::Fail { reason, failure, .. } = verdict {
             let message = dead_message(envelope, queue, *reason, failure, self.clock.now());
-            return Some(Follow { queue: Arc::clone(&self.dead_queue), message, delay: None });
+            return Some(Follow::dead(&self.dead_queue, message));
         }
         let (next, delay) = verdict.next_message(envelope, self.clock.now())?;
-        Some(Follow { queue: Arc::clone(queue), message: codec::encode(next), delay: Some(delay) })
+        let (queue, message, delay) = (Arc::clone(queue), codec::encode(next), Some(delay));
+        Some(Follow { queue, message, delay, otherwise: Otherwise::GiveUp })
+    }
+
+    /// Replaces an end whose record the result backend does not take, for the reason `why`. Returns whether there is a
+    /// record to write in its place: a task that succeeded has failed then, since its caller would never see the
+    /// result. Any other end stays what it is, without a record.
+    pub(crate) fn replace_refused(&self, end: &mut End, why: &str) -> bool {
+        let succeeded = matches!(end.verdict, Some(Verdict::Succeed));
+        let Settles::Run(run) = &end.settles else {
+            end.records.clear();
+            return false;
+        };
+        if !succeeded {
+            end.records.clear();
+            return false;
+        }
+        let conclusion = Conclusion { verdict: Verdict::result_refused(why), value: None, traceback: None };
+        *end = self.of_run(Arc::clone(run), conclusion);
+        true
+    }
+
+    /// The end of a delivery whose next message can never be published, for the reason `why`: the verdict, the record
+    /// and the message for the dead set. `None` if the message is not understood.
+    pub(crate) fn give_up(
+        &self,
+        settles: &Settles,
+        ended: Option<&Verdict>,
+        unpublished: &Follow,
+        why: &str,
+    ) -> Option<GivenUp> {
+        let (envelope, queue, is_stored) = match settles {
+            Settles::Run(run) => (run.envelope.clone(), &run.queue, run.stores_result),
+            Settles::Delivery(..) => {
+                let envelope = codec::decode(&unpublished.message).ok()?;
+                let is_stored = self.stores_results && envelope.ignore_result != Some(true);
+                (envelope, &unpublished.queue, is_stored)
+            }
+        };
+        let verdict = Verdict::unsendable(why, ended);
+        let record = verdict.record(&envelope, self.clock.now()).filter(|_| is_stored);
+        let record = record.map(|record| record.with(|record| record.worker = Some(self.node.to_string())));
+        let letter = self.follow(&envelope, queue, &verdict)?;
+        Some(GivenUp { id: envelope.id, verdict, record, letter })
     }
 
     /// The record of the progress that a run has reported and that was not yet written.

@@ -3,9 +3,11 @@
 //!
 //! * [`end`]: what an end consists of, and the constructors of ends; pure
 //! * [`settler`]: settles ends in batches
+//! * [`follow_up`]: publishes what follows from an end, or gives its task up
 //! * [`retrying`]: steps that must not be skipped
 
 mod end;
+mod follow_up;
 mod retrying;
 mod settler;
 

@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use taskq::Client;
-use taskq::backend::{ResultBackendExt, SharedResults, Written};
-use taskq::broker::Publication;
-use taskq::message::{Record, TaskId};
+use taskq::backend::{BackendError, SharedResults, Written};
+use taskq::message::{Record, RunKey};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -18,7 +17,7 @@ use super::super::claims::{Claimed, Claims};
 use super::super::crash;
 use super::super::custody::{InFlight, Standing};
 use super::super::observe::{Moment, Observers};
-use super::end::{End, Follow, Settles};
+use super::end::{End, Ends, Settles};
 use super::retrying::{RETRY_MAX, RETRY_MIN, until_done};
 
 /// The number of ends that may wait for the settler. With [`BATCH_MAX`] and the broker's batch of acknowledgements this
@@ -42,6 +41,7 @@ pub(crate) struct Settler {
     pub(crate) results: Option<SharedResults>,
     pub(crate) claims: Option<Claims>,
     pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) ends: Ends,
     pub(crate) observers: Observers,
 }
 
@@ -62,7 +62,7 @@ impl SettlerHandle {
     /// passes it by: while the result backend is away, it would grow old behind those that wait for it.
     pub(crate) async fn settle(&self, end: End) {
         if end.records.is_empty() && matches!(end.settles, Settles::Delivery(..)) {
-            return self.settler.pass_on(end).await;
+            return Arc::clone(&self.settler).follow_up(end, None).await;
         }
         if self.requests.send(SettleRequest::End(Box::new(end))).await.is_err() {
             // The worker is gone; the delivery was not acknowledged and comes back.
@@ -100,8 +100,9 @@ impl Settler {
             }
         }
         crash::point("settle.begun");
-        let ends = self.without_losers(ends).await;
-        let written = self.write(notes, ends.iter().map(|(end, _)| end)).await;
+        let mut ends = self.without_losers(ends).await;
+        let mut written = self.write(notes, ends.iter().map(|(end, _)| end)).await;
+        self.replace_refused(&mut ends, &mut written).await;
         crash::point("settle.recorded");
         let mut done = Vec::new();
         for ((end, is_claimed), written) in ends.into_iter().zip(written) {
@@ -140,19 +141,27 @@ impl Settler {
         let (counts, is_claimed) = match standing {
             Standing::Holding => (true, false),
             Standing::Claimed(claim) => {
-                let is_ours = until_done("renewing a claim", || claims.renew(&claim)).await
+                let renewed = until_done(&self.observers, "renewing a claim", || claims.renew(&claim)).await;
+                let is_ours = match renewed {
                     // A lease that ran out, or that the store lost, and that nobody took is taken again.
-                    || until_done("taking a claim again", || claims.take_again(&claim)).await;
-                (is_ours, true)
+                    Ok(false) => {
+                        until_done(&self.observers, "taking a claim again", || claims.take_again(&claim)).await
+                    }
+                    other => other,
+                };
+                (self.counts_on_error(&run.key, is_ours, true), true)
             }
             Standing::Lost => {
                 let make = || claims.make(&run.envelope, run.nonce);
-                match until_done("claiming a task whose delivery was lost", make).await {
-                    Claimed::Ours(claim) => {
+                let made = until_done(&self.observers, "claiming a task whose delivery was lost", make).await;
+                // A claim that cannot be read is nobody's: this run counts.
+                match self.counts_on_error(&run.key, made.map(Some), None) {
+                    None => (true, false),
+                    Some(Claimed::Ours(claim)) => {
                         self.in_flight.set_claim(run, claim);
                         (true, true)
                     }
-                    Claimed::Finished(_) | Claimed::Overtaken | Claimed::Elsewhere => (false, false),
+                    Some(Claimed::Finished(_) | Claimed::Overtaken | Claimed::Elsewhere) => (false, false),
                 }
             }
         };
@@ -164,11 +173,69 @@ impl Settler {
         None
     }
 
+    /// The answer of a step, or `instead` if it can never be carried out: that a claim cannot be read or written says
+    /// nothing against the run.
+    fn counts_on_error<T>(&self, key: &RunKey, answer: Result<T, BackendError>, instead: T) -> T {
+        answer.unwrap_or_else(|error| {
+            self.observers.observe(&Moment::ClaimUnusable { id: &key.id, error: &error });
+            instead
+        })
+    }
+
+    /// Replaces the ends whose records the result backend does not take, and writes the records of those that replace
+    /// them.
+    async fn replace_refused(&self, ends: &mut [(End, bool)], written: &mut [Option<Written>]) {
+        let mut replaced = Vec::new();
+        for (at, ((end, _), written)) in ends.iter_mut().zip(written.iter_mut()).enumerate() {
+            let Some(Written::Refused { why }) = written else { continue };
+            if let Some(record) = end.records.last() {
+                self.observers.observe(&Moment::RecordRefused { id: &record.id, why });
+            }
+            if self.ends.replace_refused(end, why) {
+                replaced.push(at);
+            }
+            *written = None;
+        }
+        if replaced.is_empty() {
+            return;
+        }
+        let instead = self.write(Vec::new(), replaced.iter().map(|&at| &ends[at].0)).await;
+        for (&at, instead) in replaced.iter().zip(instead) {
+            match instead {
+                // Nothing at all can be stored about this task; the dead set says why.
+                Some(Written::Refused { why }) => {
+                    let (end, _) = &mut ends[at];
+                    if let Some(record) = end.records.pop() {
+                        self.observers.observe(&Moment::RecordRefused { id: &record.id, why: &why });
+                    }
+                }
+                other => written[at] = other,
+            }
+        }
+    }
+
     /// Writes the records of a batch, however long that takes, and says for each end what became of its last record.
     async fn write<'a>(
         &self,
         notes: Vec<Record>,
         ends: impl ExactSizeIterator<Item = &'a End>,
+    ) -> Vec<Option<Written>> {
+        self.write_records(notes, ends.map(|end| end.records.as_slice())).await
+    }
+
+    /// Writes one record, however long that takes. If it is refused, observers are told.
+    pub(super) async fn write_one(&self, record: Option<Record>) {
+        let Some(record) = record else { return };
+        let written = self.write_records(Vec::new(), std::iter::once(std::slice::from_ref(&record))).await;
+        if let Some(Some(Written::Refused { why })) = written.first() {
+            self.observers.observe(&Moment::RecordRefused { id: &record.id, why });
+        }
+    }
+
+    async fn write_records<'a>(
+        &self,
+        notes: Vec<Record>,
+        ends: impl ExactSizeIterator<Item = &'a [Record]>,
     ) -> Vec<Option<Written>> {
         let count = ends.len();
         let Some(results) = &self.results else { return vec![None; count] };
@@ -176,14 +243,14 @@ impl Settler {
         let mut droppable = records.len();
         let mut last_of_end = Vec::with_capacity(count);
         for end in ends {
-            records.extend(end.records.iter().cloned());
-            last_of_end.push((!end.records.is_empty()).then(|| records.len() - 1));
+            records.extend_from_slice(end);
+            last_of_end.push((!end.is_empty()).then(|| records.len() - 1));
         }
         if records.is_empty() {
             return vec![None; count];
         }
         let mut delay = RETRY_MIN;
-        let written = loop {
+        let mut written = loop {
             match results.write(&records).await {
                 Ok(written) => break written,
                 Err(error) => {
@@ -206,64 +273,16 @@ impl Settler {
             }
         };
         self.observers.observe(&Moment::RecordsWritten);
-        last_of_end.into_iter().map(|index| index.map(|index| written[index])).collect()
-    }
-
-    /// Publishes what follows, notes the claim as finished, and acknowledges.
-    async fn follow_up(self: Arc<Self>, end: End, written: Option<Written>) {
-        let End { verdict, mut follows, concession, settles, .. } = end;
-        if let (Some(Written::Kept), Some(results)) = (written, &self.results) {
-            match (&verdict, &settles, concession) {
-                (Some(verdict), Settles::Run(run), _) => {
-                    let stored = stored_record(results, &run.key.id).await;
-                    if verdict.is_superseded_by(stored.as_ref()) {
-                        follows.clear();
-                    }
-                }
-                (_, _, Some(concession)) => {
-                    // A record that is gone by now says nothing any more.
-                    if let Some(stored) = stored_record(results, concession.id()).await {
-                        follows = concession.follows(&stored);
-                    }
-                }
-                _ => {}
-            }
+        let refused = written[..droppable].iter().filter(|written| matches!(written, Written::Refused { .. })).count();
+        if refused > 0 {
+            self.observers.observe(&Moment::ProgressDropped { count: refused as u64 });
         }
-        self.publish(follows).await;
-        if let (Settles::Run(run), Some(claims), Some(verdict)) = (&settles, &self.claims, &verdict)
-            && let Some(claim) = self.in_flight.claim_of(run)
-        {
-            // Whether or not the lease was still ours, what follows is out, and the record says whose run won.
-            until_done("finishing a claim", || claims.finish(&claim, verdict, written.is_some())).await;
-            crash::point("settle.finished");
-        }
-        self.acknowledge(vec![settles]);
-    }
-
-    /// Settles a delivery that was not run, and of which nothing is recorded.
-    async fn pass_on(&self, end: End) {
-        self.publish(end.follows).await;
-        self.acknowledge(vec![end.settles]);
-    }
-
-    /// Publishes what follows, however long it takes: the message that it follows from is not acknowledged before.
-    async fn publish(&self, follows: Vec<Follow>) {
-        for Follow { queue, message, delay } in follows {
-            until_done("publishing what follows", || {
-                let (queue, message) = (Arc::clone(&queue), message.clone());
-                async move {
-                    // A queue that was deleted meanwhile is declared again.
-                    let queue = self.client.declare(&queue).await?;
-                    self.client.publish(Publication::new(queue, message).delayed(delay)).await
-                }
-            })
-            .await;
-            crash::point("settle.published");
-        }
+        let mut outcome = |index: usize| std::mem::replace(&mut written[index], Written::Kept);
+        last_of_end.into_iter().map(|index| index.map(&mut outcome)).collect()
     }
 
     /// Acknowledges, under one lock.
-    fn acknowledge(&self, done: Vec<Settles>) {
+    pub(super) fn acknowledge(&self, done: Vec<Settles>) {
         let count = done.len();
         let mut runs = Vec::with_capacity(count);
         for settles in done {
@@ -277,9 +296,4 @@ impl Settler {
             crash::point("settle.acknowledged");
         }
     }
-}
-
-/// The record that was there already, and stays.
-async fn stored_record(results: &SharedResults, id: &TaskId) -> Option<Record> {
-    until_done("reading a record", || results.read_known(id)).await
 }

@@ -4,6 +4,7 @@
 //! so that a connection whose peer has disappeared silently is noticed, and replaces a broken connection, for as long
 //! as the backend exists. An operation that finds a connection broken reports its number to the keeper.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,10 +37,22 @@ pub(super) struct Connection {
 #[derive(Clone)]
 enum ConnectionState {
     /// A live connection. Connections are numbered from 1 on.
-    Up { connection: MultiplexedConnection, number: u64 },
+    Up { greeted: Greeted, number: u64 },
     /// No connection, with the error of the last attempt.
     Down { why: Option<RedisError> },
 }
+
+/// A connection over which the greeting was exchanged.
+#[derive(Clone)]
+struct Greeted {
+    connection: MultiplexedConnection,
+    /// The maximum size in bytes of one argument of a command, for which the server closes the connection.
+    argument_max: usize,
+}
+
+/// The default of `proto-max-bulk-len`, for servers that forbid the question.
+const ARGUMENT_MAX: usize = 512 * 1024 * 1024;
+const ARGUMENT_MAX_NAME: &str = "proto-max-bulk-len";
 
 /// Whether commands may be carried out twice, which happens if the connection breaks before the answer arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,11 +86,11 @@ impl Connection {
         mut greeting: Pipeline,
     ) -> Result<Self, RedisError> {
         greeting.cmd("PING");
-        let connection = connect(&client, &greeting, limit).await?;
+        let greeted = connect(&client, &greeting, limit).await?;
         let (link, link_seen) = watch::channel(ConnectionState::Down { why: None });
         let (broken, broken_seen) = watch::channel(0);
         let keeper = Keeper { client, greeting, url: Arc::clone(&url), timeout: limit, link, broken: broken_seen };
-        io::spawn(keeper.run(connection));
+        io::spawn(keeper.run(greeted));
         Ok(Self { link: link_seen, broken: Arc::new(broken), url, timeout: limit })
     }
 
@@ -122,12 +135,20 @@ impl Connection {
         // The borrow of the state ends here, since the error below borrows it again.
         let live = match timeout_at(deadline, self.link.wait_for(is_live)).await {
             Ok(Ok(link)) => match &*link {
-                ConnectionState::Up { connection, number } => Some((connection.clone(), *number)),
+                ConnectionState::Up { greeted, number } => Some((greeted.connection.clone(), *number)),
                 ConnectionState::Down { .. } => None,
             },
             _ => None,
         };
         live.ok_or_else(|| NoAnswer::Away { url: Arc::clone(&self.url), source: self.why_down() })
+    }
+
+    /// The maximum size in bytes of a document or value.
+    pub(super) fn document_max(&self) -> usize {
+        match &*self.link.borrow() {
+            ConnectionState::Up { greeted, .. } => greeted.argument_max,
+            ConnectionState::Down { .. } => ARGUMENT_MAX,
+        }
     }
 
     /// The error of the last attempt to connect, if there is no connection.
@@ -171,13 +192,21 @@ fn is_of_wrong_server(answer: &Value) -> bool {
 }
 
 /// Connects, and verifies that the server answers and has carried out the greeting.
-async fn connect(client: &Client, greeting: &Pipeline, limit: Duration) -> Result<MultiplexedConnection, RedisError> {
+async fn connect(client: &Client, greeting: &Pipeline, limit: Duration) -> Result<Greeted, RedisError> {
     // All waiting is bounded here, in one place.
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
     let connect = async {
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         greeting.exec_async(&mut connection).await?;
-        Ok(connection)
+        // Hosted servers forbid the question. It is asked on each connection, since the answer may have changed.
+        let mut question = redis::cmd("CONFIG");
+        question.arg("GET").arg(ARGUMENT_MAX_NAME);
+        let argument_max = match question.query_async::<HashMap<String, usize>>(&mut connection).await {
+            Ok(answer) => answer.get(ARGUMENT_MAX_NAME).copied(),
+            Err(error) if error.code().is_some() => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Greeted { connection, argument_max: argument_max.unwrap_or(ARGUMENT_MAX) })
     };
     in_time(limit, connect).await
 }
@@ -213,14 +242,14 @@ struct Keeper {
 struct Abandoned;
 
 impl Keeper {
-    async fn run(mut self, mut connection: MultiplexedConnection) {
+    async fn run(mut self, mut greeted: Greeted) {
         for number in 1.. {
-            self.link.send_replace(ConnectionState::Up { connection: connection.clone(), number });
-            let Ok(()) = self.until_broken(&mut connection, number).await else { return };
+            self.link.send_replace(ConnectionState::Up { greeted: greeted.clone(), number });
+            let Ok(()) = self.until_broken(&mut greeted.connection, number).await else { return };
             tracing::warn!(url = &*self.url, "the connection to the result backend was lost");
             self.link.send_replace(ConnectionState::Down { why: None });
             let Ok(new) = self.reconnect().await else { return };
-            connection = new;
+            greeted = new;
             tracing::info!(url = &*self.url, "connected to the result backend again");
         }
     }
@@ -250,7 +279,7 @@ impl Keeper {
     }
 
     /// Connects again, however long it takes.
-    async fn reconnect(&mut self) -> Result<MultiplexedConnection, Abandoned> {
+    async fn reconnect(&mut self) -> Result<Greeted, Abandoned> {
         let mut pauses = Pauses::default();
         loop {
             let attempt = async {

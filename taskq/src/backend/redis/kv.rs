@@ -31,6 +31,7 @@ impl Kv for RedisBackend {
 
     fn put<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), BackendError>> {
         Box::pin(async move {
+            self.check_size(key, &value)?;
             let mut set = redis::cmd("SET");
             set.arg(keys::fact(key)).arg(&value[..]);
             if let Some(ttl_ms) = keys::ttl_ms(ttl) {
@@ -49,6 +50,7 @@ impl Kv for RedisBackend {
         ttl: Option<Duration>,
     ) -> BoxFuture<'a, Result<Put, BackendError>> {
         Box::pin(async move {
+            self.check_size(key, &value)?;
             let mut call = scripts::PUT_IF.call(&keys::fact(key));
             call.arg(&value[..]).arg(keys::ttl_ms(ttl).unwrap_or(0));
             if let Some(expected) = &expected {
@@ -101,6 +103,15 @@ impl ServerClock for RedisBackend {
 }
 
 impl RedisBackend {
+    /// Refuses a value for which the server would close the connection.
+    fn check_size(&self, key: &str, value: &Bytes) -> Result<(), BackendError> {
+        let (size, limit) = (value.len(), self.connection.document_max());
+        if size > limit {
+            return Err(BackendError::TooLarge { what: format!("the value of {key:?}"), size, limit });
+        }
+        Ok(())
+    }
+
     /// Sends one command and returns its answer.
     async fn ask<T: FromRedisValue>(&self, command: Cmd, repeat: Repeat) -> Result<T, BoxError> {
         let mut commands = Pipeline::with_capacity(1);

@@ -21,5 +21,6 @@ mod results;
 mod scripts;
 mod server;
 mod watch;
+mod writing;
 
 pub use backend::RedisBackend;

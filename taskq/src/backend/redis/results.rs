@@ -9,27 +9,16 @@ use super::backend::RedisBackend;
 use super::connection::Repeat;
 use super::documents::{KEYS_PER_COMMAND_MAX, documents};
 use super::refusal::failed;
-use super::{keys, scripts, server};
+use super::{keys, server, writing};
 use crate::backend::{BackendError, Changes, ResultBackend, Written};
 use crate::codec::result;
-use crate::fault::BoxError;
 use crate::message::{Record, TaskId};
 
 impl ResultBackend for RedisBackend {
     fn write<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<Vec<Written>, BackendError>> {
         Box::pin(async move {
-            if records.is_empty() {
-                return Ok(Vec::new());
-            }
             let ttl_ms = keys::ttl_ms(self.options.result_ttl).unwrap_or(0);
-            let mut calls = Pipeline::with_capacity(records.len());
-            for record in records {
-                let mut call = scripts::WRITE_RECORD.call(&keys::result(&record.id));
-                call.arg(result::encode(record)).arg(record.generation).arg(ttl_ms);
-                calls.add_command(call);
-            }
-            let answers = scripts::call(&self.connection, calls).await;
-            let written = answers.and_then(|answers| answers.into_iter().map(written).collect());
+            let written = writing::write(&self.connection, records, ttl_ms).await;
             written.map_err(failed(|| format!("the writing of {} records", records.len())))
         })
     }
@@ -68,13 +57,5 @@ impl ResultBackend for RedisBackend {
 
     fn info(&self) -> BoxFuture<'_, Result<Vec<String>, BackendError>> {
         Box::pin(server::info(&self.connection))
-    }
-}
-
-fn written(answer: Value) -> Result<Written, BoxError> {
-    match answer.extract_error()? {
-        Value::Int(1) => Ok(Written::Stored),
-        Value::Int(0) => Ok(Written::Kept),
-        other => Err(format!("the script answered {other:?}").into()),
     }
 }

@@ -1,7 +1,7 @@
 //! The adapter: results and Kv values in a file.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use futures_util::{FutureExt, stream};
 use rusqlite::Connection;
 
 use super::facts;
-use super::results::{self, Entry, Sweep};
+use super::results::{self, DOCUMENT_MAX, Entry, Sweep};
 use super::watch::{SqliteWatcher, Watches};
 use crate::backend::{BackendError, BackendOptions, Changes, Kv, Put, ResultBackend, Written};
 use crate::codec::result;
@@ -156,6 +156,9 @@ impl Kv for SqliteBackend {
     }
 
     fn put<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), BackendError>> {
+        if let Err(error) = check_size(key, &value) {
+            return ready(Err(error)).boxed();
+        }
         let (name, expires) = (key.to_owned(), ttl.map(ms_after));
         let writing = self.change(move |tx| facts::put(tx, &name, &value, expires, now_ms()));
         async move { writing.await.map_err(of_key("the writing", key)) }.boxed()
@@ -168,6 +171,9 @@ impl Kv for SqliteBackend {
         value: Bytes,
         ttl: Option<Duration>,
     ) -> BoxFuture<'a, Result<Put, BackendError>> {
+        if let Err(error) = check_size(key, &value) {
+            return ready(Err(error)).boxed();
+        }
         let (name, expires) = (key.to_owned(), ttl.map(ms_after));
         let writing = self.change(move |tx| {
             let there = facts::get(tx, &name, now_ms())?;
@@ -206,6 +212,15 @@ impl fmt::Debug for SqliteBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteBackend").field("path", &self.database.path()).finish_non_exhaustive()
     }
+}
+
+/// Refuses a value that SQLite would not take.
+fn check_size(key: &str, value: &Bytes) -> Result<(), BackendError> {
+    let (size, limit) = (value.len(), DOCUMENT_MAX);
+    if size > limit {
+        return Err(BackendError::TooLarge { what: format!("the value of {key:?}"), size, limit });
+    }
+    Ok(())
 }
 
 fn failed(what: String, fault: Fault) -> BackendError {

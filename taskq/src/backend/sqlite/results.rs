@@ -26,6 +26,18 @@ impl Entry {
     }
 }
 
+/// The maximum size in bytes of a document: that of any value in SQLite, unless it is built with another limit.
+pub(super) const DOCUMENT_MAX: usize = 1_000_000_000;
+
+/// The refusal of a document that SQLite would not take, for which it would give up the whole transaction.
+fn refusal(size: usize) -> Option<Written> {
+    (size > DOCUMENT_MAX).then(|| Written::Refused {
+        why: format!(
+            "the record has {size} bytes, and SQLite takes {DOCUMENT_MAX}; pass a reference to the data instead"
+        ),
+    })
+}
+
 /// Stores the records that may be stored, and returns the outcome for each.
 pub(super) fn write(
     tx: &mut Tx<'_>,
@@ -38,6 +50,10 @@ pub(super) fn write(
     let mut written = Vec::with_capacity(entries.len());
     for entry in entries {
         number += 1;
+        if let Some(refused) = refusal(entry.document.len()) {
+            written.push(refused);
+            continue;
+        }
         let stored = insert(tx, number, entry, writer, expires)?
             || (may_replace(tx, entry, now)? && insert(tx, number, entry, writer, expires)?);
         if stored {
@@ -152,5 +168,26 @@ impl Sweep {
         let position = end.filter(|_| found == piece).unwrap_or(0);
         *self = Self { position, writes: 0, last: now };
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_that_sqlite_would_not_take_is_refused_alone() {
+        assert_eq!(refusal(DOCUMENT_MAX), None);
+        let Some(Written::Refused { why }) = refusal(DOCUMENT_MAX + 1) else { panic!("it is too large") };
+        assert!(why.contains("1000000001 bytes, and SQLite takes 1000000000"), "{why}");
+    }
+
+    #[test]
+    fn the_limit_is_that_of_the_library() {
+        let connection = Connection::open_in_memory().expect("memory can be opened");
+        let takes = |size: usize| {
+            connection.query_row(&format!("SELECT length(zeroblob({size}))"), [], |row| row.get::<_, i64>(0)).is_ok()
+        };
+        assert!(takes(DOCUMENT_MAX) && !takes(DOCUMENT_MAX + 1));
     }
 }

@@ -25,10 +25,8 @@ const PROPERTIES_MAX: usize = 2048;
 pub(super) enum Unsendable {
     #[error("the {what} has {bytes} bytes, and AMQP allows 255")]
     TooLong { what: String, bytes: usize },
-    #[error(
-        "the headers have {bytes} bytes, and a frame of this connection holds {limit}; put the data into the arguments"
-    )]
-    Headers { bytes: usize, limit: usize },
+    #[error("the headers have {size} bytes, and a frame of this connection holds {limit}")]
+    Headers { size: usize, limit: usize },
 }
 
 /// The AMQP properties of `message`. `number` distinguishes it from every other message on this connection, so that it
@@ -61,9 +59,9 @@ pub(super) fn to_amqp(
     if resent {
         table.insert(ShortString::from(RESENT), AMQPValue::Boolean(true));
     }
-    let (bytes, limit) = (table_size(&table), frame_max.saturating_sub(PROPERTIES_MAX));
-    if bytes > limit {
-        return Err(Unsendable::Headers { bytes, limit });
+    let (size, limit) = (table_size(&table), frame_max.saturating_sub(PROPERTIES_MAX));
+    if size > limit {
+        return Err(Unsendable::Headers { size, limit });
     }
     Ok(properties.with_headers(table))
 }

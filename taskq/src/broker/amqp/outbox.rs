@@ -24,7 +24,6 @@ use super::session::Session;
 use super::topology::Topology;
 use super::unconfirmed::Unconfirmed;
 use crate::broker::{BrokerError, PublishError};
-use crate::fault::BoxError;
 use crate::message::WireMessage;
 
 /// The maximum number of unconfirmed publications. More gain nothing, and all of them are sent twice after a loss.
@@ -131,9 +130,11 @@ impl Outbox {
                     open.session.fail("a message needs larger frames");
                     return true;
                 }
-                let what = format!("sending a message to {:?}", outgoing.queue);
-                let error = BrokerError::Failed { what, source: Box::new(unsendable) as BoxError };
-                outgoing.answer(Err(error.into()));
+                let queue = outgoing.queue.to_string();
+                outgoing.answer(Err(match unsendable {
+                    Unsendable::Headers { size, limit } => PublishError::HeadersTooLarge { queue, size, limit },
+                    other @ Unsendable::TooLong { .. } => PublishError::Unsendable { queue, source: other.into() },
+                }));
             }
         }
         !delayed.is_empty() || open.unconfirmed.failure().is_some()

@@ -116,10 +116,13 @@ impl Topology {
         if let Some(not_before) = not_before {
             time::sleep_until(not_before).await;
         }
-        self.declare_dead(session).await?;
+        // It comes first, and with every queue at the beginning: a queue points to it.
         let declared = if &*spec.name == DEAD_QUEUE {
-            Declared::AsAsked
+            self.declare_dead(session).await?
         } else {
+            if !self.has_declared() {
+                self.declare_dead(session).await?;
+            }
             let declared = self.declare_queue(session, &spec.name, arguments(spec)).await?;
             bind(session, spec).await?;
             declared
@@ -162,14 +165,16 @@ impl Topology {
         Ok(())
     }
 
-    async fn declare_dead(&self, session: &Session) -> Result<(), DeclareFault> {
-        if self.lock().queues.values().any(|queue| queue.declared.is_some()) {
-            return Ok(());
-        }
+    /// Whether any queue is known to be declared.
+    fn has_declared(&self) -> bool {
+        self.lock().queues.values().any(|queue| queue.declared.is_some())
+    }
+
+    async fn declare_dead(&self, session: &Session) -> Result<Declared, DeclareFault> {
         session.on_scratch(dead_exchanges).await?;
         let mut arguments = quorum();
         arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DEAD_DELIVERIES_MAX));
-        self.declare_queue(session, DEAD_QUEUE, arguments).await?;
+        let declared = self.declare_queue(session, DEAD_QUEUE, arguments).await?;
         session
             .on_scratch(|channel| async move {
                 let options = QueueBindOptions::default();
@@ -183,7 +188,7 @@ impl Topology {
             Err(fault) if fault.is_refusal() => tracing::debug!(%fault, "expired messages are not reported"),
             outcome => outcome?,
         }
-        Ok(())
+        Ok(declared)
     }
 
     async fn declare_queue(

@@ -17,7 +17,7 @@ const REASON: &str = "taskq-dead-reason";
 const QUEUE: &str = "taskq-dead-queue";
 const AT: &str = "taskq-dead-at";
 const ERROR_TYPE: &str = "taskq-dead-type";
-const ERROR: &str = "taskq-dead-error";
+pub(super) const ERROR: &str = "taskq-dead-error";
 const ATTEMPTS: &str = "taskq-dead-attempts";
 const FINGERPRINT: &str = "taskq-dead-fingerprint";
 
@@ -28,9 +28,10 @@ const ERROR_CHARACTERS_MAX: usize = 2000;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct DeadLetter {
-    /// One word: `failed`, `arguments`, `decode`, `unknown-task`, `worker-lost`, `no-queue` (a queue was deleted under
-    /// delayed messages for it), `not-delayed` (it was sent to a queue of taskq's own), or the broker's own, such as
-    /// `delivery_limit`.
+    /// One word: `failed`, `arguments`, `decode`, `unknown-task`, `worker-lost`, `result` (the task succeeded, and its
+    /// result could not be stored), `unsendable` (its next message could not be published), `no-queue` (a queue was
+    /// deleted under delayed messages for it), `not-delayed` (it was sent to a queue of taskq's own), or the broker's
+    /// own, such as `delivery_limit`.
     pub reason: String,
     /// The queue that the message was taken from and goes back to. From a queue of taskq's own it goes to the default
     /// queue.

@@ -5,8 +5,10 @@
 
 mod give_up;
 mod letter;
+mod lighten;
 mod set;
 
 pub use give_up::{Unreadable, dead_message};
 pub use letter::DeadLetter;
+pub use lighten::lightened;
 pub use set::{DeadEntry, DeadFilter, DeadSet};
