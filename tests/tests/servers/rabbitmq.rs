@@ -416,6 +416,9 @@ async fn a_delayed_message_without_a_queue_ends_in_the_dead_queue() {
     let properties = Properties::default().with(|properties| properties.correlation_id = Some(id.clone()));
     let message = WireMessage { properties, body: "lost".into(), ..WireMessage::default() };
     let (_raw, channel) = raw(&url).await;
+    // The first delayed message has the delay queues declared, which takes long on a busy machine.
+    let first = Publication::new(Arc::clone(&name), WireMessage { body: "first".into(), ..WireMessage::default() });
+    broker.publish(first.delayed(Some(Duration::from_millis(1)))).await.expect("the ladder takes it");
     // Longer than the deletion may take: a queue that is deleted later takes the message with it.
     let delay = Some(Duration::from_secs(3));
     broker.publish(Publication::new(Arc::clone(&name), message).delayed(delay)).await.expect("the ladder takes it");

@@ -87,7 +87,7 @@ impl Connection {
     ) -> Result<Self, RedisError> {
         greeting.cmd("PING");
         let greeted = connect(&client, &greeting, limit).await?;
-        let (link, link_seen) = watch::channel(ConnectionState::Down { why: None });
+        let (link, link_seen) = watch::channel(ConnectionState::Up { greeted: greeted.clone(), number: 1 });
         let (broken, broken_seen) = watch::channel(0);
         let keeper = Keeper { client, greeting, url: Arc::clone(&url), timeout: limit, link, broken: broken_seen };
         io::spawn(keeper.run(greeted));

@@ -7,6 +7,9 @@ use crate::message::TaskId;
 /// Celery's prefix of the keys of results, and of the channels on which their changes are published.
 const RESULT: &str = "celery-task-meta-";
 
+/// The pattern of all channels on which changes of results are published, as ACLs take it.
+pub(super) const CHANNELS: &str = "celery-task-meta-*";
+
 /// The prefix of all keys that are not Celery's.
 const OWN: &str = "taskq:";
 

@@ -8,7 +8,8 @@ use super::connection::{Connection, Repeat};
 use crate::fault::BoxError;
 
 /// Stores a result document and publishes it, unless the stored one must stay: `Record::may_replace` is the rule.
-/// Answers 1 if it was stored and 0 if the stored one was kept.
+/// Answers 1 if it was stored and 0 if the stored one was kept. That the user may not publish takes nothing from what
+/// was stored; [`info`](super::server::info) tells of it.
 ///
 /// KEYS: the document's key, which is also the channel. ARGV: the document, its generation, its TTL in ms or 0.
 ///
@@ -47,7 +48,7 @@ if not fresh then
     call('SET', key, document, 'PX', ttl)
   end
 end
-call('PUBLISH', key, document)
+redis.pcall('PUBLISH', key, document)
 return 1
 "#;
 

@@ -6,20 +6,37 @@ use std::sync::Arc;
 use redis::{FromRedisValue, Pipeline, Value};
 
 use super::connection::{Connection, Repeat};
+use super::keys;
 use super::refusal::failed;
 use crate::backend::BackendError;
+use crate::message::TaskId;
 
 /// Product and version, then one line for each surprising thing in the configuration.
 pub(super) async fn info(connection: &Connection) -> Result<Vec<String>, BackendError> {
     let mut commands = Pipeline::new();
     commands.cmd("INFO").cmd("CONFIG").arg("GET").arg("save");
+    // The channel of no task: nobody listens.
+    commands.cmd("PUBLISH").arg(keys::result(&TaskId::new())).arg("").cmd("ACL").arg("WHOAMI");
     let answers = connection.send(Arc::new(commands), Repeat::Safe).await;
     let mut answers = answers.map_err(failed(|| "the question for the server's version".to_owned()))?.into_iter();
     let mut answer = || answers.next().unwrap_or(Value::Nil);
     // Hosted servers forbid one or both commands. That is worth a line, and no reason to fail.
     let info = answer().extract_error().ok().and_then(|info| String::from_redis_value(info).ok());
     let save = answer().extract_error().ok().and_then(|save| HashMap::from_redis_value(save).ok());
-    Ok(lines(info.as_deref(), save.as_ref()))
+    let may_publish = answer().extract_error().is_ok();
+    let user = answer().extract_error().ok().and_then(|user| String::from_redis_value(user).ok());
+    let mut lines = lines(info.as_deref(), save.as_ref());
+    lines.extend((!may_publish).then(|| cannot_publish(user.as_deref().unwrap_or("NAME"))));
+    Ok(lines)
+}
+
+/// The line about a user that lacks the right to publish, which Redis 7 gives to no new user by itself.
+fn cannot_publish(user: &str) -> String {
+    format!(
+        "this user may not publish to the channels of results, so those who wait for a result are not told when it comes; \
+         grant it: ACL SETUSER {user} &{} +publish",
+        keys::CHANNELS
+    )
 }
 
 /// The lines of the report. `info` is the answer to `INFO`, `config` that to `CONFIG GET save`; `None` if it was
