@@ -13,8 +13,9 @@ impl Group {
     /// Notes that a child is gone, or could not be started. `how` says so in words.
     pub(in super::super) fn gone(&mut self, id: Id, end: Option<ProcessEnd>, how: &str, now: Instant) {
         let Some(child) = self.children.remove(&id) else { return };
-        if let (GroupStage::Draining { interrupted }, false) = (&mut self.stage, child.ended) {
-            *interrupted = true;
+        if let GroupStage::Draining { interrupted } = &mut self.stage {
+            // A child that was still starting had no task that could be interrupted.
+            *interrupted |= child.was_ready() && !child.ended;
         }
         match child.role {
             ChildRole::Worker(at) => self.gone_from(at, id, &child, end, how, now),

@@ -187,6 +187,16 @@ fn what_is_left_behind_makes_a_drain_an_interruption() {
 }
 
 #[test]
+fn a_process_that_ends_while_it_starts_leaves_nothing_behind() {
+    let mut play = Play::of(1);
+    play.starts();
+    play.group.drain(play.now);
+    play.actions();
+    play.dies(1);
+    assert_eq!(play.actions(), [over(false)]);
+}
+
+#[test]
 fn who_does_not_end_in_time_is_ended() {
     let mut play = Play::ready(1);
     play.group.drain(play.now);
