@@ -129,7 +129,8 @@ impl Error {
             Self::Broker(error) => error.is_permanent(),
             Self::Publish(error) => error.is_permanent(),
             Self::Backend(error) => error.is_permanent(),
-            Self::NoResultYet { .. } => false,
+            // The system may have a thread or a descriptor again.
+            Self::System(_) | Self::NoResultYet { .. } => false,
             _ => true,
         }
     }

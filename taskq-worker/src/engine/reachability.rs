@@ -175,6 +175,7 @@ mod tests {
         reachability.observe(&Moment::RecordsWritten);
         assert_eq!(reachability.problem(true), None);
     }
+
     #[test]
     fn a_step_that_waits_for_long_is_a_problem_until_all_of_its_kind_are_done() {
         let reachability = Reachability::of(&Settings::default());

@@ -92,6 +92,16 @@ impl<K: Kv + ?Sized> KvExt for K {}
 /// A shared Kv store.
 pub type SharedKv = Arc<dyn Kv>;
 
+/// Refuses a value for `key` that has more than `limit` bytes, which the store would not take.
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+pub(super) fn check_size(key: &str, value: &[u8], limit: usize) -> Result<(), BackendError> {
+    let size = value.len();
+    if size > limit {
+        return Err(BackendError::TooLarge { what: format!("the value of {key:?}"), size, limit });
+    }
+    Ok(())
+}
+
 /// A stored value, or the version of one that a newer release has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Versioned<T> {

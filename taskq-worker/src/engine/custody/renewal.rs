@@ -18,9 +18,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use taskq::Client;
-use taskq::broker::{
-    BrokerError, Consumption, ConsumptionControl, Delivery, Publication, PublishError, QueueSpec, RENEWAL_PREFIX,
-};
+use taskq::broker::{BrokerError, Consumption, ConsumptionControl, Delivery, Publication, QueueSpec, RENEWAL_PREFIX};
 use taskq::internal::codec;
 use taskq::internal::dead::lightened;
 use taskq::message::{Envelope, RunKey, WireMessage};
@@ -151,14 +149,10 @@ impl DeliveryRenewer {
     async fn publish(&self, queue: &Arc<str>, mut copy: WireMessage) -> Result<(), taskq::Error> {
         loop {
             let publication = Publication::new(Arc::clone(queue), copy.clone());
-            let error = match self.parts.client.publish(publication).await {
-                Err(taskq::Error::Publish(error)) => error,
-                other => return other,
-            };
-            let PublishError::HeadersTooLarge { size, limit, .. } = &error else { return Err(error.into()) };
-            let removed = lightened(&mut copy, size - limit);
+            let Err(error) = self.parts.client.publish(publication).await else { return Ok(()) };
+            let removed = lightened(&mut copy, &error);
             if removed.is_empty() {
-                return Err(error.into());
+                return Err(error);
             }
             let removed = removed.join(", ");
             tracing::warn!(removed, "the copy of a long task's message goes without headers that do not fit");

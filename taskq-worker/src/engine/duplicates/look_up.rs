@@ -1,14 +1,13 @@
 //! Reading what is known of a run whose delivery may be a duplicate.
 
 use taskq::Client;
-use taskq::backend::BackendError;
 use taskq::message::Envelope;
 
 use super::super::claims::{Claim, Claims};
-use super::super::observe::{Moment, Observers};
+use super::super::observe::Observers;
 use super::super::quarantine::{Losses, losses};
 use super::super::run::Run;
-use super::super::settle::until_done;
+use super::super::settle::{unless_unusable, until_done};
 use super::super::supervision::Role;
 use super::finding::{DeliveryHints, Facts};
 
@@ -32,20 +31,15 @@ impl Duplicates {
         };
         let make = || claims.make(&run.envelope, run.nonce);
         let what = "claiming a task that may be running elsewhere";
-        let claimed = self.unless_unusable(run, until_done(&self.observers, what, make).await);
+        let claimed = unless_unusable(&self.observers, &run.key.id, until_done(&self.observers, what, make).await);
         let losses = if may_have_been_lost(&run.envelope, hints) {
             let read = || losses::read(kv, &run.key.id, run.key.generation);
             let what = "reading what was lost with a task";
-            self.unless_unusable(run, until_done(&self.observers, what, read).await)
+            unless_unusable(&self.observers, &run.key.id, until_done(&self.observers, what, read).await)
         } else {
             None
         };
         Facts { hints, role, has_kv, claimed, losses: losses.unwrap_or_default() }
-    }
-
-    /// The answer; `None` if the stored value cannot be read by anybody. The run then goes on as if nothing were known.
-    fn unless_unusable<T>(&self, run: &Run, found: Result<T, BackendError>) -> Option<T> {
-        found.inspect_err(|error| self.observers.observe(&Moment::ClaimUnusable { id: &run.key.id, error })).ok()
     }
 
     /// Gives up a claim that is not needed any more. If that fails, it runs out by itself.

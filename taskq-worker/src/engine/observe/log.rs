@@ -91,7 +91,7 @@ impl Observer for MomentLog {
                 );
             }
             Moment::NeverPublished { id, error, then } => {
-                tracing::error!(%id, error = *error, "the message that follows this task cannot be published; {then}");
+                tracing::error!(id, error = *error, "the message that follows this task cannot be published; {then}");
             }
         }
     }

@@ -168,8 +168,8 @@ pub(crate) enum Moment<'a> {
     },
     /// The message that was to follow a task can never be published.
     NeverPublished {
-        /// The task.
-        id: &'a TaskId,
+        /// The task's id, as its message has it.
+        id: &'a str,
         /// The error of the broker.
         error: &'a (dyn Error + 'static),
         /// The end of the task, in words.

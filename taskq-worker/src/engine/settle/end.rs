@@ -78,7 +78,6 @@ pub(crate) enum Otherwise {
 
 /// The end of a task that cannot go on.
 pub(crate) struct GivenUp {
-    pub(crate) id: TaskId,
     pub(crate) verdict: Verdict,
     /// The record; `None` if nothing is stored.
     pub(crate) record: Option<Record>,
@@ -178,12 +177,8 @@ impl Ends {
         acker: Acker,
         guard: UnrunGuard,
     ) -> End {
-        let stored = self.stores_results && envelope.ignore_result != Some(true);
-        let mut records = Vec::new();
-        if stored && let Some(mut record) = verdict.record(envelope, self.clock.now()) {
-            record.worker = Some(self.node.to_string());
-            records.push(record);
-        }
+        let record = self.stores_unrun(envelope).then(|| self.record(verdict, envelope)).flatten();
+        let records: Vec<Record> = record.into_iter().collect();
         let follows = self.follow(envelope, queue, verdict).into_iter().collect();
         let concession = (!records.is_empty()).then(|| Concession {
             ends: self.clone(),
@@ -232,18 +227,13 @@ impl Ends {
     /// record to write in its place: a task that succeeded has failed then, since its caller would never see the
     /// result. Any other end stays what it is, without a record.
     pub(crate) fn replace_refused(&self, end: &mut End, why: &str) -> bool {
-        let succeeded = matches!(end.verdict, Some(Verdict::Succeed));
-        let Settles::Run(run) = &end.settles else {
-            end.records.clear();
-            return false;
-        };
-        if !succeeded {
-            end.records.clear();
-            return false;
+        if let (Some(Verdict::Succeed), Settles::Run(run)) = (&end.verdict, &end.settles) {
+            let conclusion = Conclusion { verdict: Verdict::result_refused(why), value: None, traceback: None };
+            *end = self.of_run(Arc::clone(run), conclusion);
+            return true;
         }
-        let conclusion = Conclusion { verdict: Verdict::result_refused(why), value: None, traceback: None };
-        *end = self.of_run(Arc::clone(run), conclusion);
-        true
+        end.records.clear();
+        false
     }
 
     /// The end of a delivery whose next message can never be published, for the reason `why`: the verdict, the record
@@ -259,15 +249,25 @@ impl Ends {
             Settles::Run(run) => (run.envelope.clone(), &run.queue, run.stores_result),
             Settles::Delivery(..) => {
                 let envelope = codec::decode(&unpublished.message).ok()?;
-                let is_stored = self.stores_results && envelope.ignore_result != Some(true);
+                let is_stored = self.stores_unrun(&envelope);
                 (envelope, &unpublished.queue, is_stored)
             }
         };
         let verdict = Verdict::unsendable(why, ended);
-        let record = verdict.record(&envelope, self.clock.now()).filter(|_| is_stored);
-        let record = record.map(|record| record.with(|record| record.worker = Some(self.node.to_string())));
+        let record = is_stored.then(|| self.record(&verdict, &envelope)).flatten();
         let letter = self.follow(&envelope, queue, &verdict)?;
-        Some(GivenUp { id: envelope.id, verdict, record, letter })
+        Some(GivenUp { verdict, record, letter })
+    }
+
+    /// Whether the end of a message that is not run is stored.
+    fn stores_unrun(&self, envelope: &Envelope) -> bool {
+        self.stores_results && envelope.ignore_result != Some(true)
+    }
+
+    /// The record of a verdict without a run, by this worker.
+    fn record(&self, verdict: &Verdict, envelope: &Envelope) -> Option<Record> {
+        let record = verdict.record(envelope, self.clock.now())?;
+        Some(record.with(|record| record.worker = Some(self.node.to_string())))
     }
 
     /// The record of the progress that a run has reported and that was not yet written.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use taskq::backend::{ResultBackendExt, SharedResults, Written};
-use taskq::broker::{Publication, PublishError};
+use taskq::broker::Publication;
 use taskq::internal::attempt::Verdict;
 use taskq::internal::dead::lightened;
 use taskq::internal::fault::full_message;
@@ -13,7 +13,7 @@ use taskq::message::{Record, TaskId};
 use super::super::crash;
 use super::super::observe::Moment;
 use super::end::{End, Follow, GivenUp, Otherwise, Settles};
-use super::retrying::{Waiting, until_done};
+use super::retrying::{Waiting, unless_unusable, until_done};
 use super::settler::Settler;
 
 impl Settler {
@@ -53,10 +53,9 @@ impl Settler {
         {
             // Whether or not the lease was still ours, what follows is out, and the record says whose run won.
             let finish = || claims.finish(&claim, verdict, written.is_some());
-            if let Err(error) = until_done(&self.observers, "finishing a claim", finish).await {
-                // It runs out by itself, and copies find the record.
-                self.observers.observe(&Moment::ClaimUnusable { id: &run.key.id, error: &error });
-            }
+            let finished = until_done(&self.observers, "finishing a claim", finish).await;
+            // An unusable one runs out by itself, and copies find the record.
+            unless_unusable(&self.observers, &run.key.id, finished);
             crash::point("settle.finished");
         }
         self.acknowledge(vec![settles]);
@@ -83,11 +82,7 @@ impl Settler {
     async fn publish_letter(&self, mut letter: Follow) {
         let mut waiting = Waiting::new(&self.observers, "publishing to the dead set");
         while let Err(error) = self.publish(&letter).await {
-            let excess = match &error {
-                taskq::Error::Publish(PublishError::HeadersTooLarge { size, limit, .. }) => size - limit,
-                _ => 0,
-            };
-            if excess == 0 || lightened(&mut letter.message, excess).is_empty() {
+            if lightened(&mut letter.message, &error).is_empty() {
                 waiting.pause(&error).await;
             }
         }
@@ -105,10 +100,8 @@ impl Settler {
         if follow.otherwise == Otherwise::GiveBack {
             return None;
         }
-        let GivenUp { id, verdict, record, letter } =
-            self.ends.give_up(settles, ended, follow, &full_message(error))?;
-        let then = "the task has failed, and goes to the dead set";
-        self.observers.observe(&Moment::NeverPublished { id: &id, error, then });
+        let GivenUp { verdict, record, letter } = self.ends.give_up(settles, ended, follow, &full_message(error))?;
+        self.never_published(follow, error, "the task has failed, and goes to the dead set");
         self.write_one(record).await;
         self.publish_letter(letter).await;
         Some(verdict)
@@ -116,20 +109,22 @@ impl Settler {
 
     /// Gives a delivery back, after the time for which its message would have been delayed.
     async fn give_back(&self, settles: Settles, follow: &Follow, error: &taskq::Error) {
+        self.never_published(follow, error, "its delivery goes back to the broker");
         tokio::time::sleep(follow.delay.unwrap_or_default()).await;
         match settles {
-            Settles::Run(run) => {
-                let then = "its delivery goes back to the broker";
-                self.observers.observe(&Moment::NeverPublished { id: &run.key.id, error, then });
-                self.in_flight.give_back(&run);
-            }
+            Settles::Run(run) => self.in_flight.give_back(&run),
             Settles::Delivery(acker, _guard) => acker.requeue(),
         }
     }
 
+    fn never_published(&self, follow: &Follow, error: &taskq::Error, then: &'static str) {
+        let id = follow.message.headers.text("id").unwrap_or("(none)");
+        self.observers.observe(&Moment::NeverPublished { id, error, then });
+    }
+
     /// The record that was there already, and stays. `None` if there is none any more, or if it cannot be read.
     async fn stored_record(&self, results: &SharedResults, id: &TaskId) -> Option<Record> {
-        let read = until_done(&self.observers, "reading a record", || results.read_known(id)).await;
+        let read = until_done(&self.observers, "reading a record", || results.read_one(id)).await;
         read.unwrap_or_else(|error| {
             self.observers.observe(&Moment::RecordUnreadable { id, error: &error });
             None

@@ -12,5 +12,5 @@ mod retrying;
 mod settler;
 
 pub(crate) use end::{End, Ends, Follow, Settles};
-pub(crate) use retrying::until_done;
+pub(crate) use retrying::{unless_unusable, until_done};
 pub(crate) use settler::{Settler, SettlerHandle, WAITING_MAX};

@@ -7,6 +7,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use taskq::backend::BackendError;
+use taskq::message::TaskId;
 
 use super::super::observe::{Moment, Observers};
 
@@ -50,6 +51,12 @@ where
             outcome => return outcome,
         }
     }
+}
+
+/// The answer of a step on the claims or losses of a task; `None`, of which observers are told, if what is stored
+/// cannot be read or written by anybody. The task then goes on as if nothing were known.
+pub(crate) fn unless_unusable<T>(observers: &Observers, id: &TaskId, answer: Result<T, BackendError>) -> Option<T> {
+    answer.inspect_err(|error| observers.observe(&Moment::ClaimUnusable { id, error })).ok()
 }
 
 /// A step that is tried again and again. From its first pause until it is dropped, observers know that it waits.

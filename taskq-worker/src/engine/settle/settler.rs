@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use taskq::Client;
-use taskq::backend::{BackendError, SharedResults, Written};
-use taskq::message::{Record, RunKey};
+use taskq::backend::{SharedResults, Written};
+use taskq::message::Record;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -18,7 +18,7 @@ use super::super::crash;
 use super::super::custody::{InFlight, Standing};
 use super::super::observe::{Moment, Observers};
 use super::end::{End, Ends, Settles};
-use super::retrying::{RETRY_MAX, RETRY_MIN, until_done};
+use super::retrying::{RETRY_MAX, RETRY_MIN, unless_unusable, until_done};
 
 /// The number of ends that may wait for the settler. With [`BATCH_MAX`] and the broker's batch of acknowledgements this
 /// bounds how many attempts may be repeated when a worker dies.
@@ -149,13 +149,13 @@ impl Settler {
                     }
                     other => other,
                 };
-                (self.counts_on_error(&run.key, is_ours, true), true)
+                (unless_unusable(&self.observers, &run.key.id, is_ours).unwrap_or(true), true)
             }
             Standing::Lost => {
                 let make = || claims.make(&run.envelope, run.nonce);
                 let made = until_done(&self.observers, "claiming a task whose delivery was lost", make).await;
                 // A claim that cannot be read is nobody's: this run counts.
-                match self.counts_on_error(&run.key, made.map(Some), None) {
+                match unless_unusable(&self.observers, &run.key.id, made) {
                     None => (true, false),
                     Some(Claimed::Ours(claim)) => {
                         self.in_flight.set_claim(run, claim);
@@ -171,15 +171,6 @@ impl Settler {
         self.observers.observe(&Moment::TakenOver { subject: run.subject() });
         self.in_flight.dismiss(run);
         None
-    }
-
-    /// The answer of a step, or `instead` if it can never be carried out: that a claim cannot be read or written says
-    /// nothing against the run.
-    fn counts_on_error<T>(&self, key: &RunKey, answer: Result<T, BackendError>, instead: T) -> T {
-        answer.unwrap_or_else(|error| {
-            self.observers.observe(&Moment::ClaimUnusable { id: &key.id, error: &error });
-            instead
-        })
     }
 
     /// Replaces the ends whose records the result backend does not take, and writes the records of those that replace

@@ -9,11 +9,9 @@ async fn child() -> u32 {
     7
 }
 
-/// Waits for a child until its gate is open; whether the child has ended by then.
-#[task(retries = 0)]
-async fn parent(gate: String, countdown_ms: u64) -> Result<bool, Error> {
-    let child = child().countdown(Duration::from_millis(countdown_ms)).await?;
-    let gate = Gate::state(&gate);
+/// Waits for the result of a child until the gate is open. Tells whether the child has ended by then.
+async fn until_opened(child: Handle<u32>, gate: &str) -> Result<bool, Error> {
+    let gate = Gate::state(gate);
     let opened = async {
         while !gate.load(Ordering::Acquire) {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -25,24 +23,18 @@ async fn parent(gate: String, countdown_ms: u64) -> Result<bool, Error> {
     }
 }
 
+/// Waits for a child until its gate is open; whether the child has ended by then.
+#[task(retries = 0)]
+async fn parent(gate: String, countdown_ms: u64) -> Result<bool, Error> {
+    until_opened(child().countdown(Duration::from_millis(countdown_ms)).await?, &gate).await
+}
+
 /// Waits for a child on a thread.
 #[task(retries = 0)]
 fn parent_on_a_thread(gate: String) -> Result<bool, Error> {
     let waits = async { Context::current().expect("it is a task").client().expect("of a worker") };
     let client = tokio::runtime::Handle::current().block_on(waits);
-    let waits = async {
-        let child = child().send(&client).await?;
-        let gate = Gate::state(&gate);
-        let opened = async {
-            while !gate.load(Ordering::Acquire) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::select! {
-            value = child.get() => value.map(|value| value == 7),
-            () = opened => Ok(false),
-        }
-    };
+    let waits = async { until_opened(child().send(&client).await?, &gate).await };
     tokio::runtime::Handle::current().block_on(waits)
 }
 

@@ -13,6 +13,7 @@ use super::backend::RedisBackend;
 use super::connection::Repeat;
 use super::refusal::failed;
 use super::{keys, scripts};
+use crate::backend::kv::check_size;
 use crate::backend::{BackendError, Kv, Put, ServerClock};
 use crate::fault::BoxError;
 
@@ -31,7 +32,7 @@ impl Kv for RedisBackend {
 
     fn put<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), BackendError>> {
         Box::pin(async move {
-            self.check_size(key, &value)?;
+            check_size(key, &value, self.connection.document_max())?;
             let mut set = redis::cmd("SET");
             set.arg(keys::fact(key)).arg(&value[..]);
             if let Some(ttl_ms) = keys::ttl_ms(ttl) {
@@ -50,7 +51,7 @@ impl Kv for RedisBackend {
         ttl: Option<Duration>,
     ) -> BoxFuture<'a, Result<Put, BackendError>> {
         Box::pin(async move {
-            self.check_size(key, &value)?;
+            check_size(key, &value, self.connection.document_max())?;
             let mut call = scripts::PUT_IF.call(&keys::fact(key));
             call.arg(&value[..]).arg(keys::ttl_ms(ttl).unwrap_or(0));
             if let Some(expected) = &expected {
@@ -103,15 +104,6 @@ impl ServerClock for RedisBackend {
 }
 
 impl RedisBackend {
-    /// Refuses a value for which the server would close the connection.
-    fn check_size(&self, key: &str, value: &Bytes) -> Result<(), BackendError> {
-        let (size, limit) = (value.len(), self.connection.document_max());
-        if size > limit {
-            return Err(BackendError::TooLarge { what: format!("the value of {key:?}"), size, limit });
-        }
-        Ok(())
-    }
-
     /// Sends one command and returns its answer.
     async fn ask<T: FromRedisValue>(&self, command: Cmd, repeat: Repeat) -> Result<T, BoxError> {
         let mut commands = Pipeline::with_capacity(1);

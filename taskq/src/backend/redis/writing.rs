@@ -48,14 +48,13 @@ enum RecordAnswer {
 /// Writes the records. An error means that the server takes none at the moment.
 pub(super) async fn write(connection: &Connection, records: &[Record], ttl_ms: u64) -> Result<Vec<Written>, BoxError> {
     let outbound: Vec<Outbound> = records.iter().map(Outbound::of).collect();
-    let mut written: Vec<Option<Written>> = Vec::with_capacity(outbound.len());
     let limit = connection.document_max();
-    written.extend(outbound.iter().map(|outbound| outbound.refusal(limit)));
+    let mut written: Vec<Option<Written>> = outbound.iter().map(|outbound| outbound.refusal(limit)).collect();
     let left: Vec<usize> = (0..outbound.len()).filter(|&at| written[at].is_none()).collect();
 
     let writer = RecordWriter { connection, outbound: &outbound, ttl_ms };
     match writer.send(&left).await {
-        Ok(answers) => writer.conclude(&left, answers, &mut written).await?,
+        Ok(answers) => enter(&mut written, &left, writer.conclude(answers).await?),
         Err(error) => {
             let (suspects, others): (Vec<usize>, Vec<usize>) =
                 left.into_iter().partition(|&at| outbound[at].document.len() >= SUSPECT_MIN);
@@ -63,13 +62,20 @@ pub(super) async fn write(connection: &Connection, records: &[Record], ttl_ms: u
                 return Err(error);
             }
             let answers = writer.send(&others).await?;
-            writer.conclude(&others, answers, &mut written).await?;
+            enter(&mut written, &others, writer.conclude(answers).await?);
             for at in suspects {
                 written[at] = Some(writer.send_alone(at).await?);
             }
         }
     }
     Ok(written.into_iter().map(|written| written.expect("every record has been dealt with")).collect())
+}
+
+/// Enters the outcomes of these records.
+fn enter(written: &mut [Option<Written>], which: &[usize], outcomes: Vec<Written>) {
+    for (&at, outcome) in which.iter().zip(outcomes) {
+        written[at] = Some(outcome);
+    }
 }
 
 struct RecordWriter<'a> {
@@ -95,35 +101,20 @@ impl RecordWriter<'_> {
         Ok(answers.into_iter().map(meaning).collect())
     }
 
-    /// Enters the outcome of each of these records.
-    async fn conclude(
-        &self,
-        which: &[usize],
-        answers: Vec<RecordAnswer>,
-        written: &mut [Option<Written>],
-    ) -> Result<(), BoxError> {
-        let mut unclear = Vec::new();
-        let mut works = false;
-        for (&at, answer) in which.iter().zip(answers) {
-            match answer {
-                RecordAnswer::Final(outcome) => {
-                    works |= matches!(outcome, Written::Stored | Written::Kept);
-                    written[at] = Some(outcome);
-                }
-                RecordAnswer::Away(error) => return Err(error),
-                RecordAnswer::Unclear(why) => unclear.push((at, why)),
+    /// The outcomes of records with these answers.
+    async fn conclude(&self, answers: Vec<RecordAnswer>) -> Result<Vec<Written>, BoxError> {
+        let is_taken = |answer: &RecordAnswer| matches!(answer, RecordAnswer::Final(Written::Stored | Written::Kept));
+        let is_unclear = |answer: &RecordAnswer| matches!(answer, RecordAnswer::Unclear(_));
+        let works = answers.iter().any(is_taken) || !answers.iter().any(is_unclear) || self.takes_others().await;
+        let outcome = |answer| match answer {
+            RecordAnswer::Final(written) => Ok(written),
+            RecordAnswer::Away(error) => Err(error),
+            RecordAnswer::Unclear(why) if works => {
+                Ok(Written::Refused { why: format!("the server refused the record: {why}") })
             }
-        }
-        if let Some((_, why)) = unclear.first()
-            && !works
-            && !self.takes_others().await
-        {
-            return Err(why.clone().into());
-        }
-        for (at, why) in unclear {
-            written[at] = Some(Written::Refused { why: format!("the server refused the record: {why}") });
-        }
-        Ok(())
+            RecordAnswer::Unclear(why) => Err(why.into()),
+        };
+        answers.into_iter().map(outcome).collect()
     }
 
     /// Sends one record by itself until it is answered, or has broken a few connections of a server that takes others.
@@ -131,11 +122,7 @@ impl RecordWriter<'_> {
         let mut tries = 1;
         loop {
             let error = match self.send(&[at]).await {
-                Ok(answers) => {
-                    let mut written = vec![None; self.outbound.len()];
-                    self.conclude(&[at], answers, &mut written).await?;
-                    return Ok(written.swap_remove(at).expect("it was dealt with"));
-                }
+                Ok(answers) => return Ok(self.conclude(answers).await?.swap_remove(0)),
                 Err(error) => error,
             };
             if !self.takes_others().await {

@@ -13,6 +13,7 @@ use rusqlite::Connection;
 use super::facts;
 use super::results::{self, DOCUMENT_MAX, Entry, Sweep};
 use super::watch::{SqliteWatcher, Watches};
+use crate::backend::kv::check_size;
 use crate::backend::{BackendError, BackendOptions, Changes, Kv, Put, ResultBackend, Written};
 use crate::codec::result;
 use crate::io;
@@ -156,7 +157,7 @@ impl Kv for SqliteBackend {
     }
 
     fn put<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), BackendError>> {
-        if let Err(error) = check_size(key, &value) {
+        if let Err(error) = check_size(key, &value, DOCUMENT_MAX) {
             return ready(Err(error)).boxed();
         }
         let (name, expires) = (key.to_owned(), ttl.map(ms_after));
@@ -171,7 +172,7 @@ impl Kv for SqliteBackend {
         value: Bytes,
         ttl: Option<Duration>,
     ) -> BoxFuture<'a, Result<Put, BackendError>> {
-        if let Err(error) = check_size(key, &value) {
+        if let Err(error) = check_size(key, &value, DOCUMENT_MAX) {
             return ready(Err(error)).boxed();
         }
         let (name, expires) = (key.to_owned(), ttl.map(ms_after));
@@ -212,15 +213,6 @@ impl fmt::Debug for SqliteBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteBackend").field("path", &self.database.path()).finish_non_exhaustive()
     }
-}
-
-/// Refuses a value that SQLite would not take.
-fn check_size(key: &str, value: &Bytes) -> Result<(), BackendError> {
-    let (size, limit) = (value.len(), DOCUMENT_MAX);
-    if size > limit {
-        return Err(BackendError::TooLarge { what: format!("the value of {key:?}"), size, limit });
-    }
-    Ok(())
 }
 
 fn failed(what: String, fault: Fault) -> BackendError {

@@ -1,6 +1,8 @@
 //! Messages whose headers do not fit, made light enough to be carried on. Pure.
 
 use super::letter::ERROR;
+use crate::Error;
+use crate::broker::PublishError;
 use crate::message::WireMessage;
 
 /// The headers without which a message is no longer the same task; all of taskq's own are kept as well.
@@ -22,10 +24,18 @@ const KEPT: [&str; 15] = [
     "timelimit",
 ];
 
-/// Removes the largest headers that senders have added for themselves, until at least `excess` bytes are gone, and says
-/// so in the letter of a dead message. Returns the names of the removed headers; none are left to remove if there are
-/// none.
-pub fn lightened(message: &mut WireMessage, excess: usize) -> Vec<String> {
+/// Makes a message light enough whose publishing failed with `error`: removes the largest headers that its sender has
+/// added for itself, and says so in the letter of a dead message. Returns the names of the removed headers. There are
+/// none if the headers are not the reason, or if none is left to remove.
+pub fn lightened(message: &mut WireMessage, error: &Error) -> Vec<String> {
+    match error {
+        Error::Publish(PublishError::HeadersTooLarge { size, limit, .. }) => without_largest(message, size - limit),
+        _ => Vec::new(),
+    }
+}
+
+/// Removes headers until at least `excess` bytes are gone.
+fn without_largest(message: &mut WireMessage, excess: usize) -> Vec<String> {
     let is_kept = |name: &str| KEPT.contains(&name) || name.starts_with("taskq-");
     let mut removable: Vec<(usize, String)> = message
         .headers
@@ -70,12 +80,12 @@ mod tests {
             (ERROR, "none left".to_owned()),
         ]);
         let mut message = WireMessage { headers, ..WireMessage::default() };
-        assert_eq!(lightened(&mut message, 250), ["baggage", "stamps"]);
+        assert_eq!(without_largest(&mut message, 250), ["baggage", "stamps"]);
         let names: Vec<&str> = message.headers.iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["task", "small", "taskq-generation", ERROR]);
         let error = message.headers.text(ERROR).expect("it stays");
         assert!(error.starts_with("none left (") && error.ends_with("removed: baggage, stamps)"), "{error}");
-        assert_eq!(lightened(&mut message, 250), ["small"]);
-        assert!(lightened(&mut message, 250).is_empty(), "what makes the task stays");
+        assert_eq!(without_largest(&mut message, 250), ["small"]);
+        assert!(without_largest(&mut message, 250).is_empty(), "what makes the task stays");
     }
 }
