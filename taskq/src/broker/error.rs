@@ -38,6 +38,25 @@ pub enum BrokerError {
         /// The name of the queue.
         queue: String,
     },
+    /// A queue or an exchange does not exist, and the user may not declare it.
+    #[error(
+        "{missing}, and the user may not declare it: start a worker whose user may, or grant the right `configure`"
+    )]
+    Undeclared {
+        /// The broker's words about the missing part, with its name.
+        missing: String,
+        /// The broker's refusal.
+        #[source]
+        source: BoxError,
+    },
+    /// The queue exists, the user may not declare it, and `strict` is set.
+    #[error(
+        "the arguments of the queue {queue:?} cannot be compared, as `strict` demands: the user may not declare it;          grant the right `configure`, or turn `strict` off to use the queue as it is"
+    )]
+    Incomparable {
+        /// The name of the queue.
+        queue: String,
+    },
     /// The queue exists with other arguments, and `strict` is set.
     #[error(
         "the queue {queue:?} exists with other arguments: {difference}; delete it (`rabbitmqctl delete_queue \
@@ -146,6 +165,8 @@ impl BrokerError {
             Self::Unreachable { .. }
             | Self::Refused { .. }
             | Self::NoQueue { .. }
+            | Self::Undeclared { .. }
+            | Self::Incomparable { .. }
             | Self::Mismatch { .. }
             | Self::Failed { .. }
             | Self::Closed => false,

@@ -57,6 +57,8 @@ pub enum Declared {
     AsAsked,
     /// The queue existed with other arguments, and is used as it is.
     Differs(String),
+    /// The queue exists, and the user may not declare it. Its arguments are not known, and it is used as it is.
+    Found,
 }
 
 /// The content of a queue.

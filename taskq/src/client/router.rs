@@ -64,7 +64,7 @@ impl Router {
             QueueSpec::check_named(&spec.name).map_err(Error::Broker)?;
         }
         match broker.declare(spec).await? {
-            Declared::AsAsked => {}
+            Declared::AsAsked | Declared::Found => {}
             Declared::Differs(difference) => {
                 tracing::warn!(
                     queue = &*spec.name,

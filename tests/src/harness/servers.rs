@@ -75,6 +75,23 @@ impl Vhost {
         Some(Self { name, folder, servers: own })
     }
 
+    /// The servers as a user with these rights sees them: patterns of names to configure, to write and to read.
+    ///
+    /// # Panics
+    ///
+    /// If the broker does not grant them.
+    pub fn permit(&self, user: &str, rights: [&str; 3]) -> Servers {
+        let user = format!("{user}-{}", self.name);
+        let [configure, write, read] = rights;
+        RabbitControl::ask(&self.folder, &format!("permit {} {user} {configure} {write} {read}", self.name))
+            .unwrap_or_else(|reason| panic!("{reason}"));
+        let amqp = self.servers.amqp_with(|authority, vhost| {
+            let (_, address) = authority.rsplit_once('@').expect("the test broker's URL names a user");
+            (format!("{user}:{user}@{address}"), vhost.to_owned())
+        });
+        Servers { amqp, redis: self.servers.redis.clone() }
+    }
+
     /// The names of its queues, with how many messages of each are ready, and how many are with a consumer and not
     /// acknowledged. Of quorum queues both figures may be some seconds old.
     ///

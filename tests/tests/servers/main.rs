@@ -9,4 +9,5 @@ mod elsewhere;
 mod expiry;
 mod rabbitmq;
 mod redis;
+mod rights;
 mod starvation;

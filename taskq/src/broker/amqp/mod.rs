@@ -4,7 +4,7 @@
 //! first needed, consumes, and must not be blocked. Each is a [`link`], which opens a new [`session`] whenever one is
 //! lost, without ever giving up. The tasks that use a session notice its loss and start again on the next one: the
 //! [`publish_loop`] of a client, and one [`consumer`] per consumption. Everything that has to exist in the broker is
-//! described by [`topology`], and each task declares again what it needs.
+//! described by [`topology`], and each task declares again what it needs, or uses what it may not declare ([`rights`]).
 //!
 //! lapin's own recovery stays off. It gives up for good after some attempts and then leaves consumers waiting without
 //! end. It recovers connections but not single channels, so a consumer whose channel the broker closed falls silent. It
@@ -44,6 +44,7 @@ mod link;
 mod outbox;
 mod publish;
 mod publish_loop;
+mod rights;
 mod session;
 mod settle;
 mod staleness;

@@ -67,6 +67,8 @@ pub(super) struct Outgoing {
     pub(super) deadline: Instant,
     /// Whether it was sent before.
     pub(super) resent: bool,
+    /// The exchange to which it was sent last; the broker's default one has no name.
+    pub(super) exchange: String,
     answer: oneshot::Sender<Result<(), PublishError>>,
     /// The message's share of the send budget.
     budget: OwnedSemaphorePermit,
@@ -142,7 +144,11 @@ impl Outbox {
 }
 
 impl OpenChannel {
-    fn insert(&mut self, outgoing: Box<Outgoing>, delay: Option<Duration>) -> Result<(), (Box<Outgoing>, Unsendable)> {
+    fn insert(
+        &mut self,
+        mut outgoing: Box<Outgoing>,
+        delay: Option<Duration>,
+    ) -> Result<(), (Box<Outgoing>, Unsendable)> {
         let (exchange, key) = match delay {
             Some(delay) => delay_ladder::route(delay, &outgoing.queue),
             None => (String::new(), outgoing.queue.to_string()),
@@ -152,6 +158,7 @@ impl OpenChannel {
         match (ShortString::try_new(key), properties) {
             (Ok(key), Ok(properties)) => {
                 let body = outgoing.message.body.clone();
+                outgoing.exchange.clone_from(&exchange);
                 let confirm = confirm(Arc::clone(&self.channel), exchange.into(), key, body, properties);
                 self.unconfirmed.insert(SendSlot::Unanswered(outgoing), Box::pin(confirm));
                 Ok(())
@@ -174,7 +181,7 @@ impl Outgoing {
         answer: oneshot::Sender<Result<(), PublishError>>,
         budget: OwnedSemaphorePermit,
     ) -> Self {
-        Self { queue, message, due, deadline, resent: false, answer, budget }
+        Self { queue, message, due, deadline, resent: false, exchange: String::new(), answer, budget }
     }
 
     pub(super) fn answer(self, outcome: Result<(), PublishError>) {

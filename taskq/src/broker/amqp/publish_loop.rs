@@ -38,7 +38,7 @@ pub(super) struct PublishLoop {
     outbox: Arc<Outbox>,
     timeout: Duration,
     /// The task that builds the delay ladder, while it is being built.
-    ladder: Option<JoinHandle<Result<(), RequestFault>>>,
+    ladder: Option<JoinHandle<Result<(), DeclareFault>>>,
     landed: Vec<(SendSlot, PublishOutcome)>,
 }
 
@@ -200,16 +200,18 @@ impl PublishLoop {
         open.unconfirmed.failure().is_none() && open.session.is_open()
     }
 
-    fn ladder_built(&mut self, built: Result<(), RequestFault>) {
+    fn ladder_built(&mut self, built: Result<(), DeclareFault>) {
         let mut pending = self.outbox.lock();
         let delayed = std::mem::take(&mut pending.delayed);
         match built {
             Err(fault) if fault.is_refusal() => {
                 drop(pending);
+                let error = fault.during("declaring the delay queues");
+                let message = crate::fault::full_message(&error);
                 for outgoing in delayed {
-                    let source = fault.to_string().into();
-                    let error = BrokerError::Failed { what: "declaring the delay queues".to_owned(), source };
-                    outgoing.answer(Err(error.into()));
+                    let (what, source) =
+                        (format!("delaying a message for the queue {:?}", outgoing.queue), message.clone().into());
+                    outgoing.answer(Err(BrokerError::Failed { what, source }.into()));
                 }
             }
             // If the connection was lost, the ladder is built on the next one.
@@ -263,6 +265,7 @@ impl PublishLoop {
     fn bring_back(&self, unconfirmed: Unconfirmed<SendSlot>) {
         let failure = unconfirmed.failure().map(complaint).unwrap_or_default();
         let size_max = broker_size_max(&failure);
+        let refused = refused_exchange(&failure);
         if unconfirmed.failure().is_some() {
             tracing::debug!(failure, unanswered = unconfirmed.len(), "the channel for publishing was lost");
         }
@@ -274,13 +277,15 @@ impl PublishLoop {
         for slot in unconfirmed.into_slots().rev() {
             let SendSlot::Unanswered(mut outgoing) = slot else { continue };
             let size = outgoing.message.body.len();
-            match size_max {
-                // This message would close the next channel too, for all other messages.
-                Some(limit) if size > limit => outgoing.answer(Err(PublishError::TooLarge { size, limit })),
-                _ => {
-                    outgoing.resent = true;
-                    pending.backlog.push_front(outgoing);
-                }
+            // These messages would close the next channel too, for all others.
+            if let Some(limit) = size_max.filter(|limit| size > *limit) {
+                outgoing.answer(Err(PublishError::TooLarge { size, limit }));
+            } else if refused == Some(&*outgoing.exchange) {
+                let (what, source) = (format!("publishing to the queue {:?}", outgoing.queue), failure.clone().into());
+                outgoing.answer(Err(BrokerError::Failed { what, source }.into()));
+            } else {
+                outgoing.resent = true;
+                pending.backlog.push_front(outgoing);
             }
         }
     }
@@ -339,7 +344,7 @@ async fn prepare(session: Arc<Session>, topology: Arc<Topology>, outage: bool) -
 }
 
 /// Completes when the ladder is built, if it is being built.
-async fn built(ladder: &mut Option<JoinHandle<Result<(), RequestFault>>>) -> Result<(), RequestFault> {
+async fn built(ladder: &mut Option<JoinHandle<Result<(), DeclareFault>>>) -> Result<(), DeclareFault> {
     let Some(task) = ladder else { return future::pending().await };
     let outcome = task.await;
     *ladder = None;
@@ -368,9 +373,32 @@ fn broker_size_max(complaint: &str) -> Option<usize> {
     complaint.split_once("larger than configured max size ")?.1.trim().parse().ok()
 }
 
+/// The exchange to which the user may not publish, if that was the reason. The default exchange has no name for
+/// publishers, and one in the broker's words.
+fn refused_exchange(complaint: &str) -> Option<&str> {
+    let (_, rest) = complaint.strip_prefix("ACCESS_REFUSED")?.split_once("access to exchange '")?;
+    let (exchange, _) = rest.split_once("' in vhost")?;
+    Some(if exchange == "amq.default" { "" } else { exchange })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_refused_exchange_is_read() {
+        for (complaint, expected) in [
+            ("ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user 'app'", Some("")),
+            (
+                "ACCESS_REFUSED - write access to exchange 'taskq.delay.5' in vhost 'x' refused for user 'app'",
+                Some("taskq.delay.5"),
+            ),
+            ("ACCESS_REFUSED - access to queue 'mail' in vhost '/' refused for user 'app'", None),
+            ("NOT_FOUND - no exchange 'x' in vhost '/'", None),
+        ] {
+            assert_eq!(refused_exchange(complaint), expected, "{complaint}");
+        }
+    }
 
     #[test]
     fn the_brokers_limit_is_read() {

@@ -247,6 +247,11 @@ impl RequestFault {
         matches!(self.code(), Some(403..=406)) || matches!(self, Self::Blocked(_))
     }
 
+    /// Whether the user lacks a right for this request.
+    pub(super) fn is_access_refusal(&self) -> bool {
+        self.code() == Some(403)
+    }
+
     /// The port's error for a failed request; `what` names it.
     pub(super) fn during(self, what: impl Into<String>) -> BrokerError {
         BrokerError::Failed { what: what.into(), source: Box::new(self) as BoxError }

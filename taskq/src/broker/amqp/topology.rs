@@ -1,7 +1,8 @@
 //! Queues, the dead queue and the delay ladder in the broker: their declaration, and the record of what exists.
 //!
 //! Declarations are active: a passive one says nothing about arguments. If a queue exists with other arguments, the
-//! broker closes the channel and names the first difference, and the queue is used as it is.
+//! broker closes the channel and names the first difference, and the queue is used as it is. A user who may not declare
+//! uses what exists ([`rights`](super::rights)).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,7 @@ use lapin::{Channel, ExchangeKind};
 use tokio::time::{self, Instant};
 
 use super::arguments::{quorum, quorum_before, text};
+use super::rights::{Known, Part, declare_or_find};
 use super::session::{RequestFault, Session};
 use super::{delay_ladder, delivery_renewal};
 use crate::broker::{BrokerError, DEAD_QUEUE, Declared, EXPIRED_QUEUE, QueueKind, QueueSpec};
@@ -124,7 +126,16 @@ impl Topology {
                 self.declare_dead(session).await?;
             }
             let declared = self.declare_queue(session, &spec.name, arguments(spec)).await?;
-            bind(session, spec).await?;
+            match bind(session, spec).await {
+                // The program that declared the queue has bound it.
+                Err(fault) if fault.is_access_refusal() && declared == Declared::Found => {}
+                Err(fault) if fault.is_access_refusal() => tracing::warn!(
+                    queue = &*spec.name, %fault,
+                    "the queue may not be bound to the delay ladder: what is delayed for it goes to the dead set; grant \
+                     the rights that the guide names"
+                ),
+                outcome => outcome?,
+            }
             declared
         };
         let queue = DeclaredQueue { spec: spec.clone(), declared: Some(declared.clone()), not_before: None };
@@ -155,12 +166,12 @@ impl Topology {
     }
 
     /// Declares the delay ladder.
-    pub(super) async fn declare_ladder(&self, session: &Session) -> Result<(), RequestFault> {
+    pub(super) async fn declare_ladder(&self, session: &Session) -> Result<(), DeclareFault> {
         let _one_at_a_time = self.building.lock().await;
         if self.has_ladder() {
             return Ok(());
         }
-        session.on_scratch(ladder).await?;
+        declare_or_find(session, ladder, &ladder_parts()).await?;
         self.lock().ladder = true;
         Ok(())
     }
@@ -171,18 +182,16 @@ impl Topology {
     }
 
     async fn declare_dead(&self, session: &Session) -> Result<Declared, DeclareFault> {
-        session.on_scratch(dead_exchanges).await?;
+        declare_or_find(session, dead_exchanges, &dead_parts()).await?;
         let mut arguments = quorum();
         arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DEAD_DELIVERIES_MAX));
         let declared = self.declare_queue(session, DEAD_QUEUE, arguments).await?;
-        session
-            .on_scratch(|channel| async move {
-                let options = QueueBindOptions::default();
-                channel
-                    .queue_bind(DEAD_QUEUE.into(), DEAD_EXCHANGE.into(), "".into(), options, FieldTable::default())
-                    .await
-            })
-            .await?;
+        let bind = |channel: Channel| async move {
+            let options = QueueBindOptions::default();
+            channel.queue_bind(DEAD_QUEUE.into(), DEAD_EXCHANGE.into(), "".into(), options, FieldTable::default()).await
+        };
+        // The program that declared the parts has bound them.
+        declare_or_find(session, bind, &[]).await?;
         match session.on_scratch(expired_reports).await {
             // Brokers before RabbitMQ 3.10 cannot, and a user may lack the right: then nobody is told.
             Err(fault) if fault.is_refusal() => tracing::debug!(%fault, "expired messages are not reported"),
@@ -197,12 +206,18 @@ impl Topology {
         queue: &str,
         arguments: FieldTable,
     ) -> Result<Declared, DeclareFault> {
-        let answer = session
-            .on_scratch(|channel| async move {
-                channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await
-            })
-            .await;
-        let Err(fault) = answer else { return Ok(Declared::AsAsked) };
+        let declare = |channel: Channel| async move {
+            channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await.map(drop)
+        };
+        let fault = match declare_or_find(session, declare, &[Part::Queue(queue.to_owned())]).await {
+            Ok(Known::Declared) => return Ok(Declared::AsAsked),
+            Ok(Known::Found) if self.strict => {
+                return Err(DeclareFault::Broker(BrokerError::Incomparable { queue: queue.to_owned() }));
+            }
+            Ok(Known::Found) => return Ok(Declared::Found),
+            Err(DeclareFault::Broker(error)) => return Err(DeclareFault::Broker(error)),
+            Err(DeclareFault::Request(fault)) => fault,
+        };
         let Some(difference) =
             (fault.code() == Some(406)).then(|| fault.text()).flatten().as_deref().and_then(difference)
         else {
@@ -234,6 +249,14 @@ impl From<RequestFault> for DeclareFault {
 }
 
 impl DeclareFault {
+    /// Whether the broker refused this very request, so that repeating it at once is useless.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Request(fault) => fault.is_refusal(),
+            Self::Broker(_) => true,
+        }
+    }
+
     /// The port's error for the failed declaration; `what` names it.
     pub(super) fn during(self, what: impl Into<String>) -> BrokerError {
         match self {
@@ -283,6 +306,20 @@ async fn bind(session: &Session, spec: &QueueSpec) -> Result<(), RequestFault> {
             Ok(())
         })
         .await
+}
+
+/// The parts that [`dead_exchanges`] declares.
+fn dead_parts() -> Vec<Part> {
+    use delay_ladder::{DELIVERY_EXCHANGE, LATE, LATE_DELIVERY_EXCHANGE};
+    let exchanges = [DEAD_EXCHANGE, LATE_DELIVERY_EXCHANGE, LATE, DELIVERY_EXCHANGE];
+    let exchanges = exchanges.map(|name| Part::Exchange(name.to_owned()));
+    exchanges.into_iter().chain([Part::Queue(LATE.to_owned())]).collect()
+}
+
+/// The parts that [`ladder`] declares.
+fn ladder_parts() -> Vec<Part> {
+    let names = (0..delay_ladder::LEVELS).map(delay_ladder::level_name);
+    names.flat_map(|name| [Part::Exchange(name.clone()), Part::Queue(name)]).collect()
 }
 
 async fn dead_exchanges(channel: Channel) -> lapin::Result<()> {
