@@ -19,11 +19,12 @@ use super::control::Control;
 use super::greeting;
 use super::link::Link;
 use super::publish::Publisher;
+use super::reattachment::Guard;
 use super::session::Session;
 use super::topology::{DeclareFault, Topology};
 use crate::broker::{
     Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, ConsumptionControl, Declared, DeliveryTimeout,
-    EXPIRED_QUEUE, ExpiredMessages, Publication, PublishError, QueueSpec, QueueStats,
+    EXPIRED_QUEUE, ExpiredMessages, Publication, PublishError, QueueKind, QueueSpec, QueueStats,
 };
 use crate::io;
 
@@ -47,6 +48,8 @@ struct Core {
     publish_link: Arc<Link>,
     consume_link: OnceCell<Arc<Link>>,
     consumptions: Mutex<Vec<Weak<Control>>>,
+    /// The broker as it was when it was first asked.
+    info: OnceCell<BrokerInfo>,
 }
 
 impl AmqpBroker {
@@ -67,6 +70,7 @@ impl AmqpBroker {
             publish_link,
             consume_link: OnceCell::new(),
             consumptions: Mutex::default(),
+            info: OnceCell::new(),
         })))
     }
 }
@@ -134,12 +138,28 @@ impl Core {
         origin: Option<Arc<str>>,
     ) -> Result<Consumption, BrokerError> {
         let link = self.consume_link().await?;
-        let plan = Plan { queues, prefetch, origin, settle_within: self.options.consumer_timeout };
+        let (guard, settle_within) = (self.guard(&queues).await, self.options.consumer_timeout);
+        let plan = Plan { queues, prefetch, origin, settle_within, guard };
         let (consumption, control) = consume(link, Arc::clone(&self.topology), plan).await?;
         let mut consumptions = self.consumptions.lock().unwrap_or_else(PoisonError::into_inner);
         consumptions.retain(|consumption| consumption.strong_count() > 0);
         consumptions.push(Arc::downgrade(&control));
         Ok(consumption)
+    }
+
+    /// The guard that the consumers of these queues need.
+    async fn guard(&self, queues: &[Arc<str>]) -> Guard {
+        let is_quorum = |queue: &Arc<str>| self.topology.spec(queue).is_none_or(|spec| spec.kind == QueueKind::Quorum);
+        if !queues.iter().any(is_quorum) {
+            return Guard::NONE;
+        }
+        match self.info().await {
+            Ok(info) => Guard::against(&info),
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "the broker's version is not known");
+                Guard::NONE
+            }
+        }
     }
 
     async fn browse(&self, queue: &str, limit: usize) -> Result<Browse, BrokerError> {
@@ -188,10 +208,13 @@ impl Core {
     }
 
     async fn info(&self) -> Result<BrokerInfo, BrokerError> {
-        let address = self.address.clone();
-        let asked = io::handle().spawn_blocking(move || greeting::ask(&address)).await;
-        let asked = asked.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()));
-        asked.map_err(|source| BrokerError::Failed { what: "telling its version".to_owned(), source: source.into() })
+        let ask = async || {
+            let address = self.address.clone();
+            let asked = io::handle().spawn_blocking(move || greeting::ask(&address)).await;
+            asked.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
+        };
+        let info = self.info.get_or_try_init(ask).await.cloned();
+        info.map_err(|source| BrokerError::Failed { what: "telling its version".to_owned(), source: source.into() })
     }
 
     async fn close(&self) {

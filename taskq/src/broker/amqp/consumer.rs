@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::Channel;
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{FieldTable, ShortString};
+use lapin::options::BasicCancelOptions;
+use lapin::types::ShortString;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{self, Instant};
 
@@ -18,6 +18,7 @@ use super::command::{Command, Plan};
 use super::control::Control;
 use super::deliveries::{Deliveries, Sources};
 use super::link::Link;
+use super::reattachment::Guard;
 use super::session::{RequestFault, Session};
 use super::settle::{Back, ChannelSettler};
 use super::topology::{DeclareFault, Topology};
@@ -44,7 +45,7 @@ pub(super) async fn consume(
     topology: Arc<Topology>,
     plan: Plan,
 ) -> Result<(Consumption, Arc<Control>), BrokerError> {
-    let Plan { queues, prefetch, origin, settle_within } = plan;
+    let Plan { queues, prefetch, origin, settle_within, guard } = plan;
     let sources = Sources::new(&queues);
     let (commands, inbox) = mpsc::unbounded_channel();
     let (ready, first) = oneshot::channel();
@@ -56,6 +57,7 @@ pub(super) async fn consume(
         prefetch,
         origin,
         settle_within,
+        guard,
         retries: HashMap::new(),
         ready: Some(ready),
     };
@@ -76,6 +78,7 @@ struct Consumer {
     prefetch: u16,
     origin: Option<Arc<str>>,
     settle_within: Option<Duration>,
+    guard: Guard,
     /// Queues that could not be consumed from: the time of the next attempt, and the pause after that.
     retries: HashMap<Arc<str>, (Instant, Duration)>,
     /// The channel for the outcome of the first attempt.
@@ -116,9 +119,7 @@ impl ConsumerChannel {
 enum ChannelEnd {
     /// The channel was lost.
     Lost(String),
-    /// The broker cancelled a consumer, mostly because its queue was deleted. The channel's memory of that queue would
-    /// affect a new queue of the same name: messages are then checked out to no consumer (seen with RabbitMQ 3.10),
-    /// and stay so until the channel is closed.
+    /// The broker cancelled a consumer, mostly because its queue was deleted.
     Deleted,
     /// The consumption is not needed any more.
     Done(Option<oneshot::Sender<()>>),
@@ -142,7 +143,7 @@ impl Consumer {
                 ChannelEnd::Deleted => {
                     for queue in self.sources.vacant() {
                         tracing::warn!(queue = &*queue, "the queue was deleted; consuming starts again");
-                        self.topology.deleted(&queue);
+                        self.topology.invalidate(&queue);
                     }
                     // Running tasks go on, and take their messages over when those are delivered to this worker again.
                     self.sources.clear();
@@ -266,9 +267,8 @@ impl Consumer {
                     }
                 }
                 _ = probe.tick() => {
-                    // The setting is harmless, since it applies to later consumers only; and an error shows in the
-                    // channel's state.
-                    if let Err(fault) = open.session.ask(open.channel.basic_qos(self.prefetch, BasicQosOptions::default())).await {
+                    // An error shows in the channel's state.
+                    if let Err(fault) = open.session.ask(self.guard.probe(&open.channel, self.prefetch)).await {
                         tracing::debug!(%fault, "the channel for consuming does not answer");
                     }
                 }
@@ -399,14 +399,11 @@ impl Consumer {
         }
         // Checked on another channel, because a refusal would close this one and return all its messages.
         open.session.count(queue).await.map_err(|answer| {
-            self.topology.deleted(queue);
+            self.topology.invalidate(queue);
             fault(answer)
         })?;
         let window = if self.sources.is_capped(queue) { self.room(open) } else { self.prefetch };
-        open.session.ask(open.channel.basic_qos(window, BasicQosOptions::default())).await.map_err(fault)?;
-        let options = BasicConsumeOptions::default();
-        let consuming = open.channel.basic_consume((&**queue).into(), "".into(), options, FieldTable::default());
-        let consumer = open.session.ask(consuming).await.map_err(fault)?;
+        let consumer = open.session.ask(self.guard.consume(&open.channel, queue, window)).await.map_err(fault)?;
         self.sources.install(queue, consumer, Arc::clone(&open.settler), window);
         Ok(())
     }

@@ -44,6 +44,7 @@ mod link;
 mod outbox;
 mod publish;
 mod publish_loop;
+mod reattachment;
 mod rights;
 mod session;
 mod settle;

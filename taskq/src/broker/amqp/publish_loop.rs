@@ -253,7 +253,7 @@ impl PublishLoop {
                     continue;
                 }
                 PublishOutcome::Returned => {
-                    self.outbox.topology.deleted(&outgoing.queue);
+                    self.outbox.topology.invalidate(&outgoing.queue);
                     Err(PublishError::Unroutable { queue: queue() })
                 }
             };

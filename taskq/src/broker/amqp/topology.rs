@@ -6,13 +6,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
-use tokio::time::{self, Instant};
 
 use super::arguments::{quorum, quorum_before, text};
 use super::rights::{Known, Part, declare_or_find};
@@ -52,14 +50,7 @@ struct DeclaredQueue {
     spec: QueueSpec,
     /// The outcome of the declaration; `None` while that may be out of date.
     declared: Option<Declared>,
-    /// The queue was deleted, and is not to be declared again before this time.
-    not_before: Option<Instant>,
 }
-
-/// The time for which this client does not declare a deleted queue again. Its consumers have to be notified first: if
-/// a queue of that name exists again by then, RabbitMQ silently attaches them to it, and if it is a quorum queue (seen
-/// with 3.10), the messages that are checked out to such a consumer never reach it.
-const AFTER_DELETION: Duration = Duration::from_secs(1);
 
 impl Topology {
     /// Makes an empty record. `strict`: a queue with other arguments is an error.
@@ -78,14 +69,6 @@ impl Topology {
     pub(super) fn invalidate(&self, queue: &str) {
         if let Some(queue) = self.lock().queues.get_mut(queue) {
             queue.declared = None;
-        }
-    }
-
-    /// Marks `queue` as deleted. A later use declares it again, but not at once; see [`AFTER_DELETION`].
-    pub(super) fn deleted(&self, queue: &str) {
-        if let Some(queue) = self.lock().queues.get_mut(queue) {
-            queue.declared = None;
-            queue.not_before.get_or_insert_with(|| Instant::now() + AFTER_DELETION);
         }
     }
 
@@ -114,10 +97,6 @@ impl Topology {
         if let Some(declared) = self.declared(spec) {
             return Ok(declared);
         }
-        let not_before = self.lock().queues.get(&spec.name).and_then(|queue| queue.not_before);
-        if let Some(not_before) = not_before {
-            time::sleep_until(not_before).await;
-        }
         // It comes first, and with every queue at the beginning: a queue points to it.
         let declared = if &*spec.name == DEAD_QUEUE {
             self.declare_dead(session).await?
@@ -138,7 +117,7 @@ impl Topology {
             }
             declared
         };
-        let queue = DeclaredQueue { spec: spec.clone(), declared: Some(declared.clone()), not_before: None };
+        let queue = DeclaredQueue { spec: spec.clone(), declared: Some(declared.clone()) };
         self.lock().queues.insert(Arc::clone(&spec.name), queue);
         Ok(declared)
     }
@@ -448,7 +427,7 @@ mod tests {
     fn what_is_invalidated_is_declared_again() {
         let topology = Topology::new(false);
         let spec = QueueSpec::quorum("q");
-        let queue = DeclaredQueue { spec: spec.clone(), declared: Some(Declared::AsAsked), not_before: None };
+        let queue = DeclaredQueue { spec: spec.clone(), declared: Some(Declared::AsAsked) };
         topology.lock().queues.insert(spec.name.clone(), queue);
         assert_eq!(topology.declared(&spec), Some(Declared::AsAsked));
         assert_eq!(topology.declared(&QueueSpec::classic("q")), None);

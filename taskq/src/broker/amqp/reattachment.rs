@@ -1,0 +1,82 @@
+//! A guard against RabbitMQ's habit, before 4.0, of attaching consumers of a deleted queue to the next one of its name.
+//!
+//! When a queue is deleted under a consumer, the broker's channel tries to consume again before it tells the client. If
+//! somebody has declared the queue again by then, that succeeds; but the channel forgets a quorum queue right
+//! afterwards, and drops what the new queue hands out to it. The client is told nothing, and those messages come back
+//! only when the channel is closed (`handle_consuming_queue_down_or_eol` in `rabbit_channel.erl` of 3.10 to 3.13).
+//!
+//! A quorum queue refuses consumers on a channel that has a prefetch limit for all of its consumers. So the guard sets
+//! that limit as soon as a consumer exists, to a value that limits nothing: the second attempt fails, and the client is
+//! told of the deletion. Classic queues are not affected by the fault, and would ask for leave before each delivery.
+
+use futures_util::future;
+use lapin::Channel;
+use lapin::options::{BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+
+use crate::broker::BrokerInfo;
+
+/// The guard of a channel's consumers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Guard {
+    is_needed: bool,
+}
+
+impl Guard {
+    /// A guard that does nothing.
+    pub(super) const NONE: Self = Self { is_needed: false };
+
+    /// The guard that a broker needs for quorum queues.
+    pub(super) fn against(info: &BrokerInfo) -> Self {
+        let major = info.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        Self { is_needed: info.product == "RabbitMQ" && major.is_some_and(|major| major < 4) }
+    }
+
+    /// Creates an AMQP consumer that buffers up to `window` messages; 0 is no limit.
+    pub(super) async fn consume(self, channel: &Channel, queue: &str, window: u16) -> lapin::Result<lapin::Consumer> {
+        let limiting = channel.basic_qos(window, BasicQosOptions::default());
+        let options = BasicConsumeOptions::default();
+        let consuming = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
+        // Setting the consumer's limit lifts the channel's. So all three are sent together, and the broker carries them
+        // out one right after the other.
+        let (limited, consumer, guarded) = future::join3(limiting, consuming, self.set(channel)).await;
+        limited?;
+        let consumer = consumer?;
+        guarded?;
+        Ok(consumer)
+    }
+
+    /// Makes a request that changes nothing, whose answer shows that the channel works. `window` is that of the last
+    /// consumer.
+    pub(super) async fn probe(self, channel: &Channel, window: u16) -> lapin::Result<()> {
+        if self.is_needed {
+            self.set(channel).await
+        } else {
+            channel.basic_qos(window, BasicQosOptions::default()).await
+        }
+    }
+
+    async fn set(self, channel: &Channel) -> lapin::Result<()> {
+        if self.is_needed { channel.basic_qos(u16::MAX, BasicQosOptions { global: true }).await } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_brokers_need_it() {
+        for (product, version, expected) in [
+            ("RabbitMQ", "3.10.8", true),
+            ("RabbitMQ", "3.13.7", true),
+            ("RabbitMQ", "4.0.9", false),
+            ("RabbitMQ", "unknown", false),
+            ("LavinMQ", "2.0.0", false),
+        ] {
+            let info =
+                BrokerInfo { product: product.to_owned(), version: version.to_owned(), capabilities: Vec::new() };
+            assert_eq!(Guard::against(&info) != Guard::NONE, expected, "{product} {version}");
+        }
+    }
+}
