@@ -49,6 +49,15 @@ pub enum BrokerError {
         #[source]
         source: BoxError,
     },
+    /// The user may not consume from the queue.
+    #[error("the user may not take messages from the queue {queue:?}; grant the right `read`")]
+    Unreadable {
+        /// The name of the queue.
+        queue: String,
+        /// The broker's refusal.
+        #[source]
+        source: BoxError,
+    },
     /// The queue exists, the user may not declare it, and `strict` is set.
     #[error(
         "the arguments of the queue {queue:?} cannot be compared, as `strict` demands: the user may not declare it;          grant the right `configure`, or turn `strict` off to use the queue as it is"
@@ -166,6 +175,7 @@ impl BrokerError {
             | Self::Refused { .. }
             | Self::NoQueue { .. }
             | Self::Undeclared { .. }
+            | Self::Unreadable { .. }
             | Self::Incomparable { .. }
             | Self::Mismatch { .. }
             | Self::Failed { .. }

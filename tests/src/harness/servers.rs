@@ -92,6 +92,16 @@ impl Vhost {
         Servers { amqp, redis: self.servers.redis.clone() }
     }
 
+    /// Gives the queues whose names fit `pattern` this policy, as `rabbitmqctl set_policy NAME PATTERN DEFINITION`.
+    ///
+    /// # Panics
+    ///
+    /// If the broker does not take it.
+    pub fn set_policy(&self, name: &str, pattern: &str, definition: &str) {
+        RabbitControl::ask(&self.folder, &format!("policy {} {name} {pattern} {definition}", self.name))
+            .unwrap_or_else(|reason| panic!("{reason}"));
+    }
+
     /// The names of its queues, with how many messages of each are ready, and how many are with a consumer and not
     /// acknowledged. Of quorum queues both figures may be some seconds old.
     ///

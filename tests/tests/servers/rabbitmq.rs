@@ -296,6 +296,10 @@ async fn a_queue_that_is_deleted_again_and_again_is_consumed_from_each_time(url:
             missing.remove(&number.expect("the consumers live as long as this test"));
         }
     }
+    println!(
+        "{kind:?}: {ROUNDS} deletions, {} messages sent afterwards, 0 not delivered",
+        u64::from(ROUNDS) * MESSAGES
+    );
     for (broker, _) in consumers {
         broker.close().await;
     }

@@ -98,6 +98,10 @@ async fn what_exists_is_used_without_the_right_to_declare_it() {
     flaky.get_timeout(BOUND).await.expect("it is retried");
     worker.drain();
 
+    let unread = fixture.vhost.permit("unread", ["^$", ".*", "^taskq\\."]);
+    let refused = App::new(SHOP).servers(&unread).run(&["worker", "--unsupervised", "-Q", &queue]).expect_exit(4);
+    assert!(refused.stderr.contains(&queue) && refused.stderr.contains("grant the right `read`"), "{}", refused.stderr);
+
     let error = tasks::add(1, 1).queue("other").send(&client).await.expect_err("there is no such queue");
     let said = full_message(&error);
     assert!(said.contains("no queue 'other'") && said.contains("grant the right `configure`"), "{said}");

@@ -39,7 +39,8 @@ const RETRY_MAX: Duration = Duration::from_secs(15);
 /// twice as old by then, a quarter of the limit, which leaves their reader at least three quarters.
 const STALE_PART: u32 = 8;
 
-/// Begins to consume. Returns when every queue was tried once; an error if one of them does not exist.
+/// Begins to consume. Returns when every queue was tried once; an error if one of them does not exist or may not be
+/// read.
 pub(super) async fn consume(
     link: Arc<Link>,
     topology: Arc<Topology>,
@@ -293,7 +294,10 @@ impl Consumer {
                 }
                 Err(error)
                     if self.ready.is_some()
-                        && matches!(error, BrokerError::NoQueue { .. } | BrokerError::Mismatch { .. }) =>
+                        && matches!(
+                            error,
+                            BrokerError::NoQueue { .. } | BrokerError::Mismatch { .. } | BrokerError::Unreadable { .. }
+                        ) =>
                 {
                     if let Some(ready) = self.ready.take() {
                         // The caller may not be waiting any more.
@@ -380,6 +384,7 @@ impl Consumer {
         let what = || format!("consuming from {queue:?}");
         let fault = |fault: RequestFault| match fault.code() {
             Some(404) => BrokerError::NoQueue { queue: queue.to_string() },
+            Some(403) => BrokerError::Unreadable { queue: queue.to_string(), source: fault.into() },
             _ => fault.during(what()),
         };
         let declared = match (&self.origin, self.topology.spec(queue)) {
