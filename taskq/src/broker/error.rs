@@ -60,7 +60,8 @@ pub enum BrokerError {
     },
     /// The queue exists, the user may not declare it, and `strict` is set.
     #[error(
-        "the arguments of the queue {queue:?} cannot be compared, as `strict` demands: the user may not declare it;          grant the right `configure`, or turn `strict` off to use the queue as it is"
+        "the arguments of the queue {queue:?} cannot be compared, as `strict` demands: the user may not declare it; \
+         grant the right `configure`, or turn `strict` off to use the queue as it is"
     )]
     Incomparable {
         /// The name of the queue.

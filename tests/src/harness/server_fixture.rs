@@ -34,7 +34,7 @@ impl ServerFixture {
     /// As [`start`](Self::start).
     pub async fn over(servers: &Servers, program: impl AsRef<Path>) -> Option<Self> {
         let vhost = Vhost::create(servers)?;
-        let client = client_of(&vhost, &[]).await;
+        let client = vhost.servers.client_with(&[]).await;
         Some(Self { vhost, client, program: program.as_ref().to_owned() })
     }
 
@@ -44,7 +44,7 @@ impl ServerFixture {
     ///
     /// If the servers cannot be reached, or a setting is none.
     pub async fn client_with(&self, settings: &[(&'static str, &str)]) -> Client {
-        client_of(&self.vhost, settings).await
+        self.vhost.servers.client_with(settings).await
     }
 
     /// The program, with these servers.
@@ -71,12 +71,4 @@ impl ServerFixture {
         worker.wait_until_ready();
         worker
     }
-}
-
-async fn client_of(vhost: &Vhost, settings: &[(&'static str, &str)]) -> Client {
-    let mut builder = Client::builder().broker(&vhost.servers.amqp).results(&vhost.servers.redis);
-    for (key, value) in settings {
-        builder = builder.set(key, *value);
-    }
-    builder.build().await.expect("the servers are up")
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use taskq::Client;
+
 use super::rabbit_control::RabbitControl;
 use super::{Count, unique};
 
@@ -28,6 +30,19 @@ impl Servers {
             skip("no servers: scripts/services up && eval \"$(scripts/services env)\"");
         }
         servers.map(|(amqp, redis)| Self { amqp, redis })
+    }
+
+    /// A client of them, with these settings.
+    ///
+    /// # Panics
+    ///
+    /// If the servers cannot be reached, or a setting is none.
+    pub async fn client_with(&self, settings: &[(&'static str, &str)]) -> Client {
+        let mut builder = Client::builder().broker(&self.amqp).results(&self.redis);
+        for (key, value) in settings {
+            builder = builder.set(key, *value);
+        }
+        builder.build().await.expect("the servers are up")
     }
 
     /// The broker's URL with another user, password and host part replaced by `change`, which is given

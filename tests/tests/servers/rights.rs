@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use taskq::Error;
 use taskq::broker::RENEWAL_PREFIX;
 use taskq::internal::fault::full_message;
-use taskq::{Client, Error};
-use taskq_tests::harness::{App, BOUND, BeatFixture, Ledger, ServerFixture, Servers, repository, unique, wait_until};
+use taskq_tests::harness::{App, BOUND, BeatFixture, Ledger, ServerFixture, repository, unique, wait_until};
 use taskq_tests::tasks;
 
 const SHOP: &str = env!("CARGO_BIN_EXE_shop");
@@ -26,11 +26,6 @@ fn rights_of_the_guide() -> BTreeMap<String, [String; 3]> {
     rights.collect()
 }
 
-async fn client_of(servers: &Servers) -> Client {
-    let builder = Client::builder().broker(&servers.amqp).results(&servers.redis).set("default_queue", QUEUE);
-    builder.build().await.expect("the servers are up")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rights_that_the_guide_names_are_enough() {
     let Some(fixture) = ServerFixture::start(SHOP).await else { return };
@@ -41,7 +36,7 @@ async fn the_rights_that_the_guide_names_are_enough() {
     // Long tasks are held by copies of their messages, in queues of the worker's own.
     let app = App::new(SHOP).servers(&worker).env("TASKQ_CONSUMER_TIMEOUT", "4s");
     let worker = fixture.worker_of(&app, &[QUEUE]);
-    let client = client_of(&caller).await;
+    let client = caller.client_with(&[("default_queue", QUEUE)]).await;
     let delayed = tasks::add(2, 3).countdown("300ms").send(&client).await.expect("it may build the ladder");
     let (flaky, failed) = (tasks::flaky(3, None), tasks::fail("no".to_owned()));
     let flaky = flaky.send(&client).await.expect("it may call");
@@ -79,7 +74,7 @@ async fn the_rights_that_the_guide_names_are_enough() {
 async fn what_exists_is_used_without_the_right_to_declare_it() {
     let Some(fixture) = ServerFixture::start(SHOP).await else { return };
     let bare = fixture.vhost.permit("bare", ["^$", ".*", ".*"]);
-    let (client, queue) = (client_of(&bare).await, unique("mail"));
+    let (client, queue) = (bare.client_with(&[]).await, unique("mail"));
     let error = tasks::add(1, 1).queue(queue.clone()).send(&client).await.expect_err("there is nothing");
     let said = full_message(&error);
     assert!(said.contains("no exchange 'taskq.dead'") && said.contains("grant the right `configure`"), "{said}");
@@ -105,10 +100,10 @@ async fn what_exists_is_used_without_the_right_to_declare_it() {
     let error = tasks::add(1, 1).queue("other").send(&client).await.expect_err("there is no such queue");
     let said = full_message(&error);
     assert!(said.contains("no queue 'other'") && said.contains("grant the right `configure`"), "{said}");
-    let strict = Client::builder().broker(&bare.amqp).results(&bare.redis).set("strict", "true");
-    let strict = strict.build().await.expect("the servers are up");
+    let strict = bare.client_with(&[("strict", "true")]).await;
     let error = tasks::add(1, 1).queue(queue.clone()).send(&strict).await.expect_err("it is strict");
-    assert!(error.to_string().contains("`strict`"), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("`strict`") && said.contains("declare it; grant the right `configure`"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +114,7 @@ async fn a_call_that_may_not_be_published_fails_alone_and_at_once() {
     let first = tasks::add(1, 1).queue(queue.clone()).countdown("100ms");
     first.send(&fixture.client).await.expect("it may do everything");
     let undelayed = fixture.vhost.permit("undelayed", ["^$", "^amq\\.default$", "^$"]);
-    let client = client_of(&undelayed).await;
+    let client = undelayed.client_with(&[]).await;
     let calls = (0..40).map(|number| {
         let call = tasks::add(number, 1).queue(queue.clone());
         let call = if number % 8 == 0 { call.countdown("1m") } else { call };

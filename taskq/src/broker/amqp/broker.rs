@@ -150,11 +150,8 @@ impl Core {
     /// The guard that the consumers of these queues need.
     async fn guard(&self, queues: &[Arc<str>]) -> Guard {
         let is_quorum = |queue: &Arc<str>| self.topology.spec(queue).is_none_or(|spec| spec.kind == QueueKind::Quorum);
-        if !queues.iter().any(is_quorum) {
-            return Guard::NONE;
-        }
         match self.info().await {
-            Ok(info) => Guard::against(&info),
+            Ok(info) => Guard::against(&info, queues.iter().any(is_quorum)),
             Err(error) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "the broker's version is not known");
                 Guard::NONE

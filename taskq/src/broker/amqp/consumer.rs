@@ -4,7 +4,7 @@
 //! One channel carries all queues of a consumption, with one AMQP consumer each. A queue that cannot be consumed from
 //! at the moment is retried on its own and does not stop the others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +60,7 @@ pub(super) async fn consume(
         settle_within,
         guard,
         retries: HashMap::new(),
+        other_kind: HashSet::new(),
         ready: Some(ready),
     };
     io::spawn(consumer.run());
@@ -82,6 +83,8 @@ struct Consumer {
     guard: Guard,
     /// Queues that could not be consumed from: the time of the next attempt, and the pause after that.
     retries: HashMap<Arc<str>, (Instant, Duration)>,
+    /// Queues that were declared as classic ones and are none, as where the virtual host has another default.
+    other_kind: HashSet<Arc<str>>,
     /// The channel for the outcome of the first attempt.
     ready: Option<oneshot::Sender<Result<(), BrokerError>>>,
 }
@@ -380,7 +383,7 @@ impl Consumer {
         }
     }
 
-    async fn consume_from(&self, open: &ConsumerChannel, queue: &Arc<str>) -> Result<(), BrokerError> {
+    async fn consume_from(&mut self, open: &ConsumerChannel, queue: &Arc<str>) -> Result<(), BrokerError> {
         let what = || format!("consuming from {queue:?}");
         let fault = |fault: RequestFault| match fault.code() {
             Some(404) => BrokerError::NoQueue { queue: queue.to_string() },
@@ -395,7 +398,7 @@ impl Consumer {
         if let Some(declared) = declared {
             match declared {
                 Ok(()) => {}
-                // The queue may exist, and the user may be allowed to read it and not to declare it.
+                // The queue may exist all the same.
                 Err(DeclareFault::Request(fault)) if fault.is_refusal() => {
                     tracing::warn!(queue = &**queue, %fault, "cannot declare the queue");
                 }
@@ -408,7 +411,14 @@ impl Consumer {
             fault(answer)
         })?;
         let window = if self.sources.is_capped(queue) { self.room(open) } else { self.prefetch };
-        let consumer = open.session.ask(self.guard.consume(&open.channel, queue, window)).await.map_err(fault)?;
+        let is_classic = self.topology.is_classic(queue) && !self.other_kind.contains(queue);
+        let consuming = self.guard.consume(&open.channel, queue, window, is_classic);
+        let consumer = open.session.ask(consuming).await.map_err(|refusal| {
+            if is_classic && refusal.code() == Some(406) {
+                self.other_kind.insert(Arc::clone(queue));
+            }
+            fault(refusal)
+        })?;
         self.sources.install(queue, consumer, Arc::clone(&open.settler), window);
         Ok(())
     }

@@ -48,17 +48,22 @@ pub(super) fn ask(address: &Address) -> std::io::Result<BrokerInfo> {
     Ok(BrokerInfo { product, version, capabilities })
 }
 
+/// The major and the minor number of a version; `None` if it does not begin with them.
+pub(super) fn release(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split(['.', '-', '+']).map_while(|part| part.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
+}
+
 /// The capabilities of a version, as far as they matter here.
 fn capabilities(product: &str, version: &str) -> Vec<String> {
-    let mut numbers = version.split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
-    let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else {
+    let Some(release) = release(version) else {
         return vec![format!("unknown version {version:?}; made for RabbitMQ 3.10 to 4.x")];
     };
     if product != "RabbitMQ" {
         return vec![format!("{product} is not RabbitMQ, for which this was made")];
     }
     let since = |major_since, minor_since, yes: &str, no: &str| {
-        if (major, minor) >= (major_since, minor_since) { yes } else { no }.to_owned()
+        if release >= (major_since, minor_since) { yes } else { no }.to_owned()
     };
     let mut lines = vec![
         since(
@@ -70,10 +75,10 @@ fn capabilities(product: &str, version: &str) -> Vec<String> {
         since(3, 12, "consumer timeout can be set per queue", "consumer timeout only for the whole broker"),
         since(4, 0, "quorum queues know two priorities", "priorities on classic queues only"),
     ];
-    if (major, minor) >= (4, 0) {
+    if release >= (4, 0) {
         lines.push("delivery limit of 20 where a queue sets none; taskq's queues set 1000".to_owned());
     }
-    if (major, minor) >= (4, 3) {
+    if release >= (4, 3) {
         lines.push("delayed retry in quorum queues (not used), strict priorities 0 to 31".to_owned());
     }
     lines

@@ -19,6 +19,7 @@ use super::session::{RequestFault, Session};
 use super::topology::{DeclareFault, Topology};
 use super::unconfirmed::{PublishOutcome, Unconfirmed};
 use crate::broker::{BrokerError, PublishError};
+use crate::fault::full_message;
 use crate::io;
 
 /// The interval at which publications are checked for timeouts and for stalls.
@@ -206,11 +207,10 @@ impl PublishLoop {
         match built {
             Err(fault) if fault.is_refusal() => {
                 drop(pending);
-                let error = fault.during("declaring the delay queues");
-                let message = crate::fault::full_message(&error);
+                let why = full_message(&fault.during("declaring the delay queues"));
                 for outgoing in delayed {
                     let (what, source) =
-                        (format!("delaying a message for the queue {:?}", outgoing.queue), message.clone().into());
+                        (format!("delaying a message for the queue {:?}", outgoing.queue), why.clone().into());
                     outgoing.answer(Err(BrokerError::Failed { what, source }.into()));
                 }
             }

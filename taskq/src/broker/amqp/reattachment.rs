@@ -1,42 +1,59 @@
 //! A guard against RabbitMQ's habit, before 4.0, of attaching consumers of a deleted queue to the next one of its name.
 //!
 //! When a queue is deleted under a consumer, the broker's channel tries to consume again before it tells the client. If
-//! somebody has declared the queue again by then, that succeeds; but the channel forgets a quorum queue right
-//! afterwards, and drops what the new queue hands out to it. The client is told nothing, and those messages come back
-//! only when the channel is closed (`handle_consuming_queue_down_or_eol` in `rabbit_channel.erl` of 3.10 to 3.13).
+//! somebody has declared the queue again by then, that succeeds; but the channel forgets the queue right afterwards,
+//! and drops what the new one hands out to it. The client is told nothing, and those messages come back only when the
+//! channel is closed (`handle_consuming_queue_down_or_eol` in `rabbit_channel.erl` of 3.10 to 3.13).
 //!
-//! A quorum queue refuses consumers on a channel that has a prefetch limit for all of its consumers. So the guard sets
-//! that limit as soon as a consumer exists, to a value that limits nothing: the second attempt fails, and the client is
-//! told of the deletion. Classic queues are not affected by the fault, and would ask for leave before each delivery.
+//! A consumer of a classic queue can ask to be cancelled instead (`x-cancel-on-ha-failover`). One of a quorum queue
+//! cannot; but such a queue refuses consumers on a channel that has a prefetch limit for all of its consumers. So the
+//! guard sets that limit as soon as a consumer exists, to a value that limits nothing: the second attempt fails, and the
+//! client is told of the deletion. Classic queues would ask for leave before each delivery, so the limit is set only
+//! where a quorum queue is consumed from.
 
 use futures_util::future;
 use lapin::Channel;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 
+use super::greeting::release;
 use crate::broker::BrokerInfo;
 
 /// The guard of a channel's consumers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Guard {
     is_needed: bool,
+    /// The channel is to have a limit.
+    limits: bool,
 }
 
 impl Guard {
     /// A guard that does nothing.
-    pub(super) const NONE: Self = Self { is_needed: false };
+    pub(super) const NONE: Self = Self { is_needed: false, limits: false };
 
-    /// The guard that a broker needs for quorum queues.
-    pub(super) fn against(info: &BrokerInfo) -> Self {
-        let major = info.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-        Self { is_needed: info.product == "RabbitMQ" && major.is_some_and(|major| major < 4) }
+    /// The guard that a broker needs. `has_quorum`: a queue of the channel may be a quorum queue.
+    pub(super) fn against(info: &BrokerInfo, has_quorum: bool) -> Self {
+        let is_old = release(&info.version).is_some_and(|release| release < (4, 0));
+        let is_needed = info.product == "RabbitMQ" && is_old;
+        Self { is_needed, limits: is_needed && has_quorum }
     }
 
-    /// Creates an AMQP consumer that buffers up to `window` messages; 0 is no limit.
-    pub(super) async fn consume(self, channel: &Channel, queue: &str, window: u16) -> lapin::Result<lapin::Consumer> {
+    /// Creates an AMQP consumer that buffers up to `window` messages; 0 is no limit. `is_classic`: the queue is known to
+    /// be a classic one.
+    pub(super) async fn consume(
+        self,
+        channel: &Channel,
+        queue: &str,
+        window: u16,
+        is_classic: bool,
+    ) -> lapin::Result<lapin::Consumer> {
         let limiting = channel.basic_qos(window, BasicQosOptions::default());
         let options = BasicConsumeOptions::default();
-        let consuming = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
+        let mut arguments = FieldTable::default();
+        if self.is_needed && is_classic {
+            arguments.insert("x-cancel-on-ha-failover".into(), AMQPValue::Boolean(true));
+        }
+        let consuming = channel.basic_consume(queue.into(), "".into(), options, arguments);
         // Setting the consumer's limit lifts the channel's. So all three are sent together, and the broker carries them
         // out one right after the other.
         let (limited, consumer, guarded) = future::join3(limiting, consuming, self.set(channel)).await;
@@ -57,7 +74,7 @@ impl Guard {
     }
 
     async fn set(self, channel: &Channel) -> lapin::Result<()> {
-        if self.is_needed { channel.basic_qos(u16::MAX, BasicQosOptions { global: true }).await } else { Ok(()) }
+        if self.limits { channel.basic_qos(u16::MAX, BasicQosOptions { global: true }).await } else { Ok(()) }
     }
 }
 
@@ -76,7 +93,11 @@ mod tests {
         ] {
             let info =
                 BrokerInfo { product: product.to_owned(), version: version.to_owned(), capabilities: Vec::new() };
-            assert_eq!(Guard::against(&info) != Guard::NONE, expected, "{product} {version}");
+            for has_quorum in [true, false] {
+                let limits = expected && has_quorum;
+                let guard = Guard { is_needed: expected, limits };
+                assert_eq!(Guard::against(&info, has_quorum), guard, "{product} {version}");
+            }
         }
     }
 }

@@ -91,6 +91,14 @@ impl Topology {
         self.lock().queues.get(queue).map(|queue| queue.spec.clone())
     }
 
+    /// Whether `queue` was declared as a classic queue, and is one.
+    pub(super) fn is_classic(&self, queue: &str) -> bool {
+        let known = self.lock();
+        let is_classic =
+            |queue: &DeclaredQueue| queue.spec.kind != QueueKind::Quorum && queue.declared == Some(Declared::AsAsked);
+        known.queues.get(queue).is_some_and(is_classic)
+    }
+
     /// Declares the queue.
     pub(super) async fn declare(&self, session: &Session, spec: &QueueSpec) -> Result<Declared, DeclareFault> {
         QueueSpec::check_name(&spec.name).map_err(DeclareFault::Broker)?;
@@ -105,16 +113,7 @@ impl Topology {
                 self.declare_dead(session).await?;
             }
             let declared = self.declare_queue(session, &spec.name, arguments(spec)).await?;
-            match bind(session, spec).await {
-                // The program that declared the queue has bound it.
-                Err(fault) if fault.is_access_refusal() && declared == Declared::Found => {}
-                Err(fault) if fault.is_access_refusal() => tracing::warn!(
-                    queue = &*spec.name, %fault,
-                    "the queue may not be bound to the delay ladder: what is delayed for it goes to the dead set; grant \
-                     the rights that the guide names"
-                ),
-                outcome => outcome?,
-            }
+            bound(&spec.name, &declared, bind(session, spec).await)?;
             declared
         };
         let queue = DeclaredQueue { spec: spec.clone(), declared: Some(declared.clone()) };
@@ -169,8 +168,7 @@ impl Topology {
             let options = QueueBindOptions::default();
             channel.queue_bind(DEAD_QUEUE.into(), DEAD_EXCHANGE.into(), "".into(), options, FieldTable::default()).await
         };
-        // The program that declared the parts has bound them.
-        declare_or_find(session, bind, &[]).await?;
+        bound(DEAD_QUEUE, &declared, session.on_scratch(bind).await)?;
         match session.on_scratch(expired_reports).await {
             // Brokers before RabbitMQ 3.10 cannot, and a user may lack the right: then nobody is told.
             Err(fault) if fault.is_refusal() => tracing::debug!(%fault, "expired messages are not reported"),
@@ -194,8 +192,8 @@ impl Topology {
                 return Err(DeclareFault::Broker(BrokerError::Incomparable { queue: queue.to_owned() }));
             }
             Ok(Known::Found) => return Ok(Declared::Found),
-            Err(DeclareFault::Broker(error)) => return Err(DeclareFault::Broker(error)),
             Err(DeclareFault::Request(fault)) => fault,
+            Err(broker) => return Err(broker),
         };
         let Some(difference) =
             (fault.code() == Some(406)).then(|| fault.text()).flatten().as_deref().and_then(difference)
@@ -285,6 +283,23 @@ async fn bind(session: &Session, spec: &QueueSpec) -> Result<(), RequestFault> {
             Ok(())
         })
         .await
+}
+
+/// Accepts that the user may not bind a queue. The program that declared it has bound it, unless that was this one.
+fn bound(queue: &str, declared: &Declared, outcome: Result<(), RequestFault>) -> Result<(), RequestFault> {
+    match outcome {
+        Err(fault) if fault.is_access_refusal() => {
+            if *declared != Declared::Found {
+                tracing::warn!(
+                    queue, %fault,
+                    "the queue may not be bound, and gets no messages that were delayed or that the broker gave up; \
+                     grant the rights that the guide names"
+                );
+            }
+            Ok(())
+        }
+        outcome => outcome,
+    }
 }
 
 /// The parts that [`dead_exchanges`] declares.
