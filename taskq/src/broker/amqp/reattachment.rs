@@ -7,9 +7,9 @@
 //!
 //! A consumer of a classic queue can ask to be cancelled instead (`x-cancel-on-ha-failover`). One of a quorum queue
 //! cannot; but such a queue refuses consumers on a channel that has a prefetch limit for all of its consumers. So the
-//! guard sets that limit as soon as a consumer exists, to a value that limits nothing: the second attempt fails, and the
-//! client is told of the deletion. Classic queues would ask for leave before each delivery, so the limit is set only
-//! where a quorum queue is consumed from.
+//! guard sets that limit as soon as a consumer exists, to a value that limits nothing: the second attempt fails, and
+//! the client is told of the deletion. Classic queues would ask for leave before each delivery, so the limit is set
+//! only where a quorum queue is consumed from.
 
 use futures_util::future;
 use lapin::Channel;
@@ -38,8 +38,8 @@ impl Guard {
         Self { is_needed, limits: is_needed && has_quorum }
     }
 
-    /// Creates an AMQP consumer that buffers up to `window` messages; 0 is no limit. `is_classic`: the queue is known to
-    /// be a classic one.
+    /// Creates an AMQP consumer that buffers up to `window` messages; 0 is no limit. `is_classic`: the queue was
+    /// declared as a classic one.
     pub(super) async fn consume(
         self,
         channel: &Channel,
