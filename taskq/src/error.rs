@@ -113,6 +113,17 @@ pub enum Error {
         /// The version of the letter's format.
         version: u64,
     },
+    /// Some dead messages were put back, and others can never be.
+    #[error("{put_back} dead messages were put back, and {kept} stay in the dead set; the first of these: {first}")]
+    PutBackInPart {
+        /// The number of messages that were put back.
+        put_back: usize,
+        /// The number of messages that stay where they are.
+        kept: usize,
+        /// The reason for the first of these.
+        #[source]
+        first: Box<Error>,
+    },
     /// The dead set has no task with this id.
     #[error("the dead set has no task {id}")]
     NotDead {

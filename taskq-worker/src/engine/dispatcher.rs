@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
-use taskq::broker::{Acker, Delivery, QueueSpec};
+use taskq::broker::{Acker, Delivery};
 use taskq::definition::{Definition, Registry};
 use taskq::internal::attempt::{self, Admission, Now, Verdict};
 use taskq::internal::codec::{self, DecodeError};
@@ -16,7 +16,7 @@ use super::custody::Adoption;
 use super::duplicates::DeliveryHints;
 use super::execution::{self, Attempt};
 use super::observe::{Moment, Subject};
-use super::quarantine::origin_of;
+use super::quarantine::true_queue;
 use super::run::{NewRun, Run, Slots};
 use super::settle::{End, Follow, Settles};
 use super::shared::Shared;
@@ -65,13 +65,9 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
 
     fn decide(&self, delivery: &mut Delivery) -> Result<Step, DecodeError> {
         let mut envelope = codec::decode(&delivery.message)?;
-        // A message from quarantine belongs to its queue of origin: whatever becomes of it goes there. One that a
-        // person has put into the quarantine queue may not say which that is.
-        let is_quarantine = self.shared.ends.role.is_quarantine();
-        let by_name = origin_of(&delivery.queue).filter(|_| is_quarantine);
-        // A stranger's header must not lead into one of taskq's own queues.
-        let by_header = envelope.origin_queue.take().filter(|origin| QueueSpec::check_named(origin).is_ok());
-        let origin = by_header.or_else(|| by_name.map(str::to_owned));
+        // A message from quarantine belongs to its queue of origin: whatever becomes of it goes there.
+        let header = envelope.origin_queue.take();
+        let origin = true_queue(&delivery.queue, header.as_deref(), self.shared.ends.role);
         let from_quarantine = origin.is_some();
         if let Some(origin) = origin {
             delivery.queue = origin.into();

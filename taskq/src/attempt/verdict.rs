@@ -346,12 +346,12 @@ impl Verdict {
         let mut next = envelope.clone();
         let delay_ms = match self {
             Self::Retry { delay_ms, .. } => {
-                next.attempt += 1;
+                next.attempt = next.attempt.saturating_add(1);
                 next.snoozes = 0;
                 *delay_ms
             }
             Self::Snooze { delay_ms, .. } => {
-                next.snoozes += 1;
+                next.snoozes = next.snoozes.saturating_add(1);
                 *delay_ms
             }
             _ => return None,

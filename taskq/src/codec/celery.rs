@@ -49,6 +49,10 @@ const DELAY_SERVED: &str = "taskq-delay-served";
 /// The header that marks a message that its publisher sent again.
 pub const RESENT: &str = "taskq-resent";
 
+/// The header in which a broker adapter says what of a message could not be read. Such a message is no task message
+/// any more.
+pub(crate) const UNREADABLE: &str = "taskq-unreadable";
+
 /// An error in a message that prevents its decoding as a task message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -56,6 +60,12 @@ pub enum DecodeError {
     /// Not a task message of protocol 2.
     #[error("the message has no header `task`; only task messages of Celery's protocol 2 are understood")]
     NoTask,
+    /// Properties or headers that are damaged, or nested too deep.
+    #[error("the message cannot be read: {what}")]
+    Unreadable {
+        /// The parts that cannot be read, and why.
+        what: String,
+    },
     /// A header of another type than the protocol says.
     #[error("the header `{header}` is {got}, and should be {expected}")]
     Header {
@@ -159,6 +169,9 @@ pub fn decode(message: &WireMessage) -> Result<Envelope, DecodeError> {
         compression: None,
         body: message.body.clone(),
     };
+    if let Some(what) = message.headers.get(UNREADABLE) {
+        return Err(DecodeError::Unreadable { what: what.as_str().unwrap_or_default().to_owned() });
+    }
     let (mut task, mut id, mut served) = (None, None, None);
     // The placeholders below are replaced before the envelope leaves this function.
     let mut envelope = Envelope::new(TaskId::placeholder(), "", payload);

@@ -53,8 +53,10 @@ pub(crate) const FOLDERS: [&str; 5] =
     ["taskq/src", "taskq-macros/src", "taskq-beat/src", "taskq-worker/src", "taskq-worker/cli-bin/src"];
 
 /// The home of each outside library that has one, as beginnings of paths.
-const HOMES: [(&str, &[&str]); 10] = [
+const HOMES: [(&str, &[&str]); 12] = [
     ("lapin", &["taskq/src/broker/amqp/"]),
+    ("async_rs", &["taskq/src/broker/amqp/transport.rs"]),
+    ("futures_io", &["taskq/src/broker/amqp/transport.rs"]),
     ("redis", &["taskq/src/backend/redis/"]),
     ("rusqlite", &["taskq/src/sqlite/", "taskq/src/broker/sqlite", "taskq/src/backend/sqlite"]),
     ("inventory", &["taskq/src/definition/registry.rs"]),

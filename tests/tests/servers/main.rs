@@ -7,6 +7,7 @@ mod clocks;
 mod delays;
 mod elsewhere;
 mod expiry;
+mod hostile;
 mod rabbitmq;
 mod redis;
 mod rights;

@@ -32,6 +32,7 @@ mod proxy;
 mod reader;
 mod report;
 mod scenario;
+pub mod stranger;
 mod strikes;
 pub mod tasks;
 pub mod timeline;

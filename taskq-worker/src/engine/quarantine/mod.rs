@@ -16,5 +16,5 @@ mod watch;
 
 pub(crate) use judge::{Evidence, Judgement, describe, judge};
 pub(crate) use losses::Losses;
-pub(crate) use queues::{origin_of, place, quarantine_queue};
+pub(crate) use queues::{place, quarantine_queue, true_queue};
 pub(crate) use watch::watch;

@@ -10,8 +10,20 @@ pub(crate) fn quarantine_queue(queue: &str) -> String {
 }
 
 /// The queue whose tasks wait in the quarantine queue `queue`; `None` if that is no quarantine queue.
-pub(crate) fn origin_of(queue: &str) -> Option<&str> {
+fn origin_of(queue: &str) -> Option<&str> {
     queue.strip_suffix(QUARANTINE_SUFFIX)
+}
+
+/// The queue that a delivery from `queue` belongs to in truth; `None` if that is the queue itself.
+///
+/// A message in quarantine names it in a header, which may also come from a stranger. So it is believed only where it
+/// fits the quarantine queue that the message was taken from: a message cannot choose the queue that a worker sends it
+/// on to. Without a header the name of the quarantine queue tells, but only to the process for suspects: another worker
+/// of such a queue was told by a person to consume from it.
+pub(crate) fn true_queue(queue: &str, header: Option<&str>, role: Role) -> Option<String> {
+    let fits = |origin: &&str| QueueSpec::check_named(origin).is_ok() && quarantine_queue(origin) == queue;
+    let by_name = || origin_of(queue).filter(|_| role.is_quarantine());
+    header.filter(fits).or_else(by_name).map(str::to_owned)
 }
 
 /// The quarantine queue to which a suspect from `queue` is moved. An error is the reason for which it runs here after
@@ -37,6 +49,26 @@ pub(crate) fn place(queue: &str, role: Role, from_quarantine: bool) -> Result<St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_names_the_queue_only_where_it_fits() {
+        for (queue, header, role, expected) in [
+            ("mail", None, Role::Ordinary, None),
+            ("mail.quarantine", Some("mail"), Role::Ordinary, Some("mail")),
+            ("mail.quarantine", Some("mail"), Role::Quarantine, Some("mail")),
+            ("mail.quarantine", None, Role::Quarantine, Some("mail")),
+            ("mail.quarantine", None, Role::Ordinary, None),
+            // What a stranger may write.
+            ("mail", Some("payroll"), Role::Ordinary, None),
+            ("mail", Some("mail"), Role::Ordinary, None),
+            ("mail.quarantine", Some("payroll"), Role::Ordinary, None),
+            ("mail.quarantine", Some("payroll"), Role::Quarantine, Some("mail")),
+            ("amq.x.quarantine", Some("amq.x"), Role::Ordinary, None),
+            ("taskq.dead.quarantine", Some("taskq.dead"), Role::Ordinary, None),
+        ] {
+            assert_eq!(true_queue(queue, header, role).as_deref(), expected, "{queue} {header:?} {role:?}");
+        }
+    }
 
     #[test]
     fn suspects_go_where_a_process_will_come_for_them() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use taskq::backend::{ResultBackendExt, SharedResults, Written};
 use taskq::broker::Publication;
 use taskq::internal::attempt::Verdict;
-use taskq::internal::dead::lightened;
+use taskq::internal::dead::{bared, lightened};
 use taskq::internal::fault::full_message;
 use taskq::message::{Record, TaskId};
 
@@ -77,12 +77,12 @@ impl Settler {
         Ok(())
     }
 
-    /// Publishes a message to the dead set. What the broker does not take is made lighter; what cannot be made lighter
-    /// stays where it is, unacknowledged, and health says so.
+    /// Publishes a message to the dead set. What the broker does not take is made lighter; what is refused at the
+    /// moment stays where it is, unacknowledged, and health says so.
     async fn publish_letter(&self, mut letter: Follow) {
         let mut waiting = Waiting::new(&self.observers, "publishing to the dead set");
         while let Err(error) = self.publish(&letter).await {
-            if lightened(&mut letter.message, &error).is_empty() {
+            if lightened(&mut letter.message, &error).is_empty() && bared(&mut letter.message, &error).is_empty() {
                 waiting.pause(&error).await;
             }
         }

@@ -10,6 +10,7 @@ use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 use serde_json::{Number, Value};
 
 use super::death;
+use super::screen::DEPTH_MAX;
 use super::value::from_value;
 use crate::broker::{DEAD_QUEUE, DEATH_QUEUE, DEATH_REASON, EXPIRED_QUEUE};
 use crate::message::{Headers, Properties, WireMessage};
@@ -27,6 +28,8 @@ pub(super) enum Unsendable {
     TooLong { what: String, bytes: usize },
     #[error("the headers have {size} bytes, and a frame of this connection holds {limit}")]
     Headers { size: usize, limit: usize },
+    #[error("the header `{header}` is nested deeper than {DEPTH_MAX} levels")]
+    TooDeep { header: String },
 }
 
 /// The AMQP properties of `message`. `number` distinguishes it from every other message on this connection, so that it
@@ -54,6 +57,11 @@ pub(super) fn to_amqp(
     }
     if let Some(text) = reply_to {
         properties = properties.with_reply_to(short("reply address", text)?);
+    }
+    for (header, value) in message.headers.iter() {
+        if is_deeper(value, DEPTH_MAX) {
+            return Err(Unsendable::TooDeep { header: header.to_owned() });
+        }
     }
     let mut table = table(message.headers.iter())?;
     if resent {
@@ -111,7 +119,7 @@ pub(super) fn from_amqp(
 
 fn broker_made(key: &str) -> bool {
     key.starts_with("x-")
-        && (matches!(key, "x-death" | "x-acquired-count")
+        && (matches!(key, "x-death" | "x-acquired-count" | DEATH_REASON | DEATH_QUEUE)
             || key.starts_with("x-first-death-")
             || key.starts_with("x-last-death-"))
 }
@@ -141,6 +149,16 @@ fn table<'a>(entries: impl Iterator<Item = (&'a str, &'a Value)>) -> Result<Fiel
         table.insert(short("name of a header", key)?, to_value(value)?);
     }
     Ok(table)
+}
+
+/// Whether tables and lists are nested in `value` deeper than `levels`.
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let deeper = |inner: &Value| is_deeper(inner, levels - 1);
+    match value {
+        Value::Array(items) => levels == 0 || items.iter().any(deeper),
+        Value::Object(map) => levels == 0 || map.values().any(deeper),
+        _ => false,
+    }
 }
 
 fn to_value(value: &Value) -> Result<AMQPValue, Unsendable> {

@@ -8,6 +8,7 @@ use lapin::types::AMQPValue;
 use lapin::types::parsing::parse_field_table;
 
 use super::address::Address;
+use super::screen;
 use crate::broker::BrokerInfo;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +38,8 @@ pub(super) fn ask(address: &Address) -> std::io::Result<BrokerInfo> {
     }
     let mut greeting = vec![0; size];
     stream.read_exact(&mut greeting)?;
+    screen::check_first_table(&greeting[BEFORE_TABLE..])
+        .map_err(|fault| std::io::Error::other(format!("the greeting has a property that is {fault}")))?;
     let (_, table) = parse_field_table(&greeting[BEFORE_TABLE..])
         .map_err(|error| std::io::Error::other(format!("the greeting cannot be read: {error:?}")))?;
     let text = |key: &str| match table.inner().get(key) {

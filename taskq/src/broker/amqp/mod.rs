@@ -22,8 +22,10 @@
 //! ack()     --> settle --> ack_planner (what to send?) --> lapin  address (where is the fault?)
 //! ```
 //!
+//! lapin's parser never sees what it would break over: its sockets are [`transport`]'s, behind a [`screen`].
+//!
 //! Decisions are separate from I/O and tested on their own: [`ack_planner`], [`unconfirmed`], [`delay_ladder`],
-//! [`convert`], [`staleness`].
+//! [`convert`], [`screen`], [`staleness`].
 
 mod ack_planner;
 mod address;
@@ -46,10 +48,12 @@ mod publish;
 mod publish_loop;
 mod reattachment;
 mod rights;
+mod screen;
 mod session;
 mod settle;
 mod staleness;
 mod topology;
+mod transport;
 mod unconfirmed;
 mod value;
 

@@ -135,7 +135,9 @@ impl Outbox {
                 let queue = outgoing.queue.to_string();
                 outgoing.answer(Err(match unsendable {
                     Unsendable::Headers { size, limit } => PublishError::HeadersTooLarge { queue, size, limit },
-                    other @ Unsendable::TooLong { .. } => PublishError::Unsendable { queue, source: other.into() },
+                    other @ (Unsendable::TooLong { .. } | Unsendable::TooDeep { .. }) => {
+                        PublishError::Unsendable { queue, source: other.into() }
+                    }
                 }));
             }
         }

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time;
 
 use super::address::Address;
+use super::transport;
 use crate::broker::BrokerError;
 use crate::fault::BoxError;
 use crate::io;
@@ -60,7 +61,12 @@ impl Session {
     pub(super) async fn open(address: &Address, uri: AMQPUri, name: &str) -> Result<Arc<Self>, BrokerError> {
         // lapin's recovery stays off; the description of the module `amqp` says why.
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let connection = match time::timeout(CONNECT_TIMEOUT, Connection::connect_uri(uri, properties)).await {
+        let connection = match time::timeout(
+            CONNECT_TIMEOUT,
+            Connection::connect_uri_with_runtime(uri, properties, transport::runtime()),
+        )
+        .await
+        {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return Err(address.refusal(Some(&error))),
             Err(_) => return Err(address.refusal(None)),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::codec::celery::UNREADABLE;
 use crate::message::{HeaderValue, Headers, Properties, WireMessage};
 
 /// A message in its stored form.
@@ -38,10 +39,16 @@ impl StoredMessage {
         }
     }
 
-    /// Converts it to a message. Unreadable parts are left out, with a log line: a message without headers cannot be
-    /// understood, so it ends in the dead set with the parts that are left.
+    /// Converts it to a message. Parts that are damaged are left out, and the header [`UNREADABLE`] says so: such a
+    /// message ends in the dead set with the parts that are left.
     pub(super) fn read(self) -> WireMessage {
-        let plain: Plain<'_> = parse(&self.properties).unwrap_or_default();
+        let mut faults = Vec::new();
+        let plain: Plain<'_> = parse("properties", &self.properties, &mut faults).unwrap_or_default();
+        let table: Option<OwnedTable> = parse("headers", &self.headers, &mut faults);
+        let mut headers = table.map(|table| table.0).unwrap_or_default();
+        if !faults.is_empty() {
+            headers.set(UNREADABLE, faults.join("; "));
+        }
         let text = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
         WireMessage {
             properties: Properties {
@@ -51,16 +58,15 @@ impl StoredMessage {
                 correlation_id: text(plain.correlation_id),
                 reply_to: text(plain.reply_to),
             },
-            headers: parse::<OwnedTable>(&self.headers).map(|table| table.0).unwrap_or_default(),
+            headers,
             body: self.body,
         }
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Option<T> {
-    serde_json::from_str(text)
-        .inspect_err(|error| tracing::error!(%error, "the properties or headers of a message in the file are damaged"))
-        .ok()
+fn parse<'a, T: Deserialize<'a>>(what: &str, text: &'a str, faults: &mut Vec<String>) -> Option<T> {
+    let parsed = serde_json::from_str(text);
+    parsed.map_err(|error| faults.push(format!("its {what} in the file are damaged ({error})"))).ok()
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -102,7 +108,8 @@ impl<'de> Deserialize<'de> for OwnedTable {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OwnedTable, A::Error> {
                 let mut headers = Headers::with_capacity(12);
                 while let Some((key, value)) = map.next_entry::<String, HeaderValue>()? {
-                    headers.push(key, value);
+                    // Of two values under one name the last one counts, for each reader.
+                    headers.set(key, value);
                 }
                 Ok(OwnedTable(headers))
             }
@@ -142,13 +149,22 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_no_panic() {
+    fn damage_is_told() {
         let damaged = StoredMessage {
             properties: "{".to_owned(),
             headers: "[]".to_owned(),
             body: Bytes::from_static(b"x"),
             rank: 0,
         };
-        assert_eq!(damaged.read(), WireMessage { body: Bytes::from_static(b"x"), ..WireMessage::default() });
+        let read = damaged.read();
+        assert_eq!(read.body, "x");
+        let told = read.headers.text(UNREADABLE).expect("it is told");
+        assert!(told.contains("its properties in the file are damaged") && told.contains("its headers"), "{told}");
+        let twice = StoredMessage {
+            headers: r#"{"id":"one","id":"two"}"#.to_owned(),
+            ..StoredMessage::of(&WireMessage::default())
+        };
+        let headers = twice.read().headers;
+        assert_eq!((headers.len(), headers.text("id")), (1, Some("two")));
     }
 }

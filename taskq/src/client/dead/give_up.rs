@@ -16,7 +16,7 @@ pub fn dead_message(
     failure: &Failure,
     now: DateTime<Utc>,
 ) -> WireMessage {
-    let attempts = envelope.attempt + 1;
+    let attempts = envelope.attempt.saturating_add(1);
     let letter = DeadLetter::new(reason.as_str(), queue, &envelope.task, failure, attempts, now);
     let mut message = codec::encode(envelope.clone());
     letter.stamp(&mut message.headers);

@@ -21,6 +21,9 @@ pub(super) const ERROR: &str = "taskq-dead-error";
 const ATTEMPTS: &str = "taskq-dead-attempts";
 const FINGERPRINT: &str = "taskq-dead-fingerprint";
 
+/// The headers of a letter, each of which holds a short text or a number.
+pub(super) const HEADERS: [&str; 7] = [REASON, QUEUE, AT, ERROR_TYPE, ERROR, ATTEMPTS, FINGERPRINT];
+
 /// The number of characters of an error's text that are kept with a dead message.
 const ERROR_CHARACTERS_MAX: usize = 2000;
 
@@ -81,13 +84,15 @@ impl DeadLetter {
         }
     }
 
-    /// Takes the letter out of the headers of a dead message. Where no worker wrote one, the broker's own notes stand
-    /// in.
+    /// Takes the letter out of the headers of a dead message. Where the broker moved it into the dead set, only the
+    /// broker's own notes count: the sender may have written the letter that is there.
     pub(super) fn take(headers: &mut Headers) -> Self {
         let version = headers.remove(VERSION).and_then(|version| version.as_u64()).unwrap_or(VERSION_KNOWN);
+        let by_broker = headers.contains(DEATH_REASON);
         let mut text = |key: &str, broker: &str| {
-            let noted = headers.remove(broker);
-            headers.remove(key).or(noted).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+            let (noted, written) = (headers.remove(broker), headers.remove(key));
+            let value = if by_broker { noted } else { written };
+            value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
         };
         let mut letter = Self {
             reason: text(REASON, DEATH_REASON),
@@ -99,6 +104,9 @@ impl DeadLetter {
             attempts: headers.remove(ATTEMPTS).and_then(|value| value.as_u64()).unwrap_or(0) as u32,
             newer_version: None,
         };
+        if by_broker {
+            letter.attempts = 0;
+        }
         if letter.fingerprint.is_empty() {
             // No worker has written a letter.
             letter.error = error_of_broker(&letter.reason, &letter.queue);

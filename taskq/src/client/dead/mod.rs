@@ -10,5 +10,5 @@ mod set;
 
 pub use give_up::{Unreadable, dead_message};
 pub use letter::DeadLetter;
-pub use lighten::lightened;
+pub use lighten::{bared, lightened};
 pub use set::{DeadEntry, DeadFilter, DeadSet};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::DeadLetter;
-use crate::broker::{DEAD_QUEUE, OWN_PREFIX, Publication};
+use crate::broker::{DEAD_QUEUE, OWN_PREFIX, Publication, QueueSpec};
 use crate::client::Client;
 use crate::codec;
 use crate::error::Error;
@@ -105,6 +105,9 @@ impl DeadSet {
 
     /// Puts dead messages back into the queues that they came from, as first attempts of a new generation, and returns
     /// their number. Each leaves the dead set only once the broker has confirmed its new message.
+    ///
+    /// A message that can never be put back keeps no other one from it: [`Error::PutBackInPart`] then tells of both. A
+    /// fault that may pass ends the work with that error; what is left stays in the dead set.
     pub async fn retry(&self, filter: &DeadFilter<'_>) -> Result<usize, Error> {
         self.take(filter, true).await
     }
@@ -117,25 +120,35 @@ impl DeadSet {
     async fn take(&self, filter: &DeadFilter<'_>, put_back: bool) -> Result<usize, Error> {
         self.client.declare(DEAD_QUEUE).await?;
         let mut browse = self.client.broker().browse(DEAD_QUEUE, usize::MAX).await?;
-        let mut taken = 0;
-        let mut outcome = Ok(());
+        let (mut taken, mut kept) = (0, 0);
+        let mut first = None;
         for delivery in std::mem::take(&mut browse.deliveries) {
             let entry = DeadEntry::read(delivery.message.clone());
-            if outcome.is_err() || !filter.matches(&entry) {
+            if first.as_ref().is_some_and(|error: &Error| !error.is_permanent()) || !filter.matches(&entry) {
                 browse.deliveries.push(delivery);
                 continue;
             }
-            outcome = if put_back { self.put_back(entry).await } else { Ok(()) };
-            match outcome {
+            match if put_back { self.put_back(entry).await } else { Ok(()) } {
                 Ok(()) => {
                     delivery.acker.ack();
                     taken += 1;
                 }
-                Err(_) => browse.deliveries.push(delivery),
+                Err(error) => {
+                    browse.deliveries.push(delivery);
+                    kept += 1;
+                    // The one that ends the work is told.
+                    first = if error.is_permanent() { first.or(Some(error)) } else { Some(error) };
+                }
             }
         }
         browse.finish().await;
-        outcome.map(|()| taken)
+        match first {
+            None => Ok(taken),
+            Some(error) if error.is_permanent() && (taken > 0 || kept > 1) => {
+                Err(Error::PutBackInPart { put_back: taken, kept, first: Box::new(error) })
+            }
+            Some(error) => Err(error),
+        }
     }
 
     async fn put_back(&self, entry: DeadEntry) -> Result<(), Error> {
@@ -144,7 +157,10 @@ impl DeadSet {
         }
         let queue = match entry.letter.queue.as_str() {
             queue if queue.is_empty() || queue.starts_with(OWN_PREFIX) => self.client.settings().default_queue.as_str(),
-            queue => queue,
+            queue => {
+                QueueSpec::check_named(queue)?;
+                queue
+            }
         };
         let queue = self.client.declare(queue).await?;
         let message = next_generation(entry.message);
@@ -158,7 +174,7 @@ impl DeadSet {
 fn next_generation(message: WireMessage) -> WireMessage {
     match codec::decode(&message) {
         Ok(mut envelope) => {
-            envelope.generation += 1;
+            envelope.generation = envelope.generation.saturating_add(1);
             envelope.returns = 0;
             envelope.attempt = 0;
             envelope.snoozes = 0;
