@@ -2,7 +2,7 @@
 //!
 //! Source: AMQP 0-9-1, section 4.2.6, and the class `basic`, whose properties are listed here in their order.
 
-use super::table::{self, Fault, Reader};
+use super::table::{self, ByteReader, TableFault};
 use crate::codec::celery::UNREADABLE;
 
 /// The size of what precedes the properties: class, weight, and the size of the body.
@@ -59,30 +59,30 @@ const fn flag(place: usize) -> u16 {
 pub(super) fn replacement(payload: &[u8]) -> Option<Vec<u8>> {
     let (before, properties) = payload.split_at_checked(BEFORE_FLAGS)?;
     let is_readable = payload.len() <= PAYLOAD_MAX && check(properties).is_ok();
-    (!is_readable).then(|| [before, &Kept::of(properties).into_bytes()].concat())
+    (!is_readable).then(|| [before, &KeptProperties::of(properties).into_bytes()].concat())
 }
 
 /// Checks the properties and the flags before them.
-fn check(properties: &[u8]) -> Result<(), Fault> {
-    let mut reader = Reader(properties);
-    let flags = u16::from_be_bytes(*reader.take(2)?.first_chunk().ok_or(Fault::CutOff)?);
+fn check(properties: &[u8]) -> Result<(), TableFault> {
+    let mut reader = ByteReader(properties);
+    let flags = u16::from_be_bytes(*reader.take(2)?.first_chunk().ok_or(TableFault::CutOff)?);
     for (place, (_, form)) in PROPERTIES.iter().enumerate() {
         if flags & flag(place) == 0 {
             continue;
         }
         match form {
-            Form::Short => drop(std::str::from_utf8(reader.short()?).map_err(|_| Fault::NotUtf8)?),
+            Form::Short => drop(std::str::from_utf8(reader.short()?).map_err(|_| TableFault::NotUtf8)?),
             Form::Table => table::check(reader.long()?)?,
             Form::Octet => drop(reader.byte()?),
             Form::Time => drop(reader.take(8)?),
         }
     }
-    if reader.0.is_empty() { Ok(()) } else { Err(Fault::CutOff) }
+    if reader.0.is_empty() { Ok(()) } else { Err(TableFault::CutOff) }
 }
 
-/// What can be kept of properties.
+/// The part of properties that can be kept.
 #[derive(Default)]
-struct Kept {
+struct KeptProperties {
     flags: u16,
     before_table: Vec<u8>,
     entries: Vec<u8>,
@@ -90,10 +90,10 @@ struct Kept {
     faults: Vec<String>,
 }
 
-impl Kept {
+impl KeptProperties {
     fn of(properties: &[u8]) -> Self {
         let mut kept = Self::default();
-        let mut reader = Reader(properties);
+        let mut reader = ByteReader(properties);
         let Ok(flags) = reader.take(2) else {
             kept.faults.push("the properties are cut off".to_owned());
             return kept;
@@ -115,12 +115,18 @@ impl Kept {
     }
 
     /// Keeps the next property if it can be read. Fails if its end cannot be found.
-    fn property(&mut self, place: usize, form: Form, name: &str, reader: &mut Reader<'_>) -> Result<(), Fault> {
+    fn property(
+        &mut self,
+        place: usize,
+        form: Form,
+        name: &str,
+        reader: &mut ByteReader<'_>,
+    ) -> Result<(), TableFault> {
         let all = reader.0;
         match form {
             Form::Short => {
                 if std::str::from_utf8(reader.short()?).is_err() {
-                    self.faults.push(format!("the {name} is {}", Fault::NotUtf8));
+                    self.faults.push(format!("the {name} is {}", TableFault::NotUtf8));
                     return Ok(());
                 }
             }
@@ -140,7 +146,7 @@ impl Kept {
 
     /// Keeps the entries of the header table that can be read.
     fn table(&mut self, entries: &[u8]) {
-        let mut reader = Reader(entries);
+        let mut reader = ByteReader(entries);
         while !reader.0.is_empty() {
             let all = reader.0;
             let name = match reader.short() {
@@ -155,7 +161,7 @@ impl Kept {
                 Err(fault) => return self.faults.push(format!("the header {shown:?} is {fault}")),
             };
             let entry = &all[..all.len() - reader.0.len()];
-            let checked = std::str::from_utf8(name).map_err(|_| Fault::NotUtf8);
+            let checked = std::str::from_utf8(name).map_err(|_| TableFault::NotUtf8);
             match checked.and_then(|_| table::check_value(kind, value)) {
                 Ok(()) if self.entries.len() + entry.len() > TABLE_MAX => {
                     self.faults.push(format!("the header {shown:?} of {} bytes has no room", entry.len()));

@@ -1,12 +1,12 @@
-//! Names in the broker's methods that are not UTF-8, mended in place. Pure.
+//! Names in the broker's methods that are not UTF-8, repaired in place. Pure.
 //!
 //! A message's exchange and routing key come from its sender, and the broker cuts its own texts after 255 bytes,
 //! possibly within a character. lapin gives up the connection over either.
 
-use super::table::{self, Fault};
+use super::table::{self, TableFault};
 
 /// A part of a method's arguments.
-enum Part {
+enum MethodPart {
     /// A short string.
     Text,
     /// This many bytes of another kind.
@@ -14,8 +14,8 @@ enum Part {
 }
 
 /// The first arguments of methods with texts that others decide on, by class and method; AMQP 0-9-1, section 4.
-const fn layout(class: u16, method: u16) -> &'static [Part] {
-    use Part::{Bytes, Text};
+const fn layout(class: u16, method: u16) -> &'static [MethodPart] {
+    use MethodPart::{Bytes, Text};
     match (class, method) {
         // connection.close and channel.close: code, text.
         (10, 50) | (20, 40) => &[Bytes(2), Text],
@@ -33,7 +33,7 @@ const fn layout(class: u16, method: u16) -> &'static [Part] {
 
 /// Replaces each byte of a text that is not UTF-8 by a question mark. Fails if the broker's greeting has properties
 /// that lapin cannot read.
-pub(super) fn mend(payload: &mut [u8]) -> Result<(), Fault> {
+pub(super) fn repair(payload: &mut [u8]) -> Result<(), TableFault> {
     let Some(&[class_high, class, method_high, method]) = payload.first_chunk() else { return Ok(()) };
     let (class, method) = (u16::from_be_bytes([class_high, class]), u16::from_be_bytes([method_high, method]));
     if (class, method) == (10, 10) {
@@ -43,12 +43,12 @@ pub(super) fn mend(payload: &mut [u8]) -> Result<(), Fault> {
     let mut at = 4;
     for part in layout(class, method) {
         match part {
-            Part::Bytes(count) => at += count,
-            Part::Text => {
+            MethodPart::Bytes(count) => at += count,
+            MethodPart::Text => {
                 let Some(size) = payload.get(at) else { return Ok(()) };
                 let end = at + 1 + usize::from(*size);
                 let Some(text) = payload.get_mut(at + 1..end) else { return Ok(()) };
-                mend_text(text);
+                repair_text(text);
                 at = end;
             }
         }
@@ -56,7 +56,7 @@ pub(super) fn mend(payload: &mut [u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn mend_text(text: &mut [u8]) {
+fn repair_text(text: &mut [u8]) {
     let mut from = 0;
     while let Err(fault) = std::str::from_utf8(&text[from..]) {
         let bad = from + fault.valid_up_to();

@@ -4,13 +4,13 @@
 //! deep as their sender has nested them. Both would let one message stop every worker of its queue, since the broker
 //! hands it to the next one. So each frame whose content other programs decide on is looked at first: a content header
 //! that would not be parsed, or that is nested deeper than [`DEPTH_MAX`], is replaced by one that has what can be kept
-//! of it and says what cannot ([`content_header`]), and names in methods are mended in place ([`method`]). The message
-//! then takes the way of every message that cannot be understood, into the dead set.
+//! of it and says what cannot ([`content_header`]), and names in methods are repaired in place ([`method`]). The
+//! message then takes the way of every message that cannot be understood, into the dead set.
 //!
 //! ```text
 //! socket --> Screen --> lapin
 //!              |-- content_header (replace?)  |-- table (what is wrong?)
-//!              '-- method (mend)
+//!              '-- method (repair)
 //! ```
 
 mod content_header;
@@ -120,7 +120,7 @@ impl Screen {
     fn screen_frame(&mut self, kind: u8, size: usize) -> io::Result<()> {
         let payload = self.screened + HEAD..self.screened + HEAD + size;
         if kind == METHOD {
-            method::mend(&mut self.bytes[payload.clone()])
+            method::repair(&mut self.bytes[payload.clone()])
                 .map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault.to_string()))?;
         } else if let Some(replacement) = content_header::replacement(&self.bytes[payload.clone()]) {
             let size = u32::try_from(replacement.len()).expect("a replacement is cut to far less");

@@ -125,11 +125,11 @@ fn what_lapin_cannot_read_is_told_and_the_rest_kept() {
         let bad = frame(HEADER, &header(flags, &bytes));
         let good = frame(BODY, b"body");
         for piece in [1, 5, 1 << 20] {
-            let passed = screened(&[&bad[..], &good, &bad].concat(), piece.min(ROOM)).expect("it is mended");
+            let passed = screened(&[&bad[..], &good, &bad].concat(), piece.min(ROOM)).expect("it is repaired");
             let size = u32::from_be_bytes(passed[3..7].try_into().expect("four bytes")) as usize;
-            let (mended, rest) = passed.split_at(HEAD + size + END);
-            assert_eq!((&rest[..good.len()], &rest[good.len()..]), (&good[..], mended), "{what}");
-            let properties = properties(mended);
+            let (repaired, rest) = passed.split_at(HEAD + size + END);
+            assert_eq!((&rest[..good.len()], &rest[good.len()..]), (&good[..], repaired), "{what}");
+            let properties = properties(repaired);
             assert!(note(&properties).contains(expected), "{what}: {}", note(&properties));
             let headers = properties.headers().as_ref().expect("there is a table");
             assert_eq!(headers.inner().contains_key("task"), has_task, "{what}");
@@ -141,7 +141,7 @@ fn what_lapin_cannot_read_is_told_and_the_rest_kept() {
 fn headers_beyond_all_frames_are_cut() {
     let entries: Vec<u8> =
         (0..9).flat_map(|number| entry(&[b'a' + number], b'S', &long(&vec![b'x'; 30_000]))).collect();
-    let passed = screened(&frame(HEADER, &header(1 << 13, &long(&entries))), ROOM).expect("it is mended");
+    let passed = screened(&frame(HEADER, &header(1 << 13, &long(&entries))), ROOM).expect("it is repaired");
     assert!(passed.len() < 70_000, "{}", passed.len());
     let note = note(&properties(&passed));
     assert!(
@@ -154,8 +154,8 @@ fn headers_beyond_all_frames_are_cut() {
 }
 
 #[test]
-fn names_in_methods_are_mended_in_place() {
-    for (method, mended) in [
+fn names_in_methods_are_repaired_in_place() {
+    for (method, repaired) in [
         (&b"\0\x3c\0\x3c\x01c\0\0\0\0\0\0\0\x01\0\x02\xffe\x03\xe2\x82q"[..], &b"\x02?e\x03??q"[..]),
         (b"\0\x3c\0\x47\0\0\0\0\0\0\0\x01\0\x01e\x01\x80\0\0\0\x01", b"\x01e\x01?\0\0\0\x01"),
         (b"\0\x3c\0\x32\x01\x38\x01\xff\x01\xff\x01\xff", b"\x01?\x01?\x01?"),
@@ -163,9 +163,9 @@ fn names_in_methods_are_mended_in_place() {
         // Cut off, which lapin refuses.
         (b"\0\x14\0\x28\x01\x96\x09ab", b"\x09ab"),
     ] {
-        let passed = screened(&frame(METHOD, method), 5).expect("it is mended");
+        let passed = screened(&frame(METHOD, method), 5).expect("it is repaired");
         assert_eq!(passed.len(), HEAD + method.len() + END);
-        assert!(passed[..passed.len() - END].ends_with(mended), "{passed:?}");
+        assert!(passed[..passed.len() - END].ends_with(repaired), "{passed:?}");
     }
     let greeting = [&b"\0\x0a\0\x0a\0\x09"[..], &long(&entry(b"x", b'A', &nested(5000)))].concat();
     let error = screened(&frame(METHOD, &greeting), ROOM).expect_err("it is too deep").to_string();
@@ -199,12 +199,12 @@ fn value() -> impl Strategy<Value = AMQPValue> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Whatever is in a content header: what passes can be read by lapin, and what lapin could read passes unchanged.
+    /// Content headers of any bytes: what passes can be read by lapin, and what lapin could read passes unchanged.
     #[test]
     fn lapin_can_read_what_passes(flags: u16, bytes in proptest::collection::vec(
         prop_oneof![Just(0), Just(1), Just(b'A'), Just(b'F'), Just(b'S'), any::<u8>()], 0..80), piece in 1_usize..40) {
         let bare = frame(HEADER, &header(flags, &bytes));
-        let passed = screened(&bare, piece).expect("headers are mended");
+        let passed = screened(&bare, piece).expect("headers are repaired");
         let was_readable = protocol::basic::parse_properties(&bare[HEAD + 12..bare.len() - END])
             .is_ok_and(|(rest, _)| rest.is_empty());
         properties(&passed);
