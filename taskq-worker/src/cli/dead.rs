@@ -18,6 +18,9 @@ use super::output::{aside, plain, short, time};
 use super::session::Session;
 use super::values;
 
+/// The size up to which a body is decompressed to show its arguments, in bytes.
+const SHOWN_BYTES_MAX: usize = 64 << 20;
+
 /// The answer about tasks that were discarded.
 const DROPPED: &str = "dropped";
 
@@ -229,7 +232,8 @@ impl DeadShow {
 /// Returns `[args, kwargs]` of the message, or a description of its body if it cannot be read here.
 fn arguments(entry: &DeadEntry) -> Json {
     let message = &entry.message;
-    let body = codec::decode(message).ok().and_then(|envelope| MessageBody::read(&envelope.payload).ok());
+    let body =
+        codec::decode(message).ok().and_then(|envelope| MessageBody::read(&envelope.payload, SHOWN_BYTES_MAX).ok());
     let text = str::from_utf8(body.as_ref().map_or(&message.body[..], MessageBody::text)).unwrap_or_default();
     let shown = Tree::parse(text).map(|tree| match tree {
         // The third part holds callbacks, which are not arguments.

@@ -23,7 +23,7 @@ use super::phase::{Phase, advance, reached};
 use super::prefetch::Prefetch;
 use super::quarantine;
 use super::reachability::Reachability;
-use super::run::{Bodies, PlainThreads, Slots, Ticks};
+use super::run::{Bodies, Decoding, PlainThreads, Slots, Ticks};
 use super::settle::{Ends, Settler, SettlerHandle, WAITING_MAX};
 use super::shared::Shared;
 use super::snapshot::Question;
@@ -180,6 +180,7 @@ impl Worker {
             state,
             supervision: supervision.clone(),
             threads,
+            decoding: Decoding::new(client.settings().max_received_bytes),
             ticks: ticks.clone(),
             clock: clock.clone(),
             observers: observers.clone(),

@@ -40,6 +40,8 @@ pub struct Start<'a> {
     pub policy: &'a RetryPolicy,
     /// The limits of the attempt; see [`limits`].
     pub limits: TimeLimits,
+    /// The largest body that is read, in bytes.
+    pub received_bytes_max: usize,
     /// The current time.
     pub now: DateTime<Utc>,
     /// Turns true when the attempt should stop.
@@ -53,10 +55,10 @@ pub struct Start<'a> {
 impl Start<'_> {
     /// Decodes the arguments and returns the body with its context, or the end of an attempt that cannot begin.
     pub fn start(self) -> Result<(Body, Context), Outcome> {
-        let Self { definition, envelope, policy, limits, now, cancelled, progress, state } = self;
+        let Self { definition, envelope, policy, limits, received_bytes_max, now, cancelled, progress, state } = self;
         let bad_body = |error: codec::BodyError| Outcome::BadBody(error.to_string());
-        let message = MessageBody::read(&envelope.payload).map_err(bad_body)?;
-        let arguments = message.arguments().map_err(bad_body)?;
+        let message = MessageBody::read(&envelope.payload, received_bytes_max).map_err(bad_body)?;
+        let arguments = message.arguments(definition.parameters.len()).map_err(bad_body)?;
         let mut headers = envelope.headers.clone();
         headers.retain(|name| !codec::is_celery_header(name));
         let context = Context::new(ContextParts {

@@ -157,8 +157,8 @@ mod tests {
             }
             let text = format!("[{json}],{{}}");
             let payload = body::encode(|body| body.extend_from_slice(text.as_bytes()), format).expect("it is JSON");
-            let read = MessageBody::read(&payload).expect("our own");
-            let arguments = read.arguments().expect("our own");
+            let read = MessageBody::read(&payload, 64 << 20).expect("our own");
+            let arguments = read.arguments(99).expect("our own");
             let taken: T = arguments
                 .take("t", 0, &Parameter::new("x", "T"), |json| serde_json::from_str(json))
                 .expect("it is read like any other");

@@ -79,6 +79,11 @@ impl ClientBuilder {
         self.set("max_message_bytes", bytes.to_string())
     }
 
+    /// Sets the size of the largest message body that is run, in bytes, once it is decompressed. Default 64 MiB.
+    pub fn max_received_bytes(self, bytes: usize) -> Self {
+        self.set("max_received_bytes", bytes.to_string())
+    }
+
     /// Sets how long results are kept; zero keeps them for ever. Default one day.
     pub fn result_ttl(self, ttl: impl IntoDuration) -> Self {
         self.set_duration("result_ttl", ttl)
@@ -210,6 +215,7 @@ mod tests {
             .strict(true)
             .publish_timeout("1500ms")
             .max_message_bytes(1000)
+            .max_received_bytes(2000)
             .result_ttl("0s")
             .get_timeout(minute + Duration::from_nanos(1))
             .serializer(Serializer::Json)
@@ -228,6 +234,7 @@ mod tests {
         assert_eq!((settings.beat_store(), settings.beat_group()), (Some("memory:beats"), Some("billing")));
         assert_eq!((settings.default_queue.as_str(), settings.strict), ("jobs", true));
         assert_eq!((settings.publish_timeout, settings.max_message_bytes), (Duration::from_millis(1500), 1000));
+        assert_eq!(settings.max_received_bytes, 2000);
         assert_eq!((settings.result_ttl, settings.get_timeout), (None, minute + Duration::from_nanos(1)));
         assert_eq!((settings.unknown_task_grace, settings.consumer_timeout), (minute, None));
         assert_eq!(settings.claim_lease, Duration::from_secs(5));

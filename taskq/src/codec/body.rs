@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
-use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -19,11 +19,14 @@ const MSGPACK: &str = "application/x-msgpack";
 /// Celery's name for zlib streams.
 const GZIP: &str = "application/x-gzip";
 
-/// The size that a compressed body may grow to, in bytes.
-const INFLATED_BYTES_MAX: u64 = 256 << 20;
+/// The most that a compressed body grows by: each bit of a zlib stream stands for at most 258 bytes.
+const INFLATED_BY_MAX: usize = 1032;
 
 /// The third element of a body without a continuation.
 const NOTHING_FOLLOWS: &[u8] = br#"{"callbacks":null,"errbacks":null,"chain":null,"chord":null}"#;
+
+/// The number of entries that what follows a task may have; Celery knows four.
+const EMBEDDED_MAX: usize = 100;
 
 /// The format in which arguments are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,9 +61,12 @@ pub enum BodyError {
     /// A format whose feature this program was built without.
     #[error("this program was built without the feature `{0}` of taskq")]
     Feature(&'static str),
-    /// A body that grows beyond the bound when it is decompressed.
-    #[error("the body is larger than {INFLATED_BYTES_MAX} bytes once decompressed")]
-    Bomb,
+    /// A body that is too large, as it came or once it is decompressed.
+    #[error("the body has more than {limit} bytes, which this worker takes at most (`max_received_bytes`)")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// A number that the serializer has no form for.
     #[error(
         "{place} holds the number {number}, and MessagePack has none of more than 64 bits; set TASKQ_SERIALIZER=json, or send a text"
@@ -162,15 +168,25 @@ pub struct MessageBody {
 }
 
 impl MessageBody {
-    /// Reads a body: decompresses it, and converts it to plain JSON. A body that is plain JSON already is not copied.
-    pub fn read(payload: &Payload) -> Result<Self, BodyError> {
+    /// The most bytes that reading `payload` as far as to its text can take, where at most `limit` are read.
+    pub fn bytes_max(payload: &Payload, limit: usize) -> usize {
+        let by = if matches!(payload.compression.as_deref(), None | Some("")) { 1 } else { INFLATED_BY_MAX };
+        payload.body.len().saturating_mul(by).min(limit)
+    }
+
+    /// Reads a body of at most `limit` bytes: decompresses it, and converts it to plain JSON. A body that is plain JSON
+    /// already is not copied.
+    pub fn read(payload: &Payload, limit: usize) -> Result<Self, BodyError> {
+        if payload.body.len() > limit {
+            return Err(BodyError::TooLarge { limit });
+        }
         match payload.content_encoding.to_ascii_lowercase().as_str() {
             "utf-8" | "utf8" | "us-ascii" | "ascii" | "binary" | "" => {}
             other => return Err(BodyError::ContentEncoding(other.to_owned())),
         }
         let bytes = match payload.compression.as_deref() {
             None | Some("") => payload.body.clone(),
-            Some(GZIP) => inflate(&payload.body)?,
+            Some(GZIP) => inflate(&payload.body, limit)?,
             Some(other) => return Err(BodyError::Compression(other.to_owned())),
         };
         match payload.content_type.to_ascii_lowercase().as_str() {
@@ -193,115 +209,186 @@ impl MessageBody {
         &self.text
     }
 
-    /// Returns the arguments in the body.
-    pub fn arguments(&self) -> Result<Arguments<'_>, BodyError> {
-        let parts: Parts<'_> = serde_json::from_slice(&self.text).map_err(|error| form(&error))?;
-        if let Some(what) = what_follows(parts.embed) {
-            return Err(BodyError::Follows(what));
-        }
-        Ok(Arguments::new(parts.positional, parts.named.0).with_foreign(&self.foreign))
+    /// Returns the arguments in the body, for a task with so many parameters. More of them are counted, and not kept.
+    pub fn arguments(&self, parameters: usize) -> Result<Arguments<'_>, BodyError> {
+        let mut deserializer = serde_json::Deserializer::from_slice(&self.text);
+        let parts = PartsOf { parameters }.deserialize(&mut deserializer);
+        let parts = parts.and_then(|parts| deserializer.end().map(|()| parts)).map_err(|error| form(&error))?;
+        what_follows(parts.embed)?;
+        let Positional { values, given } = parts.positional;
+        Ok(Arguments::new(values, parts.named.0).with_given(given).with_foreign(&self.foreign))
     }
 }
 
 #[cfg(not(feature = "gzip"))]
-fn inflate(_bytes: &[u8]) -> Result<Bytes, BodyError> {
+fn inflate(_bytes: &[u8], _limit: usize) -> Result<Bytes, BodyError> {
     Err(BodyError::Feature("gzip"))
 }
 
-/// Returns the name of the first continuation of the task; `None` if there is none.
-fn what_follows(embed: &RawValue) -> Option<String> {
-    if embed.get().as_bytes() == NOTHING_FOLLOWS {
-        return None;
+/// Fails with the name of the first continuation of the task, if there is one.
+fn what_follows(embed: &RawValue) -> Result<(), BodyError> {
+    if embed.get().as_bytes() == NOTHING_FOLLOWS || embed.get() == "null" {
+        return Ok(());
     }
-    // A value that is not a map has no continuation.
-    let Named(entries) = serde_json::from_str(embed.get()).ok()?;
+    // A continuation that cannot be found would be lost without a word.
+    let refuse = || BodyError::Form("what follows is neither null nor a map of at most 100 entries".to_owned());
+    let mut deserializer = serde_json::Deserializer::from_str(embed.get());
+    let entries = NamedOf { names: EMBEDDED_MAX }.deserialize(&mut deserializer).map_err(|_| refuse())?;
+    let Named(entries) = entries;
+    if entries.len() > EMBEDDED_MAX {
+        return Err(refuse());
+    }
     let says_something = |value: &RawValue| {
         let list = value.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         value.get() != "null" && list.is_none_or(|items| !items.trim_ascii().is_empty())
     };
     let follows = |name: &str| ["callbacks", "errbacks", "chain", "chord"].contains(&name);
-    entries.into_iter().find(|(name, value)| follows(name) && says_something(value)).map(|(name, _)| name.into_owned())
+    match entries.into_iter().find(|(name, value)| follows(name) && says_something(value)) {
+        Some((name, _)) => Err(BodyError::Follows(name.into_owned())),
+        None => Ok(()),
+    }
 }
 
 /// Decompresses a body. Celery's gzip is a zlib stream; real gzip is accepted as well.
 #[cfg(feature = "gzip")]
-fn inflate(bytes: &[u8]) -> Result<Bytes, BodyError> {
+fn inflate(bytes: &[u8], limit: usize) -> Result<Bytes, BodyError> {
     use std::io::Read;
 
     let mut inflated = Vec::new();
-    let limit = INFLATED_BYTES_MAX + 1;
+    let beyond = limit as u64 + 1;
     let read = if bytes.starts_with(&[0x1f, 0x8b]) {
-        flate2::read::GzDecoder::new(bytes).take(limit).read_to_end(&mut inflated)
+        flate2::read::GzDecoder::new(bytes).take(beyond).read_to_end(&mut inflated)
     } else {
-        flate2::read::ZlibDecoder::new(bytes).take(limit).read_to_end(&mut inflated)
+        flate2::read::ZlibDecoder::new(bytes).take(beyond).read_to_end(&mut inflated)
     };
     let size = read.map_err(BodyError::Inflate)?;
-    if size as u64 > INFLATED_BYTES_MAX { Err(BodyError::Bomb) } else { Ok(inflated.into()) }
+    if size > limit { Err(BodyError::TooLarge { limit }) } else { Ok(inflated.into()) }
 }
 
 /// `[args, kwargs, embed]`, with every value still as text.
 struct Parts<'a> {
-    positional: Vec<&'a RawValue>,
+    positional: Positional<'a>,
     named: Named<'a>,
     embed: &'a RawValue,
+}
+
+/// The first items of a JSON list, and the number of all; `null` is an empty one.
+#[derive(Default)]
+struct Positional<'a> {
+    values: Vec<&'a RawValue>,
+    given: usize,
 }
 
 /// A JSON map in its order; `null` is an empty one.
 #[derive(Default)]
 struct Named<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Parts<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Elements;
+/// Reads [`Parts`] for a task with so many parameters.
+struct PartsOf {
+    parameters: usize,
+}
 
-        impl<'de> Visitor<'de> for Elements {
-            type Value = Parts<'de>;
+/// Reads [`Positional`], of which so many values are kept.
+struct PositionalOf {
+    parameters: usize,
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of three: arguments, named arguments, what follows")
-            }
+/// Reads [`Named`], of which one entry more than `names` is kept. That is enough to tell that one is too many.
+struct NamedOf {
+    names: usize,
+}
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
-                let missing = |count| serde::de::Error::invalid_length(count, &self);
-                let positional: Option<Vec<&RawValue>> = elements.next_element()?.ok_or_else(|| missing(0))?;
-                let named = elements.next_element()?.ok_or_else(|| missing(1))?;
-                let embed = elements.next_element()?.ok_or_else(|| missing(2))?;
-                if elements.next_element::<&RawValue>()?.is_some() {
-                    return Err(missing(4));
-                }
-                Ok(Parts { positional: positional.unwrap_or_default(), named, embed })
-            }
-        }
+impl<'de> DeserializeSeed<'de> for PartsOf {
+    type Value = Parts<'de>;
 
-        deserializer.deserialize_seq(Elements)
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Parts<'de>, D::Error> {
+        deserializer.deserialize_seq(self)
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Named<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
+impl<'de> Visitor<'de> for PartsOf {
+    type Value = Parts<'de>;
 
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Named<'de>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of three: arguments, named arguments, what follows")
+    }
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of named arguments")
-            }
-
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Named::default())
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some((key, value)) = map.next_entry::<ArgumentName<'de>, &'de RawValue>()? {
-                    entries.push((key.0, value));
-                }
-                Ok(Named(entries))
-            }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let missing = |count| serde::de::Error::invalid_length(count, &self);
+        let positional = PositionalOf { parameters: self.parameters };
+        let positional = elements.next_element_seed(positional)?.ok_or_else(|| missing(0))?;
+        let named = NamedOf { names: self.parameters };
+        let named = elements.next_element_seed(named)?.ok_or_else(|| missing(1))?;
+        let embed = elements.next_element()?.ok_or_else(|| missing(2))?;
+        if elements.next_element::<&RawValue>()?.is_some() {
+            return Err(missing(4));
         }
+        Ok(Parts { positional, named, embed })
+    }
+}
 
-        deserializer.deserialize_any(Entries)
+impl<'de> DeserializeSeed<'de> for PositionalOf {
+    type Value = Positional<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Positional<'de>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for PositionalOf {
+    type Value = Positional<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a sequence")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Positional::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut values = Vec::new();
+        while values.len() < self.parameters {
+            let Some(value) = list.next_element()? else { return Ok(Positional { given: values.len(), values }) };
+            values.push(value);
+        }
+        let mut given = values.len();
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            given += 1;
+        }
+        Ok(Positional { values, given })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for NamedOf {
+    type Value = Named<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Named<'de>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NamedOf {
+    type Value = Named<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of named arguments")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Named::default())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        while entries.len() <= self.names {
+            let Some((key, value)) = map.next_entry::<ArgumentName<'de>, &'de RawValue>()? else {
+                return Ok(Named(entries));
+            };
+            entries.push((key.0, value));
+        }
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Named(entries))
     }
 }
 

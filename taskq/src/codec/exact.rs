@@ -23,6 +23,8 @@ pub fn from_json<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
     }
     match Tree::parse(json) {
         Ok(tree) if holds_big_integer(&tree) => T::deserialize(&tree),
+        // A large integer in it might be rounded.
+        Err(error) if error.is_too_large() => Err(Error::custom(error)),
         Ok(_) | Err(_) => serde_json::from_str(json),
     }
 }

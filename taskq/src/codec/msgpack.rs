@@ -14,7 +14,7 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Number, Value};
 
-use super::tree::{DEPTH_MAX, Tree, Word, decoded};
+use super::tree::{DEPTH_MAX, TOO_MANY_VALUES, Tree, VALUES_MAX, Word, decoded};
 
 /// The type of a timestamp among the extension types.
 const TIMESTAMP: i8 = -1;
@@ -26,6 +26,10 @@ pub(super) fn is_map(document: &[u8]) -> bool {
 
 /// Reads one value.
 pub(super) fn decode(bytes: &[u8]) -> Result<Tree<'static>, rmp_serde::decode::Error> {
+    // A value has a byte at least.
+    if bytes.len() > VALUES_MAX && values(bytes)? > VALUES_MAX {
+        return Err(rmp_serde::decode::Error::custom(TOO_MANY_VALUES));
+    }
     let mut rest = bytes;
     let mut deserializer = rmp_serde::Deserializer::new(&mut rest);
     deserializer.set_max_depth(DEPTH_MAX);
@@ -46,6 +50,79 @@ pub(super) fn unfit<'t>(tree: &'t Tree<'_>) -> Option<&'t str> {
         Tree::List(items) => items.iter().find_map(unfit),
         Tree::Map(entries) => entries.iter().find_map(|(_, value)| unfit(value)),
     }
+}
+
+/// Counts the values in a document, without keeping any.
+fn values(bytes: &[u8]) -> Result<usize, rmp_serde::decode::Error> {
+    struct Counted(usize);
+
+    struct Count;
+
+    impl<'de> Deserialize<'de> for Counted {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(Count).map(Self)
+        }
+    }
+
+    impl<'de> Visitor<'de> for Count {
+        type Value = usize;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a value")
+        }
+
+        fn visit_unit<E>(self) -> Result<usize, E> {
+            Ok(1)
+        }
+
+        fn visit_bool<E>(self, _: bool) -> Result<usize, E> {
+            Ok(1)
+        }
+
+        fn visit_i64<E>(self, _: i64) -> Result<usize, E> {
+            Ok(1)
+        }
+
+        fn visit_u64<E>(self, _: u64) -> Result<usize, E> {
+            Ok(1)
+        }
+
+        fn visit_f64<E>(self, _: f64) -> Result<usize, E> {
+            Ok(1)
+        }
+
+        fn visit_str<E>(self, _: &str) -> Result<usize, E> {
+            Ok(1)
+        }
+
+        fn visit_bytes<E>(self, _: &[u8]) -> Result<usize, E> {
+            Ok(1)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<usize, A::Error> {
+            let mut count = 1;
+            while let Some(Counted(item)) = list.next_element()? {
+                count += item;
+            }
+            Ok(count)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<usize, A::Error> {
+            let mut count = 1;
+            while let Some((Counted(key), Counted(value))) = map.next_entry()? {
+                count += key + value;
+            }
+            Ok(count)
+        }
+
+        fn visit_newtype_struct<D: Deserializer<'de>>(self, extension: D) -> Result<usize, D::Error> {
+            <(i8, serde::de::IgnoredAny)>::deserialize(extension).map(|_| 1)
+        }
+    }
+
+    let mut deserializer = rmp_serde::Deserializer::new(bytes);
+    deserializer.set_max_depth(DEPTH_MAX);
+    Counted::deserialize(&mut deserializer).map(|Counted(count)| count)
 }
 
 /// A value to be written.

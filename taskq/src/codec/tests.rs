@@ -107,8 +107,8 @@ fn header(at: Index, message: &WireMessage) -> Option<String> {
 /// Reads everything that a worker reads before it runs a body.
 fn read(message: &WireMessage) -> Result<(), String> {
     let envelope = decode(message).map_err(|error| error.to_string())?;
-    let body = MessageBody::read(&envelope.payload).map_err(|error| error.to_string())?;
-    body.arguments().map_err(|error| error.to_string())?;
+    let body = MessageBody::read(&envelope.payload, 64 << 20).map_err(|error| error.to_string())?;
+    body.arguments(99).map_err(|error| error.to_string())?;
     Ok(())
 }
 

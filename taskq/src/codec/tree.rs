@@ -15,6 +15,13 @@ use super::python_json::{self, NOT_NUMBERS};
 /// The greatest depth, which is also that of values decoded with serde.
 pub(super) const DEPTH_MAX: usize = 128;
 
+/// The greatest number of values in a tree. Each takes several times the memory of the text that it is read from, which
+/// a stranger may have written: a list of ones would grow to twenty times its size.
+pub(super) const VALUES_MAX: usize = 4 << 20;
+
+/// The reason why a tree with more values is not read.
+pub(super) const TOO_MANY_VALUES: &str = "more than 4194304 values, too many to be converted";
+
 /// A JSON value, not yet decoded.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Tree<'a> {
@@ -67,6 +74,13 @@ pub struct TreeError {
     at: usize,
 }
 
+impl TreeError {
+    /// Whether the text may be JSON, and has too many values to be read as a tree.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.what == TOO_MANY_VALUES
+    }
+}
+
 /// Something in a value that JSON has no form for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
@@ -85,7 +99,7 @@ impl fmt::Display for Loss {
 impl<'a> Tree<'a> {
     /// Reads JSON text, in Python's dialect.
     pub fn parse(text: &'a str) -> Result<Self, TreeError> {
-        let mut parser = Parser { text, at: 0 };
+        let mut parser = Parser { text, at: 0, values: 0 };
         let tree = parser.value(DEPTH_MAX)?;
         parser.skip_blanks();
         if parser.at < text.len() { Err(parser.error("more than one value")) } else { Ok(tree) }
@@ -212,6 +226,8 @@ fn lost_text(json: &str) -> Option<Loss> {
 struct Parser<'a> {
     text: &'a str,
     at: usize,
+    /// The number of values so far.
+    values: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -240,6 +256,10 @@ impl<'a> Parser<'a> {
     fn value(&mut self, depth: usize) -> Result<Tree<'a>, TreeError> {
         if depth == 0 {
             return Err(self.error("lists and maps in more than 128 levels"));
+        }
+        self.values += 1;
+        if self.values > VALUES_MAX {
+            return Err(self.error(TOO_MANY_VALUES));
         }
         self.skip_blanks();
         match self.peek() {

@@ -12,6 +12,8 @@ use serde_json::value::RawValue;
 #[derive(Debug, Default)]
 pub struct Arguments<'a> {
     positional: Vec<&'a RawValue>,
+    /// The number of positional arguments in the message, of which those are the first.
+    given: usize,
     named: Vec<(Cow<'a, str>, &'a RawValue)>,
     foreign: &'a [ForeignArgument],
 }
@@ -83,7 +85,7 @@ pub enum ArgumentError {
         /// The names of the parameters.
         known: String,
     },
-    /// A parameter given by position and by name.
+    /// A parameter that is given twice: by position and by name, or by its name alone.
     #[error("{task}() got two values for `{parameter}`")]
     Twice {
         /// The task.
@@ -121,7 +123,13 @@ impl ArgumentError {
 impl<'a> Arguments<'a> {
     /// Makes arguments of `positional` and `named` ones.
     pub fn new(positional: Vec<&'a RawValue>, named: Vec<(Cow<'a, str>, &'a RawValue)>) -> Self {
-        Self { positional, named, foreign: &[] }
+        Self { given: positional.len(), positional, named, foreign: &[] }
+    }
+
+    /// Says that the message has `given` positional arguments, more than were kept.
+    #[must_use]
+    pub fn with_given(self, given: usize) -> Self {
+        Self { given, ..self }
     }
 
     /// Names the arguments that no type can be decoded from; JSON holds the nearest value in their place.
@@ -144,10 +152,10 @@ impl<'a> Arguments<'a> {
     ///
     /// Fails if there are more arguments than `parameters`, or names that none of them has, or two values for one.
     pub fn check(&self, task: &'static str, parameters: &'static [super::Parameter]) -> Result<(), ArgumentError> {
-        if self.positional.len() > parameters.len() {
-            return Err(ArgumentError::TooMany { task, takes: parameters.len(), given: self.positional.len() });
+        if self.given > parameters.len() {
+            return Err(ArgumentError::TooMany { task, takes: parameters.len(), given: self.given });
         }
-        for (name, _) in &self.named {
+        for (place, (name, _)) in self.named.iter().enumerate() {
             let Some(index) = parameters.iter().position(|parameter| parameter.name == name) else {
                 let known = match parameters {
                     [] => "none".to_owned(),
@@ -155,7 +163,7 @@ impl<'a> Arguments<'a> {
                 };
                 return Err(ArgumentError::Unknown { task, name: name.clone().into_owned(), known });
             };
-            if index < self.positional.len() {
+            if index < self.positional.len() || self.named[..place].iter().any(|(earlier, _)| earlier == name) {
                 return Err(ArgumentError::Twice { task, parameter: parameters[index].name });
             }
         }

@@ -14,6 +14,9 @@ const CLAIM_LEASE_MIN: Duration = Duration::from_secs(1);
 /// enough.
 const GROUP_BYTES_MAX: usize = 20;
 
+/// The largest `max_received_bytes`. More does not fit into the memory of most machines.
+const RECEIVED_BYTES_MAX: usize = 4 << 30;
+
 /// The forms of settings that are URLs. A line break that a shell or a secret's file has appended would name another
 /// file, or another server, without a word.
 const URL: &str = "a URL, without control characters and without spaces around it";
@@ -31,7 +34,7 @@ pub(super) struct SettingKey {
     pub(super) show: fn(&Settings) -> String,
 }
 
-pub(super) const KEYS: [SettingKey; 14] = [
+pub(super) const KEYS: [SettingKey; 15] = [
     SettingKey {
         name: "broker_url",
         takes: URL,
@@ -80,6 +83,15 @@ pub(super) const KEYS: [SettingKey; 14] = [
         takes: "a number of bytes",
         assign: |settings, text| assign(&mut settings.max_message_bytes, text.replace('_', "").parse().ok()),
         show: |settings| settings.max_message_bytes.to_string(),
+    },
+    SettingKey {
+        name: "max_received_bytes",
+        takes: "a number of bytes, of which 4 GiB are the maximum",
+        assign: |settings, text| {
+            let bytes = text.replace('_', "").parse().ok();
+            assign(&mut settings.max_received_bytes, bytes.filter(|bytes| *bytes <= RECEIVED_BYTES_MAX))
+        },
+        show: |settings| settings.max_received_bytes.to_string(),
     },
     SettingKey {
         name: "result_ttl",

@@ -28,6 +28,8 @@ pub struct Settings {
     pub publish_timeout: Duration,
     /// The largest message body, in bytes. Default 16 MiB.
     pub max_message_bytes: usize,
+    /// The largest message body that is run, in bytes, once it is decompressed. Default 64 MiB.
+    pub max_received_bytes: usize,
     /// The time for which results are kept. Default one day; `0s` keeps them for ever.
     pub result_ttl: Option<Duration>,
     /// The time for which `Handle::get` waits. Default one hour.
@@ -74,6 +76,7 @@ impl Default for Settings {
             strict: false,
             publish_timeout: Duration::from_secs(30),
             max_message_bytes: 16 << 20,
+            max_received_bytes: 64 << 20,
             result_ttl: Some(Duration::from_secs(86_400)),
             get_timeout: Duration::from_secs(3600),
             serializer: Serializer::Json,

@@ -20,6 +20,7 @@ use crate::client::node::host_name;
 use crate::codec::{self, DecodeError};
 use crate::definition::{AckMode, Body, Context, Definition, RetryPolicy};
 use crate::message::{Envelope, Failure, Record, TaskState, TimeLimits};
+use crate::settings::Settings;
 
 /// A drain, with the report of what it has done so far.
 pub(super) struct Drain<'a> {
@@ -143,6 +144,7 @@ async fn run(queue: &QueueParts, envelope: &Envelope, definition: &'static Defin
         envelope,
         policy: &policy,
         limits,
+        received_bytes_max: Settings::default().max_received_bytes,
         now: began,
         cancelled,
         progress: Arc::clone(&progress),

@@ -140,8 +140,8 @@ fn argument_text(value: &Value) -> String {
 type ArgumentValues = (Vec<Value>, Map<String, Value>);
 
 fn arguments(payload: &Payload) -> Result<ArgumentValues, BodyError> {
-    let body = MessageBody::read(payload)?;
-    let arguments = body.arguments()?;
+    let body = MessageBody::read(payload, usize::MAX - 1)?;
+    let arguments = body.arguments(usize::MAX - 1)?;
     let value = |json: &serde_json::value::RawValue| match Tree::parse(json.get()) {
         Ok(tree) => Ok(tree.to_value()),
         Err(error) => Err(BodyError::Form(error.to_string())),

@@ -17,6 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::observe::{Moment, Observers};
 use super::super::supervision::Supervision;
+use super::decoding::Decoding;
 use super::poll_watch::Ticks;
 use super::running::Run;
 use super::threads::PlainThreads;
@@ -34,6 +35,8 @@ pub(crate) struct Bodies {
     pub(crate) supervision: Option<Arc<Supervision>>,
     /// The threads of plain functions.
     pub(crate) threads: PlainThreads,
+    /// The limits on the bodies that are decoded.
+    pub(crate) decoding: Decoding,
     /// The clock of the poll watch, driven by the upkeep.
     pub(crate) ticks: Ticks,
     pub(crate) clock: Clock,
@@ -76,6 +79,7 @@ impl Bodies {
             envelope: &run.envelope,
             policy,
             limits: run.limits,
+            received_bytes_max: self.decoding.bytes_max,
             now: at,
             cancelled: run.cancel.subscribe(),
             progress: Arc::clone(&run.progress),
