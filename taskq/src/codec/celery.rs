@@ -53,6 +53,9 @@ pub const RESENT: &str = "taskq-resent";
 /// any more.
 pub(crate) const UNREADABLE: &str = "taskq-unreadable";
 
+/// The longest name of a task, in bytes. Names go into logs, records and dead letters, and anybody can send one.
+const TASK_BYTES_MAX: usize = 1000;
+
 /// An error in a message that prevents its decoding as a task message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -185,8 +188,8 @@ pub fn decode(message: &WireMessage) -> Result<Envelope, DecodeError> {
         match key {
             "lang" => {}
             "task" => match value.as_str() {
-                Some(name) if !name.is_empty() => task = Some(name.to_owned()),
-                _ => return Err(wrong("task", value, "a task's name")),
+                Some(name) if (1..=TASK_BYTES_MAX).contains(&name.len()) => task = Some(name.to_owned()),
+                _ => return Err(wrong("task", value, "a task's name, of 1 to 1000 bytes")),
             },
             "id" => id = Some(task_id(("id", value))?),
             "retries" => envelope.attempt = count(("retries", value))?,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
-use crate::message::{Headers, Progress, TaskId};
+use crate::message::{Headers, Progress, TaskId, shortened};
 
 tokio::task_local! {
     static CURRENT: Context;
@@ -71,6 +71,9 @@ impl ContextParts {
         }
     }
 }
+
+/// The longest text of a progress report, in bytes.
+const NOTE_BYTES_MAX: usize = 4096;
 
 /// The latest progress of one attempt, waiting to be written.
 ///
@@ -158,12 +161,13 @@ impl Context {
         self.0.id.as_str()
     }
 
-    /// Reports that `current` of `total` is done (`total` 0: unknown), with a short text on the current step.
+    /// Reports that `current` of `total` is done (`total` 0: unknown), with a short text on the current step. Of a text
+    /// of more than 4,096 bytes the beginning is kept.
     ///
     /// Returns at once, in async and in synchronous tasks: the latest value is written to the result backend about ten
     /// times a second at most, and always before the task ends.
     pub fn progress(&self, current: u64, total: u64, note: impl Into<String>) {
-        self.0.progress.put(Progress { current, total, note: note.into() });
+        self.0.progress.put(Progress { current, total, note: shortened(note.into(), NOTE_BYTES_MAX) });
     }
 
     /// Returns whether the attempt should stop: its soft time limit is over, or the worker is shutting down.

@@ -453,3 +453,36 @@ async fn what_cannot_be_read_is_an_error_at_once() {
         assert!(backend.read_known(&id).await.expect("it counts as none").is_none());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_was_published_and_never_stored_is_not_believed() {
+    let Some(server) = PrivateRedis::start(None) else { return };
+    let backend = backend(&server).await;
+    let mut raw = raw(&server).await;
+    let id = TaskId::new();
+    let mut changes = backend.changes(&id).await.expect("it is up");
+    let document = |state: &str, result: &str| {
+        format!(r#"{{"status": "{state}", "result": {result}, "task_id": "{id}", "traceback": null, "children": []}}"#)
+    };
+    for forged in [
+        document("SUCCESS", "1"),
+        document("FAILURE", r#"{"exc_type": "X", "exc_message": ["no"]}"#),
+        document("REVOKED", "null"),
+        "no document".to_owned(),
+    ] {
+        redis::cmd("PUBLISH").arg(key(&id)).arg(forged).exec_async(&mut raw).await.expect("Redis is up");
+    }
+    // Progress ends nothing, so it is passed on as it comes; and it shows that what came before it was looked at.
+    let progress = document("PROGRESS", r#"{"current": 1, "total": 2, "note": ""}"#);
+    redis::cmd("PUBLISH").arg(key(&id)).arg(progress).exec_async(&mut raw).await.expect("Redis is up");
+    let next = changes.next().await.expect("the stream goes on").expect("it can be read");
+    assert_eq!(next.state, TaskState::Progress);
+    // What is stored is believed, whatever was published with it.
+    backend.write(&[success(&id, 2)]).await.expect("Redis is up");
+    redis::cmd("PUBLISH").arg(key(&id)).arg(document("SUCCESS", "3")).exec_async(&mut raw).await.expect("Redis is up");
+    for _ in 0..2 {
+        let next = changes.next().await.expect("the stream goes on").expect("it can be read");
+        assert_eq!((&next.state, value(&next)), (&TaskState::Success, "2"));
+    }
+    println!("4 forged results: none believed");
+}

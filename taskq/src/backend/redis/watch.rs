@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 use redis::aio::PubSubSink;
 use redis::{Client, Msg, RedisError, Value};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -31,6 +31,9 @@ const CHANGES_PENDING_MAX: usize = 16;
 
 /// The maximum number of channels in one `SUBSCRIBE` command.
 const CHANNELS_PER_COMMAND_MAX: usize = 256;
+
+/// The maximum number of records that are read at once.
+const READ_AT_ONCE_MAX: usize = 64;
 
 /// The handle of the actor.
 #[derive(Clone)]
@@ -203,7 +206,7 @@ impl Actor {
         loop {
             tokio::select! {
                 message = messages.next() => match message {
-                    Some(message) => self.pass_on(&message),
+                    Some(message) => self.pass_on(&mut messages, message).await?,
                     None => return Err(Ended::Broken("the server closed it".into())),
                 },
                 count = self.incoming.recv_many(&mut commands, CHANNELS_PER_COMMAND_MAX) => {
@@ -318,10 +321,24 @@ impl Actor {
         Ok(())
     }
 
-    fn pass_on(&self, message: &Msg) {
-        if let Some(id) = keys::task_of(message.get_channel_name()) {
-            self.tell(&id, message.get_payload_bytes());
+    /// Tells watchers of a change, and of those that have come behind it.
+    ///
+    /// Whoever may publish on the server can send any change, while records are written by those who may write keys. So
+    /// an end is only a hint to read the record; all that have come are read at once.
+    async fn pass_on(&self, messages: &mut (impl Stream<Item = Msg> + Unpin), first: Msg) -> Result<(), Ended> {
+        let mut ended: Vec<TaskId> = Vec::new();
+        let mut next = Some(first);
+        while let Some(message) = next {
+            if let Some(id) = keys::task_of(message.get_channel_name()) {
+                let document = message.get_payload_bytes();
+                match result::decode(&id, document) {
+                    Ok(record) if !record.state.is_terminal() => self.tell(&id, document),
+                    Ok(_) | Err(_) => ended.extend((!ended.contains(&id)).then_some(id)),
+                }
+            }
+            next = if ended.len() < READ_AT_ONCE_MAX { messages.next().now_or_never().flatten() } else { None };
         }
+        if ended.is_empty() { Ok(()) } else { self.catch_up(&ended).await }
     }
 
     fn tell(&self, id: &TaskId, document: &[u8]) {
