@@ -1,6 +1,7 @@
 //! Messages that no library writes: each ends in the dead set with a reason, and costs nobody else anything.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use serde_json::Value;
 use taskq::broker::DEAD_QUEUE;
@@ -83,15 +84,15 @@ async fn publish(
     fixture: &ServerFixture,
     exchange: &'static str,
     queue: &str,
-    body: &'static [u8],
+    body: impl Into<Vec<u8>>,
     messages: Vec<(Vec<u8>, RawProperties)>,
 ) {
-    let (url, queue) = (fixture.vhost.servers.amqp.clone(), queue.to_owned());
+    let (url, queue, body) = (fixture.vhost.servers.amqp.clone(), queue.to_owned(), body.into());
     let sending = tokio::task::spawn_blocking(move || {
         let mut stranger = Stranger::connect(&url).expect("the broker is up");
         for (key, properties) in messages {
             let key = if key.is_empty() { queue.as_bytes() } else { &key };
-            stranger.publish(exchange, key, &properties, body).expect("the broker takes it");
+            stranger.publish(exchange, key, &properties, &body).expect("the broker takes it");
         }
     });
     sending.await.expect("it does not panic");
@@ -166,7 +167,7 @@ async fn a_message_cannot_choose_the_queue_that_a_worker_sends_it_on_to() {
         message("letter", vec![text("taskq-dead-queue", &payroll), text("x-death-queue", &payroll)]),
     ];
     let count = messages.len();
-    publish(&fixture, "", &queue, b"[[\"no\"], {}, {}]", messages).await;
+    publish(&fixture, "", &queue, *b"[[\"no\"], {}, {}]", messages).await;
     let dead = dead(&fixture, count).await;
     for (case, entry) in &dead {
         assert_eq!(entry.letter.queue, queue, "{case}");
@@ -229,4 +230,58 @@ async fn a_dead_message_that_cannot_be_put_back_keeps_no_other_from_it() {
     assert_eq!(fixture.client.broker().stats(&queue).await.expect("it exists").ready, 1);
     assert_eq!(dead(&fixture, 2).await.len(), 2);
     println!("{error}");
+}
+
+/// The most memory that a process has had resident, in MiB. Linux only.
+fn peak_mb(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says so");
+    peak.trim().trim_end_matches(" kB").parse::<u64>().expect("it is a number") / 1024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_grows_costs_little_memory_and_ends_in_the_dead_set() {
+    let Some(fixture) = ServerFixture::start(SHOP).await else { return };
+    let queue = unique("bombs");
+    let app = fixture.app().env("TASKQ_UNKNOWN_TASK_GRACE", "1ms").env("TASKQ_MAX_RECEIVED_BYTES", "30_000_000");
+    let worker = fixture.worker_of(&app, &[&queue]);
+    let child = worker.children()[0];
+    let before = peak_mb(child);
+    let zeros = |count: usize| format!("[[{}0], {{}}, null]", "0,".repeat(count));
+    let bomb = |case: &str, body: &str| {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(body.as_bytes()).expect("memory takes everything");
+        let headers = ["task", "id", "x-case", "compression"].map(|name| {
+            let value = match name {
+                "task" => "shop.add",
+                "id" => &unique("bomb"),
+                "compression" => "application/x-gzip",
+                _ => case,
+            };
+            text(name, value)
+        });
+        (RawProperties::of(b"application/json", &headers), encoder.finish().expect("memory takes everything"))
+    };
+    let bombs = vec![
+        bomb("too many arguments", &zeros(12_000_000)),
+        bomb("too large", &zeros(100_000_000)),
+        bomb("too many values", &format!("[[{{\"__type__\": 0}}, {}], {{}}, null]", zeros(5_000_000))),
+    ];
+    for (properties, body) in &bombs {
+        assert!(body.len() < 300_000, "{} bytes", body.len());
+        publish(&fixture, "", &queue, body.clone(), vec![(Vec::new(), properties.clone())]).await;
+    }
+    let dead = dead(&fixture, bombs.len()).await;
+    for (case, expected) in [
+        ("too many arguments", "takes 2 arguments but 12000001 were given"),
+        ("too large", "more than 30000000 bytes"),
+        ("too many values", "more than 4194304 values"),
+    ] {
+        assert!(dead[case].letter.error.contains(expected), "{case}: {}", dead[case].letter.error);
+    }
+    let grown = peak_mb(child) - before;
+    assert_eq!(worker.children(), [child], "the same process as before");
+    assert!(grown < 400, "it has grown by {grown} MiB");
+    worker.drain();
+    println!("three bodies of less than 300 KB that grow to 24, 200 and 10 MB: {grown} MiB");
 }
