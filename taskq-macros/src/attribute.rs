@@ -11,7 +11,7 @@ use crate::errors::{Mistakes, nearest};
 use crate::schedule;
 
 /// Every option, with a value that shows its form.
-const OPTIONS: [(&str, &str); 15] = [
+const OPTIONS: [(&str, &str); 16] = [
     ("name", "\"shop.add\""),
     ("queue", "\"mail\""),
     ("priority", "7"),
@@ -22,6 +22,7 @@ const OPTIONS: [(&str, &str); 15] = [
     ("time_limit", "\"30s\""),
     ("expires", "\"1h\""),
     ("ignore_result", "true"),
+    ("sealed", "true"),
     ("ack", "\"early\""),
     ("cron", "\"0 9 * * MON-FRI\""),
     ("tz", "\"Europe/Berlin\""),
@@ -69,6 +70,7 @@ pub(crate) struct Attribute {
     pub(crate) time_limit: Option<Duration>,
     pub(crate) expires: Option<Duration>,
     pub(crate) ignore_result: bool,
+    pub(crate) sealed: bool,
     pub(crate) ack_early: bool,
     pub(crate) schedule: Option<Schedule>,
     /// How the user's crate calls taskq, if not by its name.
@@ -111,6 +113,7 @@ impl Attribute {
                 "expires" => attribute.expires = entry.parsed(duration::parse_positive, mistakes),
                 "rate_limit" | "rate" => mistakes.at(&entry.key, RATE_LIMIT_REFUSED),
                 "ignore_result" => attribute.ignore_result = entry.flag(mistakes).unwrap_or_default(),
+                "sealed" => attribute.sealed = entry.flag(mistakes).unwrap_or_default(),
                 "ack" => attribute.ack_early = entry.parsed(read_ack, mistakes).unwrap_or_default(),
                 "cron" => {
                     cron = entry.parsed(|line| schedule::check_cron(line).map(|()| line.to_owned()), mistakes);

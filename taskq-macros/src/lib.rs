@@ -102,6 +102,8 @@ use signature::{Function, Returns, Shape};
 ///   Shorter than `time_limit`.
 /// * `time_limit = "30s"` (default: none): the time after which an attempt is stopped.
 /// * `expires = "1h"` (default: never): the time after which a call that has not begun is revoked.
+/// * `sealed` (default: `false`): the arguments are encrypted with `sealing_keys`, from the caller to the task. Also
+///   `sealed = true`.
 /// * `ignore_result` (default: `false`): results are not stored. Also `ignore_result = true`.
 /// * `ack = "early"` (default: `"late"`): `"late"` acknowledges a message after the attempt: at least once. `"early"`
 ///   before it: at most once.

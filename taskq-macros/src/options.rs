@@ -43,6 +43,9 @@ pub(crate) fn expand(attribute: &Attribute, private: &TokenStream) -> TokenStrea
             set(field, some(time(limit)));
         }
     }
+    if attribute.sealed {
+        set("sealed", quote_spanned!(site=> true));
+    }
     if attribute.ignore_result {
         set("ignore_result", quote_spanned!(site=> true));
     }

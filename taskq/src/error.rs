@@ -6,6 +6,7 @@ use crate::backend::BackendError;
 use crate::broker::{BrokerError, PublishError};
 use crate::definition::RegistryError;
 use crate::message::{Failure, TaskId};
+use crate::protection::SignatureFault;
 use crate::settings::ConfigError;
 
 /// An error of the client, by its meaning to the caller.
@@ -112,6 +113,15 @@ pub enum Error {
         id: Option<TaskId>,
         /// The version of the letter's format.
         version: u64,
+    },
+    /// A dead message is not signed as it should be: it may have been put there by anybody.
+    #[error("the dead message of task {} cannot be put back: {fault}", id.as_ref().map_or("(none)", TaskId::as_str))]
+    Untrusted {
+        /// The task, where the message has an id.
+        id: Option<TaskId>,
+        /// The reason why it counts as unsigned.
+        #[source]
+        fault: SignatureFault,
     },
     /// Some dead messages were put back, and others can never be.
     #[error("{put_back} dead messages were put back, and {kept} stay in the dead set; the first of these: {first}")]

@@ -41,7 +41,7 @@ pub mod codec {
 
 /// The end of messages that go to the dead set.
 pub mod dead {
-    pub use crate::client::dead::{Unreadable, bared, dead_message, lightened};
+    pub use crate::client::dead::{Refusal, Refused, bared, dead_message, lightened};
 }
 
 /// Errors of any kind, and their texts.
@@ -52,6 +52,11 @@ pub mod fault {
 /// Hashes that are equal in every process.
 pub mod hash {
     pub use crate::hash::*;
+}
+
+/// Keys of signatures and of sealed arguments.
+pub mod protection {
+    pub use crate::protection::SealingKeys;
 }
 
 /// Processes without file descriptors.

@@ -53,6 +53,7 @@ mod hash;
 pub mod internal;
 mod io;
 pub mod message;
+mod protection;
 mod redact;
 pub mod settings;
 mod shortage;
@@ -67,6 +68,7 @@ pub use definition::{Context, TaskError};
 pub use error::Error;
 pub use fault::BoxError;
 pub use message::{Record, TaskId, TaskState};
+pub use protection::SignatureFault;
 pub use settings::Settings;
 #[cfg(feature = "macros")]
 pub use taskq_macros::task;

@@ -24,6 +24,9 @@ pub(super) fn call(entry: &Entry, registry: &Registry, expires: Option<Duration>
     if let Some(after) = expires.or(options.expires) {
         call = call.expires(after);
     }
+    if options.sealed {
+        call = call.sealed();
+    }
     if entry.overlap == Overlap::Skip {
         // The record tells whether the run is unfinished, so it is kept even if the task itself has `ignore_result`.
         call = call.ignore_result(false);

@@ -138,6 +138,9 @@ impl CallCommand {
         if let Some(after) = self.expires.or(options.expires) {
             call = call.expires(after);
         }
+        if options.sealed {
+            call = call.sealed();
+        }
         if let Some(delay) = self.countdown {
             call = call.countdown(delay);
         }

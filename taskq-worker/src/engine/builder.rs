@@ -112,7 +112,9 @@ impl WorkerBuilder {
             self;
         let is_quarantine = Role::of(supervision.as_ref()).is_quarantine();
         let concurrency = if is_quarantine { 1 } else { concurrency };
-        let registry = registry.map_or_else(Registry::collect, Ok)?.require_tasks()?;
+        let settings = client.settings();
+        settings.require_signing().map_err(taskq::Error::from)?;
+        let registry = registry.map_or_else(Registry::collect, Ok)?.require_tasks()?.only(&settings.tasks)?;
         let mut queues = queues.unwrap_or_else(|| queues_of(&registry, &client.settings().default_queue));
         if is_quarantine {
             // The broker hands out one message of each queue. Of one queue it is the one that runs, and its returns are

@@ -7,7 +7,8 @@ use futures_util::{Stream, StreamExt};
 use taskq::broker::{Acker, Delivery};
 use taskq::definition::{Definition, Registry};
 use taskq::internal::attempt::{self, Admission, Now, Verdict};
-use taskq::internal::codec::{self, DecodeError};
+use taskq::internal::codec;
+use taskq::internal::dead::Refusal;
 use taskq::message::Envelope;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -45,7 +46,7 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
                     free = Some(slot);
                 }
                 Err(error) => {
-                    self.unreadable(&error, delivery);
+                    self.refuse(&error, delivery);
                     free = Some(slot);
                 }
             }
@@ -63,7 +64,8 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
         Some((slot, self.deliveries.next().await?))
     }
 
-    fn decide(&self, delivery: &mut Delivery) -> Result<Step, DecodeError> {
+    fn decide(&self, delivery: &mut Delivery) -> Result<Step, Refusal> {
+        self.shared.client.verify(&delivery.message, &delivery.queue)?;
         let mut envelope = codec::decode(&delivery.message)?;
         // A message from quarantine belongs to its queue of origin: whatever becomes of it goes there.
         let header = envelope.origin_queue.take();
@@ -167,10 +169,10 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
         self.settle(end);
     }
 
-    fn unreadable(&self, error: &DecodeError, delivery: Delivery) {
-        self.shared.observers.observe(&Moment::Unreadable { queue: &delivery.queue, error });
+    fn refuse(&self, refusal: &Refusal, delivery: Delivery) {
+        self.shared.observers.observe(&Moment::Unreadable { queue: &delivery.queue, error: refusal });
         let guard = self.shared.in_flight.guard_unrun();
-        self.settle(self.shared.ends.unreadable(error, delivery, guard));
+        self.settle(self.shared.ends.refused(refusal, delivery, guard));
     }
 
     fn settles(&self, acker: Acker) -> Settles {

@@ -180,6 +180,7 @@ impl Worker {
             state,
             supervision: supervision.clone(),
             threads,
+            client: client.clone(),
             decoding: Decoding::new(client.settings().max_received_bytes),
             ticks: ticks.clone(),
             clock: clock.clone(),
@@ -263,6 +264,7 @@ impl Worker {
             settler: shared.settler.clone(),
             in_flight: Arc::clone(&shared.in_flight),
             observers: shared.observers.clone(),
+            client: shared.client.clone(),
         };
         let beside = [
             taskq::internal::io::spawn(teller.run(Arc::clone(shared.client.broker()))),

@@ -12,7 +12,9 @@ use super::panics;
 use super::verdict::Outcome;
 use crate::codec::{self, MessageBody};
 use crate::definition::{Body, Context, ContextParts, Definition, ProgressCell, RetryPolicy, TaskOptions};
-use crate::message::{Envelope, TimeLimits};
+use crate::message::{Envelope, Payload, TimeLimits};
+use crate::protection::SealingKeys;
+use crate::protection::sealed::{self, SEALED, SealFault};
 
 /// The values that tasks ask for by type, and the client.
 pub type StateMap = Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>;
@@ -30,6 +32,14 @@ pub fn ignores_result(envelope: &Envelope, options: &TaskOptions) -> bool {
     envelope.ignore_result.unwrap_or(options.ignore_result)
 }
 
+/// Opens sealed arguments; `None` if they are not sealed. A task that takes sealed arguments takes no others.
+fn opened(envelope: &Envelope, options: &TaskOptions, keys: &SealingKeys) -> Result<Option<Payload>, SealFault> {
+    if envelope.payload.content_type == SEALED {
+        return sealed::open(&envelope.payload, &envelope.id, &envelope.task, keys).map(Some);
+    }
+    if options.sealed { Err(SealFault::NotSealed) } else { Ok(None) }
+}
+
 /// An attempt that is about to begin.
 pub struct Start<'a> {
     /// The task.
@@ -42,6 +52,8 @@ pub struct Start<'a> {
     pub limits: TimeLimits,
     /// The largest body that is read, in bytes.
     pub received_bytes_max: usize,
+    /// The keys by which sealed arguments are opened.
+    pub sealing_keys: &'a SealingKeys,
     /// The current time.
     pub now: DateTime<Utc>,
     /// Turns true when the attempt should stop.
@@ -55,9 +67,23 @@ pub struct Start<'a> {
 impl Start<'_> {
     /// Decodes the arguments and returns the body with its context, or the end of an attempt that cannot begin.
     pub fn start(self) -> Result<(Body, Context), Outcome> {
-        let Self { definition, envelope, policy, limits, received_bytes_max, now, cancelled, progress, state } = self;
+        let Self {
+            definition,
+            envelope,
+            policy,
+            limits,
+            received_bytes_max,
+            sealing_keys,
+            now,
+            cancelled,
+            progress,
+            state,
+        } = self;
         let bad_body = |error: codec::BodyError| Outcome::BadBody(error.to_string());
-        let message = MessageBody::read(&envelope.payload, received_bytes_max).map_err(bad_body)?;
+        let opened =
+            opened(envelope, &definition.options, sealing_keys).map_err(|fault| Outcome::BadBody(fault.to_string()))?;
+        let payload = opened.as_ref().unwrap_or(&envelope.payload);
+        let message = MessageBody::read(payload, received_bytes_max).map_err(bad_body)?;
         let arguments = message.arguments(definition.parameters.len()).map_err(bad_body)?;
         let mut headers = envelope.headers.clone();
         headers.retain(|name| !codec::is_celery_header(name));

@@ -114,6 +114,8 @@ pub enum Reason {
     Arguments,
     /// The message cannot be read.
     Decode,
+    /// The message is not signed as it should be.
+    Signature,
     /// No worker knows the task.
     UnknownTask,
     /// Worker processes died while they ran the task.
@@ -139,6 +141,7 @@ impl Reason {
         match (failure.exc_module.as_deref(), failure.exc_type.as_str()) {
             (Some("builtins"), "TypeError") => Self::Arguments,
             (Some("taskq"), "DecodeError") => Self::Decode,
+            (Some("taskq"), "SignatureFault") => Self::Signature,
             (Some("celery.exceptions"), "NotRegistered") => Self::UnknownTask,
             (Some("billiard.exceptions"), "WorkerLostError") => Self::WorkerLost,
             (Some("taskq"), RESULT_REFUSED) => Self::Result,
@@ -153,6 +156,7 @@ impl Reason {
             Self::Failed => "failed",
             Self::Arguments => "arguments",
             Self::Decode => "decode",
+            Self::Signature => "signature",
             Self::UnknownTask => "unknown-task",
             Self::WorkerLost => "worker-lost",
             Self::Result => "result",

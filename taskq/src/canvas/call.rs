@@ -75,6 +75,8 @@ pub struct CallOptions {
     pub unique: Option<Unique>,
     /// Whether another process may send the call as well, under this id.
     pub scheduled: bool,
+    /// Whether the arguments are sealed, also if the task does not ask for it.
+    pub sealed: bool,
 }
 
 /// A key that at most one call holds at a time.
@@ -275,6 +277,13 @@ impl<T> Call<T> {
     /// Sets whether the result is not stored.
     pub fn ignore_result(mut self, ignore: bool) -> Self {
         self.parts.options.ignore_result = Some(ignore);
+        self
+    }
+
+    /// Seals the arguments, also if the task does not ask for it: those who have no key of `sealing_keys` cannot read
+    /// them.
+    pub fn sealed(mut self) -> Self {
+        self.parts.options.sealed = true;
         self
     }
 

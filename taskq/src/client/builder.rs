@@ -84,6 +84,38 @@ impl ClientBuilder {
         self.set("max_received_bytes", bytes.to_string())
     }
 
+    /// Sets the tasks that a worker with this client may run: names, or patterns such as `shop.*`, with commas between
+    /// them. Default: all.
+    pub fn tasks(self, patterns: impl Into<String>) -> Self {
+        self.set("tasks", patterns)
+    }
+
+    /// Sets the key that messages are signed with: `hmac-sha256:ID:BASE64` or `ed25519:ID:BASE64`. Default: none.
+    pub fn signing_key(self, key: impl Into<String>) -> Self {
+        self.set("signing_key", key)
+    }
+
+    /// Sets the keys by which messages are verified, with commas between them. Default: that of the signing key.
+    pub fn verify_keys(self, keys: impl Into<String>) -> Self {
+        self.set("verify_keys", keys)
+    }
+
+    /// Sets whether messages without a signature are refused, where there are keys. Default: yes.
+    pub fn require_signatures(self, required: bool) -> Self {
+        self.set("require_signatures", required.to_string())
+    }
+
+    /// Sets how long a signature holds, from when its message is due. Default seven days.
+    pub fn signature_window(self, window: impl IntoDuration) -> Self {
+        self.set_duration("signature_window", window)
+    }
+
+    /// Sets the keys of sealed arguments, `ID:BASE64` with commas between them: the first one seals, all of them open.
+    /// Default: none.
+    pub fn sealing_keys(self, keys: impl Into<String>) -> Self {
+        self.set("sealing_keys", keys)
+    }
+
     /// Sets how long results are kept; zero keeps them for ever. Default one day.
     pub fn result_ttl(self, ttl: impl IntoDuration) -> Self {
         self.set_duration("result_ttl", ttl)
@@ -205,6 +237,7 @@ mod tests {
     #[tokio::test]
     async fn each_setting_has_its_setter() {
         let minute = Duration::from_secs(60);
+        let key = "A".repeat(43);
         let builder = ClientBuilder::new()
             .settings(Settings::default())
             .broker("memory:each-setter")
@@ -216,6 +249,12 @@ mod tests {
             .publish_timeout("1500ms")
             .max_message_bytes(1000)
             .max_received_bytes(2000)
+            .tasks("shop.*")
+            .signing_key(format!("hmac-sha256:a:{key}"))
+            .verify_keys(format!("hmac-sha256:a:{key},hmac-sha256:b:{key}"))
+            .require_signatures(false)
+            .signature_window("1h")
+            .sealing_keys(format!("c:{key}"))
             .result_ttl("0s")
             .get_timeout(minute + Duration::from_nanos(1))
             .serializer(Serializer::Json)

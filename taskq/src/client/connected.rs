@@ -11,6 +11,7 @@ use crate::backend::{Backend, ResultBackend, SharedKv};
 use crate::broker::{Broker, QueueSpec};
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::protection::signature::Verification;
 use crate::settings::Settings;
 
 /// A connection to a broker and a result backend. Cloning is cheap and shares the connections.
@@ -43,6 +44,7 @@ struct Connected {
     backend: Option<Backend>,
     router: Router,
     clock: Clock,
+    verification: Option<Verification>,
     store_clock: StoreClock,
     /// The node name that our messages carry: `gen<pid>@<host>`, as Celery's.
     origin: String,
@@ -55,12 +57,30 @@ impl Client {
     pub(crate) fn over(settings: Settings, broker: Arc<dyn Broker>, backend: Option<Backend>, clock: Clock) -> Self {
         let (router, origin, store_clock) = (Router::new(&settings), node::client_name(), StoreClock::unknown());
         let process = std::process::id();
-        Self { inner: Arc::new(Connected { settings, broker, backend, router, clock, store_clock, origin, process }) }
+        let verification = settings.verification();
+        Self {
+            inner: Arc::new(Connected {
+                settings,
+                broker,
+                backend,
+                router,
+                clock,
+                verification,
+                store_clock,
+                origin,
+                process,
+            }),
+        }
     }
 
     /// Returns the settings that the client was built with.
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
+    }
+
+    /// Returns the rule by which messages are verified, if they are.
+    pub(super) fn verification(&self) -> Option<&Verification> {
+        self.inner.verification.as_ref()
     }
 
     /// Returns the broker.

@@ -14,6 +14,7 @@ mod handle;
 mod installed;
 pub(crate) mod node;
 mod patience;
+mod protect;
 mod publish;
 mod router;
 pub mod send;

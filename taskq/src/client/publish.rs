@@ -56,16 +56,6 @@ impl Client {
         Ok(TryEnqueue::Enqueued(PendingConfirm { id, confirm }))
     }
 
-    /// Publishes a message to a queue that has been declared.
-    ///
-    /// The message is handed to the broker before this returns; the future is the broker's answer. For workers: retries
-    /// and everything else that follows a task are published here.
-    pub fn publish(&self, publication: Publication) -> BoxFuture<'static, Result<(), Error>> {
-        let confirm = self.broker().publish(publication);
-        let client = self.clone();
-        Box::pin(async move { confirm.await.map_err(|error| client.router().publish_error(error)) })
-    }
-
     /// Returns the queue of a call: the call's own, else the task's, else the default.
     fn queue_of<'a>(&'a self, parts: &'a CallParts) -> &'a str {
         let named = parts.options.queue.as_deref().or(parts.task_options.queue);
@@ -110,6 +100,10 @@ fn outbound_message(
     if size > limit {
         return Err(Error::Publish(PublishError::TooLarge { size, limit }));
     }
+    let payload = match parts.task_options.sealed || options.sealed {
+        true => client.seal(&payload, &id, &parts.task).map_err(|fault| mistake(fault.to_string()))?,
+        false => payload,
+    };
     let delay_served = eta.is_some() && options.countdown.is_some_and(|delay| delay <= Envelope::DELAY_MAX);
     let envelope = Envelope {
         eta,

@@ -53,6 +53,9 @@ pub const RESENT: &str = "taskq-resent";
 /// any more.
 pub(crate) const UNREADABLE: &str = "taskq-unreadable";
 
+/// The header of a signature.
+pub(crate) const SIGNATURE: &str = "taskq-signature";
+
 /// The longest name of a task, in bytes. Names go into logs, records and dead letters, and anybody can send one.
 const TASK_BYTES_MAX: usize = 1000;
 
@@ -186,7 +189,8 @@ pub fn decode(message: &WireMessage) -> Result<Envelope, DecodeError> {
             continue;
         }
         match key {
-            "lang" => {}
+            // A signature holds for the message as it came; what is published next is signed anew.
+            "lang" | SIGNATURE => {}
             "task" => match value.as_str() {
                 Some(name) if (1..=TASK_BYTES_MAX).contains(&name.len()) => task = Some(name.to_owned()),
                 _ => return Err(wrong("task", value, "a task's name, of 1 to 1000 bytes")),

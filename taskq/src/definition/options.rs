@@ -24,6 +24,8 @@ pub struct TaskOptions {
     pub expires: Option<Duration>,
     /// Whether results are not stored.
     pub ignore_result: bool,
+    /// Whether the arguments are sealed: those who have no key cannot read them.
+    pub sealed: bool,
     /// The moment at which the message is acknowledged.
     pub ack: AckMode,
     /// The times at which beat sends the task.
@@ -41,6 +43,7 @@ impl TaskOptions {
         time_limit: None,
         expires: None,
         ignore_result: false,
+        sealed: false,
         ack: AckMode::Late,
         schedule: None,
     };

@@ -36,6 +36,26 @@ pub enum RegistryError {
          `use my_tasks as _;` (with the name of the crate that holds the tasks) above `fn main`"
     )]
     Empty,
+    /// No task may be run.
+    #[error("no task of this program fits the setting `tasks` ({patterns}); write names, or patterns such as shop.*")]
+    NoneAllowed {
+        /// The patterns of the setting.
+        patterns: String,
+    },
+}
+
+/// Returns whether `name` fits `pattern`, in which `*` stands for any characters.
+fn fits(name: &str, pattern: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return name == pattern };
+    let Some(mut name) = name.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let last = parts.pop().unwrap_or_default();
+    // The earliest place of each part leaves the most for the next.
+    for part in parts {
+        let Some(at) = name.find(part) else { return false };
+        name = &name[at + part.len()..];
+    }
+    name.ends_with(last)
 }
 
 impl Registry {
@@ -57,6 +77,16 @@ impl Registry {
             }
         }
         Ok(Self { tasks })
+    }
+
+    /// Keeps the tasks whose names fit one of these patterns, in which `*` stands for any characters. Without patterns
+    /// all are kept. Fails with [`RegistryError::NoneAllowed`] if none is left.
+    pub fn only(mut self, patterns: &[String]) -> Result<Self, RegistryError> {
+        if patterns.is_empty() {
+            return Ok(self);
+        }
+        self.tasks.retain(|name, _| patterns.iter().any(|pattern| fits(name, pattern)));
+        if self.tasks.is_empty() { Err(RegistryError::NoneAllowed { patterns: patterns.join(",") }) } else { Ok(self) }
     }
 
     /// Returns this registry if it has a task, and [`RegistryError::Empty`] with the remedy if it has none.
@@ -89,5 +119,32 @@ impl Registry {
     /// Returns whether there is no task.
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fits;
+
+    #[test]
+    fn patterns_stand_for_names() {
+        for (pattern, name, expected) in [
+            ("shop.buy", "shop.buy", true),
+            ("shop.buy", "shop.buy2", false),
+            ("shop.*", "shop.buy", true),
+            ("shop.*", "shop.", true),
+            ("shop.*", "workshop.buy", false),
+            ("*.buy", "shop.buy", true),
+            ("*.buy", "shop.buy.all", false),
+            ("*", "", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "acb", false),
+            ("a*a", "a", false),
+            ("**", "x", true),
+            ("", "x", false),
+        ] {
+            assert_eq!(fits(name, pattern), expected, "{pattern} {name}");
+        }
     }
 }

@@ -146,6 +146,11 @@ fn plain_text(value: &toml::Value) -> Option<String> {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),
         toml::Value::Boolean(flag) => Some(flag.to_string()),
+        // A list is written as in the environment, which has no other form for it.
+        toml::Value::Array(items) => {
+            let texts = items.iter().map(|item| item.as_str().filter(|text| !text.contains(',')));
+            texts.collect::<Option<Vec<_>>>().map(|texts| texts.join(","))
+        }
         _ => None,
     }
 }

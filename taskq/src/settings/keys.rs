@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::nearest::nearest;
 use super::{ConfigError, Origin, Serializer, Settings};
 use crate::broker::QueueSpec;
+use crate::protection::{SealingKeys, SigningKey, VerifyKeys};
 use crate::redact::without_password;
 
 /// The shortest lease of a claim: a shorter one would run out between two renewals on a machine that is busy.
@@ -22,6 +23,25 @@ const RECEIVED_BYTES_MAX: usize = 4 << 30;
 const URL: &str = "a URL, without control characters and without spaces around it";
 const URL_OR_NONE: &str = "a URL, without control characters and without spaces around it, or \"none\"";
 
+/// The forms of keys.
+const SIGNING_KEY: &str = if cfg!(feature = "crypto") {
+    "a key of the form hmac-sha256:ID:BASE64 (32 bytes or more) or ed25519:ID:BASE64 (32 bytes)"
+} else {
+    NO_CRYPTO
+};
+const VERIFY_KEYS: &str = if cfg!(feature = "crypto") {
+    "keys of the form hmac-sha256:ID:BASE64 or ed25519:ID:BASE64 (the public half), with different ids and commas \
+     between them"
+} else {
+    NO_CRYPTO
+};
+const SEALING_KEYS: &str = if cfg!(feature = "crypto") {
+    "keys of the form ID:BASE64 (32 bytes), with different ids and commas between them"
+} else {
+    NO_CRYPTO
+};
+const NO_CRYPTO: &str = "keys only in a program that is built with the feature `crypto` of taskq";
+
 /// A setting with a single value.
 pub(super) struct SettingKey {
     /// The name in `taskq.toml`; the variable's is made from it.
@@ -34,7 +54,7 @@ pub(super) struct SettingKey {
     pub(super) show: fn(&Settings) -> String,
 }
 
-pub(super) const KEYS: [SettingKey; 15] = [
+pub(super) const KEYS: [SettingKey; 21] = [
     SettingKey {
         name: "broker_url",
         takes: URL,
@@ -131,7 +151,48 @@ pub(super) const KEYS: [SettingKey; 15] = [
         },
         show: |settings| duration_text(settings.claim_lease),
     },
+    SettingKey {
+        name: "tasks",
+        takes: "names of tasks, or patterns such as shop.*, with commas between them",
+        assign: |settings, text| assign(&mut settings.tasks, patterns(text)),
+        show: |settings| if settings.tasks.is_empty() { "all".to_owned() } else { settings.tasks.join(",") },
+    },
+    SettingKey {
+        name: "signing_key",
+        takes: SIGNING_KEY,
+        assign: |settings, text| assign(&mut settings.signing_key, key(text, SigningKey::parse)),
+        show: |settings| settings.signing_key.as_ref().map_or_else(none, SigningKey::show),
+    },
+    SettingKey {
+        name: "verify_keys",
+        takes: VERIFY_KEYS,
+        assign: |settings, text| assign(&mut settings.verify_keys, key(text, VerifyKeys::parse)),
+        show: |settings| settings.verify_keys.as_ref().map_or_else(none, VerifyKeys::show),
+    },
+    SettingKey {
+        name: "require_signatures",
+        takes: "true or false",
+        assign: |settings, text| assign(&mut settings.require_signatures, flag(text)),
+        show: |settings| settings.require_signatures.to_string(),
+    },
+    SettingKey {
+        name: "signature_window",
+        takes: "a length of time such as \"7days\"",
+        assign: |settings, text| assign(&mut settings.signature_window, duration(text)),
+        show: |settings| duration_text(settings.signature_window),
+    },
+    SettingKey {
+        name: "sealing_keys",
+        takes: SEALING_KEYS,
+        assign: |settings, text| {
+            assign(&mut settings.sealing_keys, key(text, SealingKeys::parse).map(Option::unwrap_or_default))
+        },
+        show: |settings| settings.sealing_keys.first().map_or_else(none, |_| settings.sealing_keys.show()),
+    },
 ];
+
+/// The settings whose values are secrets: no error shows what was given.
+const SECRETS: [&str; 3] = ["signing_key", "verify_keys", "sealing_keys"];
 
 impl Settings {
     /// Sets one value by its key, from text. For command lines; programs set it on the builder of the client.
@@ -147,8 +208,12 @@ impl Settings {
                 Ok(())
             }
             None => {
-                let shown = without_password(value);
-                Err(ConfigError::new(origin, format!("`{key}` takes {}, not {shown:?}", known.takes)))
+                let got = if SECRETS.contains(&key) {
+                    "what was given is none".to_owned()
+                } else {
+                    format!("not {:?}", without_password(value))
+                };
+                Err(ConfigError::new(origin, format!("`{key}` takes {}, {got}", known.takes)))
             }
         }
     }
@@ -171,6 +236,17 @@ fn not_empty(text: &str) -> Option<String> {
 fn url(text: &str) -> Option<Option<String>> {
     let is_plain = text.trim() == text && !text.contains(char::is_control);
     is_plain.then(|| not_empty(text))
+}
+
+/// The patterns that a text lists, none if it is empty; `None` if one of them is empty.
+fn patterns(text: &str) -> Option<Vec<String>> {
+    let patterns = text.split(',').map(|pattern| not_empty(pattern.trim()));
+    if text.is_empty() { Some(Vec::new()) } else { patterns.collect() }
+}
+
+/// The key that a text is, none if it is empty; `None` if it is none, or if there can be none here.
+fn key<T>(text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
+    if text.is_empty() { Some(None) } else { parse(text).filter(|_| cfg!(feature = "crypto")).map(Some) }
 }
 
 fn queue_name(text: &str) -> Option<String> {

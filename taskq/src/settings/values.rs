@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Origin, Serializer};
+use super::{ConfigError, Origin, Serializer};
 use crate::broker::QueueKind;
+use crate::protection::signature::Verification;
+use crate::protection::{SealingKeys, SigningKey, VerifyKeys};
 
 /// The broker when nothing is configured: a file in the working directory, which also holds the results.
 pub(super) const DEFAULT_URL: &str = "sqlite:taskq.db";
@@ -45,6 +47,15 @@ pub struct Settings {
     /// if its worker died and no supervisor reported that. A claim is renewed three times within it. Default 30 s, at
     /// least 1 s.
     pub claim_lease: Duration,
+    /// The tasks that a worker may run: names, or patterns in which `*` stands for any characters. Default: all.
+    pub tasks: Vec<String>,
+    /// The time for which a signature holds, from when its message is due. Default seven days.
+    pub signature_window: Duration,
+    /// Whether a message without a signature is refused, where there are keys to verify one. Default yes.
+    pub require_signatures: bool,
+    pub(super) signing_key: Option<SigningKey>,
+    pub(super) verify_keys: Option<VerifyKeys>,
+    pub(super) sealing_keys: SealingKeys,
     /// The settings of single queues, by name.
     pub queues: BTreeMap<String, QueueSettings>,
     /// Queues shared with Celery workers, declared exactly as Celery declares them. `celery` is always one of them.
@@ -83,6 +94,12 @@ impl Default for Settings {
             unknown_task_grace: Duration::from_secs(600),
             consumer_timeout: Some(Duration::from_secs(1800)),
             claim_lease: Duration::from_secs(30),
+            tasks: Vec::new(),
+            signature_window: Duration::from_secs(7 * 86_400),
+            require_signatures: true,
+            signing_key: None,
+            verify_keys: None,
+            sealing_keys: SealingKeys::default(),
             queues: BTreeMap::new(),
             interop: Vec::new(),
             schedule: serde_json::Map::new(),
@@ -92,6 +109,48 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The key that messages are signed with; `None` if they are not.
+    pub(crate) fn signing_key(&self) -> Option<&SigningKey> {
+        self.signing_key.as_ref()
+    }
+
+    /// The rule by which messages are verified; `None` if they are not.
+    #[cfg(feature = "crypto")]
+    pub(crate) fn verification(&self) -> Option<Verification> {
+        let keys = self.verify_keys.clone().or_else(|| Some(self.signing_key.as_ref()?.verify_key()))?;
+        let window_ms = i64::try_from(self.signature_window.as_millis()).unwrap_or(i64::MAX);
+        Some(Verification { keys, window_ms, is_required: self.require_signatures })
+    }
+
+    /// The rule by which messages are verified: none without the feature `crypto`.
+    #[cfg(not(feature = "crypto"))]
+    pub(crate) fn verification(&self) -> Option<Verification> {
+        None
+    }
+
+    /// Fails if a worker with these settings would refuse its own messages: retries, and all that follows a task.
+    #[doc(hidden)]
+    pub fn require_signing(&self) -> Result<(), ConfigError> {
+        let Some(verification) = self.verification() else { return Ok(()) };
+        let wrong = |what: &str| {
+            let origin = self.origins.get("verify_keys").or(self.origins.get("signing_key"));
+            let text = format!(
+                "{what}, so every worker would refuse what this one publishes: retries, delays, tasks in quarantine"
+            );
+            Err(ConfigError::new(origin.cloned().unwrap_or(Origin::Default), text))
+        };
+        match &self.signing_key {
+            None if verification.is_required => wrong("`verify_keys` is set and `signing_key` is not"),
+            Some(key) if !verification.keys.knows(key) => wrong("the key of `signing_key` is not among `verify_keys`"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The keys of sealed arguments.
+    pub(crate) fn sealing_keys(&self) -> &SealingKeys {
+        &self.sealing_keys
+    }
+
     /// Returns the broker's URL. Default `sqlite:taskq.db`, a file in the working directory.
     pub fn broker_url(&self) -> &str {
         self.broker_url.as_deref().unwrap_or(DEFAULT_URL)

@@ -15,12 +15,11 @@ use super::report::{End, Report, Run};
 use crate::attempt::{self, Admission, Caught, Conclusion, Outcome, Start, Stop, Verdict, conclude};
 use crate::backend::{ResultBackendExt, Written};
 use crate::broker::{DEAD_QUEUE, Delivery};
-use crate::client::dead::{Unreadable, dead_message};
+use crate::client::dead::{Refused, dead_message};
 use crate::client::node::host_name;
 use crate::codec::{self, DecodeError};
 use crate::definition::{AckMode, Body, Context, Definition, RetryPolicy};
 use crate::message::{Envelope, Failure, Record, TaskState, TimeLimits};
-use crate::settings::Settings;
 
 /// A drain, with the report of what it has done so far.
 pub(super) struct Drain<'a> {
@@ -144,7 +143,8 @@ async fn run(queue: &QueueParts, envelope: &Envelope, definition: &'static Defin
         envelope,
         policy: &policy,
         limits,
-        received_bytes_max: Settings::default().max_received_bytes,
+        received_bytes_max: queue.client.settings().max_received_bytes,
+        sealing_keys: queue.client.sealing_keys(),
         now: began,
         cancelled,
         progress: Arc::clone(&progress),
@@ -242,7 +242,7 @@ async fn settle(queue: &QueueParts, envelope: &Envelope, name: &Arc<str>, verdic
 /// Moves a message that is no call to the dead set.
 async fn give_up(queue: &QueueParts, delivery: Delivery, error: &DecodeError) -> Run {
     let now = queue.now();
-    let Unreadable { envelope, message, record } = Unreadable::new(&delivery, error, now);
+    let Refused { envelope, message, record } = Refused::new(&delivery, &error.clone().into(), now);
     let records: Vec<_> = record.into_iter().collect();
     queue.client.results().expect("a testing queue has a result backend").write(&records).await.expect(IN_MEMORY);
     queue.publish(DEAD_QUEUE, message, None).await;

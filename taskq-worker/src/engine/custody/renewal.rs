@@ -126,7 +126,7 @@ impl DeliveryRenewer {
             Err(error) => Some(taskq::Error::from(error)),
             Ok(queue) => {
                 self.copy_is_sent(&run.key);
-                let published = self.publish(&queue, codec::encode(copy)).await;
+                let published = self.publish(&queue, &origin, codec::encode(copy)).await;
                 if published.is_err() {
                     self.copy_is_done(&run.key);
                     // The broker may have taken it all the same.
@@ -145,11 +145,12 @@ impl DeliveryRenewer {
     }
 
     /// Publishes a copy. What a sender has put into the headers for itself is left out if it does not fit beside what
-    /// the copy adds: the delivery matters more, and the run has the message as it came.
-    async fn publish(&self, queue: &Arc<str>, mut copy: WireMessage) -> Result<(), taskq::Error> {
+    /// the copy adds: the delivery matters more, and the run has the message as it came. Signed for the queue to which
+    /// it goes back.
+    async fn publish(&self, queue: &Arc<str>, origin: &str, mut copy: WireMessage) -> Result<(), taskq::Error> {
         loop {
             let publication = Publication::new(Arc::clone(queue), copy.clone());
-            let Err(error) = self.parts.client.publish(publication).await else { return Ok(()) };
+            let Err(error) = self.parts.client.publish_for(publication, origin).await else { return Ok(()) };
             let removed = lightened(&mut copy, &error);
             if removed.is_empty() {
                 return Err(error);
@@ -179,7 +180,7 @@ impl DeliveryRenewer {
         let name: Arc<str> = queue_name(&self.parts.instance, origin).into();
         let consumption = renewal.open_renewal_queue(&name, origin).await?;
         let control = Arc::downgrade(&consumption.control);
-        let reader = tokio::spawn(Arc::clone(self).read(consumption)).abort_handle();
+        let reader = tokio::spawn(Arc::clone(self).read(consumption, Arc::clone(origin))).abort_handle();
         lock(&self.readers).push(reader);
         queues.insert(Arc::clone(origin), RenewalQueue { name: Arc::clone(&name), control });
         Ok(name)
@@ -234,23 +235,25 @@ impl DeliveryRenewer {
     }
 
     /// Takes the copies that arrive, until the consumption ends.
-    async fn read(self: Arc<Self>, consumption: Consumption) {
+    async fn read(self: Arc<Self>, consumption: Consumption, origin: Arc<str>) {
         let Consumption { mut deliveries, control: _control, .. } = consumption;
         while let Some(delivery) = deliveries.next().await {
-            self.take(delivery);
+            self.take(delivery, &origin);
         }
     }
 
-    fn take(&self, delivery: Delivery) {
+    fn take(&self, delivery: Delivery, origin: &str) {
         let Delivery { message, acker, .. } = delivery;
         let in_flight = &self.parts.in_flight;
+        // Of what others have put there, none takes the place of a delivery.
+        let verified = self.parts.client.verify(&message, origin).is_ok();
         let adoption = match codec::decode(&message) {
-            Ok(envelope) => {
+            Ok(envelope) if verified => {
                 let key = envelope.run_key();
                 self.copy_is_done(&key);
                 in_flight.take_over(&key, acker)
             }
-            Err(_) => Adoption::Unknown(acker),
+            Ok(_) | Err(_) => Adoption::Unknown(acker),
         };
         match adoption {
             Adoption::Adopted => {}

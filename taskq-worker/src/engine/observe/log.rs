@@ -50,7 +50,7 @@ impl Observer for MomentLog {
                 tracing::warn!(task, %id, error = *error, "the arguments do not fit this build of the task");
             }
             Moment::Unreadable { queue, error } => {
-                tracing::error!(queue, error = *error, "a message cannot be decoded; it goes to the dead set");
+                tracing::error!(queue, error = *error, "a message is refused; it goes to the dead set");
             }
             Moment::Duplicate { subject: Subject { id, attempt, .. } } => {
                 tracing::debug!(%id, attempt, "a copy of a task that has run or is running");

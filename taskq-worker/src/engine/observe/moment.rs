@@ -72,11 +72,11 @@ pub(crate) enum Moment<'a> {
         /// The first argument that does not fit.
         error: &'a (dyn Error + 'static),
     },
-    /// A message cannot be decoded and goes to the dead set.
+    /// A message cannot be decoded, or is not signed as it should be, and goes to the dead set.
     Unreadable {
         /// The queue that it came from.
         queue: &'a str,
-        /// The error of the decoder.
+        /// The reason.
         error: &'a (dyn Error + 'static),
     },
     /// A delivery turned out to be a copy of a run that has ended or goes on elsewhere.

@@ -9,10 +9,10 @@ use std::task::{Context as Waking, Poll};
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use taskq::Context;
 use taskq::definition::{Body, RetryPolicy, TaskResult};
 use taskq::internal::attempt::{self, Caught, Outcome, ShieldedBody, Start, StateMap, Stop};
 use taskq::internal::clock::Clock;
+use taskq::{Client, Context};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::observe::{Moment, Observers};
@@ -35,6 +35,8 @@ pub(crate) struct Bodies {
     pub(crate) supervision: Option<Arc<Supervision>>,
     /// The threads of plain functions.
     pub(crate) threads: PlainThreads,
+    /// The client, which has the keys of sealed arguments.
+    pub(crate) client: Client,
     /// The limits on the bodies that are decoded.
     pub(crate) decoding: Decoding,
     /// The clock of the poll watch, driven by the upkeep.
@@ -80,6 +82,7 @@ impl Bodies {
             policy,
             limits: run.limits,
             received_bytes_max: self.decoding.bytes_max,
+            sealing_keys: self.client.sealing_keys(),
             now: at,
             cancelled: run.cancel.subscribe(),
             progress: Arc::clone(&run.progress),

@@ -6,8 +6,8 @@ use std::time::Duration;
 use taskq::broker::{Acker, Delivery};
 use taskq::internal::attempt::{Conclusion, EarlierRun, Verdict};
 use taskq::internal::clock::Clock;
-use taskq::internal::codec::{self, DecodeError};
-use taskq::internal::dead::{Unreadable, dead_message};
+use taskq::internal::codec;
+use taskq::internal::dead::{Refusal, Refused, dead_message};
 use taskq::message::{Envelope, Record, TaskId, TaskState, WireMessage};
 
 use super::super::custody::UnrunGuard;
@@ -61,6 +61,8 @@ pub(crate) struct Follow {
     pub(crate) message: WireMessage,
     /// The time for which the broker holds the message back.
     pub(crate) delay: Option<Duration>,
+    /// Whether it derives from a message that was verified, and may be signed.
+    pub(crate) is_vouched_for: bool,
     /// The remedy if the message can never be published.
     pub(crate) otherwise: Otherwise,
 }
@@ -111,7 +113,13 @@ impl Follow {
     pub(crate) fn moved(envelope: &Envelope, queue: &Arc<str>, delay: Duration) -> Self {
         let copy = envelope.clone().with(|copy| copy.moved = true);
         let otherwise = Otherwise::GiveUp;
-        Self { queue: Arc::clone(queue), message: codec::encode(copy), delay: Some(delay), otherwise }
+        Self {
+            queue: Arc::clone(queue),
+            message: codec::encode(copy),
+            delay: Some(delay),
+            is_vouched_for: true,
+            otherwise,
+        }
     }
 
     /// The message of a possible duplicate, which is looked at again after `delay`.
@@ -121,7 +129,7 @@ impl Follow {
 
     /// A message for the dead set.
     fn dead(queue: &Arc<str>, message: WireMessage) -> Self {
-        Self { queue: Arc::clone(queue), message, delay: None, otherwise: Otherwise::Lighten }
+        Self { queue: Arc::clone(queue), message, delay: None, is_vouched_for: true, otherwise: Otherwise::Lighten }
     }
 
     /// The message of a run in the quarantine queue `queue`. Its count of returns begins anew there.
@@ -131,7 +139,13 @@ impl Follow {
             copy.origin_queue = Some(run.queue.to_string());
             copy.returns = 0;
         });
-        Self { queue: queue.into(), message: codec::encode(copy), delay: None, otherwise: Otherwise::GiveUp }
+        Self {
+            queue: queue.into(),
+            message: codec::encode(copy),
+            delay: None,
+            is_vouched_for: true,
+            otherwise: Otherwise::GiveUp,
+        }
     }
 }
 
@@ -188,12 +202,13 @@ impl Ends {
         End { records, verdict: None, follows, concession, settles: Settles::Delivery(acker, guard) }
     }
 
-    /// The end of a message that is no task message: it goes to the dead set as it is, with the reason. If it has an
-    /// id, its record tells its caller.
-    pub(crate) fn unreadable(&self, error: &DecodeError, delivery: Delivery, guard: UnrunGuard) -> End {
-        let Unreadable { message, record, .. } = Unreadable::new(&delivery, error, self.clock.now());
+    /// The end of a message that is refused: it goes to the dead set as it is, with the reason. If it is no task
+    /// message and has an id, its record tells its caller.
+    pub(crate) fn refused(&self, refusal: &Refusal, delivery: Delivery, guard: UnrunGuard) -> End {
+        let Refused { message, record, .. } = Refused::new(&delivery, refusal, self.clock.now());
         let records = record.filter(|_| self.stores_results).into_iter().collect();
-        let follows = vec![Follow::dead(&self.dead_queue, message)];
+        let is_vouched_for = !matches!(refusal, Refusal::Signature(_));
+        let follows = vec![Follow { is_vouched_for, ..Follow::dead(&self.dead_queue, message) }];
         End { records, verdict: None, follows, concession: None, settles: Settles::Delivery(delivery.acker, guard) }
     }
 
@@ -220,7 +235,7 @@ impl Ends {
         }
         let (next, delay) = verdict.next_message(envelope, self.clock.now())?;
         let (queue, message, delay) = (Arc::clone(queue), codec::encode(next), Some(delay));
-        Some(Follow { queue, message, delay, otherwise: Otherwise::GiveUp })
+        Some(Follow { queue, message, delay, is_vouched_for: true, otherwise: Otherwise::GiveUp })
     }
 
     /// Replaces an end whose record the result backend does not take, for the reason `why`. Returns whether there is a

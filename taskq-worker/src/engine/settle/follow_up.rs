@@ -69,7 +69,11 @@ impl Settler {
             async move {
                 // A queue that was deleted meanwhile is declared again.
                 let queue = self.client.declare(&queue).await?;
-                self.client.publish(Publication::new(queue, message).delayed(delay)).await
+                let publication = Publication::new(queue, message).delayed(delay);
+                match follow.is_vouched_for {
+                    true => self.client.publish(publication).await,
+                    false => self.client.publish_unsigned(publication).await,
+                }
             }
         };
         until_done(&self.observers, "publishing what follows a task", send).await?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use taskq::Client;
 use taskq::broker::{Broker, Consumption};
 use taskq::client::DeadEntry;
 use taskq::internal::attempt::Verdict;
@@ -23,6 +24,7 @@ pub(crate) struct ExpiryTeller {
     pub(crate) settler: SettlerHandle,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) observers: Observers,
+    pub(crate) client: Client,
 }
 
 impl ExpiryTeller {
@@ -45,7 +47,7 @@ impl ExpiryTeller {
     async fn tell(&self, mut reports: Consumption) {
         while let Some(report) = reports.deliveries.next().await {
             let guard = self.in_flight.guard_unrun();
-            let end = match expired(report.message) {
+            let end = match self.expired(report.message) {
                 Some((envelope, queue)) => {
                     let verdict = Verdict::expired();
                     let subject = Subject { task: &envelope.task, id: &envelope.id, attempt: envelope.attempt };
@@ -57,12 +59,15 @@ impl ExpiryTeller {
             self.settler.settle(end).await;
         }
     }
-}
 
-/// The task's message and its queue, if it expired there. Messages that went through the delays of the broker and ended
-/// otherwise are reported as well.
-fn expired(report: WireMessage) -> Option<(Envelope, Arc<str>)> {
-    let DeadEntry { letter, message, .. } = DeadEntry::read(report);
-    let envelope = codec::decode(&message).ok().filter(|_| letter.reason == "expired")?;
-    Some((envelope, letter.queue.into()))
+    /// The task's message and its queue, if it expired there. Messages that went through the delays of the broker and
+    /// ended otherwise are reported as well, and whoever may publish can put one there.
+    fn expired(&self, report: WireMessage) -> Option<(Envelope, Arc<str>)> {
+        let DeadEntry { letter, message, .. } = DeadEntry::read(report.clone());
+        let envelope = codec::decode(&message).ok().filter(|_| letter.reason == "expired")?;
+        let queue: Arc<str> = letter.queue.into();
+        // The broker has added its own notes to what was signed.
+        self.client.verify_moved(&report, &queue).ok()?;
+        Some((envelope, queue))
+    }
 }

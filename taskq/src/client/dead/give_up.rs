@@ -7,6 +7,7 @@ use crate::attempt::{Reason, Verdict};
 use crate::broker::Delivery;
 use crate::codec::{self, DecodeError};
 use crate::message::{Envelope, Failure, Payload, Record, TaskId, WireMessage};
+use crate::protection::SignatureFault;
 
 /// Returns a task's message with its letter, for the dead set. `queue` is the queue that it was taken from.
 pub fn dead_message(
@@ -23,9 +24,20 @@ pub fn dead_message(
     message
 }
 
-/// The end of a message that is no task message.
+/// The reason why a message is not run, whatever task it is of.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It is no task message.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// It is not signed as it should be.
+    #[error(transparent)]
+    Signature(#[from] SignatureFault),
+}
+
+/// The end of a message that is refused.
 #[derive(Debug)]
-pub struct Unreadable {
+pub struct Refused {
     /// The readable part of the message: its id, if it has one, and its task's name.
     pub envelope: Envelope,
     /// The copy for the dead set.
@@ -34,18 +46,24 @@ pub struct Unreadable {
     pub record: Option<Record>,
 }
 
-impl Unreadable {
-    /// Ends a delivered message that was not decoded because of `error`.
-    pub fn new(delivery: &Delivery, error: &DecodeError, now: DateTime<Utc>) -> Self {
+impl Refused {
+    /// Ends a delivered message.
+    pub fn new(delivery: &Delivery, refusal: &Refusal, now: DateTime<Utc>) -> Self {
         let (queue, mut message) = (&delivery.queue, delivery.message.clone());
-        let failure = Failure::new("taskq", "DecodeError", error.to_string());
+        let (reason, error_type) = match refusal {
+            Refusal::Decode(_) => (Reason::Decode, "DecodeError"),
+            Refusal::Signature(_) => (Reason::Signature, "SignatureFault"),
+        };
+        let failure = Failure::new("taskq", error_type, refusal.to_string());
+        // Whoever cannot sign must not end the task of that id for its caller either.
+        let may_record = reason != Reason::Signature;
         let id = message.headers.text("id").and_then(|text| TaskId::parse(text).ok());
-        let known = id.is_some();
+        let known = id.is_some() && may_record;
         let task = message.headers.text("task").unwrap_or("(none)").to_owned();
-        let letter = DeadLetter::new(Reason::Decode.as_str(), queue, &task, &failure, 0, now);
+        let letter = DeadLetter::new(reason.as_str(), queue, &task, &failure, 0, now);
         letter.stamp(&mut message.headers);
         let envelope = Envelope::new(id.unwrap_or_default(), task, Payload::default());
-        let verdict = Verdict::Fail { reason: Reason::Decode, failure };
+        let verdict = Verdict::Fail { reason, failure };
         let record = verdict.record(&envelope, now).filter(|_| known);
         Self { envelope, message, record }
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::DeadLetter;
 use crate::broker::{DEAD_QUEUE, OWN_PREFIX, Publication, QueueSpec};
 use crate::client::Client;
-use crate::codec;
+use crate::codec::{self, celery::SIGNATURE};
 use crate::error::Error;
 use crate::message::{TaskId, WireMessage};
 
@@ -128,7 +128,7 @@ impl DeadSet {
                 browse.deliveries.push(delivery);
                 continue;
             }
-            match if put_back { self.put_back(entry).await } else { Ok(()) } {
+            match if put_back { self.put_back(entry, &delivery.message).await } else { Ok(()) } {
                 Ok(()) => {
                     delivery.acker.ack();
                     taken += 1;
@@ -151,7 +151,10 @@ impl DeadSet {
         }
     }
 
-    async fn put_back(&self, entry: DeadEntry) -> Result<(), Error> {
+    /// Puts a dead message back; `dead` is the message as it is in the dead set.
+    async fn put_back(&self, entry: DeadEntry, dead: &WireMessage) -> Result<(), Error> {
+        // It would be signed anew.
+        self.client.verify_dead(dead).map_err(|fault| Error::Untrusted { id: entry.id.clone(), fault })?;
         if let Some(version) = entry.letter.newer_version {
             return Err(Error::NewerDeadLetter { id: entry.id, version });
         }
@@ -171,7 +174,8 @@ impl DeadSet {
 
 /// Returns the message as the first attempt of a new generation, whose terminal record may replace the stored one. A
 /// message that could not be understood is put back unchanged.
-fn next_generation(message: WireMessage) -> WireMessage {
+fn next_generation(mut message: WireMessage) -> WireMessage {
+    message.headers.remove(SIGNATURE);
     match codec::decode(&message) {
         Ok(mut envelope) => {
             envelope.generation = envelope.generation.saturating_add(1);
