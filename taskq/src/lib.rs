@@ -53,6 +53,7 @@ mod hash;
 pub mod internal;
 mod io;
 pub mod message;
+#[cfg_attr(not(feature = "crypto"), allow(dead_code, reason = "without keys nothing is signed, sealed or verified"))]
 mod protection;
 mod redact;
 pub mod settings;

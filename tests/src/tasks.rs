@@ -44,6 +44,16 @@ pub async fn echo(value: Value) -> Value {
     value
 }
 
+/// The number of characters of a text that nobody else may read. Fails in its first attempts, so many of them.
+#[task(name = "shop.sealed", sealed, retries = 2, backoff = "100ms..200ms")]
+pub async fn sealed(ctx: &Context, text: String, failures: u32) -> Result<usize, TaskError> {
+    if ctx.retries() < failures {
+        Err(TaskError::retry_in(Duration::from_millis(100), "not yet"))
+    } else {
+        Ok(text.chars().count())
+    }
+}
+
 /// Something to sell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Item {

@@ -100,9 +100,10 @@ fn outbound_message(
     if size > limit {
         return Err(Error::Publish(PublishError::TooLarge { size, limit }));
     }
-    let payload = match parts.task_options.sealed || options.sealed {
-        true => client.seal(&payload, &id, &parts.task).map_err(|fault| mistake(fault.to_string()))?,
-        false => payload,
+    let payload = if parts.task_options.sealed || options.sealed {
+        client.seal(&payload, &id, &parts.task).map_err(|fault| mistake(fault.to_string()))?
+    } else {
+        payload
     };
     let delay_served = eta.is_some() && options.countdown.is_some_and(|delay| delay <= Envelope::DELAY_MAX);
     let envelope = Envelope {

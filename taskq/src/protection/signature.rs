@@ -190,7 +190,9 @@ impl SignedForm {
             Value::Array(items) => {
                 self.0.push(b'l');
                 self.count(items.len());
-                items.iter().for_each(|item| self.value(item));
+                for item in items {
+                    self.value(item);
+                }
             }
             Value::Object(map) => {
                 self.0.push(b'm');

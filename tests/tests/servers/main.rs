@@ -11,4 +11,5 @@ mod hostile;
 mod rabbitmq;
 mod redis;
 mod rights;
+mod signing;
 mod starvation;

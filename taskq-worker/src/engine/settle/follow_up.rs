@@ -70,9 +70,10 @@ impl Settler {
                 // A queue that was deleted meanwhile is declared again.
                 let queue = self.client.declare(&queue).await?;
                 let publication = Publication::new(queue, message).delayed(delay);
-                match follow.is_vouched_for {
-                    true => self.client.publish(publication).await,
-                    false => self.client.publish_unsigned(publication).await,
+                if follow.is_vouched_for {
+                    self.client.publish(publication).await
+                } else {
+                    self.client.publish_unsigned(publication).await
                 }
             }
         };

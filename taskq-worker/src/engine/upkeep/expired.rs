@@ -47,7 +47,7 @@ impl ExpiryTeller {
     async fn tell(&self, mut reports: Consumption) {
         while let Some(report) = reports.deliveries.next().await {
             let guard = self.in_flight.guard_unrun();
-            let end = match self.expired(report.message) {
+            let end = match self.expired(&report.message) {
                 Some((envelope, queue)) => {
                     let verdict = Verdict::expired();
                     let subject = Subject { task: &envelope.task, id: &envelope.id, attempt: envelope.attempt };
@@ -62,12 +62,12 @@ impl ExpiryTeller {
 
     /// The task's message and its queue, if it expired there. Messages that went through the delays of the broker and
     /// ended otherwise are reported as well, and whoever may publish can put one there.
-    fn expired(&self, report: WireMessage) -> Option<(Envelope, Arc<str>)> {
+    fn expired(&self, report: &WireMessage) -> Option<(Envelope, Arc<str>)> {
         let DeadEntry { letter, message, .. } = DeadEntry::read(report.clone());
         let envelope = codec::decode(&message).ok().filter(|_| letter.reason == "expired")?;
         let queue: Arc<str> = letter.queue.into();
         // The broker has added its own notes to what was signed.
-        self.client.verify_moved(&report, &queue).ok()?;
+        self.client.verify_moved(report, &queue).ok()?;
         Some((envelope, queue))
     }
 }
