@@ -56,6 +56,7 @@ pub mod message;
 mod redact;
 pub mod settings;
 mod shortage;
+mod shown;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(feature = "testing")]
