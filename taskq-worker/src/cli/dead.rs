@@ -14,9 +14,10 @@ use taskq::message::Json;
 use super::confirm::confirm;
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output::{aside, plain, short, time};
+use super::output::{plain, short, time};
 use super::session::Session;
 use super::values;
+use crate::telemetry::aside;
 
 /// The answer about tasks that were discarded.
 const DROPPED: &str = "dropped";
