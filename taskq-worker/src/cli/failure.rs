@@ -209,6 +209,14 @@ mod tests {
     }
 
     #[test]
+    fn names_of_others_are_escaped() {
+        let failure = Failure::new(Exit::NotFound, "no task \"\x1b[2J\u{202e}7\"").and("see \u{9b}2J");
+        assert_eq!(failure.message(), Some("no task \"\\u{1b}[2J\\u{202e}7\"; see \\u{9b}2J"));
+        let failure = Failure::lines(Exit::Config, ["taskq.toml: \r\x07", "b"]);
+        assert_eq!(failure.message(), Some("taskq.toml: \\r\\u{7}\nerror: b"));
+    }
+
+    #[test]
     fn what_was_done_is_told_although_the_answer_is_lost() {
         let sent = || "the task 7 was sent".to_owned();
         let full = Failure::unwritten(&io::ErrorKind::StorageFull.into()).after(sent);
