@@ -64,6 +64,11 @@ pub mod shortage {
     pub use crate::shortage::*;
 }
 
+/// Texts of others, made safe to show to people.
+pub mod shown {
+    pub use crate::shown::*;
+}
+
 /// The I/O thread.
 pub mod io {
     pub use crate::io::*;

@@ -58,6 +58,7 @@ mod protection;
 mod redact;
 pub mod settings;
 mod shortage;
+mod shown;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(feature = "testing")]

@@ -140,6 +140,12 @@ pub async fn panic(message: String) {
     panic!("{message}");
 }
 
+/// Panics as a plain function, and is not retried.
+#[task(name = "shop.plain_panic", retries = 0)]
+pub fn plain_panic(message: String) {
+    panic!("{message}");
+}
+
 /// Ends as revoked, with this reason.
 #[task(name = "shop.cancel")]
 pub async fn cancel(why: String) -> Result<(), TaskError> {

@@ -228,7 +228,9 @@ fn describe(report: &Report) -> String {
     let width =
         |text: fn(&SettingRow) -> &str| report.settings.iter().map(|setting| text(setting).len()).max().unwrap_or(0);
     let (keys, values) = (width(|setting| setting.key), width(|setting| &setting.value));
-    let line = |SettingRow { key, value, origin }: &SettingRow| format!("\n  {key:keys$}  {value:values$}  {origin}");
+    let line = |SettingRow { key, value, origin }: &SettingRow| {
+        format!("\n  {key:keys$}  {}", plain(&format!("{value:values$}  {origin}")))
+    };
     let settings: Vec<String> = report.settings.iter().map(line).collect();
     let (broker, results) = (report.broker.describe("broker"), report.results.describe("results"));
     let schedule = report.schedule.describe();

@@ -14,9 +14,7 @@ use super::failure::Failure;
 use super::runtime::block_on;
 use super::session::Session;
 use super::setup::Setup;
-use super::{
-    beat, call, check, dead, delegate, dev, output, queues, result, schedule, signals, status, tasks, watch, worker,
-};
+use super::{beat, call, check, dead, delegate, dev, queues, result, schedule, signals, status, tasks, watch, worker};
 use crate::engine::WorkerBuilder;
 use crate::telemetry::{self, Format, Level};
 
@@ -200,11 +198,12 @@ impl<E: ExtraCommands> Command<E> {
 
 /// Reports how a command ended.
 fn end(outcome: Result<Exit, Failure>) -> ExitCode {
+    telemetry::sum_up_all();
     match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => {
             if let Some(message) = failure.message() {
-                output::aside(&format!("error: {message}"));
+                telemetry::complain(message);
             }
             failure.exit.into()
         }

@@ -4,6 +4,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::output::plain;
 
 /// Asks for confirmation on the terminal, unless `yes` was given on the command line. `what` is a phrase that follows
 /// "this".
@@ -28,7 +29,7 @@ pub(super) fn confirm(what: &str, yes: bool) -> Result<(), Failure> {
 
 fn ask(what: &str) -> io::Result<String> {
     let mut stderr = io::stderr().lock();
-    write!(stderr, "This {what}. Go on? [y/N] ")?;
+    write!(stderr, "This {}. Go on? [y/N] ", plain(what))?;
     stderr.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;

@@ -14,9 +14,10 @@ use taskq::message::Json;
 use super::confirm::confirm;
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output::{aside, plain, short, time};
+use super::output::{plain, short, time};
 use super::session::Session;
 use super::values;
+use crate::telemetry::aside;
 
 /// The size up to which a body is decompressed to show its arguments, in bytes.
 const SHOWN_BYTES_MAX: usize = 64 << 20;

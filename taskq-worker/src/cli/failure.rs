@@ -7,7 +7,7 @@ use taskq::backend::BackendError;
 use taskq::broker::{BrokerError, PublishError};
 use taskq::definition::RegistryError;
 use taskq::internal::fault::full_message;
-use taskq::internal::shortage;
+use taskq::internal::{shortage, shown};
 use taskq::settings::ConfigError;
 use taskq_beat::entry::Mistakes;
 use taskq_beat::{BeatError, RunNowError};
@@ -64,7 +64,7 @@ impl Failure {
     pub fn and(mut self, remedy: &str) -> Self {
         if let Some(message) = &mut self.message {
             message.push_str("; ");
-            message.push_str(remedy);
+            message.push_str(&one_line(remedy));
         }
         self
     }
@@ -81,15 +81,15 @@ impl Failure {
     }
 }
 
-/// Puts a text on one line. Parsers quote the line that they could not read, which may hold a password, and draw an
-/// arrow below it; both are left out.
+/// Puts a text on one line, without characters that could control a terminal. Parsers quote the line that they could
+/// not read, which may hold a password, and draw an arrow below it; both are left out.
 fn one_line(text: &str) -> String {
     let drawing = |line: &str| {
         line.trim_start().trim_start_matches(|sign: char| sign.is_ascii_digit()).trim_start().starts_with('|')
     };
     let lines: Vec<&str> =
         text.lines().filter(|line| !drawing(line)).map(str::trim).filter(|line| !line.is_empty()).collect();
-    lines.join(": ")
+    shown::line(&lines.join(": ")).into_owned()
 }
 
 fn broker_exit(error: &BrokerError) -> Exit {
@@ -206,6 +206,14 @@ mod tests {
         let failure = Failure::from(BrokerError::Failed { what: "the purge of \"mail\"".into(), source });
         let expected = "the broker did not carry out the purge of \"mail\": connection reset";
         assert_eq!((failure.exit, failure.message()), (Exit::Unreachable, Some(expected)));
+    }
+
+    #[test]
+    fn names_of_others_are_escaped() {
+        let failure = Failure::new(Exit::NotFound, "no task \"\x1b[2J\u{202e}7\"").and("see \u{9b}2J");
+        assert_eq!(failure.message(), Some("no task \"\\u{1b}[2J\\u{202e}7\"; see \\u{9b}2J"));
+        let failure = Failure::lines(Exit::Config, ["taskq.toml: \r\x07", "b"]);
+        assert_eq!(failure.message(), Some("taskq.toml: \\r\\u{7}\nerror: b"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use taskq::backend::ResultBackendExt;
 use taskq::internal::codec::tree::Tree;
+use taskq::internal::shown::in_json;
 use taskq::{Client, Status, TaskId, TaskState};
 
 use super::exit::Exit;
@@ -37,13 +38,14 @@ pub(super) fn verdict(status: &Status) -> Result<Exit, Failure> {
             // As far as it can be shown, it was shown.
             Some(fault) => {
                 let text = format!("null stands for something else in the result of task {}: {fault}", status.id);
-                return Err(Failure::new(Exit::Unreachable, plain(&text)));
+                return Err(Failure::new(Exit::Unreachable, text));
             }
         },
         TaskState::Revoked => "was revoked",
         _ => "failed",
     };
     let why = status.failure.as_ref().map_or_else(|| "no reason was recorded".to_owned(), ToString::to_string);
+    // A break of a line in the reason is shown as one.
     Err(Failure::new(Exit::TaskFailed, plain(&format!("task {} {what}: {why}", status.id))))
 }
 
@@ -51,8 +53,11 @@ pub(super) fn verdict(status: &Status) -> Result<Exit, Failure> {
 fn value(status: &Status) -> String {
     let json = status.value.as_deref().map_or("null", serde_json::value::RawValue::get);
     match Tree::parse(json) {
-        Ok(tree) if json.len() > 80 => tree.to_pretty_json(),
+        Ok(tree) if json.len() > 80 => {
+            let pretty = tree.to_pretty_json();
+            pretty.lines().map(in_json).collect::<Vec<_>>().join("\n")
+        }
         // The stored value is JSON already.
-        Ok(_) | Err(_) => json.to_owned(),
+        Ok(_) | Err(_) => in_json(json).into_owned(),
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
+use taskq::internal::shown;
 
 use super::failure::Failure;
 
@@ -25,7 +26,7 @@ impl Output {
     pub fn say<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
         match self {
             Self::Program => json(value),
-            Self::Person => line(&text(value)),
+            Self::Person => line(&shown::lines(&text(value))),
         }
     }
 
@@ -54,7 +55,7 @@ impl Output {
     pub fn note(self, text: &str) -> Result<(), Failure> {
         match self {
             Self::Program => Ok(()),
-            Self::Person => line(text),
+            Self::Person => line(&shown::lines(text)),
         }
     }
 }
@@ -62,23 +63,25 @@ impl Output {
 /// Writes one line of JSON to stdout.
 pub(super) fn json<T: Serialize>(value: &T) -> Result<(), Failure> {
     let text = serde_json::to_string(value).map_err(|error| Failure::unwritten(&error.into()))?;
-    line(&text)
+    // A stored result is written as it is stored, and a terminal may be there with `--json` as well.
+    line(&shown::in_json(&text))
 }
 
-/// Writes one line to stdout at once: a reader of a pipe must not wait for a full buffer.
-pub(super) fn line(text: &str) -> Result<(), Failure> {
+/// Writes lines to stdout at once: a reader of a pipe must not wait for a full buffer.
+fn line(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     let written = writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush());
     written.map_err(|error| Failure::unwritten(&error))
 }
 
-/// Writes one line to stderr, beside the answer. If that fails, nothing can be reported.
-pub(super) fn aside(text: &str) {
-    drop(writeln!(io::stderr(), "{text}"));
+/// Writes one line of text to stdout, for a person or a program.
+pub(super) fn text_line(text: &str) -> Result<(), Failure> {
+    line(&plain(text))
 }
 
 /// Formats a table with columns as wide as their widest cells. The last one is not padded.
 fn render<const N: usize>(header: [&'static str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows = rows.map(|row| row.map(|cell| plain(&cell)));
     let rows: Vec<[String; N]> = std::iter::once(header.map(str::to_owned)).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N).map(width).collect();
@@ -91,9 +94,10 @@ fn render<const N: usize>(header: [&'static str; N], rows: impl Iterator<Item = 
     text
 }
 
-/// Returns `text` on one line without control characters: text from a task or a message must not control the terminal.
+/// Returns `text` on one line with escapes in place of control characters and others that are not seen: text from a
+/// task or a message must not control the terminal, forge a line, or look like another one.
 pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|sign| if sign.is_control() { ' ' } else { sign }).collect()
+    shown::line(text).into_owned()
 }
 
 /// Returns `text` as [`plain`] does, cut to this number of characters.
@@ -122,7 +126,9 @@ mod tests {
 
     #[test]
     fn text_of_others_does_not_control_the_terminal() {
-        assert_eq!(plain("a\x1b[2Jb\nc"), "a [2Jb c");
+        assert_eq!(plain("a\x1b[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
+        let row = ["a\nb".to_owned(), "\u{202e}7".to_owned()];
+        assert_eq!(render(["QUEUE", "READY"], [row].into_iter()), "QUEUE  READY\na\\nb   \\u{202e}7\n");
         assert_eq!(short("überlang", 4), "über…");
         assert_eq!(short("über", 4), "über");
     }

@@ -10,8 +10,9 @@ use taskq::settings::{Origin, Settings};
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output::{Output, aside};
+use super::output::Output;
 use super::setup::Setup;
+use crate::telemetry::aside;
 
 /// The flags of every command.
 #[derive(Debug, Args)]

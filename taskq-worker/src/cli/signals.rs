@@ -10,6 +10,7 @@ use taskq::internal::io as connections;
 use tokio::sync::watch;
 
 use super::exit::Exit;
+use crate::telemetry;
 
 #[cfg(unix)]
 pub(super) use inherited::restore as restore_inherited;
@@ -45,6 +46,7 @@ impl Stops {
                 count.send_modify(|count| *count += 1);
                 if at_once || *count.borrow() >= LAST {
                     tracing::warn!("ending now; what was running comes back to its queue and runs again");
+                    telemetry::sum_up_all();
                     std::process::exit(i32::from(Exit::Interrupted.code()));
                 }
             }

@@ -82,7 +82,7 @@ mod tests {
         let mut record = Record::new(id, TaskState::Failure);
         record.attempt = 3;
         record.failure = Some(Failure::new("shop", "NoStock", "none\nleft"));
-        let expected = "id        7\nstate     FAILURE\nattempt   3\nerror     NoStock: none left";
+        let expected = "id        7\nstate     FAILURE\nattempt   3\nerror     NoStock: none\\nleft";
         assert_eq!(describe(&record.into()), expected);
     }
 

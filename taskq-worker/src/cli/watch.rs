@@ -9,7 +9,7 @@ use taskq::{Status, TaskId, TaskState};
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output::{json, line, plain};
+use super::output::{json, plain, text_line};
 use super::session::Session;
 use super::{outcome, status, values};
 
@@ -89,7 +89,7 @@ impl WatchView {
     fn show(&self, status: &Status) -> Result<(), Failure> {
         match self {
             Self::Json => json(status),
-            Self::Lines => line(&describe(status)),
+            Self::Lines => text_line(&describe(status)),
             Self::Bar(bar) => {
                 match &status.progress {
                     Some(progress) if progress.total > 0 => {
@@ -150,6 +150,6 @@ mod tests {
         assert_eq!(describe(&record.into()), "SUCCESS 5");
         let mut record = Record::new(id, TaskState::Retry);
         record.failure = Some(Failure::new("shop", "NoStock", "none\nleft"));
-        assert_eq!(describe(&record.into()), "RETRY NoStock: none left");
+        assert_eq!(describe(&record.into()), "RETRY NoStock: none\\nleft");
     }
 }

@@ -119,7 +119,10 @@ impl WorkerCommand {
         runtime.shutdown_background();
         match outcome? {
             Ending::For(exit) => Ok(exit),
-            Ending::NewBuild(executable) => Err(executable.take_over()),
+            Ending::NewBuild(executable) => {
+                telemetry::sum_up_all();
+                Err(executable.take_over())
+            }
         }
     }
 

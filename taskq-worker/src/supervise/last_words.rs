@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use serde_json::Value;
+
 /// The number of lines from the start of a child that are kept.
 const KEPT_MAX: usize = 20;
 
@@ -21,7 +23,7 @@ pub(super) struct LastWords {
 impl LastWords {
     /// Keeps a line, unless it belongs to a backtrace.
     pub(super) fn keep(&mut self, line: &[u8]) {
-        let line = String::from_utf8_lossy(line);
+        let line = said(line);
         let text = line.trim();
         self.in_backtrace = match text {
             "stack backtrace:" | "Stack backtrace:" => true,
@@ -33,7 +35,7 @@ impl LastWords {
         if self.lines.len() == KEPT_MAX {
             self.lines.pop_front();
         }
-        self.lines.push_back(line.into_owned());
+        self.lines.push_back(line);
     }
 
     /// The lines to show: the last ones, or the first ones of the last panic, where its message is.
@@ -47,9 +49,26 @@ impl LastWords {
     }
 }
 
-/// Whether this is the first line of a panic's message.
+/// Returns the text of a line: without the colours of a log as text, and as the message of one of JSON.
+fn said(line: &[u8]) -> String {
+    if let Ok(Value::Object(document)) = serde_json::from_slice(line)
+        && let Some(Value::String(message)) = document.get("message")
+    {
+        return message.clone();
+    }
+    let text = String::from_utf8_lossy(line);
+    let mut pieces = text.split("\x1b[");
+    let mut plain = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let after = piece.trim_start_matches(|sign: char| sign.is_ascii_digit() || sign == ';');
+        plain.push_str(after.strip_prefix('m').unwrap_or(after));
+    }
+    plain
+}
+
+/// Whether this is the first line of a panic's message, as the standard library or the log writes it.
 fn is_panic(line: &str) -> bool {
-    line.trim_start().starts_with("thread '") && line.contains(" panicked at ")
+    line.contains("thread '") && line.contains(" panicked at ")
 }
 
 /// Whether this line of a backtrace names a function (`12: app::main`) or its place (`at src/main.rs:7:5`).
@@ -102,6 +121,20 @@ mod tests {
     fn of_a_long_message_the_beginning_is_shown() {
         let shown = shown("thread 'main' panicked at a.rs:1:1:\n1\n2\n3\n4\n5\n6\n7");
         assert_eq!(shown, "thread 'main' panicked at a.rs:1:1:\n1\n2\n3\n4");
+    }
+
+    #[test]
+    fn of_a_line_of_the_log_the_text_is_shown() {
+        let said = "thread 'main' panicked at a.rs:1:1: no licence";
+        for line in [
+            said.to_owned(),
+            format!("{{\"level\":\"ERROR\",\"message\":\"{said}\",\"target\":\"taskq::panic\"}}"),
+            format!("\x1b[31m{said}\x1b[0m"),
+        ] {
+            assert_eq!(shown(&format!("starting\n{line}")), said, "{line}");
+        }
+        let line = format!("\x1b[2m2026-11-27\x1b[0m \x1b[31mERROR\x1b[0m \x1b[1;2mtaskq\x1b[0m: {said}");
+        assert_eq!(shown(&format!("starting\n{line}")), format!("2026-11-27 ERROR taskq: {said}"));
     }
 
     #[test]

@@ -50,6 +50,8 @@ impl Notify {
 
     /// Reports a status line for `systemctl status`.
     pub(super) fn status(&self, status: &str) {
+        // Behind the end of a line there would be another message, such as the id of another main process.
+        let status: String = status.chars().map(|sign| if sign.is_control() { ' ' } else { sign }).collect();
         self.send(&format!("STATUS={status}"));
     }
 
@@ -131,12 +133,13 @@ mod tests {
         for seconds in [0, 1, 4, 5, 6] {
             notify.alive(now + Duration::from_secs(seconds));
         }
+        notify.status("task a\nMAINPID=1 waits");
         notify.stopping();
-        let heard = [(); 4].map(|()| {
+        let heard = [(); 5].map(|()| {
             let mut word = [0; 100];
             let length = systemd.recv(&mut word).expect("it was said");
             String::from_utf8_lossy(&word[..length]).into_owned()
         });
-        assert_eq!(heard, ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]);
+        assert_eq!(heard, ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "STATUS=task a MAINPID=1 waits", "STOPPING=1"]);
     }
 }

@@ -1,5 +1,6 @@
 //! A child as a process: starts it, and reads its link and the first lines of its stderr.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -114,11 +115,11 @@ impl ChildProcess {
         !matches!(self.messages.try_send(message), Err(mpsc::error::TrySendError::Full(_)))
     }
 
-    /// Writes a line of the child's start to stderr, and keeps it.
-    pub(super) fn keep_start_line(&mut self, line: &[u8]) {
+    /// Writes a line of the child's start to stderr, in the form that `form` gives it, and keeps it.
+    pub(super) fn keep_start_line(&mut self, line: &[u8], form: fn(&[u8]) -> Cow<'_, [u8]>) {
         let mut stderr = io::stderr().lock();
         // If this cannot be written, an error message cannot be either.
-        drop(stderr.write_all(line).and_then(|()| stderr.write_all(b"\n")));
+        drop(stderr.write_all(&form(line)).and_then(|()| stderr.write_all(b"\n")));
         self.last_words.keep(line);
     }
 

@@ -1,5 +1,6 @@
 //! The loop of the supervisor: waits for the next event, lets [`Group`] decide, and carries out its actions.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -46,6 +47,8 @@ pub(crate) struct SupervisorSetup {
     pub(crate) state_dir: Option<PathBuf>,
     /// The place where health is published.
     pub(crate) health: Option<HealthTarget>,
+    /// Puts a line that a child wrote to stderr while it started in the form of this process's own lines.
+    pub(crate) line_of_child: fn(&[u8]) -> Cow<'_, [u8]>,
     /// Receives a message for each new build. May be closed.
     pub(crate) new_builds: mpsc::Receiver<()>,
 }
@@ -222,7 +225,7 @@ impl Supervisor {
         let now = Instant::now();
         let Some(process) = self.processes.get_mut(&id) else { return };
         match event {
-            ChildEvent::StderrLine(line) => process.keep_start_line(&line),
+            ChildEvent::StderrLine(line) => process.keep_start_line(&line, self.setup.line_of_child),
             ChildEvent::StderrClosed => process.stderr_is_closed(),
             ChildEvent::LinkClosed => process.link_is_closed(),
             ChildEvent::Message(ChildMessage::Ready { ready, kept_in }) => {

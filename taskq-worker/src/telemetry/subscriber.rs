@@ -1,12 +1,19 @@
 //! The log subscriber: selects the lines that are written, and formats them.
 
 use std::ffi::OsStr;
-use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::{self, format::JsonFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use super::flood_guard::{self, FloodGuard};
+use super::json_line::JsonLine;
+use super::panics;
+use super::stderr::{self, Format, Log};
+use super::text_line::{SpanFields, TextLine};
 
 /// The libraries under taskq. taskq itself logs what matters of them; their own lines would drown it, so they are
 /// written only when everything is.
@@ -15,15 +22,6 @@ const CHATTY: [&str; 4] = ["lapin", "redis", "async_rs", "hickory_resolver"];
 /// The least important lines that are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Level(LevelFilter);
-
-/// The format of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// Text for people; in colours on a terminal.
-    Text,
-    /// One JSON document a line.
-    Json,
-}
 
 impl Level {
     /// The level of commands other than `worker`: what a person has to know.
@@ -47,73 +45,27 @@ impl FromStr for Level {
     }
 }
 
-impl FromStr for Format {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err("write text or json".to_owned()),
-        }
-    }
-}
-
-/// The number of lines that could not be written since the last one that could.
-static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
-
-/// A stderr that may fail (the disk under it is full, its reader is gone) without failing its writer: lines that cannot
-/// be written are counted, and reported as soon as one can be written again.
-struct Log {
-    stderr: io::Stderr,
-    format: Format,
-}
-
-impl Write for Log {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.stderr.write_all(line).is_err() {
-            UNWRITTEN.fetch_add(1, Ordering::Relaxed);
-            return Ok(line.len());
-        }
-        let unwritten = UNWRITTEN.swap(0, Ordering::Relaxed);
-        if unwritten > 0 {
-            let text = format!("{unwritten} lines of the log could not be written");
-            let line = match self.format {
-                Format::Text => format!("{text}\n"),
-                Format::Json => format!("{}\n", serde_json::json!({ "level": "WARN", "message": text })),
-            };
-            // If this cannot be written either, the loss is not reported; the lines are gone anyway.
-            drop(self.stderr.write_all(line.as_bytes()));
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Returns whether the log goes to a terminal.
-pub(crate) fn has_terminal() -> bool {
-    io::stderr().is_terminal()
-}
-
-/// Starts to write the log to stderr, in colours if `colours`. `RUST_LOG` wins over `level`; a `RUST_LOG` that cannot
-/// be read is an error that says so. Does nothing if the program has a subscriber of its own.
+/// Starts to write the log to stderr, in colours if `colours`, panics included. `RUST_LOG` wins over `level`; a
+/// `RUST_LOG` that cannot be read is an error that says so. Does nothing if the program has a subscriber of its own.
 pub(crate) fn init(level: Level, format: Format, colours: bool) -> Result<(), String> {
+    stderr::set_format(format);
     if tracing::dispatcher::has_been_set() {
         return Ok(());
     }
     let filter = filter(std::env::var_os(EnvFilter::DEFAULT_ENV).as_deref(), level)?;
     // The subscriber's own complaints about a log that cannot be written go to the same place, and would end the
     // process.
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
-    let builder = builder.with_writer(move || Log { stderr: io::stderr(), format });
-    let installed = match format {
-        Format::Text => builder.with_ansi(colours).try_init(),
-        Format::Json => builder.json().flatten_event(true).try_init(),
+    let lines = fmt::layer().log_internal_errors(false).with_writer(move || Log::new(format));
+    let lines = match format {
+        Format::Text => lines.with_ansi(colours).fmt_fields(SpanFields).event_format(TextLine).boxed(),
+        Format::Json => lines.with_ansi(false).fmt_fields(JsonFields::new()).event_format(JsonLine).boxed(),
     };
-    installed.map_err(|error| format!("the log cannot be written: {error}"))
+    let installed = tracing_subscriber::registry().with(lines).with(FloodGuard).with(filter).try_init();
+    installed.map_err(|error| format!("the log cannot be written: {error}"))?;
+    // A person who wants to know everything of taskq gets every line.
+    flood_guard::limit(!tracing::enabled!(target: "taskq_worker", tracing::Level::DEBUG));
+    panics::log();
+    Ok(())
 }
 
 /// Returns the filter that `RUST_LOG` asks for, if it is set, or that of `level`.

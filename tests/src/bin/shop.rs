@@ -19,6 +19,9 @@ fn main() -> ExitCode {
     {
         panic!("{words}");
     }
+    if let Ok(words) = std::env::var("SHOP_HOOKS_PANICS") {
+        std::panic::set_hook(Box::new(move |_| eprintln!("{words}")));
+    }
     // The points of `FAILPOINTS` are armed for as long as the scenario lives, which is until the end.
     let _armed = std::env::var_os("FAILPOINTS").map(|_| fail::FailScenario::setup());
     taskq_worker::main_with(setup)

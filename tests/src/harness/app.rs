@@ -124,6 +124,17 @@ impl Finished {
         self.stdout.lines().map(parse).collect()
     }
 
+    /// Returns stderr as JSON, one value a line.
+    ///
+    /// # Panics
+    ///
+    /// If a line is no JSON.
+    pub fn json_of_stderr(&self) -> Vec<Value> {
+        let parse =
+            |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("no JSON: {error}: {line:?}\n{self}"));
+        self.stderr.lines().map(parse).collect()
+    }
+
     /// Returns stdout as one JSON value.
     ///
     /// # Panics

@@ -29,6 +29,7 @@ use crate::recorder::Recorder;
 use crate::recorder::flight::Loss;
 use crate::supervise::link::{self, ChildMessage, Hello, Listener, SupervisorMessage};
 use crate::supervise::{state_dir, unix};
+use crate::telemetry;
 
 /// The pause between two heartbeats.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
@@ -208,6 +209,7 @@ async fn obey(reading: OwnedReadHalf, link: Arc<SupervisorLink>, stops: Stops, q
     }
     // Nothing would restart this process any more, or stop it.
     tracing::error!("the supervisor is gone; ending now, and what was running comes back to its queue");
+    telemetry::sum_up_all();
     std::process::exit(i32::from(Exit::Interrupted.code()));
 }
 

@@ -14,6 +14,7 @@ use super::super::worker_options::WorkerOptions;
 use crate::supervise::health::HealthTarget;
 use crate::supervise::policy::Limits;
 use crate::supervise::{self, Outcome, Plan, Program, SupervisorSetup, unix};
+use crate::telemetry;
 
 /// The exit codes by which a child says that no start will succeed. Unreachable servers are among them as long as no
 /// child was ever ready: a mistyped URL must be reported now.
@@ -49,6 +50,7 @@ pub(in super::super) fn run(options: &WorkerOptions, session: &Session) -> Resul
             state_dir: options.state_dir.clone(),
             health: options.health.as_deref().map(HealthTarget::of),
             new_builds: if options.watch { new_builds(program.path()) } else { mpsc::channel(1).1 },
+            line_of_child: telemetry::line_of_other,
             program,
         };
         let announce_ready = |ready: &serde_json::Value| {
