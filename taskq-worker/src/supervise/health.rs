@@ -1,6 +1,7 @@
 //! The health of the worker, published as a file that exists while all is well, or as an answer over HTTP.
 
-use std::io;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
+
+use super::state_dir;
 
 /// The pause between two writes of the file, whose age shows whether it is still being written.
 const WRITE_EVERY: Duration = Duration::from_secs(2);
@@ -98,10 +101,17 @@ impl Health {
     /// Writes the file, under another name first: a reader sees all of it or nothing.
     fn write_file(&self) -> io::Result<()> {
         let Some(path) = &self.file else { return Ok(()) };
+        // Nobody can have put a link, or a file of their own, where they do not know that it will be.
         let mut beside = path.clone().into_os_string();
-        beside.push(".new");
-        std::fs::write(&beside, body(&self.verdict.borrow()) + "\n")?;
-        std::fs::rename(&beside, path)
+        beside.push(format!(".{:016x}.new", RandomState::new().build_hasher().finish()));
+        let beside = PathBuf::from(beside);
+        let body = body(&self.verdict.borrow()) + "\n";
+        let written = state_dir::create(&beside).and_then(|mut file| file.write_all(body.as_bytes()));
+        let moved = written.and_then(|()| std::fs::rename(&beside, path));
+        if moved.is_err() {
+            state_dir::remove(&beside);
+        }
+        moved
     }
 
     fn remove_file(&mut self) {
@@ -165,6 +175,8 @@ fn body(verdict: &HealthVerdict) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -208,11 +220,31 @@ mod tests {
         let now = Instant::now();
         health.publish(Ok(()), now);
         assert!(std::fs::read_to_string(&path).expect("it is there").contains("\"ok\""));
+        let mode = path.metadata().expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         health.publish(Err("it is tired".into()), now);
         assert!(!path.exists());
         health.publish(Ok(()), now);
         assert!(path.exists());
         drop(health);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_link_in_the_place_of_the_file_is_replaced_and_not_followed() {
+        let folder = std::env::temp_dir().join(format!("taskq-health-links-{}", std::process::id()));
+        std::fs::create_dir(&folder).expect("the temporary folder can be written");
+        let (path, outside) = (folder.join("health"), folder.join("outside"));
+        std::fs::write(&outside, "as it was").expect("the folder can be written");
+        let mut health = Health::at(Some(HealthTarget::File(path.clone()))).await.expect("nothing to listen at");
+        for link in ["health", "health.new"] {
+            std::os::unix::fs::symlink(&outside, folder.join(link)).expect("the folder can be written");
+        }
+        health.publish(Ok(()), Instant::now());
+        assert_eq!(std::fs::read_to_string(&outside).expect("it is there"), "as it was");
+        assert!(path.symlink_metadata().expect("it is there").is_file());
+        assert_eq!(std::fs::read_dir(&folder).expect("it is there").count(), 3, "nothing is left beside it");
+        drop(health);
+        std::fs::remove_dir_all(&folder).expect("it is there");
     }
 }

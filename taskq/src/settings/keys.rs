@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::nearest::nearest;
-use super::{ConfigError, Origin, Serializer, Settings};
+use super::{ConfigError, FileMode, Origin, Serializer, Settings};
 use crate::broker::QueueSpec;
 use crate::redact::without_password;
 
@@ -31,7 +31,7 @@ pub(super) struct SettingKey {
     pub(super) show: fn(&Settings) -> String,
 }
 
-pub(super) const KEYS: [SettingKey; 14] = [
+pub(super) const KEYS: [SettingKey; 15] = [
     SettingKey {
         name: "broker_url",
         takes: URL,
@@ -118,6 +118,13 @@ pub(super) const KEYS: [SettingKey; 14] = [
             assign(&mut settings.claim_lease, duration(text).filter(|lease| *lease >= CLAIM_LEASE_MIN))
         },
         show: |settings| duration_text(settings.claim_lease),
+    },
+    SettingKey {
+        name: "file_mode",
+        takes: "\"0600\" (the files are this user's alone) or \"0660\" (their group may use them); others may not, since \
+                who reads a database file can stop all writing by a lock",
+        assign: |settings, text| assign(&mut settings.file_mode, FileMode::parse(text)),
+        show: |settings| settings.file_mode.text().to_owned(),
     },
 ];
 

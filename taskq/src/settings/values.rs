@@ -1,9 +1,10 @@
 //! The values of all settings, with their defaults.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Origin, Serializer};
+use super::{FileMode, Origin, Serializer};
 use crate::broker::QueueKind;
 
 /// The broker when nothing is configured: a file in the working directory, which also holds the results.
@@ -43,6 +44,8 @@ pub struct Settings {
     /// if its worker died and no supervisor reported that. A claim is renewed three times within it. Default 30 s, at
     /// least 1 s.
     pub claim_lease: Duration,
+    /// The users who may use the files of an embedded broker that are made. Default: the user of this process.
+    pub file_mode: FileMode,
     /// The settings of single queues, by name.
     pub queues: BTreeMap<String, QueueSettings>,
     /// Queues shared with Celery workers, declared exactly as Celery declares them. `celery` is always one of them.
@@ -50,6 +53,8 @@ pub struct Settings {
     /// The table `[schedule.NAME]` of each periodic task, by name, as JSON: moments have become texts. Interpreted by
     /// `taskq-beat` alone.
     pub schedule: serde_json::Map<String, serde_json::Value>,
+    /// The settings file, if one was read.
+    pub(super) file: Option<PathBuf>,
     pub(super) origins: BTreeMap<&'static str, Origin>,
 }
 
@@ -80,9 +85,11 @@ impl Default for Settings {
             unknown_task_grace: Duration::from_secs(600),
             consumer_timeout: Some(Duration::from_secs(1800)),
             claim_lease: Duration::from_secs(30),
+            file_mode: FileMode::Owner,
             queues: BTreeMap::new(),
             interop: Vec::new(),
             schedule: serde_json::Map::new(),
+            file: None,
             origins: BTreeMap::new(),
         }
     }
