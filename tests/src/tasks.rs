@@ -348,6 +348,30 @@ pub fn orphan(ms: u64) -> Result<u32, TaskError> {
     String::from_utf8_lossy(&output.stdout).trim().parse().map_err(TaskError::permanent)
 }
 
+/// Leaves a copy of its process behind, with all that it has open; gives the copy's id.
+#[task(name = "shop.fork")]
+#[allow(unsafe_code, reason = "the standard library does not fork")]
+pub fn fork() -> i32 {
+    // SAFETY: the copy only sleeps, which it may whatever other threads were in the middle of.
+    let pid = unsafe { libc::fork() };
+    if pid > 0 {
+        return pid;
+    }
+    loop {
+        // SAFETY: it waits for a signal.
+        unsafe { libc::pause() };
+    }
+}
+
+/// Leaves a process behind that has a session of its own, and so a process group; gives its id.
+#[task(name = "shop.daemon")]
+pub fn daemon() -> Result<u32, io::Error> {
+    use std::process::{Command, Stdio};
+    let mut command = Command::new("setsid");
+    command.args(["sleep", "600"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(command.spawn()?.id())
+}
+
 #[allow(unconditional_recursion, reason = "that is what it is for")]
 fn deeper(depth: u64) -> u64 {
     let room = std::hint::black_box([depth; 512]);

@@ -106,7 +106,10 @@ pub async fn open_store(client: &Client) -> Result<Store, BeatError> {
     let kv = match settings.beat_store() {
         None => return Err(BeatError::NoStore),
         Some(url) if settings.result_url() == Some(url) => client.kv().cloned().ok_or(BeatError::NoStore)?,
-        Some(url) => backend::connect(url, BackendOptions::default()).await?.kv,
+        Some(url) => {
+            let options = BackendOptions::default().with(|options| options.file_mode = settings.file_mode);
+            backend::connect(url, options).await?.kv
+        }
     };
     Ok(match settings.beat_group() {
         None => Store::new(kv),

@@ -38,6 +38,8 @@ pub(super) struct CheckCommand {}
 #[derive(Serialize)]
 struct Report {
     settings: Vec<SettingRow>,
+    /// The files that more users may use than is right, each with the remedy.
+    exposure: Vec<String>,
     broker: ServerReport,
     results: ServerReport,
     schedule: ScheduleReport,
@@ -84,12 +86,15 @@ impl CheckCommand {
             value: setting.value,
             origin: setting.origin.to_string(),
         });
-        let report = Report {
+        let mut report = Report {
             settings: rows.collect(),
+            exposure: Vec::new(),
             broker: ServerReport::of(ask_broker(&settings).await),
             results: ServerReport::of(ask_results(&settings).await),
             schedule: ScheduleReport::of(&settings).await,
         };
+        // Once the files are open: SQLite has made those beside them.
+        report.exposure = settings.exposure();
         session.output().say(&report, describe)?;
         let exits = [report.schedule.exit, report.broker.exit, report.results.exit];
         Ok(exits.into_iter().flatten().next().unwrap_or(Exit::Ok))
@@ -100,6 +105,7 @@ async fn ask_broker(settings: &Settings) -> Result<ServerReport, Failure> {
     let options = BrokerOptions::default().with(|options| {
         options.publish_timeout = settings.publish_timeout;
         options.strict = settings.strict;
+        options.file_mode = settings.file_mode;
         "taskq check".clone_into(&mut options.name);
     });
     let broker = broker::connect(settings.broker_url(), options).await?;
@@ -131,7 +137,10 @@ async fn ask_results(settings: &Settings) -> Result<ServerReport, Failure> {
         ];
         return Ok(ServerReport { facts, ..ServerReport::default() });
     };
-    let options = BackendOptions::default().with(|options| options.result_ttl = settings.result_ttl);
+    let options = BackendOptions::default().with(|options| {
+        options.result_ttl = settings.result_ttl;
+        options.file_mode = settings.file_mode;
+    });
     let backend = backend::connect(url, options).await?;
     let mut facts = backend.results.info().await?;
     let nobody = TaskId::new();
@@ -181,8 +190,8 @@ impl ScheduleReport {
         match settings.beat_store() {
             None if !entries.is_empty() => return Err(one(BeatError::NoStore.into())),
             Some(url) if settings.result_url() != Some(url) => {
-                let store =
-                    backend::connect(url, BackendOptions::default()).await.map_err(|error| one(error.into()))?;
+                let options = BackendOptions::default().with(|options| options.file_mode = settings.file_mode);
+                let store = backend::connect(url, options).await.map_err(|error| one(error.into()))?;
                 leader::holder(&store.kv).await.map_err(|error| one(error.into()))?;
             }
             _ => {}
@@ -234,7 +243,9 @@ fn describe(report: &Report) -> String {
     let settings: Vec<String> = report.settings.iter().map(line).collect();
     let (broker, results) = (report.broker.describe("broker"), report.results.describe("results"));
     let schedule = report.schedule.describe();
-    format!("settings{}\n\n{broker}\n\n{results}\n\n{schedule}", settings.concat())
+    let exposure: Vec<String> = report.exposure.iter().map(|warning| format!("\n  {}", plain(warning))).collect();
+    let exposure = if exposure.is_empty() { String::new() } else { format!("\n\nfiles{}", exposure.concat()) };
+    format!("settings{}{exposure}\n\n{broker}\n\n{results}\n\n{schedule}", settings.concat())
 }
 
 #[cfg(test)]
@@ -259,6 +270,9 @@ mod tests {
         let expected = "settings\n  strict  false  default\n\nbroker\n  FAULT: no answer\n\nresults\n  Redis 7\n  \
                         a round trip took 0.25 ms\n\nschedule\n  no entries";
         let schedule = ScheduleReport::default();
-        assert_eq!(describe(&Report { settings, broker: ill, results: well, schedule }), expected);
+        let mut report = Report { settings, exposure: Vec::new(), broker: ill, results: well, schedule };
+        assert_eq!(describe(&report), expected);
+        report.exposure = vec!["others may use it".into()];
+        assert!(describe(&report).contains("\n\nfiles\n  others may use it\n\nbroker"));
     }
 }

@@ -1,22 +1,20 @@
-//! The health of the worker, published as a file that exists while all is well, or as an answer over HTTP.
+//! The health of the worker, published as a file that exists while all is well, or as an answer over HTTP ([`server`]).
 
-use std::io;
+mod server;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
+
+use super::state_dir;
 
 /// The pause between two writes of the file, whose age shows whether it is still being written.
 const WRITE_EVERY: Duration = Duration::from_secs(2);
-
-/// The time that an HTTP client may take for its request and for reading the answer.
-const REQUEST_WITHIN: Duration = Duration::from_secs(2);
-
-/// The longest request in bytes; only its first line matters.
-const REQUEST_MAX: u64 = 8192;
 
 /// The place where health is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +58,7 @@ impl Health {
                 let listener = TcpListener::bind(&address).await.map_err(|error| {
                     io::Error::new(error.kind(), format!("--health cannot listen on {address}: {error}"))
                 })?;
-                tokio::spawn(answer(listener, published));
+                tokio::spawn(server::serve(listener, published));
             }
             Some(HealthTarget::File(path)) => file = Some(path),
             None => {}
@@ -98,10 +96,17 @@ impl Health {
     /// Writes the file, under another name first: a reader sees all of it or nothing.
     fn write_file(&self) -> io::Result<()> {
         let Some(path) = &self.file else { return Ok(()) };
+        // Nobody can have put a link, or a file of their own, where they do not know that it will be.
         let mut beside = path.clone().into_os_string();
-        beside.push(".new");
-        std::fs::write(&beside, body(&self.verdict.borrow()) + "\n")?;
-        std::fs::rename(&beside, path)
+        beside.push(format!(".{:016x}.new", RandomState::new().build_hasher().finish()));
+        let beside = PathBuf::from(beside);
+        let body = body(&self.verdict.borrow()) + "\n";
+        let written = state_dir::create(&beside).and_then(|mut file| file.write_all(body.as_bytes()));
+        let moved = written.and_then(|()| std::fs::rename(&beside, path));
+        if moved.is_err() {
+            state_dir::remove(&beside);
+        }
+        moved
     }
 
     fn remove_file(&mut self) {
@@ -120,40 +125,6 @@ impl Drop for Health {
     }
 }
 
-/// Answers requests one after the other: this is for a probe every few seconds.
-async fn answer(listener: TcpListener, published: watch::Receiver<HealthVerdict>) {
-    loop {
-        let Ok((mut stream, _)) = listener.accept().await else {
-            // Out of file descriptors, for example; that passes, and until then no request is answered.
-            tokio::time::sleep(REQUEST_WITHIN).await;
-            continue;
-        };
-        let verdict = published.borrow().clone();
-        // A client that goes away or takes too long gets no answer.
-        drop(timeout(REQUEST_WITHIN, reply(&mut stream, &verdict)).await);
-    }
-}
-
-async fn reply(stream: &mut TcpStream, verdict: &HealthVerdict) -> io::Result<()> {
-    // A request ends with an empty line. Closing before it is read would lose the answer.
-    let mut request = Vec::new();
-    let mut limited = (&mut *stream).take(REQUEST_MAX);
-    while !request.windows(4).any(|end| end == b"\r\n\r\n") && limited.read_buf(&mut request).await? > 0 {}
-    let is_head = request.starts_with(b"HEAD ");
-    stream.write_all(response(verdict, is_head).as_bytes()).await?;
-    stream.shutdown().await
-}
-
-fn response(verdict: &HealthVerdict, is_head: bool) -> String {
-    let status = if verdict.is_ok() { "200 OK" } else { "503 Service Unavailable" };
-    let body = body(verdict);
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    if is_head { head } else { head + &body }
-}
-
 fn body(verdict: &HealthVerdict) -> String {
     let pid = std::process::id();
     match verdict {
@@ -165,6 +136,8 @@ fn body(verdict: &HealthVerdict) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -185,20 +158,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn answers_are_whole() {
-        let bad = response(&Err("no \"process\"".into()), false);
-        let (head, body) = bad.split_once("\r\n\r\n").expect("a head and a body");
-        assert!(
-            head.starts_with("HTTP/1.1 503 ") && head.contains(&format!("Content-Length: {}", body.len())),
-            "{bad}"
-        );
-        let body: serde_json::Value = serde_json::from_str(body).expect("it is JSON");
-        assert_eq!(body["reason"], "no \"process\"");
-        let good = response(&Ok(()), true);
-        assert!(good.starts_with("HTTP/1.1 200 ") && good.ends_with("\r\n\r\n"), "{good}");
-    }
-
     #[tokio::test]
     async fn the_file_is_there_while_all_is_well() {
         let path = std::env::temp_dir().join(format!("taskq-health-{}", std::process::id()));
@@ -208,11 +167,31 @@ mod tests {
         let now = Instant::now();
         health.publish(Ok(()), now);
         assert!(std::fs::read_to_string(&path).expect("it is there").contains("\"ok\""));
+        let mode = path.metadata().expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         health.publish(Err("it is tired".into()), now);
         assert!(!path.exists());
         health.publish(Ok(()), now);
         assert!(path.exists());
         drop(health);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_link_in_the_place_of_the_file_is_replaced_and_not_followed() {
+        let folder = std::env::temp_dir().join(format!("taskq-health-links-{}", std::process::id()));
+        std::fs::create_dir(&folder).expect("the temporary folder can be written");
+        let (path, outside) = (folder.join("health"), folder.join("outside"));
+        std::fs::write(&outside, "as it was").expect("the folder can be written");
+        let mut health = Health::at(Some(HealthTarget::File(path.clone()))).await.expect("nothing to listen at");
+        for link in ["health", "health.new"] {
+            std::os::unix::fs::symlink(&outside, folder.join(link)).expect("the folder can be written");
+        }
+        health.publish(Ok(()), Instant::now());
+        assert_eq!(std::fs::read_to_string(&outside).expect("it is there"), "as it was");
+        assert!(path.symlink_metadata().expect("it is there").is_file());
+        assert_eq!(std::fs::read_dir(&folder).expect("it is there").count(), 3, "nothing is left beside it");
+        drop(health);
+        std::fs::remove_dir_all(&folder).expect("it is there");
     }
 }

@@ -1,8 +1,8 @@
 //! The state folder, in which each supervisor has a folder for what its children run.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::unix;
@@ -31,8 +31,24 @@ pub(super) fn find(named: Option<&Path>) -> io::Result<PathBuf> {
 
 fn make(named: &Path) -> io::Result<PathBuf> {
     check_name(named)?;
-    std::fs::create_dir_all(named)?;
+    DirBuilder::new().mode(0o700).recursive(true).create(named)?;
+    if let Some(warning) = exposure(named, &named.metadata()?, unix::user()) {
+        tracing::warn!("{warning}");
+    }
     std::path::absolute(named)
+}
+
+/// Warns of a folder that others can write: they could say which tasks were lost, and delete what says it.
+fn exposure(folder: &Path, about: &Metadata, user: u32) -> Option<String> {
+    let (mode, owner, name) = (about.mode() & 0o777, about.uid(), folder.display());
+    let told = format!("the state folder {name} (mode {mode:04o}, owner {owner})");
+    if owner != user && owner != 0 {
+        return Some(format!("{told} belongs to another user; run `chown` on it, or name another with --state-dir"));
+    }
+    let is_open = mode & 0o022 != 0;
+    is_open.then(|| {
+        format!("other users can write to {told}; run `chmod go-w {name}`, or name a folder in it, which is made")
+    })
 }
 
 /// Returns whether a supervisor's folder is complete, and not still being created.
@@ -105,11 +121,16 @@ pub(super) fn make_folder(state_dir: &Path, name: &str) -> io::Result<(PathBuf, 
 fn make_locked(state_dir: &Path, name: &str) -> io::Result<(PathBuf, File)> {
     let unfinished = state_dir.join(format!("{UNFINISHED}{name}"));
     DirBuilder::new().mode(0o700).create(&unfinished)?;
-    let lock = File::create(unfinished.join(LOCK))?;
+    let lock = create(&unfinished.join(LOCK))?;
     lock.lock_shared()?;
     let folder = state_dir.join(name);
     std::fs::rename(&unfinished, &folder)?;
     Ok((folder, lock))
+}
+
+/// Creates a file that only this user may use. Fails if there is anything of that name, a symbolic link included.
+pub(super) fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Lists a folder; returns nothing if it cannot be read.
@@ -121,7 +142,9 @@ pub(super) fn entries(folder: &Path) -> Vec<PathBuf> {
 /// Writes a file so that it exists, complete, even after a power cut.
 pub(super) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
+    // What an earlier attempt has left.
+    remove(&beside);
+    let mut file = create(&beside)?;
     file.write_all(content)?;
     file.sync_all()?;
     std::fs::rename(&beside, path)?;
@@ -143,6 +166,44 @@ pub(super) fn remove(file: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_named_folder_that_others_can_write_is_warned_of() {
+        use std::os::unix::fs::PermissionsExt;
+        let here = std::env::temp_dir().join(format!("taskq-named-{}", std::process::id()));
+        make(&here.join("deeper")).expect("the temporary folder can be written");
+        let modes = [&here, &here.join("deeper")].map(|folder| folder.metadata().expect("it is there").mode() & 0o777);
+        assert_eq!(modes, [0o700, 0o700]);
+        for (mode, is_told) in [(0o700, false), (0o755, false), (0o775, true), (0o777, true), (0o1777, true)] {
+            std::fs::set_permissions(&here, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+            let about = here.metadata().expect("it is there");
+            let warning = exposure(&here, &about, about.uid());
+            assert_eq!(warning.is_some(), is_told, "{mode:o}: {warning:?}");
+            let remedy = format!("chmod go-w {}", here.display());
+            assert!(warning.is_none_or(|warning| warning.contains(&remedy)));
+            let foreign =
+                exposure(&here, &about, about.uid() + 1).is_some_and(|warning| warning.contains("another user"));
+            assert_eq!(foreign, about.uid() != 0, "root's folder is nobody else's");
+        }
+        std::fs::remove_dir_all(&here).expect("it is there");
+    }
+
+    #[test]
+    fn files_are_this_users_alone_and_no_link_is_followed() {
+        let here = std::env::temp_dir().join(format!("taskq-files-{}", std::process::id()));
+        let (folder, _lock) = make_folder(&make(&here).expect("it can be made"), "one").expect("it can be made");
+        let outside = here.join("outside");
+        std::fs::write(&outside, "as it was").expect("the folder can be written");
+        std::os::unix::fs::symlink(&outside, folder.join("1.new")).expect("it can be made");
+        write_durably(&folder.join("1.loss"), b"a loss").expect("the link is in nobody's way");
+        assert_eq!(std::fs::read_to_string(&outside).expect("it is there"), "as it was");
+        assert!(create(&folder.join(LOCK)).is_err(), "there is one");
+        for name in [LOCK, "1.loss"] {
+            let mode = folder.join(name).symlink_metadata().expect("it is there").mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        std::fs::remove_dir_all(&here).expect("it is there");
+    }
 
     #[test]
     fn a_folder_that_others_can_write_is_refused() {

@@ -258,11 +258,14 @@ impl Supervisor {
         }
     }
 
-    /// Notes which children have ended.
+    /// Notes which children have ended. Whatever they have left in their process groups ends with them, however they
+    /// ended: a copy of a child, which a task has forked, has its connections and its open files. This is the one place
+    /// for that, and at once: while the last messages of the child are waited for, its number may get another meaning.
     fn reap(&mut self) {
         while let Some((pid, end)) = unix::reap() {
             // Any other process is an orphan.
             if let Some(process) = self.processes.values_mut().find(|process| process.pid == pid) {
+                unix::kill(pid);
                 process.end = Some((end, Instant::now()));
             }
         }
@@ -287,8 +290,6 @@ impl Supervisor {
                 tracing::debug!(pid, "the process {how}");
                 self.losses.forget(id);
             } else {
-                // Programs that it had started work for a task that will run again.
-                unix::kill(pid);
                 self.finished.deaths += 1;
                 match self.losses.note(id, end, self.group.was_ready(id)) {
                     Some(recording) => {

@@ -186,7 +186,7 @@ pub(super) fn reap() -> Option<(u32, ProcessEnd)> {
     Some((pid.as_raw_nonzero().get().unsigned_abs(), end))
 }
 
-/// Kills a child, and every process that it started and that stayed in its process group.
+/// Kills a child, if it has not ended, and every process that it started and that stayed in its process group.
 pub(super) fn kill(pid: u32) {
     let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
     if let Some(group) = group {

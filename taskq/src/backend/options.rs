@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::access::FileMode;
+
 /// The options of a backend adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -11,11 +13,17 @@ pub struct BackendOptions {
     pub result_ttl: Option<Duration>,
     /// The maximum time that one operation may take. The default is 10 s.
     pub timeout: Duration,
+    /// The users who may use the file of a `sqlite:` backend that does not exist yet. The default is this user alone.
+    pub file_mode: FileMode,
 }
 
 impl Default for BackendOptions {
     fn default() -> Self {
-        Self { result_ttl: Some(Duration::from_secs(86_400)), timeout: Duration::from_secs(10) }
+        Self {
+            result_ttl: Some(Duration::from_secs(86_400)),
+            timeout: Duration::from_secs(10),
+            file_mode: FileMode::Owner,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::access::FileMode;
 use crate::clock::Clock;
 
 /// The options of a broker adapter.
@@ -20,6 +21,8 @@ pub struct BrokerOptions {
     pub consumer_timeout: Option<Duration>,
     /// The name of the connection in the broker's list of connections.
     pub name: String,
+    /// The users who may use the file of a `sqlite:` broker that does not exist yet. The default is this user alone.
+    pub file_mode: FileMode,
     /// The clock for delays that this process keeps itself, those of `memory:`. The default is the system clock.
     pub clock: Clock,
 }
@@ -32,6 +35,7 @@ impl Default for BrokerOptions {
             strict: false,
             consumer_timeout: Some(Duration::from_secs(1800)),
             name: "taskq".to_owned(),
+            file_mode: FileMode::Owner,
             clock: Clock::system(),
         }
     }

@@ -9,7 +9,7 @@ use crate::canvas::IntoDuration;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::io;
-use crate::settings::{ConfigError, Origin, Serializer, Settings, duration_text, serializer_text};
+use crate::settings::{ConfigError, FileMode, Origin, Serializer, Settings, duration_text, serializer_text};
 
 /// A builder of a [`Client`]. Settings that are not given here come from `taskq.toml` and the environment; see
 /// [`Settings`].
@@ -148,6 +148,11 @@ impl ClientBuilder {
         self.set_duration("claim_lease", lease)
     }
 
+    /// Sets the users who may use the files of an embedded broker that are made. Default: the user of this process.
+    pub fn file_mode(self, mode: FileMode) -> Self {
+        self.set("file_mode", mode.text())
+    }
+
     /// Sets one setting by its name in `taskq.toml`, from text. A mistake in it is an error of [`build`](Self::build).
     #[doc(hidden)]
     pub fn set(mut self, key: &'static str, value: impl Into<String>) -> Self {
@@ -199,6 +204,7 @@ impl ClientBuilder {
             strict: settings.strict,
             consumer_timeout: settings.consumer_timeout,
             name: format!("taskq {}", node::client_name()),
+            file_mode: settings.file_mode,
             clock: self.clock.clone(),
             ..BrokerOptions::default()
         };
@@ -206,8 +212,11 @@ impl ClientBuilder {
         let backend = match settings.result_url() {
             None => None,
             Some(url) => {
-                let defaults = BackendOptions::default();
-                Some(backend::connect(url, BackendOptions { result_ttl: settings.result_ttl, ..defaults }).await?)
+                let options = BackendOptions::default().with(|options| {
+                    options.result_ttl = settings.result_ttl;
+                    options.file_mode = settings.file_mode;
+                });
+                Some(backend::connect(url, options).await?)
             }
         };
         let client = Client::over(settings, broker, backend, self.clock);
@@ -260,7 +269,8 @@ mod tests {
             .serializer(Serializer::Json)
             .unknown_task_grace(minute)
             .consumer_timeout(Duration::ZERO)
-            .claim_lease("5s");
+            .claim_lease("5s")
+            .file_mode(FileMode::Group);
         let client = builder.build().await.expect("each value can be used");
         let settings = client.settings();
         let is_from_code = |key: &str| {
@@ -276,7 +286,7 @@ mod tests {
         assert_eq!(settings.max_received_bytes, 2000);
         assert_eq!((settings.result_ttl, settings.get_timeout), (None, minute + Duration::from_nanos(1)));
         assert_eq!((settings.unknown_task_grace, settings.consumer_timeout), (minute, None));
-        assert_eq!(settings.claim_lease, Duration::from_secs(5));
+        assert_eq!((settings.claim_lease, settings.file_mode), (Duration::from_secs(5), FileMode::Group));
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::nearest::nearest;
-use super::{ConfigError, Origin, Serializer, Settings};
+use super::{ConfigError, FileMode, Origin, Serializer, Settings};
 use crate::broker::QueueSpec;
 use crate::protection::{SealingKeys, SigningKey, VerifyKeys};
 use crate::redact::without_password;
@@ -54,7 +54,7 @@ pub(super) struct SettingKey {
     pub(super) show: fn(&Settings) -> String,
 }
 
-pub(super) const KEYS: [SettingKey; 21] = [
+pub(super) const KEYS: [SettingKey; 22] = [
     SettingKey {
         name: "broker_url",
         takes: URL,
@@ -188,6 +188,13 @@ pub(super) const KEYS: [SettingKey; 21] = [
             assign(&mut settings.sealing_keys, key(text, SealingKeys::parse).map(Option::unwrap_or_default))
         },
         show: |settings| settings.sealing_keys.first().map_or_else(none, |_| settings.sealing_keys.show()),
+    },
+    SettingKey {
+        name: "file_mode",
+        takes: "\"0600\" (the files are this user's alone) or \"0660\" (their group may use them); others may not, since \
+                who reads a database file can stop all writing by a lock",
+        assign: |settings, text| assign(&mut settings.file_mode, FileMode::parse(text)),
+        show: |settings| settings.file_mode.text().to_owned(),
     },
 ];
 

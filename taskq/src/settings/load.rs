@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::keys::KEYS;
 use super::{ConfigError, Origin, Settings};
+use crate::access;
 
 /// The name of the file that is looked for upward from the working directory.
 pub const FILE_NAME: &str = "taskq.toml";
@@ -21,8 +22,12 @@ impl Settings {
             let text = std::fs::read_to_string(&path)
                 .map_err(|error| ConfigError::new(origin.clone(), format!("cannot be read: {error}")))?;
             settings.apply_toml(&text, &origin)?;
+            settings.file = Some(path);
         }
         settings.apply_variables(std::env::vars_os())?;
+        if let Some(warning) = settings.exposure_of_file() {
+            access::warn_once(&warning);
+        }
         Ok(settings)
     }
 

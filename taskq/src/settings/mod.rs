@@ -3,8 +3,10 @@
 //! * [`Settings`] is the struct that everything else reads; every value remembers where it came from ([`Origin`]).
 //! * `keys` is the table of single values: the name, the form and the text of each. A setting is added there.
 //! * `file` finds and reads `taskq.toml`, with its tables of queues and schedules; `load` puts the layers together.
+//! * `exposure` warns of files that more users may use than is right.
 //! * [`Settings::report`] lists every value for people, without passwords.
 
+mod exposure;
 mod file;
 mod keys;
 mod load;
@@ -20,4 +22,5 @@ pub use self::load::FILE_NAME;
 pub use self::origin::{ConfigError, Origin};
 pub use self::report::SettingReport;
 pub use self::values::{QueueSettings, Settings};
+pub use crate::access::FileMode;
 pub use crate::codec::Serializer;

@@ -1,9 +1,10 @@
 //! The values of all settings, with their defaults.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ConfigError, Origin, Serializer};
+use super::{ConfigError, FileMode, Origin, Serializer};
 use crate::broker::QueueKind;
 use crate::protection::signature::Verification;
 use crate::protection::{SealingKeys, SigningKey, VerifyKeys};
@@ -56,6 +57,8 @@ pub struct Settings {
     pub(super) signing_key: Option<SigningKey>,
     pub(super) verify_keys: Option<VerifyKeys>,
     pub(super) sealing_keys: SealingKeys,
+    /// The users who may use the files of an embedded broker that are made. Default: the user of this process.
+    pub file_mode: FileMode,
     /// The settings of single queues, by name.
     pub queues: BTreeMap<String, QueueSettings>,
     /// Queues shared with Celery workers, declared exactly as Celery declares them. `celery` is always one of them.
@@ -63,6 +66,8 @@ pub struct Settings {
     /// The table `[schedule.NAME]` of each periodic task, by name, as JSON: moments have become texts. Interpreted by
     /// `taskq-beat` alone.
     pub schedule: serde_json::Map<String, serde_json::Value>,
+    /// The settings file, if one was read.
+    pub(super) file: Option<PathBuf>,
     pub(super) origins: BTreeMap<&'static str, Origin>,
 }
 
@@ -100,9 +105,11 @@ impl Default for Settings {
             signing_key: None,
             verify_keys: None,
             sealing_keys: SealingKeys::default(),
+            file_mode: FileMode::Owner,
             queues: BTreeMap::new(),
             interop: Vec::new(),
             schedule: serde_json::Map::new(),
+            file: None,
             origins: BTreeMap::new(),
         }
     }

@@ -10,9 +10,11 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::oneshot;
 
+use super::companions;
 use super::fault::Fault;
 use super::identity::Identity;
 use super::location::Location;
@@ -20,9 +22,14 @@ use super::observer::{Observer, Observers};
 use super::reader::{Question, Reader};
 use super::schema;
 use super::writer::{Job, Tx, Work, Writer};
+use crate::access::{self, FileMode};
 
 /// The maximum time for which another process may keep the file locked before a change is given up.
 const LOCKED_MAX: Duration = Duration::from_secs(10);
+
+/// The flags of both connections. The file was made before, and a link that has taken its place is not followed.
+const FLAGS: OpenFlags =
+    OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX).union(OpenFlags::SQLITE_OPEN_NOFOLLOW);
 
 /// The maximum size of each connection's page cache: 8 MiB.
 const CACHE_KIB: i64 = 8 << 10;
@@ -44,8 +51,9 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Opens a file, or returns the instance that this process has open already. Blocks.
-    pub(crate) fn open(location: &Location) -> Result<Arc<Self>, Fault> {
+    /// Opens a file, or returns the instance that this process has open already. A file that is not there is made, for
+    /// the users of `mode`. Blocks.
+    pub(crate) fn open(location: &Location, mode: FileMode) -> Result<Arc<Self>, Fault> {
         static OPEN: OnceLock<Mutex<HashMap<Location, Weak<Database>>>> = OnceLock::new();
         // The lock is held while a file is being opened, so that each file is opened only once.
         let mut open = OPEN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,16 +64,17 @@ impl Database {
                 return Ok(database);
             }
         }
-        let database = Self::open_alone(location)?;
+        let database = Self::open_alone(location, mode)?;
         open.retain(|_, database| database.strong_count() > 0);
         open.insert(location.clone(), Arc::downgrade(&database));
         Ok(database)
     }
 
     /// Opens a file as another process would, sharing nothing but the file itself. Blocks.
-    pub(crate) fn open_alone(location: &Location) -> Result<Arc<Self>, Fault> {
+    pub(crate) fn open_alone(location: &Location, mode: FileMode) -> Result<Arc<Self>, Fault> {
         location.check_file_system().map_err(Fault::unusable)?;
         let path: Arc<Path> = location.path.as_path().into();
+        companions::create(&path, mode)?;
         let started = Instant::now();
         let connection = loop {
             match connect_writer(&path, location.full) {
@@ -80,6 +89,9 @@ impl Database {
         };
         let reading = connect_reader(&path).map_err(|error| Fault::of(&path, &error))?;
         let identity = Identity::of(&path)?;
+        for warning in companions::exposure(&path, mode) {
+            access::warn_once(&warning);
+        }
 
         let observers = Arc::new(Observers::default());
         let (writer, jobs) = mpsc::channel();
@@ -181,8 +193,7 @@ impl From<rusqlite::Error> for Opening {
 }
 
 fn connect_writer(path: &Path, full: bool) -> Result<Connection, Opening> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags)?;
+    let mut connection = Connection::open_with_flags(path, FLAGS)?;
     configure(&mut connection)?;
     if connection.is_readonly("main")? {
         let text = format!("{} is read-only; give this user write access to it", path.display());
@@ -205,14 +216,22 @@ fn connect_writer(path: &Path, full: bool) -> Result<Connection, Opening> {
 }
 
 fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags)?;
+    let mut connection = Connection::open_with_flags(path, FLAGS)?;
     configure(&mut connection)?;
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
 
 fn configure(connection: &mut Connection) -> rusqlite::Result<()> {
+    // The file may come from anybody, with code in it. Nothing of that runs, not even before the file is refused.
+    for (setting, value) in [
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+    ] {
+        connection.set_db_config(setting, value)?;
+    }
     connection.set_prepared_statement_cache_capacity(64);
     // SQLite's busy handler sleeps for up to 100 ms at a time, and then a process that does not sleep gets every turn.
     let mut started = Instant::now();
@@ -259,7 +278,10 @@ mod tests {
             let folder = std::env::temp_dir().join(format!("taskq-database-{}", uuid::Uuid::now_v7()));
             fs::create_dir(&folder).expect("the temporary folder can be written");
             let url = format!("sqlite:{}", folder.join("taskq.db").display());
-            Self(Database::open_alone(&Location::parse(&url).expect("it is one")).expect("it can be made"))
+            Self(
+                Database::open_alone(&Location::parse(&url).expect("it is one"), FileMode::Owner)
+                    .expect("it can be made"),
+            )
         }
     }
 

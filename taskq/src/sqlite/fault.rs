@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Error, ErrorCode, ffi};
 
+use super::holders;
 use crate::shortage;
 
 /// A failed operation on the file. Every change in the same transaction gets the same fault.
@@ -33,13 +34,13 @@ pub(crate) enum FaultKind {
 impl Fault {
     /// The fault that an SQLite error stands for, on the file at `path`.
     pub(crate) fn of(path: &Path, error: &Error) -> Self {
+        let file = path;
         let path = path.display();
-        let full = || (FaultKind::Full, format!("the disk of {path} is full; make room on it"));
+        let full = || (FaultKind::Full, full_text(file));
         let (kind, text) = match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
-                FaultKind::Other,
-                format!("another process keeps {path} locked; find it with `fuser {path}`, and end it if it hangs"),
-            ),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                (FaultKind::Other, format!("another process keeps {path} locked; {}", holders::remedy(file)))
+            }
             // The shared memory is a file next to the database, which grows by one page at a time.
             _ if extended_code(error) == Some(ffi::SQLITE_IOERR_SHMSIZE) => full(),
             Some(ErrorCode::DiskFull) => full(),
@@ -79,6 +80,11 @@ impl Fault {
         Self { kind, text }
     }
 
+    /// A full disk.
+    pub(crate) fn full(path: &Path) -> Self {
+        Self { kind: FaultKind::Full, text: full_text(path) }
+    }
+
     /// A file that cannot be used as it is.
     pub(crate) fn unusable(text: String) -> Self {
         Self { kind: FaultKind::Unusable, text }
@@ -93,10 +99,11 @@ impl Fault {
 
     /// An operation that took too long. It may or may not have been carried out.
     pub(crate) fn silent(path: &Path, after: Duration) -> Self {
-        let path = path.display();
         let after = humantime::format_duration(after);
         Self::other(format!(
-            "{path} did not answer within {after}; another process may keep it locked (see `fuser {path}`), or its disk is slow"
+            "{} did not answer within {after}; its disk is slow, or another process keeps it locked: {}",
+            path.display(),
+            holders::remedy(path)
         ))
     }
 
@@ -110,6 +117,10 @@ impl Fault {
         let text = format!("the thread that serves {} has ended; restart this process", path.display());
         Self { kind: FaultKind::Other, text }
     }
+}
+
+fn full_text(path: &Path) -> String {
+    format!("the disk of {} is full; make room on it", path.display())
 }
 
 fn extended_code(error: &Error) -> Option<i32> {

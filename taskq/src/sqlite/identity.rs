@@ -6,12 +6,10 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::fault::Fault;
-
-/// The suffixes of the files that SQLite keeps next to an open database.
-const ENDS: [&str; 3] = ["", "-wal", "-shm"];
+use super::files::{ENDS, with_end};
 
 /// The identities of a database's files. Other files of the same names have others.
 #[derive(Debug, Clone, Copy)]
@@ -49,12 +47,6 @@ impl Identity {
         }
         Ok(())
     }
-}
-
-fn with_end(path: &Path, end: &str) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(end);
-    path.into()
 }
 
 #[cfg(unix)]

@@ -9,13 +9,18 @@
 //! Twice a second the reader also checks what SQLite does not report: whether the file is still the one that was
 //! opened, and, for the broker, whether other processes are still alive ([`presence`]).
 //!
-//! [`location`] parses URLs and rejects places where a file cannot be shared, [`schema`] creates the tables, and
-//! [`fault`] names the cause of an error and its remedy. Only the adapters, `broker::sqlite` and `backend::sqlite`,
-//! know the meaning of the tables.
+//! [`location`] parses URLs and rejects places where a file cannot be shared, [`companions`] decides which users a file
+//! is for, [`schema`] creates the tables and [`tables`] refuses others, [`fault`] names the cause of an error and its
+//! remedy, and [`holders`] the processes that keep the file locked. Only the adapters, `broker::sqlite` and
+//! `backend::sqlite`, know the meaning of the tables.
 
 mod committed;
+mod companions;
+mod creation;
 mod database;
 mod fault;
+mod files;
+mod holders;
 mod identity;
 mod location;
 mod lock;
@@ -24,9 +29,11 @@ mod observer;
 pub(crate) mod presence;
 mod reader;
 mod schema;
+mod tables;
 mod writer;
 
 pub(crate) use committed::{Change, Committed};
+pub(crate) use companions::exposure;
 pub(crate) use database::Database;
 pub(crate) use fault::{Fault, FaultKind};
 pub(crate) use location::Location;

@@ -31,10 +31,12 @@
 //! * *A task forks and does not exec.* The child keeps the lock after its parent has died, and again the lease has to
 //!   expire.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use super::creation;
 
 /// The part of a lock file's name between the name of the database and the number of the lease.
 const MARK: &str = "-lease-";
@@ -60,7 +62,7 @@ impl Presence {
         let unavailable = |error: &(dyn std::error::Error + 'static)| {
             tracing::debug!(path = %path.display(), error, "the lock file of a lease cannot be used; only the lease tells whether its holder is alive");
         };
-        let file = match OpenOptions::new().write(true).create_new(true).open(&path) {
+        let file = match creation::create_beside(database, &path) {
             Ok(file) => file,
             Err(error) => {
                 unavailable(&error);
@@ -97,8 +99,10 @@ impl Drop for Presence {
 
 /// Whether the holder of this lease has died. False if nothing is known.
 pub(crate) fn is_dead(database: &Path, lease: i64) -> bool {
-    let opened = File::open(path_of(database, lease));
-    opened.is_ok_and(|file| file.try_lock_shared().is_ok())
+    let path = path_of(database, lease);
+    // A link is not followed, and opening a pipe would wait for its other end.
+    let is_file = path.symlink_metadata().is_ok_and(|about| about.is_file());
+    is_file && File::open(path).is_ok_and(|file| file.try_lock_shared().is_ok())
 }
 
 /// The leases whose files are next to the database and not locked.
@@ -162,11 +166,13 @@ mod tests {
         fn new() -> Self {
             let folder = std::env::temp_dir().join(format!("taskq-presence-{}", uuid::Uuid::now_v7()));
             fs::create_dir(&folder).expect("the temporary folder can be written");
+            fs::write(folder.join("taskq.db"), "").expect("the folder can be written");
             Self(folder.join("taskq.db"))
         }
 
+        /// The number of files beside the database.
         fn files(&self) -> usize {
-            fs::read_dir(self.0.parent().expect("it is in a folder")).expect("it is there").count()
+            fs::read_dir(self.0.parent().expect("it is in a folder")).expect("it is there").count() - 1
         }
     }
 
@@ -205,6 +211,32 @@ mod tests {
         presence.establish();
         presence.end();
         assert_eq!(folder.files(), 0);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn the_file_of_a_lease_is_for_the_users_of_the_database() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = Folder::new();
+        for mode in [0o600, 0o660, 0o644] {
+            fs::set_permissions(&folder.0, fs::Permissions::from_mode(mode)).expect("it is ours");
+            let presence = Presence::show(&folder.0, 1).expect("this file system has locks");
+            let found = fs::metadata(&presence.path).expect("it is there").permissions().mode();
+            assert_eq!(found & 0o777, mode);
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_link_in_the_place_of_a_lease_is_neither_followed_nor_a_dead_one() {
+        let folder = Folder::new();
+        let path = path_of(&folder.0, 1);
+        std::os::unix::fs::symlink(&folder.0, &path).expect("the folder can be written");
+        assert!(Presence::show(&folder.0, 1).is_none(), "something is there");
+        assert!(!is_dead(&folder.0, 1), "nothing is known of it");
+        fs::remove_file(&path).expect("it is there");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().expect("there is mkfifo");
+        assert!(made.success() && abandoned(&folder.0).is_empty(), "nobody waits for the other end of a pipe");
     }
 
     #[test]

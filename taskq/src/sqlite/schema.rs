@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::fault::Fault;
+use super::tables::{self, SchemaItem};
 
 /// The application id that marks a file as taskq's: "tskq".
 const APPLICATION_ID: i32 = 0x7473_6b71;
@@ -50,7 +51,7 @@ CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires INTEGER) STR
 CREATE INDEX kv_expires ON kv (expires) WHERE expires IS NOT NULL;
 ";
 
-/// Rejects files of other programs and of newer versions.
+/// Rejects files of other programs and of newer versions, and files whose tables somebody has changed.
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), Fault> {
     checked_version(connection, path).map(drop)
 }
@@ -74,9 +75,14 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Fa
 
 /// The number of migrations that the file has behind it: at most all of them.
 fn checked_version(connection: &Connection, path: &Path) -> Result<usize, Fault> {
-    match version(connection).map_err(|error| Fault::of(path, &error))? {
+    let failed = |error: rusqlite::Error| Fault::of(path, &error);
+    let (version, found) = look(connection).map_err(failed)?;
+    match version {
         Version::Empty => Ok(0),
-        Version::Ours(version) if version <= STEPS.len() => Ok(version),
+        Version::Ours(version) if version <= STEPS.len() => {
+            let expected = tables::made_by(&STEPS[..version]).map_err(failed)?;
+            tables::compare(path, &found, &expected).map(|()| version)
+        }
         Version::Ours(newer) => Err(Fault::unusable(format!(
             "{} was written by a newer taskq (format {newer}, this program knows {}); build this program with that \
              version, or name another file",
@@ -97,21 +103,30 @@ enum Version {
     Foreign,
 }
 
-/// The version of a file. It is read by one statement, and so from one state of the file: another process may be
-/// creating the tables at the same time, and they appear together with the application id.
-fn version(connection: &Connection) -> rusqlite::Result<Version> {
-    const LOOK: &str = "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)
-        FROM pragma_application_id, pragma_user_version";
-    let (application_id, user_version, tables): (i32, i32, i64) =
-        connection.query_row(LOOK, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    Ok(if application_id == APPLICATION_ID {
+/// The version of a file, and its tables. They are read by one statement, and so from one state of the file: another
+/// process may be creating the tables at the same time, and they appear together with the application id.
+fn look(connection: &Connection) -> rusqlite::Result<(Version, Vec<SchemaItem>)> {
+    const LOOK: &str = "SELECT application_id, user_version, type, name, tbl_name, sql
+        FROM pragma_application_id, pragma_user_version LEFT JOIN sqlite_master";
+    let mut statement = connection.prepare(LOOK)?;
+    let mut rows = statement.query([])?;
+    let (mut application_id, mut user_version, mut tables) = (0, 0, Vec::new());
+    while let Some(row) = rows.next()? {
+        (application_id, user_version) = (row.get(0)?, row.get::<_, i32>(1)?);
+        // An empty file has one row, without a table.
+        if let Some(kind) = row.get(2)? {
+            tables.push(SchemaItem { kind, name: row.get(3)?, table: row.get(4)?, sql: row.get(5)? });
+        }
+    }
+    let version = if application_id == APPLICATION_ID {
         // A version that makes no sense is treated as one that this program does not know.
         Version::Ours(usize::try_from(user_version).unwrap_or(usize::MAX))
-    } else if tables == 0 && user_version == 0 {
+    } else if tables.is_empty() && user_version == 0 {
         Version::Empty
     } else {
         Version::Foreign
-    })
+    };
+    Ok((version, tables))
 }
 
 #[cfg(test)]
@@ -126,7 +141,7 @@ mod tests {
     fn preparing_twice_changes_nothing() {
         let mut connection = in_memory();
         prepare(&mut connection, Path::new("a.db")).expect("it is empty");
-        assert_eq!(version(&connection), Ok(Version::Ours(STEPS.len())));
+        assert_eq!(look(&connection).map(|(version, _)| version), Ok(Version::Ours(STEPS.len())));
         prepare(&mut connection, Path::new("a.db")).expect("it is ours");
     }
 
@@ -136,6 +151,45 @@ mod tests {
         connection.execute_batch("CREATE TABLE customers (name TEXT)").expect("it is valid");
         let fault = prepare(&mut connection, Path::new("shop.db")).expect_err("it is not ours");
         assert!(fault.text.contains("another program"), "{fault}");
+    }
+
+    #[test]
+    fn tables_that_somebody_has_changed_are_refused() {
+        for (change, words) in [
+            ("CREATE TRIGGER evil AFTER INSERT ON messages BEGIN DELETE FROM ready; END", "the trigger \"evil\""),
+            ("CREATE TRIGGER evil INSTEAD OF INSERT ON own BEGIN DELETE FROM ready; END", "the "),
+            ("CREATE VIEW spy AS SELECT * FROM messages", "the view \"spy\""),
+            ("CREATE INDEX costly ON ready (abs(rank))", "the index \"costly\" on \"ready\""),
+            ("ALTER TABLE kv ADD COLUMN more TEXT AS (hex(value))", "another table \"kv\""),
+            ("DROP TABLE kv; CREATE TABLE kv (key, value, expires)", "another table \"kv\""),
+            ("DROP INDEX kv_expires", "lost its index \"kv_expires\""),
+            ("DROP TABLE held; CREATE VIEW held AS SELECT * FROM ready", "the view \"held\""),
+        ] {
+            let mut connection = in_memory();
+            prepare(&mut connection, Path::new("a.db")).expect("it is empty");
+            connection.execute_batch("CREATE VIEW own AS SELECT 1").expect("it is valid");
+            if !change.contains("ON own") {
+                connection.execute_batch("DROP VIEW own").expect("it is there");
+            }
+            connection.execute_batch(change).expect("it is valid");
+            let fault = check(&connection, Path::new("a.db")).expect_err(change);
+            assert!(fault.text.contains(words) && fault.text.contains("a.db"), "{change}: {fault}");
+        }
+    }
+
+    #[test]
+    fn tables_beside_ours_and_another_layout_are_no_harm() {
+        let mut connection = in_memory();
+        prepare(&mut connection, Path::new("a.db")).expect("it is empty");
+        connection
+            .execute_batch("CREATE TABLE lost_and_found (a); CREATE INDEX lost ON lost_and_found (a)")
+            .expect("it is valid");
+        connection
+            .execute_batch(
+                "DROP INDEX kv_expires; CREATE INDEX kv_expires\n ON kv (expires)  WHERE expires IS NOT NULL; ANALYZE",
+            )
+            .expect("it is valid");
+        check(&connection, Path::new("a.db")).expect("it is ours");
     }
 
     #[test]
@@ -165,7 +219,7 @@ mod tests {
             let made = std::thread::scope(|scope| {
                 let making = scope.spawn(|| prepare(&mut maker, &path));
                 loop {
-                    match version(&watcher).expect("it can be read") {
+                    match look(&watcher).map(|(version, _)| version).expect("it can be read") {
                         Version::Empty => {}
                         found => break assert_eq!(found, Version::Ours(STEPS.len()), "round {round}"),
                     }

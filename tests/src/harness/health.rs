@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
-use super::{free_port, wait_until};
+use super::{BOUND, free_port, wait_until};
 
 /// The address at which a worker tells of its health.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ impl Health {
     /// If the body is no JSON.
     pub fn ask(&self) -> Option<(u16, Value)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_read_timeout(Some(BOUND)).expect("a time-out can be set");
         stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;

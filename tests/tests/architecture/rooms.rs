@@ -16,7 +16,7 @@ const ROOMS: [(&str, Layers); 4] = [
     (
         "taskq/src",
         &[
-            &["fault", "hash", "redact", "shortage", "shown"],
+            &["access", "fault", "hash", "redact", "shortage", "shown"],
             &["io"],
             &["clock"],
             &["message"],

@@ -28,10 +28,11 @@ const RUST_ATTRIBUTES: [&str; 4] = ["no_run", "should_panic", "compile_fail", "t
 const CRATES: [(&str, &str); 2] = [("my_app", "README.md"), ("my_shop", "docs/testing.md")];
 
 /// Programs of others, whose arguments nobody here knows.
-const OTHERS: [&str; 17] = [
+const OTHERS: [&str; 18] = [
     ".",
     "apt-get",
     "cd",
+    "chmod",
     "curl",
     "eval",
     "export",

@@ -94,24 +94,31 @@ fn shipped() -> String {
     std::fs::read_to_string(repository().join("deploy/taskq-worker.service")).expect("it is shipped")
 }
 
-/// The unit that a guide shows.
+/// The lines of a unit that a guide shows.
 fn shown(guide: &str) -> String {
-    let mut units = Block::all_of(guide).into_iter().filter(|block| block.language() == "ini");
-    units.next().expect("the guide shows one").text
+    let blocks = Block::all_of(guide).into_iter().filter(|block| block.language() == "ini");
+    let units: Vec<String> = blocks.map(|block| block.text).collect();
+    assert!(!units.is_empty(), "{guide} shows one");
+    units.join("\n")
 }
 
 /// The settings of a unit's service, by key.
 fn service(unit: &str) -> BTreeMap<&str, &str> {
-    let (_, service) = unit.split_once("[Service]").expect("it has a service");
-    let lines = service.lines().take_while(|line| !line.starts_with('[')).filter(|line| !line.starts_with('#'));
+    let mut is_service = false;
+    let lines = unit.lines().filter(|line| {
+        if line.starts_with('[') {
+            is_service = *line == "[Service]";
+        }
+        is_service && !line.starts_with('#')
+    });
     lines.filter_map(|line| line.split_once('=')).collect()
 }
 
 /// Guides may leave out what is of no concern, and one machine's program is started in another way; but how it is
-/// begun, watched, renewed and ended is the same everywhere.
+/// begun, watched, renewed and ended, and what it may do, is the same everywhere.
 #[test]
 fn the_units_of_the_guides_are_the_one_that_is_shipped() {
-    const SAME: [&str; 9] = [
+    const SAME: [&str; 35] = [
         "Type",
         "ExecReload",
         "KillMode",
@@ -121,6 +128,32 @@ fn the_units_of_the_guides_are_the_one_that_is_shipped() {
         "RestartSec",
         "RestartPreventExitStatus",
         "RuntimeDirectoryPreserve",
+        "RuntimeDirectoryMode",
+        "NoNewPrivileges",
+        "CapabilityBoundingSet",
+        "ProtectSystem",
+        "StateDirectory",
+        "StateDirectoryMode",
+        "ProtectHome",
+        "PrivateTmp",
+        "PrivateDevices",
+        "ProtectProc",
+        "ProtectClock",
+        "ProtectHostname",
+        "ProtectKernelLogs",
+        "ProtectKernelModules",
+        "ProtectKernelTunables",
+        "ProtectControlGroups",
+        "RestrictAddressFamilies",
+        "RestrictNamespaces",
+        "RestrictRealtime",
+        "RestrictSUIDSGID",
+        "LockPersonality",
+        "SystemCallArchitectures",
+        "SystemCallFilter",
+        "SystemCallErrorNumber",
+        "UMask",
+        "LimitCORE",
     ];
     let shipped = shipped();
     let shipped = service(&shipped);
@@ -152,4 +185,69 @@ fn systemd_has_nothing_to_say_against_the_units() {
         };
         assert!(verified.status.success() && verified.stderr.is_empty(), "{name}: {verified:?}");
     }
+}
+
+/// The points, of ten, that systemd gives a unit for what it leaves open.
+#[test]
+fn systemd_finds_little_that_the_units_leave_open() {
+    const OPEN_MAX: &str = "35";
+    let folder = Folder::new("open");
+    for (name, unit) in [("one@.service", shown("docs/deploying-one-machine.md")), ("shipped.service", shipped())] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, unit).expect("the folder can be written");
+        let mut command = Command::new("systemd-analyze");
+        command.args(["security", "--offline=true", "--no-pager", "--threshold", OPEN_MAX]).arg(&path);
+        let Ok(rated) = command.output() else {
+            println!("skipped: there is no systemd-analyze here");
+            return;
+        };
+        let told = String::from_utf8_lossy(&rated.stderr).into_owned();
+        if told.contains("unrecognized option") {
+            println!("skipped: this systemd-analyze does not rate files");
+            return;
+        }
+        assert!(rated.status.success(), "{name}: {}{told}", String::from_utf8_lossy(&rated.stdout));
+    }
+}
+
+/// The lines of a shipped file, without comments and the spaces around them.
+fn lines(file: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(repository().join(file)).expect("it is shipped");
+    let lines = text.lines().map(|line| line.split(" #").next().unwrap_or_default().trim().trim_start_matches("- "));
+    lines.filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_container_has_no_rights_that_a_worker_does_not_need() {
+    let manifest = lines("deploy/kubernetes.yaml");
+    for line in [
+        "automountServiceAccountToken: false",
+        "runAsNonRoot: true",
+        "runAsUser: 10001",
+        "seccompProfile: { type: RuntimeDefault }",
+        "allowPrivilegeEscalation: false",
+        "readOnlyRootFilesystem: true",
+        "capabilities: { drop: [ALL] }",
+    ] {
+        assert!(manifest.iter().any(|found| found == line), "{line} is missing");
+    }
+    let count = |beginning: &str| manifest.iter().filter(|line| line.starts_with(beginning)).count();
+    assert_eq!((count("httpGet:"), count("timeoutSeconds:")), (2, 2), "each probe has its time");
+    assert_eq!((count("requests: { cpu:"), count("limits: { cpu:")), (1, 1));
+    // The folder for the state is made by the worker, in a volume.
+    let arguments = manifest.iter().find_map(|line| line.strip_prefix("args: [")?.strip_suffix(']'));
+    let arguments = arguments.expect("the worker has arguments").replace('"', "");
+    let words: Vec<&str> = ["my_app", "worker"].into_iter().chain(arguments.split(", ")).collect();
+    taskq_worker::understands(&words).unwrap_or_else(|why| panic!("{words:?}: {why}"));
+    let state = words.windows(2).find(|pair| pair[0] == "--state-dir").expect("it has one")[1];
+    let is_in = |line: &&String| {
+        let mount = line.split_once("mountPath: ").map(|(_, path)| path.trim_end_matches(" }"));
+        mount.is_some_and(|mount| state.strip_prefix(mount).is_some_and(|rest| rest.starts_with('/')))
+    };
+    assert!(manifest.iter().any(|line| is_in(&line)), "{state} is in no volume");
+
+    let image = lines("deploy/Dockerfile");
+    assert!(image.iter().any(|line| line == "USER 10001:10001"), "the image has the user of the manifest");
+    let begun = image.iter().rposition(|line| line.starts_with("COPY")).expect("it has the program");
+    assert!(image[begun].contains("--chown=root:root"), "its user cannot write the program");
 }

@@ -372,6 +372,26 @@ async fn files_that_cannot_be_used_say_so() {
 }
 
 #[tokio::test]
+async fn code_in_a_file_is_not_run_and_the_next_process_refuses_the_file() {
+    let file = File::new();
+    let broker = file.broker().await;
+    let orders = queue(&broker, "orders").await;
+    let backend = file.backend().await;
+    let code = "CREATE TABLE spied (body); CREATE TRIGGER spy AFTER INSERT ON messages BEGIN INSERT INTO spied VALUES \
+                (NEW.body); END; CREATE TRIGGER spy_kv AFTER INSERT ON kv BEGIN INSERT INTO spied VALUES (NEW.value); END";
+    file.plain().execute_batch(code).expect("it can be written");
+    broker.publish(publication(&orders, "secret")).await.expect("the queue exists");
+    backend.put("key", "secret".into(), None).await.expect("it works");
+    assert_eq!((file.count("messages"), file.count("kv"), file.count("spied")), (1, 1, 0));
+    let said = refusal(&file.url()).await;
+    for words in ["the trigger \"spy\" on \"messages\"", "nothing of it was run", "DROP TRIGGER"] {
+        assert!(said.contains(words), "{said}");
+    }
+    file.plain().execute_batch("DROP TRIGGER spy; DROP TRIGGER spy_kv").expect("it can be written");
+    file.broker().await.close().await;
+}
+
+#[tokio::test]
 async fn a_locked_file_is_waited_for() {
     let file = File::new();
     let broker = file.broker().await;

@@ -5,6 +5,7 @@ mod beat;
 mod cli;
 mod crash;
 mod environment;
+mod file_access;
 mod logs;
 mod process;
 mod schedule;

@@ -200,7 +200,8 @@ fn a_file_that_somebody_keeps_locked_is_said_and_the_work_goes_on_when_it_is_fre
     let ended = impatient.run(&call).expect_exit(4);
     assert!(ended.stderr.contains("did not confirm the message within 1s"), "{ended}");
     let path = fixture.file.path().display().to_string();
-    let words = ["another process keeps", &path, "locked; find it with `fuser"];
+    let holder = format!("locked; it is the process {} (", std::process::id());
+    let words = ["another process keeps", &path, &holder];
     wait_until_logged(&mut worker, &words);
     assert_rests(&worker);
     let refused = wait_until("a producer is told", || fixture.notes("locked").refused.into_iter().next());
@@ -368,15 +369,19 @@ fn a_file_that_may_only_be_read_is_said_and_whoever_has_it_open_goes_on() {
     let worker = fixture.ready_worker(8);
     send(&fixture, "before", 50);
     let reader = Unprivileged::new(&fixture);
-    for (path, mode) in [(fixture.file.path(), 0o444), (fixture.file.folder().to_owned(), 0o555)] {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
-    }
+    let set_modes = |files: u32, folder: u32| {
+        for end in ["", "-wal", "-shm"] {
+            let path = format!("{}{end}", fixture.file.path().display());
+            fs::set_permissions(path, fs::Permissions::from_mode(files)).expect("it is ours");
+        }
+        fs::set_permissions(fixture.file.folder(), fs::Permissions::from_mode(folder)).expect("it is ours");
+    };
+    set_modes(0o444, 0o555);
     for arguments in [&["worker"][..], &["call", "shop.add", "2", "3"]] {
         let ended = reader.start(arguments).finish().expect_exit(3);
         assert_says(&ended.stderr, &fixture.file.path(), &["give this user write access"]);
     }
-    fs::set_permissions(fixture.file.folder(), fs::Permissions::from_mode(0o755)).expect("it is ours");
-    fs::set_permissions(fixture.file.path(), fs::Permissions::from_mode(0o644)).expect("it is ours");
+    set_modes(0o600, 0o755);
     send(&fixture, "after", 50);
     assert_all_ran_once(&fixture, &["before", "after"], &[]);
     worker.drain();

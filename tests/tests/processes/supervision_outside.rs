@@ -1,8 +1,10 @@
 //! The outside of a supervised worker: health probes, systemd, and a container whose first process it is.
 
-use std::net::TcpListener;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
+use std::thread::scope;
 
 use taskq_tests::harness::{App, Health, SupervisedWorker, children_of, is_gone, repository, signal, wait_until};
 
@@ -91,6 +93,92 @@ fn what_a_dead_process_has_started_ends_with_it() {
     assert!(!is_gone(orphan));
     signal(child[0], "KILL");
     worker.wait_for("the orphan is gone", |_| is_gone(orphan).then_some(()));
+    worker.drain();
+}
+
+/// A process that a test has to end if the worker does not.
+struct Left(u32);
+
+impl Left {
+    /// The process that this task leaves behind.
+    fn by(supervised: &SupervisedWorker, task: &[&str]) -> Self {
+        let id = supervised.send(task);
+        let pid = supervised.app.run(&["result", &id, "--wait=60s"]).expect_exit(0).json()["value"].as_u64();
+        let left = Self(u32::try_from(pid.expect("it is a number")).expect("it is a process"));
+        assert!(!is_gone(left.0));
+        left
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        if !is_gone(self.0) {
+            signal(self.0, "KILL");
+        }
+    }
+}
+
+/// A copy that a task has forked has the connections and the open file of its process, and ends with it however that
+/// ends.
+#[test]
+fn what_a_process_has_left_in_its_group_ends_with_it_in_good_order_too() {
+    scope(|threads| {
+        for how in ["drain", "reload", "limit", "stop", "at once"] {
+            threads.spawn(move || leave_behind(how));
+        }
+    });
+}
+
+fn leave_behind(how: &str) {
+    let supervised = SupervisedWorker::new(SHOP);
+    let arguments = if how == "limit" { &["-c", "1", "--max-tasks-per-child", "4"][..] } else { &["-c", "1"] };
+    let mut worker = supervised.worker(arguments);
+    let child = worker.children();
+    let gone = [Left::by(&supervised, &["shop.fork"]), Left::by(&supervised, &["shop.orphan", "600000"])];
+    let stays = Left::by(&supervised, &["shop.daemon"]);
+    match how {
+        "drain" => worker.signal("TERM"),
+        "reload" => worker.signal("HUP"),
+        "stop" => signal(child[0], "TERM"),
+        "at once" => worker.signal("QUIT"),
+        _ => drop(supervised.send(&["shop.add", "1", "2"])),
+    }
+    wait_until(&format!("{how}: the process has ended"), || is_gone(child[0]).then_some(()));
+    wait_until(&format!("{how}: and what it has left"), || gone.iter().all(|left| is_gone(left.0)).then_some(()));
+    assert!(!is_gone(stays.0), "{how}: a session of its own is not the worker's");
+    // It came to the supervisor, which counts it among its children and leaves it alone.
+    drop(stays);
+    match how {
+        "drain" => drop(worker.finish().expect_exit(0)),
+        "at once" => drop(worker.finish().expect_exit(8)),
+        _ => {
+            wait_until("another process has its place", || {
+                let now = worker.children();
+                (now.len() == 1 && now != child).then_some(())
+            });
+            assert!(!worker.has_ended());
+            drop(worker.drain());
+        }
+    }
+}
+
+#[test]
+fn a_probe_is_answered_beside_slow_clients() {
+    const SLOW: usize = 200;
+    let supervised = SupervisedWorker::new(SHOP);
+    let health = Health::new();
+    let worker = supervised.worker(&["--health", &health.address()]);
+    health.wait_until_green();
+    let mut slow = Vec::new();
+    for number in 0..SLOW {
+        let mut stream = TcpStream::connect(health.address()).expect("it is listened to");
+        // Some say nothing, some begin a request, and some do not read the answer.
+        let begun: &[u8] = [&b""[..], b"GET / HTTP/1.1\r\nA: ", b"GET / HTTP/1.1\r\n\r\n"][number % 3];
+        stream.write_all(begun).expect("it is read");
+        slow.push(stream);
+    }
+    let (status, _) = health.ask().expect("a probe is answered");
+    assert_eq!(status, 200);
     worker.drain();
 }
 

@@ -13,6 +13,7 @@ use rusqlite::Connection;
 use super::facts;
 use super::results::{self, DOCUMENT_MAX, Entry, Sweep};
 use super::watch::{SqliteWatcher, Watches};
+use crate::access::FileMode;
 use crate::backend::kv::check_size;
 use crate::backend::{BackendError, BackendOptions, Changes, Kv, Put, ResultBackend, Written};
 use crate::codec::result;
@@ -45,12 +46,13 @@ impl SqliteBackend {
     async fn over(
         url: &str,
         options: &BackendOptions,
-        open: fn(&Location) -> Result<Arc<Database>, Fault>,
+        open: fn(&Location, FileMode) -> Result<Arc<Database>, Fault>,
     ) -> Result<Self, BackendError> {
         let unusable = |why| BackendError::Url { url: url.to_owned(), why };
         let location = Location::parse(url).map_err(unusable)?;
+        let file_mode = options.file_mode;
         // Opening waits for locks and disks.
-        let opening = io::handle().spawn_blocking(move || open(&location)).await;
+        let opening = io::handle().spawn_blocking(move || open(&location, file_mode)).await;
         let database = match opening.expect("opening does not panic and is not aborted") {
             Ok(database) => database,
             Err(Fault { kind: FaultKind::Unusable, text }) => return Err(unusable(text)),
@@ -59,7 +61,7 @@ impl SqliteBackend {
         let watches = Arc::new(Watches::new(database.number()));
         let observer: Arc<dyn Observer> = Arc::clone(&watches) as Arc<dyn Observer>;
         database.observe(Arc::downgrade(&observer));
-        let BackendOptions { result_ttl, timeout } = *options;
+        let BackendOptions { result_ttl, timeout, file_mode: _ } = *options;
         Ok(Self { database, result_ttl, timeout, watches, sweep: Arc::default() })
     }
 

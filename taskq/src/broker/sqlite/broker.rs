@@ -12,6 +12,7 @@ use futures_util::future::{self, BoxFuture};
 use super::convert::StoredMessage;
 use super::reader::SqliteReader;
 use super::{driver, statements};
+use crate::access::FileMode;
 use crate::broker::reading::{self, PullReader};
 use crate::broker::{
     Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, Declared, Publication, PublishError,
@@ -52,13 +53,14 @@ impl SqliteBroker {
     async fn over(
         url: &str,
         options: BrokerOptions,
-        open: fn(&Location) -> Result<Arc<Database>, Fault>,
+        open: fn(&Location, FileMode) -> Result<Arc<Database>, Fault>,
     ) -> Result<Arc<Self>, BrokerError> {
         let unusable = |why| BrokerError::Url { url: url.to_owned(), why };
         let location = Location::parse(url).map_err(unusable)?;
+        let file_mode = options.file_mode;
         let full = location.full;
         // Opening waits for locks and disks.
-        let opening = io::handle().spawn_blocking(move || open(&location)).await;
+        let opening = io::handle().spawn_blocking(move || open(&location, file_mode)).await;
         let database = match opening.expect("opening does not panic and is not aborted") {
             Ok(database) => database,
             Err(Fault { kind: FaultKind::Unusable, text }) => return Err(unusable(text)),
