@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::nearest::nearest;
 use super::{ConfigError, Origin, Serializer, Settings};
 use crate::broker::QueueSpec;
-use crate::redact::without_password;
+use crate::redact;
 
 /// The shortest lease of a claim: a shorter one would run out between two renewals on a machine that is busy.
 const CLAIM_LEASE_MIN: Duration = Duration::from_secs(1);
@@ -36,19 +36,19 @@ pub(super) const KEYS: [SettingKey; 14] = [
         name: "broker_url",
         takes: URL,
         assign: |settings, text| assign(&mut settings.broker_url, url(text)),
-        show: |settings| without_password(settings.broker_url()),
+        show: |settings| redact::url(settings.broker_url()),
     },
     SettingKey {
         name: "result_url",
         takes: URL_OR_NONE,
         assign: |settings, text| assign(&mut settings.result_url, url(text)),
-        show: |settings| settings.result_url().map_or_else(none, without_password),
+        show: |settings| settings.result_url().map_or_else(none, redact::url),
     },
     SettingKey {
         name: "beat_store",
         takes: URL,
         assign: |settings, text| assign(&mut settings.beat_store, url(text)),
-        show: |settings| settings.beat_store().map_or_else(none, without_password),
+        show: |settings| settings.beat_store().map_or_else(none, redact::url),
     },
     SettingKey {
         name: "beat_group",
@@ -121,6 +121,18 @@ pub(super) const KEYS: [SettingKey; 14] = [
     },
 ];
 
+impl SettingKey {
+    /// Returns a text that was given for this setting as it may be shown.
+    fn shown(&self, text: &str) -> String {
+        if [URL, URL_OR_NONE].contains(&self.takes) { redact::url(text) } else { redact::given(text) }
+    }
+}
+
+/// Returns a text that was given for the setting of that name as it may be shown.
+pub(crate) fn given_shown(key: &str, text: &str) -> String {
+    KEYS.iter().find(|known| known.name == key).map_or_else(|| redact::given(text), |known| known.shown(text))
+}
+
 impl Settings {
     /// Sets one value by its key, from text. For command lines; programs set it on the builder of the client.
     #[doc(hidden)]
@@ -135,7 +147,7 @@ impl Settings {
                 Ok(())
             }
             None => {
-                let shown = without_password(value);
+                let shown = known.shown(value);
                 Err(ConfigError::new(origin, format!("`{key}` takes {}, not {shown:?}", known.takes)))
             }
         }
@@ -217,5 +229,7 @@ pub(crate) fn serializer_text(serializer: Serializer) -> &'static str {
 
 /// «unknown X `y`», with the known name that is most like it.
 pub(super) fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    format!("unknown {what} `{name}`; did you mean `{}`?", nearest(name, known).unwrap_or_default())
+    // A URL that lost its key stands in the key's place.
+    let shown = redact::given(name);
+    format!("unknown {what} `{shown}`; did you mean `{}`?", nearest(name, known).unwrap_or_default())
 }

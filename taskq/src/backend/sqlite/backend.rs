@@ -18,6 +18,7 @@ use crate::backend::{BackendError, BackendOptions, Changes, Kv, Put, ResultBacke
 use crate::codec::result;
 use crate::io;
 use crate::message::{Record, TaskId};
+use crate::redact;
 use crate::sqlite::{Database, Fault, FaultKind, Location, Observer, Tx, lock, ms_after, now_ms};
 
 /// A result backend and Kv store in a file.
@@ -47,7 +48,7 @@ impl SqliteBackend {
         options: &BackendOptions,
         open: fn(&Location) -> Result<Arc<Database>, Fault>,
     ) -> Result<Self, BackendError> {
-        let unusable = |why| BackendError::Url { url: url.to_owned(), why };
+        let unusable = |why| BackendError::Url { url: redact::url(url), why };
         let location = Location::parse(url).map_err(unusable)?;
         // Opening waits for locks and disks.
         let opening = io::handle().spawn_blocking(move || open(&location)).await;

@@ -18,6 +18,7 @@ use crate::broker::{
     QueueSpec, QueueStats,
 };
 use crate::io;
+use crate::redact;
 use crate::sqlite::{Database, Fault, FaultKind, Location, lock, ms_after, now_ms};
 
 /// The number of messages that one transaction of a purge deletes, so that other processes get their turn.
@@ -54,7 +55,7 @@ impl SqliteBroker {
         options: BrokerOptions,
         open: fn(&Location) -> Result<Arc<Database>, Fault>,
     ) -> Result<Arc<Self>, BrokerError> {
-        let unusable = |why| BrokerError::Url { url: url.to_owned(), why };
+        let unusable = |why| BrokerError::Url { url: redact::url(url), why };
         let location = Location::parse(url).map_err(unusable)?;
         let full = location.full;
         // Opening waits for locks and disks.
