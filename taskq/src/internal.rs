@@ -54,6 +54,11 @@ pub mod hash {
     pub use crate::hash::*;
 }
 
+/// Texts for people without the secrets in them.
+pub mod redact {
+    pub use crate::redact::given;
+}
+
 /// Processes without file descriptors.
 pub mod shortage {
     pub use crate::shortage::*;

@@ -9,7 +9,8 @@ mod secret;
 mod url;
 
 pub use secret::Secret;
-pub(crate) use url::{given, unknown_scheme, url};
+pub use url::given;
+pub(crate) use url::{unknown_scheme, url};
 
 /// The text in place of a secret.
 pub(crate) const HIDDEN: &str = "***";

@@ -17,7 +17,7 @@ use super::setup::Setup;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub struct Session {
-    /// The broker, for example `amqp://user:password@host:5672/vhost`; `TASKQ_BROKER_URL` keeps a password from other users
+    /// The broker, for example `amqp://user:password@host:5672/vhost`; `TASKQ_BROKER_URL` keeps passwords private
     #[arg(long, global = true, value_name = "URL")]
     broker: Option<Secret<String>>,
     /// Where results are kept, for example `redis://:password@host:6379/0`; `TASKQ_RESULT_URL` as above

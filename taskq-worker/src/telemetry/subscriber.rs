@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-/// The libraries under taskq. taskq itself logs what matters of them; their own lines would drown it, and at `trace` they
-/// hold frames with passwords and arguments. So they are written only if `RUST_LOG` names the library.
+/// The libraries under taskq. taskq itself logs what matters of them; their own lines would drown it, and at `trace`
+/// they hold frames with passwords and arguments. So they are written only if `RUST_LOG` names the library.
 const CHATTY: [&str; 5] = ["lapin", "amq_protocol", "redis", "async_rs", "hickory"];
 
 /// The least important lines that are written.

@@ -42,7 +42,7 @@ pub(crate) fn url(text: &str) -> String {
 }
 
 /// Returns the value of any setting as it may be shown: a value that looks like a URL as one.
-pub(crate) fn given(text: &str) -> String {
+pub fn given(text: &str) -> String {
     if text.contains("://") || text.contains('@') { url(text) } else { text.to_owned() }
 }
 

@@ -10,4 +10,5 @@ mod expiry;
 mod rabbitmq;
 mod redis;
 mod rights;
+mod secrets;
 mod starvation;
