@@ -59,6 +59,11 @@ pub mod protection {
     pub use crate::protection::SealingKeys;
 }
 
+/// Texts for people without the secrets in them.
+pub mod redact {
+    pub use crate::redact::given;
+}
+
 /// Processes without file descriptors.
 pub mod shortage {
     pub use crate::shortage::*;

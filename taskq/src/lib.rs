@@ -27,6 +27,7 @@
 //! * [`task`](macro@task): the attribute, with every option
 //! * [`Call`], [`Handle`], [`Client`]: sending a call, and following its task
 //! * [`Context`], [`TaskError`]: the context of a running task, and its errors
+//! * [`Secret`]: arguments that no error, log or `Debug` shows
 //! * [`Settings`]: `taskq.toml` and the environment
 //!
 //! * `testing` (a feature, for dev-dependencies): tests of tasks without a server, a worker or a sleep
@@ -72,6 +73,7 @@ pub use error::Error;
 pub use fault::BoxError;
 pub use message::{Record, TaskId, TaskState};
 pub use protection::SignatureFault;
+pub use redact::Secret;
 pub use settings::Settings;
 #[cfg(feature = "macros")]
 pub use taskq_macros::task;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use taskq::{Context, TaskError, task};
+use taskq::{Context, Secret, TaskError, task};
 use taskq_cli::torture::ledger::{Fact, Ledger};
 
 use crate::harness::now_ms;
@@ -69,6 +69,15 @@ pub struct Item {
 #[task(name = "shop.price")]
 pub async fn price(items: Vec<Item>) -> u64 {
     items.iter().map(|item| u64::from(item.count) * item.cents).sum()
+}
+
+/// Charges a card, which nobody is to see; fails for good if there is nothing to charge it for.
+#[task(name = "shop.charge")]
+pub async fn charge(card: Secret<String>, cents: u32) -> Result<Secret<String>, TaskError> {
+    if cents == 0 {
+        return Err(TaskError::permanent(format!("nothing to charge {card} for")));
+    }
+    Ok(card)
 }
 
 /// Goes to the queue `shop.letters` unless the caller says otherwise; gives the text back.

@@ -1,5 +1,6 @@
 //! An entry: a task with its arguments, its schedule, and its policies.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -13,7 +14,7 @@ pub const MISFIRE_MAX_DEFAULT: u32 = 100;
 /// A task that beat sends by a schedule.
 ///
 /// Made by [`Entry::new`] or [`Entry::read`]; every field may be changed afterwards.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Entry {
     /// The unique name of the entry; part of the ids of the tasks that it sends.
@@ -74,5 +75,19 @@ impl Entry {
             foreign: false,
             origin,
         }
+    }
+}
+
+/// Shows the entry without its arguments, which may be secret.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("name", &self.name)
+            .field("task", &self.task)
+            .field("schedule", &self.schedule)
+            .field("queue", &self.queue)
+            .field("misfire", &self.misfire)
+            .field("overlap", &self.overlap)
+            .finish_non_exhaustive()
     }
 }

@@ -222,7 +222,7 @@ fn mistakes_of_all_places_come_together() {
         "[schedule.few]: shop.mail() is missing the argument `subject: String`; correct `args` or `kwargs`",
         "[schedule.many]: shop.beat() takes 0 arguments but 1 were given",
         "[schedule.name]: shop.mail() has no parameter `topic`; it has `user`, `subject`",
-        "[schedule.type]: shop.mail() takes `user: u64`, and got \"one\"",
+        "[schedule.type]: shop.mail() takes `user: u64`, and got a text of 3 characters",
         "[schedule.line]: the cron line \"9 * * *\" has 4 fields",
     ] {
         assert!(mistakes.contains(expected), "{expected}\n\n{mistakes}");

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 use taskq::BoxError;
+use taskq::internal::redact;
 
 use super::exit::{self, Exit};
 use super::extra_commands::{ExtraCommands, NoExtraCommands};
@@ -121,7 +122,8 @@ pub(super) fn run<E: ExtraCommands>(setup: Setup) -> ExitCode {
             line.session.setup = setup;
             end(line.command.run(&line.session))
         }
-        Err(usage) => {
+        Err(mut usage) => {
+            hide_urls(&mut usage);
             if let Some(failure) = of_taskq_alone(&usage) {
                 return end(Err(failure));
             }
@@ -132,6 +134,16 @@ pub(super) fn run<E: ExtraCommands>(setup: Setup) -> ExitCode {
                 return end(Err(Failure::unwritten(&error)));
             }
             ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(Exit::Usage.code()))
+        }
+    }
+}
+
+/// Hides the secrets of words that were not understood: a URL without its flag is one, and this may go to a log.
+fn hide_urls(usage: &mut clap::Error) {
+    for kind in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue] {
+        if let Some(ContextValue::String(word)) = usage.get(kind) {
+            let shown = ContextValue::String(redact::given(word));
+            usage.insert(kind, shown);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::handed_over::HandedOver;
 
 /// Returns the program that `-A` names and its arguments, if the command line begins with `-A`. The flag has to come
 /// first, since everything behind it is for the other program.
@@ -33,7 +34,8 @@ pub(super) fn become_program(program: &OsStr, arguments: &[OsString]) -> Failure
     }
     // A mere name means a file in the working directory, as any path does, not one of the system's programs.
     let file = if path.components().count() == 1 { Path::new(".").join(path) } else { path.to_owned() };
-    let error = exec(Command::new(file).args(arguments));
+    let HandedOver { arguments, variables } = HandedOver::of(arguments.iter().cloned());
+    let error = exec(Command::new(file).args(arguments).envs(variables));
     let why = match error.kind() {
         io::ErrorKind::NotFound => "there is no such program; is it built, and is the path right from here?".to_owned(),
         io::ErrorKind::PermissionDenied => "this file may not be run; is it the program itself?".to_owned(),

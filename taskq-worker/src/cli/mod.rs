@@ -16,6 +16,7 @@ mod dev;
 mod exit;
 mod extra_commands;
 mod failure;
+mod handed_over;
 mod host;
 mod lifecycle_lines;
 mod outcome;

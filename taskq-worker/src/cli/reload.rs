@@ -1,6 +1,5 @@
 //! `--watch`: replaces the running program by its new build.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -8,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::delegate::exec;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::handed_over::HandedOver;
 
 /// The pause between two looks at the file. A build counts as complete when two looks agree.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -62,8 +62,8 @@ impl Executable {
 
     /// Becomes the new build, with the arguments of this process. Returns only if that is not possible.
     pub(super) fn take_over(&self) -> Failure {
-        let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-        let error = exec(Command::new(&self.path).args(arguments));
+        let HandedOver { arguments, variables } = HandedOver::of_this_process();
+        let error = exec(Command::new(&self.path).args(arguments).envs(variables));
         Failure::new(Exit::CannotStart, format!("the new build {} cannot be started: {error}", self.path.display()))
     }
 }

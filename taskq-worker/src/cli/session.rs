@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use clap::Args;
-use taskq::Client;
 use taskq::settings::{Origin, Settings};
+use taskq::{Client, Secret};
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -18,12 +18,12 @@ use crate::telemetry::aside;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub struct Session {
-    /// The broker, for example `amqp://user:password@host:5672/vhost`
+    /// The broker, for example `amqp://user:password@host:5672/vhost`; `TASKQ_BROKER_URL` keeps passwords private
     #[arg(long, global = true, value_name = "URL")]
-    broker: Option<String>,
-    /// Where results are kept, for example `redis://:password@host:6379/0`
+    broker: Option<Secret<String>>,
+    /// Where results are kept, for example `redis://:password@host:6379/0`; `TASKQ_RESULT_URL` as above
     #[arg(long, global = true, value_name = "URL")]
-    results: Option<String>,
+    results: Option<Secret<String>>,
     /// The settings file [default: the taskq.toml found upward from here]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -63,7 +63,7 @@ impl Session {
         let mut settings = Settings::load(self.config.as_deref())?;
         for (key, flag) in [("broker_url", &self.broker), ("result_url", &self.results)] {
             if let Some(value) = flag {
-                settings.set(key, value, Origin::Code)?;
+                settings.set(key, value.expose(), Origin::Code)?;
             }
         }
         Ok(self.settings.get_or_init(|| settings).clone())

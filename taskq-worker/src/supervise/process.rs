@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
@@ -23,10 +24,12 @@ use super::unix::{self, ProcessEnd};
 const START_LINE_BYTES_MAX: usize = 4096;
 
 /// The program that children run, with its arguments.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Program {
     path: PathBuf,
     arguments: Vec<OsString>,
+    /// Variables that children have in addition to those of this process. They may hold passwords.
+    variables: Vec<(&'static str, OsString)>,
     /// The flag that names the descriptors of the link and of stderr to a child.
     flag: &'static str,
 }
@@ -58,22 +61,31 @@ pub(super) struct ChildProcess {
 }
 
 impl Program {
-    /// Returns the program of this process with its arguments, and `flag` for the descriptors.
+    /// Returns the program of this process with these arguments and variables, and `flag` for the descriptors.
     ///
     /// The path is resolved now, since the system does not know the name of a file any more once it was replaced. If
     /// the name by which the process was started leads to that file, it is used, so that a symbolic link that is
     /// changed later leads to the new build.
-    pub(crate) fn of_this_process(flag: &'static str) -> io::Result<Self> {
+    pub(crate) fn of_this_process(
+        flag: &'static str,
+        arguments: Vec<OsString>,
+        variables: Vec<(&'static str, OsString)>,
+    ) -> io::Result<Self> {
         let file = std::env::current_exe()?;
-        let mut arguments = std::env::args_os();
-        let named = arguments.next().map(PathBuf::from).filter(|name| name.components().count() > 1);
+        let named = std::env::args_os().next().map(PathBuf::from).filter(|name| name.components().count() > 1);
         let named = named.and_then(|name| std::path::absolute(name).ok()).filter(|name| is_same(name, &file));
-        Ok(Self { path: named.unwrap_or(file), arguments: arguments.collect(), flag })
+        Ok(Self { path: named.unwrap_or(file), arguments, variables, flag })
     }
 
     /// Returns the path of the program.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program").field("path", &self.path).field("arguments", &self.arguments).finish_non_exhaustive()
     }
 }
 
@@ -98,7 +110,7 @@ impl ChildProcess {
         let descriptors = format!("{}={},{}", program.flag, theirs.as_raw_fd(), stderr.as_raw_fd());
         let arguments = program.arguments.iter().cloned().chain([OsString::from(descriptors)]);
         let inherited = [theirs.as_fd(), stderr.as_fd()];
-        let spawned = unix::start(&program.path, arguments, &notify::VARIABLES, inherited)?;
+        let spawned = unix::start(&program.path, arguments, (&notify::VARIABLES, &program.variables), inherited)?;
         let (reading, writing) = tokio::net::UnixStream::from_std(ours)?.into_split();
         let (messages, told) = mpsc::channel(link::MESSAGES_MAX);
         // Fails when the child is gone, which its end tells as well.

@@ -35,11 +35,12 @@ pub(super) struct SpawnedProcess {
 
 /// Starts `program` as a child that dies with this process, in a process group of its own, so that a Ctrl-C reaches
 /// only this process. The child inherits the two descriptors under their numbers and the stdout of this process, but no
-/// stdin: a background process that reads a terminal is stopped.
+/// stdin: a background process that reads a terminal is stopped. Of the variables of this process it does not get those
+/// that are hidden, and in addition it gets those that are added.
 pub(super) fn start(
     program: &Path,
     arguments: impl IntoIterator<Item = OsString>,
-    hidden: &[&str],
+    (hidden, added): (&[&str], &[(&str, OsString)]),
     inherited: [BorrowedFd<'_>; 2],
 ) -> io::Result<SpawnedProcess> {
     let parent = rustix::process::getpid();
@@ -49,6 +50,7 @@ pub(super) fn start(
     for variable in hidden {
         command.env_remove(variable);
     }
+    command.envs(added.iter().map(|(name, value)| (name, value)));
     let prepare = move || {
         die_with_parent()?;
         if rustix::process::getppid() != Some(parent) {

@@ -15,9 +15,9 @@ use super::panics;
 use super::stderr::{self, Format, Log};
 use super::text_line::{SpanFields, TextLine};
 
-/// The libraries under taskq. taskq itself logs what matters of them; their own lines would drown it, so they are
-/// written only when everything is.
-const CHATTY: [&str; 4] = ["lapin", "redis", "async_rs", "hickory_resolver"];
+/// The libraries under taskq. taskq itself logs what matters of them; their own lines would drown it, and at `trace`
+/// they hold frames with passwords and arguments. So they are written only if `RUST_LOG` names the library.
+const CHATTY: [&str; 5] = ["lapin", "amq_protocol", "redis", "async_rs", "hickory"];
 
 /// The least important lines that are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,13 +76,18 @@ fn filter(wanted: Option<&OsStr>, level: Level) -> Result<EnvFilter, String> {
     let shown = wanted.to_string_lossy();
     let unreadable = |why: String| format!("RUST_LOG={shown:?} cannot be read ({why}); write for example taskq=debug");
     let text = wanted.to_str().ok_or_else(|| unreadable("it is not Unicode".to_owned()))?;
-    EnvFilter::builder().parse(text).map_err(|error| unreadable(error.to_string()))
+    EnvFilter::builder().parse(quiet(text)).map_err(|error| unreadable(error.to_string()))
 }
 
 fn directives(Level(level): Level) -> String {
-    let quiet = CHATTY.into_iter().filter(|_| level <= LevelFilter::INFO).map(|library| format!("{library}=off"));
-    let directives: Vec<String> = [level.to_string()].into_iter().chain(quiet).collect();
-    directives.join(",")
+    quiet(&level.to_string())
+}
+
+/// Returns the directives with those libraries switched off that they do not name.
+fn quiet(directives: &str) -> String {
+    let unnamed = CHATTY.into_iter().filter(|library| !directives.contains(library));
+    let off: Vec<String> = unnamed.map(|library| format!("{library}=off")).collect();
+    format!("{directives},{}", off.join(","))
 }
 
 #[cfg(test)]
@@ -95,7 +100,10 @@ mod tests {
         assert_eq!("warning".parse(), Ok(Level::WARN));
         assert!("loud".parse::<Level>().is_err());
         assert!(directives(Level(LevelFilter::INFO)).contains("lapin=off"));
-        assert_eq!(directives(Level(LevelFilter::DEBUG)), "debug");
+        assert!(directives(Level(LevelFilter::TRACE)).starts_with("trace,lapin=off"));
+        let asked = quiet("trace,lapin=trace");
+        assert!(asked.starts_with("trace,lapin=trace,") && !asked.contains("lapin=off"), "{asked}");
+        assert!(asked.contains("redis=off"), "{asked}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{BackendError, BackendOptions, SharedKv, SharedResults, memory};
+use crate::redact;
 
 /// A result backend together with its Kv store.
 #[derive(Debug, Clone)]
@@ -33,19 +34,42 @@ pub async fn connect(url: &str, options: BackendOptions) -> Result<Backend, Back
         }
         #[cfg(not(feature = "sqlite"))]
         "sqlite" => Err(BackendError::Url {
-            url: url.to_owned(),
+            url: redact::url(url),
             why: "this program was built without the feature `sqlite` of taskq".to_owned(),
         }),
         #[cfg(not(feature = "redis"))]
         "redis" | "rediss" | "redis+unix" | "unix" => Err(BackendError::Url {
-            url: crate::redact::without_password(url),
+            url: redact::url(url),
             why: format!("this program was built without the feature `redis` of taskq (options: {options:?})"),
         }),
         _ => Err(BackendError::Url {
-            url: crate::redact::without_password(url),
+            url: redact::url(url),
             why: format!(
-                "the scheme {scheme:?} is not known; write redis://:password@host:6379/0, sqlite:PATH or memory:"
+                "{}; write redis://:password@host:6379/0, sqlite:PATH or memory:",
+                redact::unknown_scheme(url)
             ),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_url_that_is_a_secret_is_not_repeated() {
+        for (url, told) in [
+            ("secret", "it begins with no scheme"),
+            ("secret:x", "it begins with no scheme"),
+            ("u:secret@host", "it begins with no scheme"),
+            ("ampq://u:secret@host", "the scheme \"ampq\" is not known"),
+            ("sqlite://u:secret@host", "***"),
+            ("sqlite:x.db?key=secret", "synchronous"),
+        ] {
+            let options = BackendOptions::default();
+            let error = connect(url, options).await.expect_err("it cannot be used");
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains("secret") && shown.contains(told), "{url}: {shown}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use super::Call;
 use crate::codec::{exact, finite};
 use crate::definition::{TaskError, TaskResult};
+use crate::redact::Secret;
 
 /// A type that a task may take as a parameter: owned, and (de)serializable with serde.
 #[diagnostic::on_unimplemented(
@@ -84,7 +85,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> TaskOutput for T {
 pub struct Arg<T>(pub(crate) T);
 
 /// A value that may stand in a call where the task takes a `T`: a `T`; a `&str` for a `String`; a `T` or a `&str` for
-/// an `Option`.
+/// an `Option` or a [`Secret`].
 ///
 /// The argument's type is inferred from the parameter's, so literals, `None` and `vec![]` work; `x.into()` and
 /// `.parse().unwrap()` do not determine their type and need a `let` with a type.
@@ -114,6 +115,20 @@ impl IntoArg<String> for &str {
 impl<T> IntoArg<Option<T>> for T {
     fn into_arg(self) -> Arg<Option<T>> {
         Arg(Some(self))
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T> IntoArg<Secret<T>> for T {
+    fn into_arg(self) -> Arg<Secret<T>> {
+        Arg(self.into())
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl IntoArg<Secret<String>> for &str {
+    fn into_arg(self) -> Arg<Secret<String>> {
+        Arg(self.to_owned().into())
     }
 }
 

@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use super::{Arg, TaskArgument};
 use crate::definition::TaskOptions;
 use crate::message::{HeaderValue, Headers, Json, TaskId};
+use crate::redact::Size;
 
 /// A call of a task that returns a `T`.
 ///
@@ -90,7 +91,7 @@ pub struct Unique {
 }
 
 /// The arguments of a call, serialized one by one as they are given.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct ArgumentList {
     /// A JSON list, without its closing bracket; empty while there is no argument.
     positional: Vec<u8>,
@@ -160,6 +161,12 @@ impl ArgumentList {
     /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl fmt::Debug for ArgumentList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ArgumentList").field(&Size(self.len())).finish()
     }
 }
 

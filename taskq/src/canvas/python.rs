@@ -32,6 +32,8 @@ use serde::ser::{Error, SerializeMap};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use crate::definition::kind;
+
 /// Writes a value as Celery's JSON does.
 fn write<S: Serializer>(serializer: S, name: &str, value: &impl Serialize) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(Some(2))?;
@@ -44,7 +46,10 @@ fn write<S: Serializer>(serializer: S, name: &str, value: &impl Serialize) -> Re
 fn text<E: Error>(name: &str, value: &impl Serialize) -> Result<String, E> {
     match serde_json::to_value(value) {
         Ok(Value::String(text)) => Ok(text),
-        Ok(other) => Err(E::custom(format_args!("a {name} is written from a text, not from {other}"))),
+        Ok(other) => {
+            let kind = kind::of_json(&other.to_string());
+            Err(E::custom(format_args!("a {name} is written from a text, not from {kind}")))
+        }
         Err(error) => Err(E::custom(error)),
     }
 }
@@ -196,6 +201,6 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_refused() {
-        assert!(serde_json::to_string(&Decimal(1.5)).expect_err("a float").to_string().contains("1.5"));
+        assert!(serde_json::to_string(&Decimal(1.5)).expect_err("a float").to_string().contains("not from a float"));
     }
 }

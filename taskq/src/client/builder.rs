@@ -1,5 +1,6 @@
 //! From settings to connections.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use super::{Client, node};
@@ -9,7 +10,9 @@ use crate::canvas::IntoDuration;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::io;
-use crate::settings::{ConfigError, FileMode, Origin, Serializer, Settings, duration_text, serializer_text};
+use crate::settings::{
+    ConfigError, FileMode, Origin, Serializer, Settings, duration_text, given_shown, serializer_text,
+};
 
 /// A builder of a [`Client`]. Settings that are not given here come from `taskq.toml` and the environment; see
 /// [`Settings`].
@@ -23,7 +26,7 @@ use crate::settings::{ConfigError, FileMode, Origin, Serializer, Settings, durat
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[must_use = "a builder does nothing until `build` is awaited"]
 pub struct ClientBuilder {
     settings: Option<Settings>,
@@ -234,6 +237,17 @@ impl Client {
     /// Connects as `taskq.toml` and the environment configure it; see [`Settings`].
     pub async fn from_settings() -> Result<Self, Error> {
         Self::builder().build().await
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("ClientBuilder");
+        shown.field("settings", &self.settings).field("file", &self.file);
+        for (key, value) in &self.overrides {
+            shown.field(key, &value.as_ref().map(|value| given_shown(key, value)));
+        }
+        shown.finish_non_exhaustive()
     }
 }
 

@@ -17,6 +17,7 @@ use crate::backend::{Changes, ResultBackendExt};
 use crate::canvas::TaskOutput;
 use crate::error::Error;
 use crate::message::{Failure, Json, Progress, Record, TaskId, TaskState};
+use crate::redact::Size;
 
 /// A handle to a task that was sent, by its id. Cloning is cheap; dropping it does not stop the task.
 pub struct Handle<T> {
@@ -28,7 +29,7 @@ pub struct Handle<T> {
 }
 
 /// The status of a task, as stored in the result backend.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Clone, Serialize)]
 #[non_exhaustive]
 pub struct Status {
     /// The task's id.
@@ -177,6 +178,20 @@ fn outcome<T: TaskOutput>(record: Record) -> Result<T, Error> {
 impl Status {
     fn pending(id: TaskId) -> Self {
         Self::from(Record::new(id, TaskState::Pending))
+    }
+}
+
+impl fmt::Debug for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Status")
+            .field("id", &self.id)
+            .field("state", &self.state)
+            .field("attempt", &self.attempt)
+            .field("progress", &self.progress)
+            .field("failure", &self.failure)
+            .field("value", &self.value.as_ref().map(|value| Size(value.get().len())))
+            .field("value_fault", &self.value_fault)
+            .finish_non_exhaustive()
     }
 }
 

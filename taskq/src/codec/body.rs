@@ -8,10 +8,12 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::exact;
 use super::tree::{Loss, Tree, decoded};
 use super::typed_values;
 use crate::definition::{ArgumentPlace, Arguments, ForeignArgument};
 use crate::message::Payload;
+use crate::redact::Size;
 
 const JSON: &str = "application/json";
 const MSGPACK: &str = "application/x-msgpack";
@@ -69,13 +71,11 @@ pub enum BodyError {
     },
     /// A number that the serializer has no form for.
     #[error(
-        "{place} holds the number {number}, and MessagePack has none of more than 64 bits; set TASKQ_SERIALIZER=json, or send a text"
+        "{place} holds a number of more than 64 bits, and MessagePack has none; set TASKQ_SERIALIZER=json, or send a text"
     )]
     Number {
         /// The argument.
         place: String,
-        /// The number.
-        number: String,
     },
     /// Broken bytes, or not of the form `[args, kwargs, embed]`.
     #[error("the body is not a list of arguments, named arguments and what follows: {0}")]
@@ -121,8 +121,8 @@ fn msgpack_tree(bytes: &[u8]) -> Result<Tree<'static>, BodyError> {
 fn json_to_msgpack(json: &[u8]) -> Result<Vec<u8>, BodyError> {
     // Values of Python's types become what MessagePack has for them.
     let tree = typed_values::plain(json_tree(json)?);
-    if let Some((place, number)) = in_arguments(&tree, super::msgpack::unfit).next() {
-        return Err(BodyError::Number { place: place.to_string(), number: number.to_owned() });
+    if let Some((place, _)) = in_arguments(&tree, super::msgpack::unfit).next() {
+        return Err(BodyError::Number { place: place.to_string() });
     }
     super::msgpack::encode(&tree).map_err(|error| form(&error))
 }
@@ -160,7 +160,7 @@ fn in_arguments<'t, 'a, T: 't>(
 }
 
 /// A message's body as plain JSON text, decompressed and translated.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct MessageBody {
     text: Bytes,
     /// The arguments for which JSON has no form.
@@ -213,10 +213,18 @@ impl MessageBody {
     pub fn arguments(&self, parameters: usize) -> Result<Arguments<'_>, BodyError> {
         let mut deserializer = serde_json::Deserializer::from_slice(&self.text);
         let parts = PartsOf { parameters }.deserialize(&mut deserializer);
-        let parts = parts.and_then(|parts| deserializer.end().map(|()| parts)).map_err(|error| form(&error))?;
+        let parts = parts
+            .and_then(|parts| deserializer.end().map(|()| parts))
+            .map_err(|error| form(&exact::place_of(&error)))?;
         what_follows(parts.embed)?;
         let Positional { values, given } = parts.positional;
         Ok(Arguments::new(values, parts.named.0).with_given(given).with_foreign(&self.foreign))
+    }
+}
+
+impl fmt::Debug for MessageBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageBody").field("text", &Size(self.text.len())).field("foreign", &self.foreign).finish()
     }
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::exact;
 use super::tree::{Loss, Tree, decoded};
 use super::typed_values;
 use crate::message::{Failure, Json, Record, TaskId, TaskState};
@@ -54,15 +55,16 @@ pub fn encode(record: &Record) -> Vec<u8> {
 /// required.
 pub fn decode(id: &TaskId, document: &[u8]) -> Result<Record, ResultError> {
     let record = if document.first() == Some(&b'{') && !typed_values::must_be_read(document) {
-        plain_record(id, document).map_err(|error| error.to_string())
+        plain_record(id, document)
     } else {
         foreign_record(id, document)
     };
     record.map_err(|why| ResultError { id: id.clone(), why: serializer_of(document).unwrap_or(why) })
 }
 
-fn plain_record(id: &TaskId, document: &[u8]) -> Result<Record, serde_json::Error> {
-    serde_json::from_slice::<Incoming<'_>>(document).map(|incoming| incoming.into_record(id))
+fn plain_record(id: &TaskId, document: &[u8]) -> Result<Record, String> {
+    let incoming = serde_json::from_slice::<Incoming<'_>>(document);
+    incoming.map(|incoming| incoming.into_record(id)).map_err(|error| exact::place_of(&error))
 }
 
 /// Reads a document that is not plain JSON.
@@ -80,7 +82,7 @@ fn foreign_record(id: &TaskId, document: &[u8]) -> Result<Record, String> {
     // A failure is for people, who read every literal and every digit.
     let shown = result.map(|(_, value)| typed_values::plain(value.clone()).to_value());
     let plain = typed_values::plain(tree).to_json();
-    let mut record = plain_record(id, plain.as_bytes()).map_err(|error| error.to_string())?;
+    let mut record = plain_record(id, plain.as_bytes())?;
     match (&record.failure, lost) {
         (Some(_), Some(_)) => record.failure = Some(read_failure(&record.state, shown)),
         (None, Some(Loss { what, why })) => record.value_fault = Some(format!("{what} is in it: {why}")),

@@ -7,15 +7,26 @@ use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::value::RawValue;
 
+use super::kind;
+use crate::redact::Size;
+
 /// The positional and named arguments of a message, not yet decoded: each is JSON text until the task asks for
 /// it as a type.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Arguments<'a> {
     positional: Vec<&'a RawValue>,
     /// The number of positional arguments in the message, of which those are the first.
     given: usize,
     named: Vec<(Cow<'a, str>, &'a RawValue)>,
     foreign: &'a [ForeignArgument],
+}
+
+impl fmt::Debug for Arguments<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let positional: Vec<Size> = self.positional.iter().map(|value| Size(value.get().len())).collect();
+        let named: Vec<_> = self.named.iter().map(|(name, value)| (name, Size(value.get().len()))).collect();
+        f.debug_struct("Arguments").field("positional", &positional).field("named", &named).finish_non_exhaustive()
+    }
 }
 
 /// The place of an argument in a call.
@@ -102,9 +113,9 @@ pub enum ArgumentError {
         parameter: &'static str,
         /// The parameter's type.
         type_name: &'static str,
-        /// The start of the value in the message.
+        /// The kind of the value in the message. The value itself is not repeated: it might be a secret.
         got: String,
-        /// The decoder's message.
+        /// The decoder's message, without the value.
         why: String,
     },
 }
@@ -171,7 +182,7 @@ impl<'a> Arguments<'a> {
     }
 
     /// Decodes the value of the parameter at `index`, as a `T`. Of all types, only an `Option` may be absent: it is
-    /// `None` then. `decode` decodes its JSON.
+    /// `None` then. `decode` decodes its JSON; its error must not repeat the value.
     pub fn take<T: for<'de> Deserialize<'de>>(
         &self,
         task: &'static str,
@@ -187,13 +198,14 @@ impl<'a> Arguments<'a> {
                 type_name: parameter.type_name,
             });
         };
+        // The decoder names the kind as well, unless the fault is deeper in the value.
         let mismatch = |got: &str, why: &str| ArgumentError::Mismatch {
             task,
             parameter: parameter.name,
             type_name: parameter.type_name,
-            got: excerpt(got, GOT_CHARACTERS_MAX),
-            // The decoder's message repeats an unexpected text in full, however long it is.
-            why: excerpt(why, WHY_CHARACTERS_MAX),
+            got: got.to_owned(),
+            // A type may know very many variants.
+            why: excerpt(why.strip_prefix(&format!("invalid type: {got}, ")).unwrap_or(why), WHY_CHARACTERS_MAX),
         };
         let is_here = |place: &ArgumentPlace| match place {
             ArgumentPlace::Position(position) => *position == index,
@@ -202,7 +214,7 @@ impl<'a> Arguments<'a> {
         if let Some(foreign) = self.foreign.iter().find(|foreign| is_here(&foreign.place)) {
             return Err(mismatch(&foreign.got, foreign.why));
         }
-        decode(raw.get()).map_err(|error| mismatch(raw.get(), &error.to_string()))
+        decode(raw.get()).map_err(|error| mismatch(&kind::of_json(raw.get()), &error.to_string()))
     }
 }
 
@@ -227,13 +239,10 @@ impl<'de> Deserializer<'de> for Absent {
     }
 }
 
-/// The number of characters that are shown of a value that does not fit.
-const GOT_CHARACTERS_MAX: usize = 60;
-
 /// The number of characters that are shown of the decoder's message.
 const WHY_CHARACTERS_MAX: usize = 300;
 
-/// Returns the first characters of a value, for people.
+/// Returns the first characters of a text, for people.
 fn excerpt(text: &str, characters_max: usize) -> String {
     match text.char_indices().nth(characters_max) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -266,6 +275,18 @@ mod tests {
         assert_eq!(take::<Vec<Option<i64>>>(&none), Err(missing.clone()));
         assert_eq!(take::<(Option<i64>,)>(&none), Err(missing.clone()));
         assert_eq!(take::<i64>(&none), Err(missing));
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_named_by_its_kind() {
+        let secret = RawValue::from_string("\"4111\"".to_owned()).expect("it is JSON");
+        let arguments = Arguments::new(vec![&secret], Vec::new());
+        let why = "invalid type: a text of 4 characters, expected u32 at line 1 column 6";
+        let decode = |_: &str| Err::<u32, _>(serde_json::Error::custom(why));
+        let error = arguments.take("t", 0, &X, decode).expect_err("a text is no number");
+        let expected = "t() takes `x: T`, and got a text of 4 characters: expected u32 at line 1 column 6";
+        assert_eq!(error.to_string(), expected);
+        assert!(!format!("{error:?}").contains("4111"), "{error:?}");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod arguments;
 mod context;
 mod error;
+pub(crate) mod kind;
 mod options;
 mod registry;
 mod retry;

@@ -1,18 +1,20 @@
 //! A task message, decoded.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Headers, TaskId};
+use crate::redact::Size;
 
 /// The arguments of a task in serialized form: bytes and their format. The caller serializes them once; retries and
 /// delays pass them on unread.
 ///
 /// Exhaustive: these are the parts of a message's body by Celery's protocol 2.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Payload {
     /// `application/json` or `application/x-msgpack`.
     pub content_type: Cow<'static, str>,
@@ -101,6 +103,18 @@ pub struct Envelope {
     pub reply_to: Option<String>,
     /// The arguments.
     pub payload: Payload,
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { content_type, content_encoding, compression, body } = self;
+        f.debug_struct("Payload")
+            .field("content_type", content_type)
+            .field("content_encoding", content_encoding)
+            .field("compression", compression)
+            .field("body", &Size(body.len()))
+            .finish()
+    }
 }
 
 impl Envelope {

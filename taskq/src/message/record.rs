@@ -1,10 +1,13 @@
 //! The record of a task: the content of its result document.
 
+use std::fmt;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Failure, TaskId, TaskState};
+use crate::redact::Size;
 
 /// A JSON text that is passed on without being parsed.
 pub type Json = Box<RawValue>;
@@ -12,7 +15,7 @@ pub type Json = Box<RawValue>;
 /// The record of a task: everything that is kept about it.
 ///
 /// Made by [`Record::new`], and changed field by field or by [`with`](Self::with).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Record {
     /// The task.
@@ -115,5 +118,24 @@ impl Record {
             std::cmp::Ordering::Less => false,
             std::cmp::Ordering::Equal => !stored.state.is_terminal(),
         }
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("id", &self.id)
+            .field("task", &self.task)
+            .field("state", &self.state)
+            .field("value", &self.value.as_ref().map(|value| Size(value.get().len())))
+            .field("value_fault", &self.value_fault)
+            .field("failure", &self.failure)
+            .field("attempt", &self.attempt)
+            .field("generation", &self.generation)
+            .field("worker", &self.worker)
+            .field("started_at", &self.started_at)
+            .field("finished_at", &self.finished_at)
+            .field("retry_at", &self.retry_at)
+            .finish_non_exhaustive()
     }
 }

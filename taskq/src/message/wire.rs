@@ -1,10 +1,12 @@
 //! A message as a broker carries it.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use bytes::Bytes;
 
 use super::Headers;
+use crate::redact::Size;
 
 /// The message properties that taskq uses, by AMQP's names. Persistence is not among them: every message that taskq
 /// publishes is persistent.
@@ -38,7 +40,7 @@ impl Properties {
 /// without a meaning is still a `WireMessage`.
 ///
 /// Exhaustive: a message has these three parts in every broker.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct WireMessage {
     /// The properties.
     pub properties: Properties,
@@ -46,4 +48,33 @@ pub struct WireMessage {
     pub headers: Headers,
     /// The body, as it came or as it will go.
     pub body: Bytes,
+}
+
+impl fmt::Debug for WireMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { properties, headers, body } = self;
+        f.debug_struct("WireMessage")
+            .field("properties", properties)
+            .field("headers", headers)
+            .field("body", &Size(body.len()))
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Envelope, Payload, Record, TaskId, TaskState};
+
+    #[test]
+    fn debug_shows_no_argument_and_no_result() {
+        let body = Bytes::from_static(b"[[4111], {}, {}]");
+        let message = WireMessage { body: body.clone(), ..WireMessage::default() };
+        let envelope = Envelope::new(TaskId::new(), "t", Payload { body, ..Payload::default() });
+        let value = serde_json::value::RawValue::from_string("4111".to_owned()).expect("it is JSON");
+        let record = Record { value: Some(value), ..Record::new(TaskId::placeholder(), TaskState::Success) };
+        for shown in [format!("{message:?}"), format!("{:?}", envelope.payload), format!("{record:?}")] {
+            assert!(!shown.contains("4111") && !shown.contains("52, 49") && shown.contains(" bytes)"), "{shown}");
+        }
+    }
 }

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use super::{Origin, Settings};
 use crate::access::{self, Permissions};
-use crate::redact::without_password;
+use crate::redact;
+
+/// The settings that are secrets as a whole.
+const KEYS: [&str; 3] = ["signing_key", "verify_keys", "sealing_keys"];
 
 /// The settings that may hold a password.
 const URLS: [&str; 3] = ["broker_url", "result_url", "beat_store"];
@@ -29,7 +32,8 @@ impl Settings {
             "result_url" => self.result_url.clone(),
             _ => self.beat_store.clone(),
         };
-        URLS.into_iter().filter(is_from_file).filter_map(url).any(|url| without_password(&url) != url)
+        KEYS.iter().any(is_from_file)
+            || URLS.into_iter().filter(is_from_file).filter_map(url).any(|url| redact::url(&url) != url)
     }
 
     #[cfg(feature = "sqlite")]

@@ -7,6 +7,8 @@ use super::keys::{KEYS, unknown};
 use super::{ConfigError, Origin, Settings};
 #[cfg(feature = "toml")]
 use crate::broker::{QueueKind, QueueSpec};
+#[cfg(feature = "toml")]
+use crate::redact;
 
 impl Settings {
     #[cfg(not(feature = "toml"))]
@@ -20,7 +22,7 @@ impl Settings {
     #[cfg(feature = "toml")]
     pub(super) fn apply_toml(&mut self, text: &str, origin: &Origin) -> Result<(), ConfigError> {
         let wrong = |text: String| ConfigError::new(origin.clone(), text);
-        let table: toml::Table = text.parse().map_err(|error| wrong(not_toml(&error)))?;
+        let table: toml::Table = text.parse().map_err(|error| wrong(not_toml(text, &error)))?;
         for (key, value) in table {
             match (key.as_str(), value) {
                 ("queues", toml::Value::Table(queues)) => {
@@ -56,17 +58,19 @@ impl Settings {
     }
 }
 
-/// The parser's message, with the remedy where that is not plain from it.
+/// Returns the parser's message with its place, and the remedy where that is not plain from it. The line itself is not
+/// repeated: it may hold a password.
 #[cfg(feature = "toml")]
-fn not_toml(error: &toml::de::Error) -> String {
-    let text = error.to_string();
-    if error.message().contains("duplicate key") {
-        return format!(
-            "{}; there is a key or an entry of this name above: give one of them another, or remove it",
-            text.trim_end()
-        );
-    }
-    text
+fn not_toml(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let (line, of_line) = (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default());
+    let remedy = if error.message().contains("duplicate key") {
+        "; there is a key or an entry of this name above: give one of them another, or remove it"
+    } else {
+        ""
+    };
+    let column = of_line.chars().count() + 1;
+    format!("TOML parse error at line {line}, column {column}: {}{remedy}", error.message())
 }
 
 #[cfg(feature = "toml")]
@@ -158,5 +162,5 @@ fn plain_text(value: &toml::Value) -> Option<String> {
 /// A value, for people.
 #[cfg(feature = "toml")]
 fn shown(value: &toml::Value) -> String {
-    plain_text(value).unwrap_or_else(|| format!("a {}", value.type_str()))
+    plain_text(value).map_or_else(|| format!("a {}", value.type_str()), |text| redact::given(&text))
 }

@@ -6,7 +6,7 @@ use super::nearest::nearest;
 use super::{ConfigError, FileMode, Origin, Serializer, Settings};
 use crate::broker::QueueSpec;
 use crate::protection::{SealingKeys, SigningKey, VerifyKeys};
-use crate::redact::without_password;
+use crate::redact;
 
 /// The shortest lease of a claim: a shorter one would run out between two renewals on a machine that is busy.
 const CLAIM_LEASE_MIN: Duration = Duration::from_secs(1);
@@ -59,19 +59,19 @@ pub(super) const KEYS: [SettingKey; 22] = [
         name: "broker_url",
         takes: URL,
         assign: |settings, text| assign(&mut settings.broker_url, url(text)),
-        show: |settings| without_password(settings.broker_url()),
+        show: |settings| redact::url(settings.broker_url()),
     },
     SettingKey {
         name: "result_url",
         takes: URL_OR_NONE,
         assign: |settings, text| assign(&mut settings.result_url, url(text)),
-        show: |settings| settings.result_url().map_or_else(none, without_password),
+        show: |settings| settings.result_url().map_or_else(none, redact::url),
     },
     SettingKey {
         name: "beat_store",
         takes: URL,
         assign: |settings, text| assign(&mut settings.beat_store, url(text)),
-        show: |settings| settings.beat_store().map_or_else(none, without_password),
+        show: |settings| settings.beat_store().map_or_else(none, redact::url),
     },
     SettingKey {
         name: "beat_group",
@@ -198,8 +198,20 @@ pub(super) const KEYS: [SettingKey; 22] = [
     },
 ];
 
-/// The settings whose values are secrets: no error shows what was given.
-const SECRETS: [&str; 3] = ["signing_key", "verify_keys", "sealing_keys"];
+impl SettingKey {
+    /// Returns a text that was given for this setting as it may be shown.
+    fn shown(&self, text: &str) -> String {
+        if [SIGNING_KEY, VERIFY_KEYS, SEALING_KEYS].contains(&self.takes) {
+            return redact::HIDDEN.to_owned();
+        }
+        if [URL, URL_OR_NONE].contains(&self.takes) { redact::url(text) } else { redact::given(text) }
+    }
+}
+
+/// Returns a text that was given for the setting of that name as it may be shown.
+pub(crate) fn given_shown(key: &str, text: &str) -> String {
+    KEYS.iter().find(|known| known.name == key).map_or_else(|| redact::given(text), |known| known.shown(text))
+}
 
 impl Settings {
     /// Sets one value by its key, from text. For command lines; programs set it on the builder of the client.
@@ -215,12 +227,8 @@ impl Settings {
                 Ok(())
             }
             None => {
-                let got = if SECRETS.contains(&key) {
-                    "what was given is none".to_owned()
-                } else {
-                    format!("not {:?}", without_password(value))
-                };
-                Err(ConfigError::new(origin, format!("`{key}` takes {}, {got}", known.takes)))
+                let shown = known.shown(value);
+                Err(ConfigError::new(origin, format!("`{key}` takes {}, not {shown:?}", known.takes)))
             }
         }
     }
@@ -312,5 +320,7 @@ pub(crate) fn serializer_text(serializer: Serializer) -> &'static str {
 
 /// «unknown X `y`», with the known name that is most like it.
 pub(super) fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    format!("unknown {what} `{name}`; did you mean `{}`?", nearest(name, known).unwrap_or_default())
+    // A URL that lost its key stands in the key's place.
+    let shown = redact::given(name);
+    format!("unknown {what} `{shown}`; did you mean `{}`?", nearest(name, known).unwrap_or_default())
 }

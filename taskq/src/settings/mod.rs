@@ -17,7 +17,7 @@ mod report;
 mod tests;
 mod values;
 
-pub(crate) use self::keys::{duration_text, serializer_text};
+pub(crate) use self::keys::{duration_text, given_shown, serializer_text};
 pub use self::load::FILE_NAME;
 pub use self::origin::{ConfigError, Origin};
 pub use self::report::SettingReport;

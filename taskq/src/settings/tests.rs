@@ -81,7 +81,14 @@ fn mistakes_name_the_key_and_the_mend() {
         ("[interop]\nqueues = [\"celery\", \"taskq.dead\"]", "`interop.queues`: \"taskq.dead\" cannot be a queue name"),
         ("schedule = 3", "write [schedule.NAME]"),
         ("[schedule.x]\nkwargs = { share = nan }", "`schedule` holds a number that JSON does not have: NaN"),
-        ("strict = ", "taskq.toml: TOML parse error"),
+        ("strict = ", "taskq.toml: TOML parse error at line 1, column 10: "),
+        ("strict = true\nbroker_url = \"amqp://u:secret@h\nx = 1", "TOML parse error at line 2, column "),
+        ("broker_url = amqp://u:secret@h", "TOML parse error at line 1, column "),
+        ("\"amqp://secret@h\" = 1", "unknown setting `amqp://***@h`"),
+        ("default_queue = \"amqp://secret@*\"", "not \"amqp://***\""),
+        ("strict = \"redis://:secret@h\"", "not \"redis://:***@h\""),
+        ("broker_url = \"se cret\\u0000\"", "control characters and without spaces around it, not \"***"),
+        ("[queues.mail]\nkind = \"amqp://secret@h\"", "not amqp://***@h"),
         ("broker_url = \"sqlite:/x.db\\n\"", "`broker_url` takes a URL, without control characters"),
         ("result_url = \" redis://h\"", "`result_url` takes a URL, without control characters and without spaces"),
         ("beat_store = \"redis://u:secret@h\\t\"", "not \"redis://u:***@h\\t\""),
@@ -89,8 +96,22 @@ fn mistakes_name_the_key_and_the_mend() {
         ("default_queue = \" mail\"", "`default_queue` takes a queue's name"),
     ] {
         let error = from_toml(text).expect_err(text);
-        assert!(error.contains(expected), "{text}: {error}");
+        assert!(error.contains(expected) && !error.contains("secret"), "{text}: {error}");
     }
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let settings = from_toml(
+        "broker_url = \"amqp://secret@h\"\nresult_url = \"redis://:secret@h\"\nbeat_store = \"redis://:secret@b\"\n\
+         [schedule.nightly]\nargs = [\"secret\"]\n",
+    );
+    let shown = format!("{:?}", settings.expect("every key is known"));
+    assert!(!shown.contains("secret"), "{shown}");
+    assert!(shown.contains("\"amqp://***@h\"") && shown.contains("nightly"), "{shown}");
+    let builder = crate::Client::builder().broker("amqp://secret@h").results("redis://:secret@h");
+    let shown = format!("{builder:?}");
+    assert!(!shown.contains("secret") && shown.contains("redis://:***@h"), "{shown}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The values of all settings, with their defaults.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub(super) const DEFAULT_URL: &str = "sqlite:taskq.db";
 const NO_RESULTS: &str = "none";
 
 /// The settings of a client. Made by [`Settings::load`]; every value remembers where it came from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Settings {
     pub(super) broker_url: Option<String>,
@@ -198,5 +199,17 @@ impl Settings {
     /// Returns whether the broker lives inside this process (`memory:`), where no other process reaches it.
     pub fn is_in_process(&self) -> bool {
         self.broker_url().starts_with("memory:")
+    }
+}
+
+/// Shows every value as [`Settings::report`] does, and of periodic tasks the names: their arguments may hold secrets.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Settings");
+        for setting in self.report() {
+            shown.field(setting.key, &setting.value);
+        }
+        shown.field("queues", &self.queues).field("interop", &self.interop);
+        shown.field("schedule", &self.schedule.keys().collect::<Vec<_>>()).finish_non_exhaustive()
     }
 }

@@ -24,13 +24,20 @@ impl Location {
         if path.is_empty() {
             return Err("it names no file; write sqlite:taskq.db".to_owned());
         }
+        if path.contains('@') && rest.starts_with("//") && !path.starts_with('/') {
+            return Err("a file has no user and no host; write sqlite:/path/to/taskq.db".to_owned());
+        }
         if path == ":memory:" {
             return Err("a database in memory cannot be shared; write memory: in its place".to_owned());
         }
         let full = match query {
             "" | "synchronous=normal" => false,
             "synchronous=full" => true,
-            other => return Err(format!("{other:?} is not known; `synchronous=full` and `synchronous=normal` are")),
+            // Not repeated: it may be a password.
+            _ => {
+                let why = "what follows the `?` is not known; `synchronous=full` and `synchronous=normal` are";
+                return Err(why.to_owned());
+            }
         };
         Ok(Self { path: absolute(Path::new(path))?, full })
     }

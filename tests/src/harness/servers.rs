@@ -102,7 +102,8 @@ impl Vhost {
             .unwrap_or_else(|reason| panic!("{reason}"));
         let amqp = self.servers.amqp_with(|authority, vhost| {
             let (_, address) = authority.rsplit_once('@').expect("the test broker's URL names a user");
-            (format!("{user}:{user}@{address}"), vhost.to_owned())
+            let password: String = user.chars().rev().collect();
+            (format!("{user}:{password}@{address}"), vhost.to_owned())
         });
         Servers { amqp, redis: self.servers.redis.clone() }
     }

@@ -352,7 +352,13 @@ async fn what_cannot_be_run_is_dead_with_a_reason_and_the_worker_goes_on() {
         ("missing", add::NAME, "[[1], {}, {}]", "arguments", "missing the argument `y: i64`"),
         ("unknown-name", add::NAME, "[[1], {\"z\": 1}, {}]", "arguments", "no parameter `z`"),
         ("twice", add::NAME, "[[1, 2], {\"y\": 1}, {}]", "arguments", "two values for `y`"),
-        ("type", add::NAME, "[[1, \"two\"], {}, {}]", "arguments", "takes `y: i64`, and got \"two\""),
+        (
+            "type",
+            add::NAME,
+            "[[1, \"two\"], {}, {}]",
+            "arguments",
+            "takes `y: i64`, and got a text of 3 characters: expected i64",
+        ),
         ("truncated", add::NAME, "[[1, 2], {}", "decode", "not a list of arguments"),
         ("unknown", "nobody.knows", "[[], {}, {}]", "unknown-task", "nobody.knows"),
     ];

@@ -106,7 +106,7 @@ async fn an_integer_that_a_type_has_no_room_for_is_refused_by_name() {
     let client = client.expect("it is in this process");
     let reading = Reading { value: 0.0, rate: 0.0, count: 1 << 64, by_name: BTreeMap::new() };
     let refused = echo(reading, 1.0).send(&client).await.expect_err("MessagePack has 64 bits").to_string();
-    assert!(refused.contains("argument 1") && refused.contains("18446744073709551616"), "{refused}");
+    assert!(refused.contains("argument 1 holds a number of more than 64 bits"), "{refused}");
 
     let url = format!("memory:{}", TaskId::new());
     let client = Client::builder().broker(&url).results(&url).build().await.expect("it is in this process");
@@ -118,7 +118,7 @@ async fn an_integer_that_a_type_has_no_room_for_is_refused_by_name() {
     handle.get_timeout(BOUND).await.expect("it has room");
     let as_value = client.handle::<Value>(handle.id().clone()).get_timeout(BOUND).await;
     let Err(Error::ResultType { source, .. }) = as_value else { panic!("a value has 64 bits: {as_value:?}") };
-    assert!(source.to_string().contains("18446744073709551616"), "{source}");
+    assert!(source.to_string().contains("an integer of more than 64 bits"), "{source}");
     control.drain();
     running.await.expect("it does not panic").expect("it drains");
 }

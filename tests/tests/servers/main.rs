@@ -11,5 +11,6 @@ mod hostile;
 mod rabbitmq;
 mod redis;
 mod rights;
+mod secrets;
 mod signing;
 mod starvation;

@@ -279,7 +279,7 @@ async fn sealed_arguments_cannot_be_replaced_or_moved_to_another_task() {
     let queue = unique("sealed");
     let keys = format!("one:{ONE}");
     let client = fixture.client_with(&[("sealing_keys", &keys)]).await;
-    let alterations: [(&str, fn(&mut WireMessage)); 4] = [
+    let alterations: [Alteration; 4] = [
         ("cannot be opened", |message| drop(message.headers.set("id", "another"))),
         ("cannot be opened", |message| drop(message.headers.set("task", "shop.echo"))),
         ("cannot be opened", |message| {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use taskq::BoxError;
+use taskq::{BoxError, Secret};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -31,7 +31,7 @@ pub(super) struct WorkerRecipe {
     /// The arguments, except for the node name.
     pub(super) arguments: Vec<OsString>,
     /// Additional environment variables.
-    pub(super) variables: Vec<(&'static str, String)>,
+    pub(super) variables: Vec<(&'static str, Secret<String>)>,
     /// The folder of the logs.
     pub(super) folder: PathBuf,
     /// The ledger in which the ends of processes are noted.
@@ -225,7 +225,7 @@ fn spawn(recipe: &WorkerRecipe, index: usize, log: &Path) -> io::Result<Child> {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
     let mut command = Command::new(&recipe.program);
     command.args(&recipe.arguments).arg("--hostname").arg(format!("torture-{index}"));
-    command.envs(recipe.variables.iter().map(|(name, value)| (name, value)));
+    command.envs(recipe.variables.iter().map(|(name, value)| (name, value.expose())));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
     // Ctrl-C is for this program, which then stops its workers.
     #[cfg(unix)]

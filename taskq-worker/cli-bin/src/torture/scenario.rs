@@ -372,13 +372,13 @@ fn recipe(
     arguments.extend(options.worker_arguments.iter().cloned());
     let settings = client.settings();
     let mut variables = vec![
-        ("TASKQ_BROKER_URL", network.broker().map_or(settings.broker_url(), Proxy::url).to_owned()),
-        ("TASKQ_UNKNOWN_TASK_GRACE", UNKNOWN_TASK_GRACE.to_owned()),
+        ("TASKQ_BROKER_URL", network.broker().map_or(settings.broker_url(), Proxy::url).to_owned().into()),
+        ("TASKQ_UNKNOWN_TASK_GRACE", UNKNOWN_TASK_GRACE.to_owned().into()),
         // Hundreds of tasks panic in a run; otherwise resolving symbols would dominate the measurement.
-        ("RUST_BACKTRACE", "0".to_owned()),
+        ("RUST_BACKTRACE", "0".to_owned().into()),
     ];
     if let Some(results) = network.results().map(Proxy::url).or(settings.result_url()) {
-        variables.push(("TASKQ_RESULT_URL", results.to_owned()));
+        variables.push(("TASKQ_RESULT_URL", results.to_owned().into()));
     }
     Ok(WorkerRecipe { program: std::env::current_exe()?, arguments, variables, folder, ledger: ledger.to_owned() })
 }

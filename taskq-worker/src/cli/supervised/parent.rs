@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::super::exit::Exit;
 use super::super::failure::Failure;
+use super::super::handed_over::HandedOver;
 use super::super::lifecycle_lines::{self, WorkerFacts};
 use super::super::reload::Executable;
 use super::super::session::Session;
@@ -29,7 +30,9 @@ pub(in super::super) fn run(options: &WorkerOptions, session: &Session) -> Resul
             "--max-memory-per-child: this system does not say how much memory a process has",
         ));
     }
-    let program = Program::of_this_process("--supervised-by").map_err(|error| Failure::cannot_start(&error))?;
+    let HandedOver { arguments, variables } = HandedOver::of_this_process();
+    let program = Program::of_this_process("--supervised-by", arguments, variables);
+    let program = program.map_err(|error| Failure::cannot_start(&error))?;
     let (host, processes) = (host_name(), options.processes);
     let node = node_name(options.node.as_deref(), &host);
     // One thread, which this process has already.

@@ -25,7 +25,7 @@ impl RedisBackend {
     /// at fault, and the remedy. Once connected, the backend reconnects by itself for as long as it exists.
     pub async fn connect(url: &str, options: BackendOptions) -> Result<Self, BackendError> {
         let client = client(url).map_err(|error| refusal::of_url(url, &error))?;
-        let shown: Arc<str> = crate::redact::without_password(url).into();
+        let shown: Arc<str> = crate::redact::url(url).into();
         let timeout = options.timeout;
         io::run(async move {
             let connection = Connection::open(client.clone(), Arc::clone(&shown), timeout, scripts::load())

@@ -5,7 +5,7 @@ use redis::{ErrorKind, RedisError};
 
 use crate::backend::BackendError;
 use crate::fault::BoxError;
-use crate::redact::without_password;
+use crate::redact;
 use crate::shortage;
 
 /// The error for a URL that cannot be parsed.
@@ -21,10 +21,10 @@ pub(super) fn of_url(url: &str, error: &RedisError) -> BackendError {
              percent-encoded), or redis+unix:///path/to/socket?db=0"
         )
     };
-    BackendError::Url { url: without_password(url), why }
+    BackendError::Url { url: redact::url(url), why }
 }
 
-/// The error for a server at `url` (shown without its password) that does not answer, or refuses the connection.
+/// The error for a server at `url` (as it is shown) that does not answer, or refuses the connection.
 pub(super) fn of_server(url: &str, error: &RedisError) -> BackendError {
     let url = url.to_owned();
     let error = &first(error);

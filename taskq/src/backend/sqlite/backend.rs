@@ -19,6 +19,7 @@ use crate::backend::{BackendError, BackendOptions, Changes, Kv, Put, ResultBacke
 use crate::codec::result;
 use crate::io;
 use crate::message::{Record, TaskId};
+use crate::redact;
 use crate::sqlite::{Database, Fault, FaultKind, Location, Observer, Tx, lock, ms_after, now_ms};
 
 /// A result backend and Kv store in a file.
@@ -48,7 +49,7 @@ impl SqliteBackend {
         options: &BackendOptions,
         open: fn(&Location, FileMode) -> Result<Arc<Database>, Fault>,
     ) -> Result<Self, BackendError> {
-        let unusable = |why| BackendError::Url { url: url.to_owned(), why };
+        let unusable = |why| BackendError::Url { url: redact::url(url), why };
         let location = Location::parse(url).map_err(unusable)?;
         let file_mode = options.file_mode;
         // Opening waits for locks and disks.

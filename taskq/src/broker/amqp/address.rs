@@ -4,7 +4,7 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Error, ErrorKind};
 
 use crate::broker::BrokerError;
-use crate::redact::without_password;
+use crate::redact;
 use crate::shortage;
 
 /// The frame size. lapin allocates 64 frames per connection; with the broker's default of 128 KiB an idle process
@@ -21,8 +21,10 @@ const HEARTBEAT: u16 = 10;
 #[derive(Clone)]
 pub(super) struct Address {
     pub(super) uri: AMQPUri,
-    /// The URL without the password.
+    /// The URL as it may be shown.
     pub(super) shown: String,
+    /// Whether the user may not be shown either.
+    hides_user: bool,
     /// Whether the URL names a `frame_max`.
     frame_max_given: bool,
 }
@@ -30,9 +32,11 @@ pub(super) struct Address {
 impl Address {
     /// Parses `amqp://user:password@host:port/vhost?heartbeat=…&frame_max=…`.
     pub(super) fn parse(url: &str) -> Result<Self, BrokerError> {
-        let shown = without_password(url);
+        let shown = redact::url(url);
         let unusable = |why: String| BrokerError::Url { url: shown.clone(), why };
         let mut uri: AMQPUri = url.parse().map_err(|why: String| {
+            // Behind a colon the parser quotes what it was given.
+            let why = why.split(':').next().unwrap_or_default();
             unusable(format!(
                 "{why}; write amqp://user:password@host:5672/vhost, special characters as %40 and the like"
             ))
@@ -48,10 +52,11 @@ impl Address {
         if uri.vhost.is_empty() {
             "/".clone_into(&mut uri.vhost);
         }
+        let hides_user = shown.contains(&format!("//{}", redact::HIDDEN));
         let frame_max_given = uri.query.frame_max.is_some();
         uri.query.frame_max.get_or_insert(FRAME_MAX);
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
-        Ok(Self { uri, shown, frame_max_given })
+        Ok(Self { uri, shown, hides_user, frame_max_given })
     }
 
     /// The URI for a connection that has to carry larger frames.
@@ -66,7 +71,7 @@ impl Address {
     /// The error for a connection that could not be opened. `None` stands for a timeout.
     pub(super) fn refusal(&self, error: Option<&Error>) -> BrokerError {
         let (url, place) = (self.shown.clone(), format!("{}:{}", self.uri.authority.host, self.uri.authority.port));
-        let user = &self.uri.authority.userinfo.username;
+        let user = if self.hides_user { redact::HIDDEN } else { &self.uri.authority.userinfo.username };
         match error.map(Error::kind) {
             None => BrokerError::Unreachable {
                 url,
@@ -86,7 +91,10 @@ impl Address {
                 BrokerError::Unreachable { url, why: format!("{place}: {cause}; {remedy}") }
             }
             Some(ErrorKind::ProtocolError(cause)) => {
-                let text = cause.get_message().to_string();
+                let mut text = cause.get_message().to_string();
+                if self.hides_user {
+                    text = text.replace(&self.uri.authority.userinfo.username, redact::HIDDEN);
+                }
                 let why = if text.starts_with("ACCESS_REFUSED") {
                     format!(
                         "it does not accept user {user:?} with this password; correct them, or run `rabbitmqctl change_password {user}`"
@@ -163,8 +171,34 @@ mod tests {
     }
 
     #[test]
+    fn a_user_that_may_be_a_token_is_not_named() {
+        use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError};
+        let of_server = |text: &str| {
+            let kind = AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED);
+            Error::from(ErrorKind::ProtocolError(AMQPError::new(kind, text.into())))
+        };
+        let texts =
+            ["ACCESS_REFUSED - Login was refused", "NOT_ALLOWED - access to vhost 'x' refused for user 'secret'"];
+        for (url, is_named) in [("amqp://secret@h", false), ("amqp://secret:p@h", true)] {
+            let address = Address::parse(url).expect("it is a URL");
+            for text in texts {
+                let shown = address.refusal(Some(&of_server(text))).to_string();
+                assert_eq!(shown.contains("secret"), is_named, "{shown}");
+            }
+        }
+    }
+
+    #[test]
     fn errors_do_not_show_passwords() {
-        for url in ["amqp://u:secret@host:port/", "amqps://u:secret@host", "amqp://u:secret@host?heartbeat=x"] {
+        for url in [
+            "amqp://u:secret@host:port/",
+            "amqps://u:secret@host",
+            "amqp://u:secret@host?heartbeat=x",
+            "amqp://host?auth_mechanism=secret@",
+            "amqp:u:secret@host",
+            "amqp://secret@host:port",
+            "amqp://u:secret",
+        ] {
             let error = Address::parse(url).err().expect(url).to_string();
             assert!(!error.contains("secret") && error.lines().count() <= 2, "{error}");
         }

@@ -19,6 +19,7 @@ use crate::broker::{
     QueueSpec, QueueStats,
 };
 use crate::io;
+use crate::redact;
 use crate::sqlite::{Database, Fault, FaultKind, Location, lock, ms_after, now_ms};
 
 /// The number of messages that one transaction of a purge deletes, so that other processes get their turn.
@@ -55,7 +56,7 @@ impl SqliteBroker {
         options: BrokerOptions,
         open: fn(&Location, FileMode) -> Result<Arc<Database>, Fault>,
     ) -> Result<Arc<Self>, BrokerError> {
-        let unusable = |why| BrokerError::Url { url: url.to_owned(), why };
+        let unusable = |why| BrokerError::Url { url: redact::url(url), why };
         let location = Location::parse(url).map_err(unusable)?;
         let file_mode = options.file_mode;
         let full = location.full;

@@ -79,6 +79,45 @@ fn a_big_integer_is_exact_or_refused_by_name() {
     }
 }
 
+/// A type that quotes the value.
+#[derive(Debug, serde::Deserialize)]
+#[serde(try_from = "String")]
+struct Card;
+
+impl TryFrom<String> for Card {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Err(format!("{text} is no card"))
+    }
+}
+
+#[test]
+fn errors_do_not_repeat_the_value() {
+    fn why<T: DeserializeOwned + Debug>(json: &str) -> String {
+        from_json::<T>(json).expect_err(json).to_string()
+    }
+
+    for (told, expected) in [
+        (why::<u32>("\"4111\""), "invalid type: a text of 4 characters, expected u32 at line 1 column 6"),
+        (why::<u8>("4111"), "invalid value: an integer, expected u8 at line 1 column 4"),
+        (why::<i128>("\"4111\""), "invalid number at line 1 column 1"),
+        (why::<u128>("-4111"), "number out of range at line 1 column 1"),
+        (why::<Vec<bool>>("[true, 4.111]"), "invalid type: a float, expected a boolean at line 1 column 12"),
+        (why::<(u8, u8)>("[1]"), "invalid length 1, expected a tuple of size 2 at"),
+        (why::<Shape>("\"4111\""), "unknown variant, expected `Unit`, `Newtype`, `Tuple`, `Struct` at"),
+        (why::<Shape>("4111"), "an enum: a text, or a map with one key at"),
+        (why::<Order>("{\"total\": 4111}"), "missing field `rate` at"),
+        (why::<Card>("\"4111\""), "the type refuses it (why is not repeated here: it may quote the value) at"),
+        (why::<BTreeMap<u8, u8>>("{\"4111\": 1}"), "expected u8 at"),
+        (why::<Value>(&format!("[4111, {BIG}]")), "an integer of more than 64 bits, expected a smaller one"),
+        (why::<u8>(&format!("4111{BIG}")), "invalid value: an integer of more than 64 bits, expected"),
+        (why::<u8>("4111 x"), "trailing characters at line 1 column 6"),
+    ] {
+        assert!(told.contains(expected) && !told.contains("4111"), "{told}");
+    }
+}
+
 #[test]
 fn only_long_rows_of_digits_are_looked_at() {
     for (json, may) in [

@@ -249,7 +249,7 @@ pub(super) async fn hup(context: &mut StrikeContext<'_>) -> Result<(), BoxError>
 /// Starts a worker that crashes whenever it starts; its supervisor must give up.
 pub(super) async fn crash_loop(context: &mut StrikeContext<'_>) -> Result<(), BoxError> {
     let mut broken = context.fleet.recipe().clone();
-    broken.variables.push((CRASH_AT_START, "1".to_owned()));
+    broken.variables.push((CRASH_AT_START, "1".to_owned().into()));
     let begun = Instant::now();
     let member = context.fleet.start(broken)?;
     let Some(pid) = context.until(MOMENT_BOUND, |_| member.pid()).await else {
