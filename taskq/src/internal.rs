@@ -41,7 +41,7 @@ pub mod codec {
 
 /// The end of messages that go to the dead set.
 pub mod dead {
-    pub use crate::client::dead::{Refusal, Refused, bared, dead_message, lightened};
+    pub use crate::client::dead::{Refusal, RefusedMessage, bared, dead_message, lightened};
 }
 
 /// Errors of any kind, and their texts.

@@ -1,7 +1,8 @@
 //! Keys, as settings give them.
 //!
-//! A key is written `ALGORITHM:ID:BASE64`, a sealing key `ID:BASE64`. The id is sent along, so that keys can be replaced
-//! one after the other: the receivers learn the new key first, then the senders use it, then the old one is dropped.
+//! A key is written `ALGORITHM:ID:BASE64`, a sealing key `ID:BASE64`. The id is sent along, so that keys can be
+//! replaced one after the other: the receivers learn the new key first, then the senders use it, then the old one is
+//! dropped.
 
 use std::fmt;
 
@@ -31,12 +32,12 @@ pub(crate) enum Algorithm {
 
 /// A key with its id. Its bytes are shown nowhere.
 #[derive(Clone, PartialEq, Eq)]
-struct Key {
+struct NamedKey {
     id: String,
     bytes: Vec<u8>,
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for NamedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:***", self.id)
     }
@@ -46,16 +47,16 @@ impl fmt::Debug for Key {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SigningKey {
     algorithm: Algorithm,
-    key: Key,
+    key: NamedKey,
 }
 
 /// The keys by which signatures are verified.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct VerifyKeys(Vec<(Algorithm, Key)>);
+pub(crate) struct VerifyKeys(Vec<(Algorithm, NamedKey)>);
 
 /// The keys of sealed arguments: the first one seals, all of them open.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SealingKeys(Vec<Key>);
+pub struct SealingKeys(Vec<NamedKey>);
 
 impl Algorithm {
     pub(crate) const fn name(self) -> &'static str {
@@ -70,7 +71,7 @@ impl Algorithm {
     }
 }
 
-impl Key {
+impl NamedKey {
     /// Reads `ID:BASE64`.
     fn parse(text: &str) -> Option<Self> {
         let (id, encoded) = text.split_once(':')?;
@@ -93,7 +94,7 @@ impl Key {
 }
 
 /// Reads the items of a list that is separated by commas, which must have different ids.
-fn list<T>(text: &str, read: impl Fn(&str) -> Option<T>, key: impl Fn(&T) -> &Key) -> Option<Vec<T>> {
+fn list<T>(text: &str, read: impl Fn(&str) -> Option<T>, key: impl Fn(&T) -> &NamedKey) -> Option<Vec<T>> {
     let items: Vec<T> = text.split(',').map(|item| read(item.trim())).collect::<Option<_>>()?;
     let is_single = |item: &T| items.iter().filter(|other| key(other).id == key(item).id).count() == 1;
     items.iter().all(is_single).then_some(items)
@@ -102,7 +103,7 @@ fn list<T>(text: &str, read: impl Fn(&str) -> Option<T>, key: impl Fn(&T) -> &Ke
 impl SigningKey {
     /// Reads `ALGORITHM:ID:BASE64`; of Ed25519 the private key.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (algorithm, key) = Key::parse_for(text)?;
+        let (algorithm, key) = NamedKey::parse_for(text)?;
         Some(Self { algorithm, key })
     }
 
@@ -125,7 +126,7 @@ impl SigningKey {
             Algorithm::HmacSha256 => self.key.bytes.clone(),
             Algorithm::Ed25519 => super::signature::public_half(&self.key.bytes),
         };
-        VerifyKeys(vec![(self.algorithm, Key { id: self.key.id.clone(), bytes })])
+        VerifyKeys(vec![(self.algorithm, NamedKey { id: self.key.id.clone(), bytes })])
     }
 
     /// Returns the key for people.
@@ -137,7 +138,7 @@ impl SigningKey {
 impl VerifyKeys {
     /// Reads `ALGORITHM:ID:BASE64,…`; of Ed25519 the public keys.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        list(text, Key::parse_for, |(_, key)| key).map(Self)
+        list(text, NamedKey::parse_for, |(_, key)| key).map(Self)
     }
 
     /// Returns whether signatures by `key` can be verified.
@@ -167,7 +168,7 @@ impl VerifyKeys {
 impl SealingKeys {
     /// Reads `ID:BASE64,…`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let read = |item: &str| Key::parse(item).filter(|key| key.bytes.len() == KEY_BYTES);
+        let read = |item: &str| NamedKey::parse(item).filter(|key| key.bytes.len() == KEY_BYTES);
         list(text, read, |key| key).map(Self)
     }
 

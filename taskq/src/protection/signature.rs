@@ -118,9 +118,9 @@ impl Verification {
 /// The check of a signature's age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Age {
-    /// It must be within the window.
+    /// Within the window.
     Recent,
-    /// A person has chosen the message, however old it is.
+    /// Any age: a person has chosen the message.
     Any,
 }
 

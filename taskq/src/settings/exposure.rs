@@ -33,7 +33,11 @@ impl Settings {
             _ => self.beat_store.clone(),
         };
         KEYS.iter().any(is_from_file)
-            || URLS.into_iter().filter(is_from_file).filter_map(url).any(|url| redact::url(&url) != url)
+            || URLS
+                .into_iter()
+                .filter(is_from_file)
+                .filter_map(url)
+                .any(|url| url.contains("://") && redact::url(&url) != url)
     }
 
     #[cfg(feature = "sqlite")]

@@ -15,7 +15,7 @@ use super::report::{End, Report, Run};
 use crate::attempt::{self, Admission, Caught, Conclusion, Outcome, Start, Stop, Verdict, conclude};
 use crate::backend::{ResultBackendExt, Written};
 use crate::broker::{DEAD_QUEUE, Delivery};
-use crate::client::dead::{Refused, dead_message};
+use crate::client::dead::{RefusedMessage, dead_message};
 use crate::client::node::host_name;
 use crate::codec::{self, DecodeError};
 use crate::definition::{AckMode, Body, Context, Definition, RetryPolicy};
@@ -242,7 +242,7 @@ async fn settle(queue: &QueueParts, envelope: &Envelope, name: &Arc<str>, verdic
 /// Moves a message that is no call to the dead set.
 async fn give_up(queue: &QueueParts, delivery: Delivery, error: &DecodeError) -> Run {
     let now = queue.now();
-    let Refused { envelope, message, record } = Refused::new(&delivery, &error.clone().into(), now);
+    let RefusedMessage { envelope, message, record } = RefusedMessage::new(&delivery, &error.clone().into(), now);
     let records: Vec<_> = record.into_iter().collect();
     queue.client.results().expect("a testing queue has a result backend").write(&records).await.expect(IN_MEMORY);
     queue.publish(DEAD_QUEUE, message, None).await;

@@ -22,6 +22,7 @@ const ROOMS: [(&str, Layers); 4] = [
             &["message"],
             &["definition"],
             &["codec", "sqlite"],
+            &["protection"],
             &["canvas", "attempt"],
             &["broker", "backend"],
             &["settings"],
@@ -53,10 +54,15 @@ pub(crate) const FOLDERS: [&str; 5] =
     ["taskq/src", "taskq-macros/src", "taskq-beat/src", "taskq-worker/src", "taskq-worker/cli-bin/src"];
 
 /// The home of each outside library that has one, as beginnings of paths.
-const HOMES: [(&str, &[&str]); 12] = [
+const HOMES: [(&str, &[&str]); 17] = [
     ("lapin", &["taskq/src/broker/amqp/"]),
     ("async_rs", &["taskq/src/broker/amqp/transport.rs"]),
     ("futures_io", &["taskq/src/broker/amqp/transport.rs"]),
+    ("hmac", &["taskq/src/protection/"]),
+    ("sha2", &["taskq/src/protection/"]),
+    ("ed25519_dalek", &["taskq/src/protection/"]),
+    ("chacha20poly1305", &["taskq/src/protection/"]),
+    ("getrandom", &["taskq/src/protection/"]),
     ("redis", &["taskq/src/backend/redis/"]),
     ("rusqlite", &["taskq/src/sqlite/", "taskq/src/broker/sqlite", "taskq/src/backend/sqlite"]),
     ("inventory", &["taskq/src/definition/registry.rs"]),

@@ -7,7 +7,7 @@ use taskq::broker::{Acker, Delivery};
 use taskq::internal::attempt::{Conclusion, EarlierRun, Verdict};
 use taskq::internal::clock::Clock;
 use taskq::internal::codec;
-use taskq::internal::dead::{Refusal, Refused, dead_message};
+use taskq::internal::dead::{Refusal, RefusedMessage, dead_message};
 use taskq::message::{Envelope, Record, TaskId, TaskState, WireMessage};
 
 use super::super::custody::UnrunGuard;
@@ -205,7 +205,7 @@ impl Ends {
     /// The end of a message that is refused: it goes to the dead set as it is, with the reason. If it is no task
     /// message and has an id, its record tells its caller.
     pub(crate) fn refused(&self, refusal: &Refusal, delivery: Delivery, guard: UnrunGuard) -> End {
-        let Refused { message, record, .. } = Refused::new(&delivery, refusal, self.clock.now());
+        let RefusedMessage { message, record, .. } = RefusedMessage::new(&delivery, refusal, self.clock.now());
         let records = record.filter(|_| self.stores_results).into_iter().collect();
         let is_vouched_for = !matches!(refusal, Refusal::Signature(_));
         let follows = vec![Follow { is_vouched_for, ..Follow::dead(&self.dead_queue, message) }];

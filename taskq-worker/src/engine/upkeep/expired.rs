@@ -61,7 +61,7 @@ impl ExpiryTeller {
     }
 
     /// The task's message and its queue, if it expired there. Messages that went through the delays of the broker and
-    /// ended otherwise are reported as well, and whoever may publish can put one there.
+    /// ended otherwise are reported as well, and every user who may publish can put one there.
     fn expired(&self, report: &WireMessage) -> Option<(Envelope, Arc<str>)> {
         let DeadEntry { letter, message, .. } = DeadEntry::read(report.clone());
         let envelope = codec::decode(&message).ok().filter(|_| letter.reason == "expired")?;

@@ -323,7 +323,8 @@ impl Actor {
 
     /// Tells watchers of a change, and of those that have come behind it.
     ///
-    /// Whoever may publish on the server can send any change, while records are written by those who may write keys. So
+    /// Every user who may publish on the server can send any change, while records are written by those who may
+    /// write keys. So
     /// an end is only a hint to read the record; all that have come are read at once.
     async fn pass_on(&self, messages: &mut (impl Stream<Item = Msg> + Unpin), first: Msg) -> Result<(), Ended> {
         let mut ended: Vec<TaskId> = Vec::new();

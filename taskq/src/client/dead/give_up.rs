@@ -27,17 +27,17 @@ pub fn dead_message(
 /// The reason why a message is not run, whatever task it is of.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It is no task message.
+    /// A message that is no task message.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// It is not signed as it should be.
+    /// A message that is not signed as it should be.
     #[error(transparent)]
     Signature(#[from] SignatureFault),
 }
 
 /// The end of a message that is refused.
 #[derive(Debug)]
-pub struct Refused {
+pub struct RefusedMessage {
     /// The readable part of the message: its id, if it has one, and its task's name.
     pub envelope: Envelope,
     /// The copy for the dead set.
@@ -46,7 +46,7 @@ pub struct Refused {
     pub record: Option<Record>,
 }
 
-impl Refused {
+impl RefusedMessage {
     /// Ends a delivered message.
     pub fn new(delivery: &Delivery, refusal: &Refusal, now: DateTime<Utc>) -> Self {
         let (queue, mut message) = (&delivery.queue, delivery.message.clone());
@@ -55,7 +55,7 @@ impl Refused {
             Refusal::Signature(_) => (Reason::Signature, "SignatureFault"),
         };
         let failure = Failure::new("taskq", error_type, refusal.to_string());
-        // Whoever cannot sign must not end the task of that id for its caller either.
+        // A sender that cannot sign must not end the task of that id for its caller either.
         let may_record = reason != Reason::Signature;
         let id = message.headers.text("id").and_then(|text| TaskId::parse(text).ok());
         let known = id.is_some() && may_record;

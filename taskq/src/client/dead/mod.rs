@@ -8,7 +8,7 @@ mod letter;
 mod lighten;
 mod set;
 
-pub use give_up::{Refusal, Refused, dead_message};
+pub use give_up::{Refusal, RefusedMessage, dead_message};
 pub use letter::DeadLetter;
 pub use lighten::{bared, lightened};
 pub use set::{DeadEntry, DeadFilter, DeadSet};
