@@ -25,6 +25,9 @@ pub struct Configuration;
 #[doc = include_str!("../../docs/deploying.md")]
 pub struct Deploying;
 
+#[doc = include_str!("../../docs/security.md")]
+pub struct SecurityGuide;
+
 #[doc = include_str!("../../docs/deploying-one-machine.md")]
 pub struct DeployingOneMachine;
 

@@ -486,3 +486,39 @@ async fn a_result_that_was_published_and_never_stored_is_not_believed() {
     }
     println!("4 forged results: none believed");
 }
+
+/// The line of the guide that makes this user, in words, with a password.
+fn user_of_the_guide(user: &str) -> Vec<String> {
+    let guide = std::fs::read_to_string(repository().join("docs/deploying.md")).expect("the guide exists");
+    let start = format!("ACL SETUSER {user} ");
+    let line = guide.lines().find(|line| line.starts_with(&start)).expect("the guide has the line");
+    line.split(' ').skip(1).map(|word| word.replace("PASSWORD", "s3cret")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_users_of_the_guide_may_do_what_they_need_and_no_more() {
+    let Some(server) = PrivateRedis::start(None) else { return };
+    let mut raw = raw(&server).await;
+    for user in ["app", "watcher"] {
+        redis::cmd("ACL").arg(user_of_the_guide(user)).exec_async(&mut raw).await.expect("Redis 7 takes it");
+    }
+    let connect = async |user: &str| {
+        let url = format!("redis://{user}:s3cret@127.0.0.1:{}/0", server.port);
+        RedisBackend::connect(&url, options()).await.expect("it may connect")
+    };
+    let (app, watcher) = (connect("app").await, connect("watcher").await);
+    let id = TaskId::new();
+    let mut changes = watcher.changes(&id).await.expect("it may subscribe");
+    app.write(&[success(&id, 7)]).await.expect("it may write");
+    app.put("leases/a", b"x".to_vec().into(), None).await.expect("it may write");
+    let record = tokio::time::timeout(PATIENCE, changes.next()).await.expect("it is told");
+    assert_eq!(value(&record.expect("the stream goes on").expect("it can be read")), "7");
+    watcher.write(&[success(&TaskId::new(), 8)]).await.expect_err("it may not write");
+    watcher.get("leases/a").await.expect_err("it may not read what is not a result");
+    let mut published = redis::Client::open(format!("redis://watcher:s3cret@127.0.0.1:{}/0", server.port))
+        .expect("the URL is right")
+        .get_multiplexed_async_connection()
+        .await
+        .expect("it may connect");
+    redis::cmd("PUBLISH").arg(key(&id)).arg("x").exec_async(&mut published).await.expect_err("it may not publish");
+}
