@@ -37,11 +37,10 @@ pub fn from_json<T: DeserializeOwned>(json: &str) -> Result<T, Error> {
 
 /// Returns the error of `serde_json` in words that do not repeat the value.
 fn without_value<T: DeserializeOwned>(json: &str, error: Error) -> Error {
-    if !error.is_data() {
-        return error;
-    }
     let mismatch = match Tree::parse(json).map(|tree| T::deserialize(&tree)) {
+        // `serde_json` calls some values of another kind errors of the syntax.
         Ok(Err(mismatch)) => mismatch,
+        Ok(Ok(_)) | Err(_) if !error.is_data() => return error,
         // What `serde_json` refused is not taken elsewhere; if it is, nothing can be said of the reason.
         Ok(Ok(_)) | Err(_) => Mismatch::custom(&error),
     };

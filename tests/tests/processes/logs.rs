@@ -169,7 +169,7 @@ fn a_flood_of_unknown_tasks_is_counted_in_the_log() {
     const SENT: usize = 2000;
     let file = Embedded::new();
     let mut worker = worker(&file, &["--log-format", "json", "--state-dir", "state"]);
-    let long = "x".repeat(2000);
+    let long = "x".repeat(900);
     let arguments = || ArgumentList::from_json(&["sold out".into()], &Map::new()).expect("a text is JSON");
     let unknown = (0..SENT).map(|number| Call::<Value>::named(format!("no.such_{number}_{long}"), arguments()));
     // A task that fails once is seen beside one that fails again and again.
