@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::workload::Mix::{self, Everything, Long, Seconds, Short};
+use super::workload::Mix::{self, Brief, Everything, Long, Seconds, Short};
 use super::workload::{Behavior, CrashKind, Planned};
 
 /// A kind of failure that a run can be exposed to.
@@ -44,6 +44,12 @@ pub enum Fault {
     Malformed,
     UnknownTask,
     Arguments,
+    DeepHeaders,
+    BrokenText,
+    Unsendable,
+    Deputy,
+    Bombs,
+    SlowProbes,
 }
 
 /// A precondition of a fault.
@@ -106,7 +112,7 @@ impl CatalogRow {
 
 /// The catalog, in the order of [`Fault`].
 #[rustfmt::skip]
-static TABLE: [CatalogRow; 32] = [
+static TABLE: [CatalogRow; 38] = [
     row(Fault::Kill, "kill", "kill -9 of a random process of the workers").strikes(10, 1000),
     row(Fault::KillGroup, "kill-group", "kill -9 of a whole worker, all its processes").strikes(4, 2000),
     row(Fault::KillParent, "kill-parent", "kill -9 of a supervisor alone").needs(Need::Supervisor).strikes(4, 2000),
@@ -151,6 +157,18 @@ static TABLE: [CatalogRow; 32] = [
     row(Fault::Malformed, "malformed", "a thousand messages that are broken, each in its way").strikes(3, 1500),
     row(Fault::UnknownTask, "unknown-task", "calls of a task that no worker knows").strikes(2, 1500),
     row(Fault::Arguments, "arguments", "calls with arguments of another shape").strikes(2, 1500),
+    row(Fault::DeepHeaders, "deep-headers", "messages with headers nested up to 26,000 deep (--hold)")
+        .needs(Need::Rabbit).strikes(1, 2000).among(Brief),
+    row(Fault::BrokenText, "broken-text", "messages whose properties are not UTF-8 (--hold)")
+        .needs(Need::Rabbit).strikes(1, 2000).among(Brief),
+    row(Fault::Unsendable, "unsendable", "messages that fill a frame, and cannot be sent on (--hold)")
+        .needs(Need::Rabbit).strikes(1, 2000).among(Brief),
+    row(Fault::Deputy, "deputy", "messages whose headers name another queue (--hold)")
+        .needs(Need::Rabbit).strikes(1, 2000).among(Brief),
+    row(Fault::Bombs, "bombs", "compressed bodies that grow to 60 MB (--hold)")
+        .needs(Need::Rabbit).strikes(1, 2000).among(Brief),
+    row(Fault::SlowProbes, "slow-probes", "200 slow clients at the health address of a worker (--hold)")
+        .needs(Need::Supervisor).strikes(1, 2000).among(Brief),
 ];
 
 impl Fault {
@@ -191,9 +209,20 @@ impl Fault {
         self.row().mix
     }
 
+    /// Returns whether the health of the workers is probed while the fault lasts.
+    pub(super) fn is_probed(self) -> bool {
+        self.is_hostile() || self == Self::SlowProbes
+    }
+
+    /// Returns whether the fault sends messages that no library writes.
+    fn is_hostile(self) -> bool {
+        matches!(self, Self::DeepHeaders | Self::BrokenText | Self::Unsendable | Self::Deputy | Self::Bombs)
+    }
+
     /// Returns about how long one strike takes, given how long a lasting fault is held.
     pub(super) fn takes(self, hold: Duration) -> Duration {
         match self {
+            _ if self.is_probed() => hold,
             Self::Pause | Self::HalfOpen | Self::CutBroker | Self::CutResults | Self::Slow => hold,
             Self::Resets => RESET_EVERY * RESETS,
             Self::LostConfirms | Self::Replace | Self::Hup | Self::KillParent => Duration::from_secs(1),

@@ -296,6 +296,7 @@ impl Checker<'_> {
         let all = waits(timeline.tasks.values());
         self.figure("wait_p50_ms", percentile(&all, 50));
         self.figure("wait_p99_ms", percentile(&all, 99));
+        self.figure("wait_max_ms", all.last().copied());
         // Compared only where both are of enough tasks to mean something.
         let (calm, struck) = self.calm_and_struck();
         if calm.len().min(struck.len()) >= COMPARED_MIN {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +37,8 @@ pub(super) struct WorkerRecipe {
     pub(super) folder: PathBuf,
     /// The ledger in which the ends of processes are noted.
     pub(super) ledger: PathBuf,
+    /// Whether each worker answers probes of its health.
+    pub(super) probed: bool,
 }
 
 /// The workers of a run.
@@ -51,6 +54,8 @@ pub(super) struct FleetMember {
     status: watch::Receiver<MemberStatus>,
     /// Set once it must not be restarted.
     retired: Arc<AtomicBool>,
+    /// The address at which it publishes its health, if it does.
+    health: Option<SocketAddr>,
     keeper: JoinHandle<io::Result<()>>,
 }
 
@@ -80,13 +85,17 @@ impl Fleet {
     }
 
     /// Starts another worker by this recipe, without waiting for it.
-    pub(super) fn start(&self, recipe: WorkerRecipe) -> Result<Arc<FleetMember>, BoxError> {
+    pub(super) fn start(&self, mut recipe: WorkerRecipe) -> Result<Arc<FleetMember>, BoxError> {
+        let health = recipe.probed.then(free_address).transpose()?;
+        if let Some(address) = health {
+            recipe.arguments.extend(["--health".into(), address.to_string().into()]);
+        }
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         let (telling, status) = watch::channel(MemberStatus::default());
         let retired = Arc::new(AtomicBool::new(false));
         let log = recipe.folder.join(format!("worker-{}.log", members.len()));
         let keeper = tokio::spawn(keep(recipe, members.len(), log, telling, Arc::clone(&retired)));
-        let member = Arc::new(FleetMember { status, retired, keeper });
+        let member = Arc::new(FleetMember { status, retired, health, keeper });
         members.push(Arc::clone(&member));
         Ok(member)
     }
@@ -133,6 +142,11 @@ impl FleetMember {
     /// Returns its process, while there is one.
     pub(super) fn pid(&self) -> Option<u32> {
         self.status.borrow().pid
+    }
+
+    /// Returns the address at which it publishes its health, if it does.
+    pub(super) fn health(&self) -> Option<SocketAddr> {
+        self.health
     }
 
     /// Lists its process and all descendants of it.
@@ -187,6 +201,11 @@ impl Drop for FleetMember {
         // The process dies with its keeper.
         self.keeper.abort();
     }
+}
+
+/// Returns an address on which nobody listens.
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
 /// Starts a worker whenever it has ended, until it is retired.

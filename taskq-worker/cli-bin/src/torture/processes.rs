@@ -43,8 +43,17 @@ pub(super) fn is_alive(pid: u32) -> bool {
 
 /// Returns the resident memory of the process in kilobytes.
 pub(super) fn resident_kb(pid: u32) -> Option<u64> {
+    status_kb(pid, "VmRSS:")
+}
+
+/// Returns the most memory in kilobytes that the process has had resident.
+pub(super) fn resident_peak_kb(pid: u32) -> Option<u64> {
+    status_kb(pid, "VmHWM:")
+}
+
+fn status_kb(pid: u32, field: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()
+    status.lines().find_map(|line| line.strip_prefix(field))?.split_whitespace().next()?.parse().ok()
 }
 
 fn all() -> Vec<u32> {
@@ -84,7 +93,8 @@ mod tests {
         let sleeper: u32 = line.trim().parse().expect("it is a number");
         assert_eq!(family(shell.id()), [shell.id(), sleeper]);
         assert_eq!(with_argument(&mark), [shell.id()]);
-        assert!(resident_kb(shell.id()).is_some_and(|kb| kb > 0));
+        let (now, peak) = (resident_kb(shell.id()), resident_peak_kb(shell.id()));
+        assert!(now.is_some_and(|kb| kb > 0) && peak >= now, "{now:?} of {peak:?}");
         signal(sleeper, "KILL").expect("it is there");
         shell.wait().expect("it ends with its child");
         assert!(!is_alive(shell.id()));

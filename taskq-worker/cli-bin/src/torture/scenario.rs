@@ -24,7 +24,7 @@ use super::proxy::Proxy;
 use super::report::{Verdict, Versions};
 use super::strikes::{StrikeContext, strike};
 use super::timeline::SharedTimeline;
-use super::{processes, reader};
+use super::{processes, reader, strikes};
 
 /// The `unknown_task_grace` of the workers of a run.
 const UNKNOWN_TASK_GRACE: &str = "4s";
@@ -341,7 +341,8 @@ impl<'a> Scenario<'a> {
         reader::empty_dead_set(self.client, &self.prefix, &self.ledger).await?;
         let url = self.client.settings().broker_url();
         if url.starts_with("amqp") {
-            bare::delete_queues(url, &self.all_queues()).await?;
+            let others = strikes::other_queues(&self.queues);
+            bare::delete_queues(url, &[self.all_queues(), others.into()].concat()).await?;
         }
         Ok(())
     }
@@ -380,5 +381,8 @@ fn recipe(
     if let Some(results) = network.results().map(Proxy::url).or(settings.result_url()) {
         variables.push(("TASKQ_RESULT_URL", results.to_owned().into()));
     }
-    Ok(WorkerRecipe { program: std::env::current_exe()?, arguments, variables, folder, ledger: ledger.to_owned() })
+    // Without a supervisor there is no health.
+    let probed = options.processes.is_some() && options.faults.iter().any(|fault| fault.is_probed());
+    let program = std::env::current_exe()?;
+    Ok(WorkerRecipe { program, arguments, variables, folder, ledger: ledger.to_owned(), probed })
 }

@@ -158,6 +158,8 @@ pub enum Mix {
     /// Some tasks of every kind.
     #[default]
     Everything,
+    /// Tasks of a few milliseconds, all of which succeed.
+    Brief,
     /// Tasks of 50 ms.
     Short,
     /// Tasks of a second.
@@ -171,6 +173,7 @@ impl Mix {
     pub(super) fn tasks(self, slots: usize) -> usize {
         match self {
             Self::Everything => 1000,
+            Self::Brief => 20_000,
             Self::Short => 2000,
             Self::Seconds => 12 * slots,
             Self::Long => 4 * slots,
@@ -180,6 +183,7 @@ impl Mix {
     /// Draws one ordinary task.
     pub(super) fn draw(self, dice: &mut Dice) -> Planned {
         let behavior = match self {
+            Self::Brief => Behavior::Work { ms: dice.between(0, 5) },
             Self::Short => Behavior::Work { ms: 50 },
             Self::Seconds => Behavior::Work { ms: 1000 },
             Self::Long => Behavior::Long { ms: 6000 },

@@ -269,6 +269,16 @@ fn times_are_measured_from_the_last_strike() {
 }
 
 #[test]
+fn the_longest_wait_is_that_of_a_task_that_was_to_run_at_once() {
+    let expect = Expect { waits: true, ..Expect::nothing() };
+    let book = LedgerBook::default().note(SENDER, Fact::Attempted { id: "hostile".into(), expect });
+    let book = book.acknowledged("hostile").good("a").sent("b", &WORK).good("c").ran(WORKER, "b", 0);
+    let found = book.ended("b", TaskState::Success, 0).ran(WORKER, "hostile", 0).findings();
+    // Acknowledged at 1800, begun at 2400: after the four lines of another task that did not wait.
+    assert_eq!((found.figures["wait_max_ms"], found.figures["wait_p50_ms"]), (600, 100));
+}
+
+#[test]
 fn what_is_ended_by_others_is_measured_from_its_limit() {
     let expect = Expect { limit_ms: Some(150), ..Behavior::Spinning.expect() };
     let sent = LedgerBook::default().note(SENDER, Fact::Attempted { id: "s".into(), expect }).acknowledged("s");

@@ -2,6 +2,8 @@
 //! function here.
 
 mod context;
+mod health;
+mod hostile;
 mod messages;
 mod network;
 mod processes;
@@ -12,6 +14,7 @@ use taskq::BoxError;
 use super::catalog::Fault;
 
 pub(super) use context::StrikeContext;
+pub(super) use hostile::other_queues;
 
 /// Lets `fault` strike once. An error means that it could not strike, not that anything broke.
 pub(super) async fn strike(fault: Fault, context: &mut StrikeContext<'_>) -> Result<(), BoxError> {
@@ -39,6 +42,10 @@ pub(super) async fn strike(fault: Fault, context: &mut StrikeContext<'_>) -> Res
         Fault::Malformed => messages::malformed(context).await,
         Fault::UnknownTask => messages::unknown_task(context).await,
         Fault::Arguments => messages::arguments(context).await,
+        Fault::DeepHeaders | Fault::BrokenText | Fault::Unsendable => hostile::besiege(fault, context).await,
+        Fault::Deputy => hostile::deputy(context).await,
+        Fault::Bombs => hostile::bombs(context).await,
+        Fault::SlowProbes => health::slow_probes(context).await,
         // These are done by tasks.
         Fault::Panic
         | Fault::Abort
