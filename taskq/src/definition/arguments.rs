@@ -120,12 +120,17 @@ pub enum ArgumentError {
     },
 }
 
+/// The number of parameters that another build of a task may have.
+const PARAMETERS_MAX: usize = 255;
+
 impl ArgumentError {
     /// Returns whether another build of the task may take the arguments: one with a parameter more or less. A value of
     /// the wrong type is the caller's mistake, who should learn of it at once.
     pub fn may_fit_another_build(&self) -> bool {
         match self {
-            Self::TooMany { .. } | Self::Missing { .. } | Self::Unknown { .. } => true,
+            // No build has so many parameters, and each look at such a message is long.
+            Self::TooMany { given, .. } => *given <= PARAMETERS_MAX,
+            Self::Missing { .. } | Self::Unknown { .. } => true,
             Self::Twice { .. } | Self::Mismatch { .. } => false,
         }
     }

@@ -59,7 +59,7 @@ impl AmqpBroker {
     pub async fn connect(url: &str, options: BrokerOptions) -> Result<Self, BrokerError> {
         let address = Address::parse(url)?;
         let name = format!("{} publish", options.name);
-        let publish_link = io::run(Link::open(address.clone(), name)).await?;
+        let publish_link = io::run(Link::open(address.clone(), name, false)).await?;
         let topology = Arc::new(Topology::new(options.strict));
         let publisher = Publisher::start(Arc::clone(&publish_link), Arc::clone(&topology), &options);
         Ok(Self(Arc::new(Core {
@@ -78,7 +78,7 @@ impl AmqpBroker {
 impl Core {
     async fn consume_link(&self) -> Result<Arc<Link>, BrokerError> {
         let name = format!("{} consume", self.options.name);
-        self.consume_link.get_or_try_init(|| Link::open(self.address.clone(), name)).await.cloned()
+        self.consume_link.get_or_try_init(|| Link::open(self.address.clone(), name, true)).await.cloned()
     }
 
     /// The link for requests: the publishing one, unless the broker reads nothing from it and there is another.

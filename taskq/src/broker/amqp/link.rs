@@ -33,11 +33,13 @@ enum LinkState {
 }
 
 impl Link {
-    /// Connects, and stays connected until [`Link::close`]. Fails if the first attempt does.
-    pub(super) async fn open(address: Address, name: String) -> Result<Arc<Self>, BrokerError> {
-        let session = Session::open(&address, address.uri.clone(), &name).await?;
+    /// Connects, and stays connected until [`Link::close`]. Fails if the first attempt does. `wide`: larger frames are
+    /// allowed from the start, as for messages of others, whose headers may need them.
+    pub(super) async fn open(address: Address, name: String, wide: bool) -> Result<Arc<Self>, BrokerError> {
+        let uri = if wide { address.wide() } else { address.uri.clone() };
+        let session = Session::open(&address, uri, &name).await?;
         let state = watch::Sender::new(LinkState::Open(Arc::clone(&session)));
-        let link = Arc::new(Self { address, name, state, wide: AtomicBool::new(false) });
+        let link = Arc::new(Self { address, name, state, wide: AtomicBool::new(wide) });
         io::spawn(Arc::clone(&link).stay(session));
         Ok(link)
     }
