@@ -49,6 +49,33 @@ pub mod fault {
     pub use crate::fault::*;
 }
 
+/// Functions for the fuzz targets in `fuzz/`, which have no other way to what they test. cargo-fuzz sets this cfg.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use crate::settings::{ConfigError, Settings};
+
+    /// The conversion between AMQP and messages.
+    pub mod amqp {
+        pub use crate::broker::amqp::fuzzing::*;
+    }
+
+    /// Reads the text of a `taskq.toml`.
+    pub fn settings(text: &str) -> Result<Settings, ConfigError> {
+        Settings::of_toml(text)
+    }
+
+    /// Returns an address as it is shown to people.
+    pub fn shown(url: &str) -> String {
+        crate::redact::without_password(url)
+    }
+
+    /// Parses an address for each adapter, without connecting, and returns the errors.
+    pub fn addresses(url: &str) -> [Option<String>; 3] {
+        let sqlite = url.starts_with("sqlite:").then(|| crate::sqlite::Location::parse(url).err()).flatten();
+        [amqp::address(url), crate::backend::redis::fuzzing::address(url), sqlite]
+    }
+}
+
 /// Hashes that are equal in every process.
 pub mod hash {
     pub use crate::hash::*;

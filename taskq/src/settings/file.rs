@@ -11,6 +11,14 @@ use crate::broker::{QueueKind, QueueSpec};
 use crate::redact;
 
 impl Settings {
+    /// Reads the text of a file.
+    #[cfg(fuzzing)]
+    pub(crate) fn of_toml(text: &str) -> Result<Self, ConfigError> {
+        let mut settings = Self::default();
+        settings.apply_toml(text, &Origin::File(super::FILE_NAME.into()))?;
+        Ok(settings)
+    }
+
     #[cfg(not(feature = "toml"))]
     #[allow(clippy::unused_self, reason = "the same signature with and without the feature")]
     pub(super) fn apply_toml(&mut self, _text: &str, origin: &Origin) -> Result<(), ConfigError> {

@@ -44,3 +44,12 @@ fn client(url: &str) -> ::redis::RedisResult<::redis::Client> {
     let tcp = ::redis::io::tcp::TcpSettings::default().set_nodelay(true);
     ::redis::Client::open(url.into_connection_info()?.set_tcp_settings(tcp))
 }
+
+/// What the fuzz targets reach of this adapter.
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing {
+    /// Parses an address, and returns the error.
+    pub(crate) fn address(url: &str) -> Option<String> {
+        super::client(url).err().map(|error| super::refusal::of_url(url, &error)).map(|error| format!("{error} {error:?}"))
+    }
+}

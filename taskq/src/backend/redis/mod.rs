@@ -24,3 +24,5 @@ mod watch;
 mod writing;
 
 pub use backend::RedisBackend;
+#[cfg(fuzzing)]
+pub(crate) use backend::fuzzing;

@@ -41,6 +41,8 @@ mod death;
 mod delay_ladder;
 mod deliveries;
 mod delivery_renewal;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod greeting;
 mod link;
 mod outbox;
