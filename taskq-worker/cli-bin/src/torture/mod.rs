@@ -15,9 +15,8 @@
 //! ```
 //!
 //! The layers, each importing only those before it: [`dice`] and [`workload`] (plain data), [`ledger`], [`timeline`]
-//! and [`checker`]; [`catalog`] and [`plan`]; the parts of a run (fleet, producer, proxy, network, reader, tasks, stranger and
-//! bomb);
-//! `strikes`; `scenario`, the run as a whole.
+//! and [`checker`]; [`catalog`] and [`plan`]; the parts of a run (fleet, producer, proxy, network, reader, tasks,
+//! stranger and bomb); `strikes`; `scenario`, the run as a whole.
 
 mod bomb;
 pub mod catalog;

@@ -50,6 +50,9 @@ fn client(url: &str) -> ::redis::RedisResult<::redis::Client> {
 pub(crate) mod fuzzing {
     /// Parses an address, and returns the error.
     pub(crate) fn address(url: &str) -> Option<String> {
-        super::client(url).err().map(|error| super::refusal::of_url(url, &error)).map(|error| format!("{error} {error:?}"))
+        super::client(url)
+            .err()
+            .map(|error| super::refusal::of_url(url, &error))
+            .map(|error| format!("{error} {error:?}"))
     }
 }
