@@ -45,7 +45,7 @@ fn client(url: &str) -> ::redis::RedisResult<::redis::Client> {
     ::redis::Client::open(url.into_connection_info()?.set_tcp_settings(tcp))
 }
 
-/// What the fuzz targets reach of this adapter.
+/// The part of this adapter that the fuzz targets reach.
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing {
     /// Parses an address, and returns the error.

@@ -1,4 +1,4 @@
-//! What the fuzz targets reach of this adapter.
+//! The part of this adapter that the fuzz targets reach.
 
 use lapin::protocol::basic::parse_properties;
 
