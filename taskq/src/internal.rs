@@ -66,7 +66,7 @@ pub mod fuzzing {
 
     /// Returns an address as it is shown to people.
     pub fn shown(url: &str) -> String {
-        crate::redact::without_password(url)
+        crate::redact::url(url)
     }
 
     /// Parses an address for each adapter, without connecting, and returns the errors.

@@ -45,11 +45,14 @@ fn client(url: &str) -> ::redis::RedisResult<::redis::Client> {
     ::redis::Client::open(url.into_connection_info()?.set_tcp_settings(tcp))
 }
 
-/// What the fuzz targets reach of this adapter.
+/// The way of the fuzz targets into this adapter.
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing {
     /// Parses an address, and returns the error.
     pub(crate) fn address(url: &str) -> Option<String> {
-        super::client(url).err().map(|error| super::refusal::of_url(url, &error)).map(|error| format!("{error} {error:?}"))
+        super::client(url)
+            .err()
+            .map(|error| super::refusal::of_url(url, &error))
+            .map(|error| format!("{error} {error:?}"))
     }
 }

@@ -1,4 +1,4 @@
-//! What the fuzz targets reach of this adapter.
+//! The way of the fuzz targets into this adapter.
 
 use lapin::protocol::basic::parse_properties;
 
