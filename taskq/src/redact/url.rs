@@ -106,6 +106,8 @@ fn with_authority(text: &str) -> Option<String> {
     let (user, place) = match text.rfind('@') {
         // Either the password holds a `/`, or something in the path or the query holds an `@`.
         Some(at) if at > authority.len() && (authority.is_empty() || ends_in_hosts(authority)) => return None,
+        // The host has a mistake, and the `@` is that of a parameter.
+        Some(at) if text[..at].split_once('?').is_some_and(|(_, query)| query.contains('=')) => return None,
         Some(at) => (Some(&text[..at]), &text[at + 1..]),
         None => (None, text),
     };
@@ -211,6 +213,8 @@ mod tests {
             ("redis+unix:///run/redis.sock?db=1&Password=secret", "redis+unix:///run/redis.sock?db=1&Password=***"),
             ("redis://host/0?db=1;password=secret", "redis://host/0?db=***"),
             ("redis://host/0?password=sec@ret", "redis://***"),
+            ("redis://ho st/0?password=se@cret", "redis://***"),
+            ("amqp://[::1:5672/prod?password=s@ecret", "amqp://***"),
             ("redis://host/0?password=sec?ret", "redis://host/0?password=***"),
             ("redis://host/0?password=sec#ret", "redis://host/0?password=***#***"),
             // Lists.
