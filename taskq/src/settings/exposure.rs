@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
+use super::keys::KEYS;
 use super::{Origin, Settings};
 use crate::access::{self, Permissions};
 use crate::redact;
-
-/// The settings that are secrets as a whole.
-const KEYS: [&str; 3] = ["signing_key", "verify_keys", "sealing_keys"];
 
 /// The settings that may hold a password.
 const URLS: [&str; 3] = ["broker_url", "result_url", "beat_store"];
@@ -32,7 +30,7 @@ impl Settings {
             "result_url" => self.result_url.clone(),
             _ => self.beat_store.clone(),
         };
-        KEYS.iter().any(is_from_file)
+        KEYS.iter().any(|key| key.is_secret() && is_from_file(&key.name))
             || URLS
                 .into_iter()
                 .filter(is_from_file)

@@ -199,9 +199,14 @@ pub(super) const KEYS: [SettingKey; 22] = [
 ];
 
 impl SettingKey {
+    /// Whether the values of this setting are secrets as a whole.
+    pub(super) fn is_secret(&self) -> bool {
+        [SIGNING_KEY, VERIFY_KEYS, SEALING_KEYS].contains(&self.takes)
+    }
+
     /// Returns a text that was given for this setting as it may be shown.
     fn shown(&self, text: &str) -> String {
-        if [SIGNING_KEY, VERIFY_KEYS, SEALING_KEYS].contains(&self.takes) {
+        if self.is_secret() {
             return redact::HIDDEN.to_owned();
         }
         if [URL, URL_OR_NONE].contains(&self.takes) { redact::url(text) } else { redact::given(text) }

@@ -1,10 +1,14 @@
 //! The beginning of most tests over real servers: a virtual host of their own, a client of it, and a worker's program.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use taskq::Client;
+use taskq::client::DeadEntry;
+use tokio::time::Instant;
 
-use super::{App, Process, Servers, Vhost};
+use super::{App, BOUND, Process, Servers, Vhost};
 
 /// A virtual host, a client of it, and the program whose worker does the work.
 #[derive(Debug)]
@@ -45,6 +49,25 @@ impl ServerFixture {
     /// If the servers cannot be reached, or a setting is none.
     pub async fn client_with(&self, settings: &[(&'static str, &str)]) -> Client {
         self.vhost.servers.client_with(settings).await
+    }
+
+    /// The dead messages by their header `x-case`, once there are so many cases.
+    ///
+    /// # Panics
+    ///
+    /// If there are not within [`BOUND`], or the dead set cannot be read.
+    pub async fn dead_by_case(&self, count: usize) -> BTreeMap<String, DeadEntry> {
+        let deadline = Instant::now() + BOUND;
+        loop {
+            let entries = self.client.dead().list(usize::MAX).await.expect("the dead set can be read");
+            let case = |entry: &DeadEntry| entry.message.headers.text("x-case").unwrap_or_default().to_owned();
+            let by_case: BTreeMap<_, _> = entries.into_iter().map(|entry| (case(&entry), entry)).collect();
+            if by_case.len() >= count {
+                return by_case;
+            }
+            assert!(Instant::now() < deadline, "only these are dead: {:?}", by_case.keys());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// The program, with these servers.

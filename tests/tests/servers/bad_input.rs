@@ -1,18 +1,15 @@
 //! Bad input: each message that no worker can run ends in the dead set with a reason, and the worker goes on.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::{Value, json};
 use taskq::broker::DEAD_QUEUE;
-use taskq::client::DeadEntry;
 use taskq::{Error, Handle, TaskId};
 use taskq_tests::harness::{BOUND, Health, PrivateRedis, ServerFixture, Servers, unique};
 use taskq_tests::tasks;
-use tokio::time::Instant;
 
 /// The worker's program.
 const SHOP: &str = env!("CARGO_BIN_EXE_shop");
@@ -287,7 +284,7 @@ async fn bad_input_ends_in_the_dead_set_and_the_worker_goes_on() {
         let result = handle.get_timeout(BOUND).await;
         assert_eq!(result.as_ref().ok(), Some(expected), "{}: {result:?}", stranger.case);
     }
-    let dead = dead(&fixture, unusable.len()).await;
+    let dead = fixture.dead_by_case(unusable.len()).await;
     for (stranger, reason, text) in &unusable {
         let case = stranger.case;
         let entry = dead.get(case).unwrap_or_else(|| panic!("{case} is not in the dead set"));
@@ -317,21 +314,6 @@ async fn bad_input_ends_in_the_dead_set_and_the_worker_goes_on() {
         unusable.len(),
         odd.len()
     );
-}
-
-/// The dead messages by their cases, once there are so many.
-async fn dead(fixture: &ServerFixture, count: usize) -> BTreeMap<String, DeadEntry> {
-    let deadline = Instant::now() + BOUND;
-    loop {
-        let entries = fixture.client.dead().list(usize::MAX).await.expect("the dead set can be read");
-        let case = |entry: &DeadEntry| entry.message.headers.text("x-case").unwrap_or_default().to_owned();
-        let by_case: BTreeMap<_, _> = entries.into_iter().map(|entry| (case(&entry), entry)).collect();
-        if by_case.len() >= count {
-            return by_case;
-        }
-        assert!(Instant::now() < deadline, "only these are dead: {:?}", by_case.keys());
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,16 +1,14 @@
 //! Messages that no library writes: each ends in the dead set with a reason, and costs nobody else anything.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 
 use serde_json::Value;
 use taskq::broker::DEAD_QUEUE;
-use taskq::client::{DeadEntry, DeadFilter};
+use taskq::client::DeadFilter;
 use taskq::{Error, Handle, TaskId};
 use taskq_cli::torture::stranger::{RawProperties, Stranger, entry, nested, text};
 use taskq_tests::harness::{BOUND, ServerFixture, unique};
 use taskq_tests::tasks;
-use tokio::time::Instant;
 
 /// The worker's program.
 const SHOP: &str = env!("CARGO_BIN_EXE_shop");
@@ -56,21 +54,6 @@ fn hostile(case: &'static str) -> (RawProperties, &'static str) {
 
 const CASES: [&str; 5] = ["deep list", "as deep as a frame", "deep table", "content type", "name of a header"];
 
-/// The dead messages by their cases, once there are so many.
-async fn dead(fixture: &ServerFixture, count: usize) -> BTreeMap<String, DeadEntry> {
-    let deadline = Instant::now() + BOUND;
-    loop {
-        let entries = fixture.client.dead().list(usize::MAX).await.expect("the dead set can be read");
-        let case = |entry: &DeadEntry| entry.message.headers.text("x-case").unwrap_or_default().to_owned();
-        let by_case: BTreeMap<_, _> = entries.into_iter().map(|entry| (case(&entry), entry)).collect();
-        if by_case.len() >= count {
-            return by_case;
-        }
-        assert!(Instant::now() < deadline, "only these are dead: {:?}", by_case.keys());
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-}
-
 async fn innocent(fixture: &ServerFixture, queue: &str) -> Vec<Handle<i64>> {
     let mut handles = Vec::new();
     for x in 0..INNOCENT {
@@ -111,7 +94,7 @@ async fn properties_that_cannot_be_parsed_stop_no_worker_and_end_in_the_dead_set
     for (x, other) in (0..INNOCENT).chain(0..INNOCENT).zip(&others) {
         assert_eq!(other.get_timeout(BOUND).await.expect("it is not held up"), x + 1);
     }
-    let dead = dead(&fixture, CASES.len()).await;
+    let dead = fixture.dead_by_case(CASES.len()).await;
     assert_eq!(dead.len(), CASES.len(), "no innocent one");
     for case in CASES {
         let entry = dead.get(case).unwrap_or_else(|| panic!("{case} is not in the dead set"));
@@ -139,7 +122,7 @@ async fn a_dead_set_with_messages_that_cannot_be_parsed_is_read_and_emptied() {
     let strange = RawProperties::of(b"application/json", &[text("task", "shop.add"), text("x-case", "key")]);
     messages.push((b"\xffkey".to_vec(), strange));
     publish(&fixture, DEAD_QUEUE, DEAD_QUEUE, BODY, messages).await;
-    let dead = dead(&fixture, CASES.len() + 1).await;
+    let dead = fixture.dead_by_case(CASES.len() + 1).await;
     assert!(dead.contains_key("key"), "{:?}", dead.keys());
     fixture.app().run(&["dead", "list"]).expect_exit(0);
     let count = fixture.client.dead().discard(&DeadFilter::All).await.expect("it can be emptied");
@@ -168,7 +151,7 @@ async fn a_message_cannot_choose_the_queue_that_a_worker_sends_it_on_to() {
     ];
     let count = messages.len();
     publish(&fixture, "", &queue, *b"[[\"no\"], {}, {}]", messages).await;
-    let dead = dead(&fixture, count).await;
+    let dead = fixture.dead_by_case(count).await;
     for (case, entry) in &dead {
         assert_eq!(entry.letter.queue, queue, "{case}");
     }
@@ -195,7 +178,7 @@ async fn a_letter_of_the_sender_is_not_believed_when_the_broker_moves_a_message_
     .concat();
     let message = RawProperties::of(b"application/json", &headers).expiring_after(1);
     publish(&fixture, "", &queue, BODY, vec![(Vec::new(), message)]).await;
-    let letter = &dead(&fixture, 1).await["forged"].letter;
+    let letter = &fixture.dead_by_case(1).await["forged"].letter;
     assert_eq!((letter.reason.as_str(), letter.queue.as_str()), ("expired", queue.as_str()));
     assert!(!letter.error.contains(&payroll) && letter.fingerprint != payroll, "{letter:?}");
     assert_eq!(fixture.client.dead().retry(&DeadFilter::All).await.expect("it can be put back"), 1);
@@ -223,12 +206,12 @@ async fn a_dead_message_that_cannot_be_put_back_keeps_no_other_from_it() {
     };
     let messages = vec![letter("amq.x"), letter(&queue), letter("a.*.b")];
     publish(&fixture, "", DEAD_QUEUE, BODY, messages).await;
-    dead(&fixture, 3).await;
+    fixture.dead_by_case(3).await;
     let error = fixture.client.dead().retry(&DeadFilter::All).await.expect_err("two of them cannot");
     let Error::PutBackInPart { put_back: 1, kept: 2, first } = &error else { panic!("{error}") };
     assert!(first.to_string().contains("\"amq.x\" cannot be a queue name"), "{error}");
     assert_eq!(fixture.client.broker().stats(&queue).await.expect("it exists").ready, 1);
-    assert_eq!(dead(&fixture, 2).await.len(), 2);
+    assert_eq!(fixture.dead_by_case(2).await.len(), 2);
     println!("{error}");
 }
 
@@ -271,7 +254,7 @@ async fn a_body_that_grows_costs_little_memory_and_ends_in_the_dead_set() {
         assert!(body.len() < 300_000, "{} bytes", body.len());
         publish(&fixture, "", &queue, body.clone(), vec![(Vec::new(), properties.clone())]).await;
     }
-    let dead = dead(&fixture, bombs.len()).await;
+    let dead = fixture.dead_by_case(bombs.len()).await;
     for (case, expected) in [
         ("too many arguments", "takes 2 arguments but 12000001 were given"),
         ("too large", "more than 30000000 bytes"),

@@ -1,6 +1,6 @@
 //! A client of RabbitMQ that writes any bytes as a message's properties, which no library does.
 //!
-//! It speaks as much of AMQP 0-9-1 as that needs: one channel, publishing, confirms.
+//! Of AMQP 0-9-1 there is as much here as that needs: one channel, publishing, confirms.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

@@ -315,7 +315,7 @@ impl Actor {
         let documents = documents(&self.connection, ids).await.map_err(Ended::Broken)?;
         for (id, document) in ids.iter().zip(documents) {
             if let Some(document) = document {
-                self.tell(id, &document);
+                self.tell(id, result::decode(id, &document));
             }
         }
         Ok(())
@@ -323,17 +323,15 @@ impl Actor {
 
     /// Tells watchers of a change, and of those that have come behind it.
     ///
-    /// Every user who may publish on the server can send any change, while records are written by those who may
-    /// write keys. So
-    /// an end is only a hint to read the record; all that have come are read at once.
+    /// Every user who may publish on the server can send any change, while records are written by those who may write
+    /// keys. So an end is only a hint to read the record; all that have come are read at once.
     async fn pass_on(&self, messages: &mut (impl Stream<Item = Msg> + Unpin), first: Msg) -> Result<(), Ended> {
         let mut ended: Vec<TaskId> = Vec::new();
         let mut next = Some(first);
         while let Some(message) = next {
             if let Some(id) = keys::task_of(message.get_channel_name()) {
-                let document = message.get_payload_bytes();
-                match result::decode(&id, document) {
-                    Ok(record) if !record.state.is_terminal() => self.tell(&id, document),
+                match result::decode(&id, message.get_payload_bytes()) {
+                    Ok(record) if !record.state.is_terminal() => self.tell(&id, Ok(record)),
                     Ok(_) | Err(_) => ended.extend((!ended.contains(&id)).then_some(id)),
                 }
             }
@@ -342,10 +340,10 @@ impl Actor {
         if ended.is_empty() { Ok(()) } else { self.catch_up(&ended).await }
     }
 
-    fn tell(&self, id: &TaskId, document: &[u8]) {
+    fn tell(&self, id: &TaskId, stored: Result<Record, ResultError>) {
         let Some(watched) = self.watched.get(id) else { return };
         // Sending fails only if the last watcher is just being dropped.
-        drop(watched.changes.send(Arc::new(result::decode(id, document))));
+        drop(watched.changes.send(Arc::new(stored)));
     }
 }
 

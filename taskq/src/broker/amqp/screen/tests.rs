@@ -216,8 +216,8 @@ proptest! {
             flip in proptest::option::of((any::<proptest::sample::Index>(), any::<u8>()))) {
         let mut table = FieldTable::default();
         for (name, value) in entries {
-                    table.insert(name.into(), value);
-                }
+            table.insert(name.into(), value);
+        }
         let mut bytes = gen_field_table(&table)(Vec::new().into()).expect("it can be written").into_inner().0;
         if let Some((at, byte)) = flip {
             let at = at.index(bytes.len());
