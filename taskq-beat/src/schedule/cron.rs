@@ -26,6 +26,9 @@ use super::{HORIZON, words};
 /// The years in which a search for slots may begin.
 const YEARS: RangeInclusive<i32> = 1900..=2100;
 
+/// The length of a line, in bytes. One that names every value of each field is shorter.
+const LINE_MAX: usize = 1000;
+
 /// A cron line in a time zone.
 #[derive(Debug, Clone)]
 pub struct Cron {
@@ -58,6 +61,9 @@ enum DayFilter {
 impl Cron {
     /// Parses a line, for the time zone with the IANA name `tz`.
     pub(super) fn new(line: &str, tz: &str) -> Result<Self, ScheduleError> {
+        if line.len() > LINE_MAX {
+            return Err(ScheduleError::long_line(line, LINE_MAX));
+        }
         let fields = Fields::read(line)?;
         let tz = tz.parse().map_err(|_| ScheduleError::zone(tz))?;
         let alternatives = days(&fields.days, &fields.weekdays)

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use taskq::internal::nearest;
+use taskq::internal::{nearest, shown};
+
+/// The length of a text, in bytes, up to which an error shows the whole of it.
+const SHOWN_MAX: usize = 100;
 
 /// A schedule that cannot be parsed, or that has no slots.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +65,25 @@ impl ScheduleError {
         let wanted = city(&name.replace(' ', "_"));
         // Often people remember the city alone.
         let nearest = zones().find(|zone| city(zone) == wanted).or_else(|| nearest(name, zones()));
-        Self::Zone { name: name.to_owned(), nearest: nearest.unwrap_or("UTC") }
+        Self::Zone { name: beginning(name), nearest: nearest.unwrap_or("UTC") }
+    }
+
+    /// Returns the error for a line that is longer than any that makes sense.
+    pub(super) fn long_line(line: &str, bytes_max: usize) -> Self {
+        let why = format!("is {} bytes long; write a line of at most {bytes_max}", line.len());
+        Self::Line { line: beginning(line), why }
+    }
+
+    /// Returns the error for a moment that cannot be parsed.
+    pub(super) fn moment(text: &str, why: &'static str) -> Self {
+        Self::Moment { text: beginning(text), why }
+    }
+}
+
+/// Returns a text, or only its beginning if it is long: anybody may have written it.
+fn beginning(text: &str) -> String {
+    match shown::cut(text, SHOWN_MAX) {
+        (whole, 0) => whole.to_owned(),
+        (start, _) => format!("{start}…"),
     }
 }

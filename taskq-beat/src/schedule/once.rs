@@ -19,7 +19,7 @@ impl Once {
     /// Parses a moment: with an offset from UTC, or as local time in the zone `tz`. A skipped local time is the first
     /// moment after the change, and a repeated one is the first of the two.
     pub(super) fn read(text: &str, tz: Option<&str>) -> Result<Self, ScheduleError> {
-        let wrong = |why: &'static str| ScheduleError::Moment { text: text.to_owned(), why };
+        let wrong = |why: &'static str| ScheduleError::moment(text, why);
         if let Ok(at) = DateTime::parse_from_rfc3339(&text.replacen(' ', "T", 1)) {
             return match tz {
                 None => Ok(Self(at.to_utc())),

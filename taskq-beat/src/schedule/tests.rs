@@ -128,6 +128,52 @@ fn a_line_that_never_comes_is_an_error_and_a_rare_slot_is_found() {
 }
 
 #[test]
+fn a_hostile_schedule_is_refused_in_few_words_and_evaluated_nowhere() {
+    let long = |part: &str, count: usize| part.repeat(count);
+    let lines = [
+        // Templates and expressions that other validators put into their answer and evaluate.
+        "${7*191} * * * *".to_owned(),
+        "{{7*191}} * * * *".to_owned(),
+        "#{1.getClass()} * * * *".to_owned(),
+        "{0} {line} * * *".to_owned(),
+        "%s %n * * *".to_owned(),
+        // Numbers, steps and ranges that overflow, or loop.
+        "*/0 * * * *".to_owned(),
+        "0-4294967296 * * * *".to_owned(),
+        "5-99999999999999999999 * * * *".to_owned(),
+        "*/18446744073709551616 * * * *".to_owned(),
+        "-1 * * * *".to_owned(),
+        "0 0 0 0 0".to_owned(),
+        "0 0 1#4294967295 * *".to_owned(),
+        "0 0 * * 5#0".to_owned(),
+        "0 0 31W 2 *".to_owned(),
+        // Commands, line ends, and signs that are not shown.
+        "0 0 * * * root rm -rf /".to_owned(),
+        "0 0 * * *\u{1b}[2J".to_owned(),
+        "0\0 0 * * *".to_owned(),
+        "\u{202e}0 0 * * *".to_owned(),
+        "٣ 0 * * *".to_owned(),
+        // Length, in each of its forms.
+        long("1,", 1 << 20),
+        long("* ", 1 << 20),
+        long("9", 1 << 20),
+        format!("{} * * * *", long("1-59/2,", 200)),
+        format!("{} * * * *", long("é", 400)),
+    ];
+    for line in &lines {
+        let error = Schedule::cron(line, "UTC").expect_err(line).to_string();
+        assert!(error.len() < 5_000, "{} bytes of error", error.len());
+        assert!(!error.contains("1337"), "{error}");
+    }
+    for name in ["../../etc/passwd", "", "${7*191}", &long("Europe/", 1 << 18)] {
+        let error = Schedule::cron("0 0 * * *", name).expect_err("no zone").to_string();
+        assert!(error.contains("there is no time zone") && error.len() < 500, "{error}");
+    }
+    let error = Schedule::once_at(&long("2030-", 1 << 18), None).expect_err("no moment").to_string();
+    assert!(error.contains("is not a moment") && error.len() < 500, "{error}");
+}
+
+#[test]
 fn zones_are_known_by_their_names() {
     for (name, nearest) in [
         ("Europe/Berlim", "Europe/Berlin"),

@@ -40,10 +40,7 @@ pub(super) async fn execute(shared: Arc<Shared>, attempt: Attempt, slot: OwnedSe
         shared.in_flight.acknowledge_early(&run);
     }
     let policy = RetryPolicy::of(&run.definition.options);
-    let room = shared.bodies.decoding.room_for(&run.envelope.payload).await;
-    let prepared = shared.bodies.prepare(&run, &policy);
-    drop(room);
-    let (outcome, slot) = match prepared {
+    let (outcome, slot) = match shared.bodies.prepare(&run, &policy).await {
         Ok(prepared) => shared.bodies.run(&run, prepared, slot).await,
         Err(outcome) => {
             if let Outcome::BadArguments(error) = &outcome

@@ -1,5 +1,9 @@
 //! The known name that is most like a mistyped one.
 
+/// The number of letters of a name that are compared. Names come from strangers too, and the work grows with their
+/// length.
+const LETTERS_MAX: usize = 100;
+
 /// Returns the known name that is most like `name`, for the error texts of all crates of taskq.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known.into_iter().min_by_key(|known| distance(name, known))
@@ -16,7 +20,7 @@ pub fn misspelled<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> O
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (index, letter) in one.chars().enumerate() {
+    for (index, letter) in one.chars().take(LETTERS_MAX).enumerate() {
         let mut corner = std::mem::replace(&mut row[0], index + 1);
         for (column, candidate) in other.iter().enumerate() {
             let change = corner + usize::from(letter != *candidate);

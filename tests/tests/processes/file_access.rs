@@ -116,4 +116,5 @@ fn the_process_that_keeps_a_file_locked_by_its_companion_is_named() {
     drop(lock);
     fixture.shop().run(&["call", "shop.add", "1", "2", "--wait=60s"]).expect_exit(0);
     worker.drain();
+    println!("named: the process that holds the lock, by the command line and by the worker; then 1 task: run");
 }

@@ -140,6 +140,21 @@ fn filling_a_frame() -> Vec<(Stranger, &'static str, &'static str)> {
     ]
 }
 
+/// Messages whose headers say one thing and whose bodies another, as [`unusable`].
+fn disagreeing() -> Vec<(Stranger, &'static str, &'static str)> {
+    const GOOD: &str = "[[2, 3], {}, {}]";
+    const FORM: &str = "not a list of arguments";
+    vec![
+        (
+            Stranger::body("another task in the body", "{\"task\": \"shop.fail\", \"id\": \"x\", \"args\": [2, 3]}"),
+            "decode",
+            FORM,
+        ),
+        (Stranger::body("JSON as msgpack", GOOD).content(Some("application/x-msgpack"), "binary"), "decode", ""),
+        (Stranger::body("msgpack as JSON", vec![0x93, 0x92, 2, 3, 0x80, 0x80]), "decode", FORM),
+    ]
+}
+
 /// Messages that no worker can run: each with the reason and a part of the text that it has to end with.
 fn unusable() -> Vec<(Stranger, &'static str, &'static str)> {
     const GOOD: &str = "[[2, 3], {}, {}]";
@@ -251,6 +266,14 @@ fn odd() -> Vec<(Stranger, Value)> {
     vec![
         (Stranger::headers("all nulls", nulls, "[[2, 3], {}, {}]"), json!(5)),
         (Stranger::headers("null limits", json!({ "timelimit": [null, null] }), "[[2, 3], {}, {}]"), json!(5)),
+        (
+            Stranger::headers(
+                "headers that tell of another call",
+                json!({ "argsrepr": "(\"no\",)", "kwargsrepr": "{}", "shadow": "shop.fail", "origin": "nobody", "lang": "rs" }),
+                "[[2, 3], {}, {}]",
+            ),
+            json!(5),
+        ),
         (Stranger::body("null named arguments", "[[2, 3], null, {}]"), json!(5)),
         (Stranger::body("null embed", "[[2, 3], {}, null]"), json!(5)),
         (Stranger::body("empty chain", "[[2, 3], {}, {\"chain\": [], \"callbacks\": null}]"), json!(5)),
@@ -275,6 +298,7 @@ async fn bad_input_ends_in_the_dead_set_and_the_worker_goes_on() {
     let processes = worker.children();
     let channel = raw(&fixture).await;
     let (mut unusable, odd) = (unusable(), odd());
+    unusable.extend(disagreeing());
     unusable.extend(filling_a_frame());
     for stranger in unusable.iter().map(|(stranger, ..)| stranger).chain(odd.iter().map(|(stranger, _)| stranger)) {
         stranger.send(&channel, &queue).await;

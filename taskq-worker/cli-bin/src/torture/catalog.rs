@@ -50,6 +50,7 @@ pub enum Fault {
     Deputy,
     Bombs,
     SlowProbes,
+    OtherUser,
 }
 
 /// A precondition of a fault.
@@ -69,6 +70,8 @@ pub enum Need {
     BrokerHook,
     /// `--restart-results`.
     ResultsHook,
+    /// A file as the broker, and the rights to act as another user.
+    FileAndRoot,
 }
 
 /// The pause between two connection resets of one strike.
@@ -112,7 +115,7 @@ impl CatalogRow {
 
 /// The catalog, in the order of [`Fault`].
 #[rustfmt::skip]
-static TABLE: [CatalogRow; 38] = [
+static TABLE: [CatalogRow; 39] = [
     row(Fault::Kill, "kill", "kill -9 of a random process of the workers").strikes(10, 1000),
     row(Fault::KillGroup, "kill-group", "kill -9 of a whole worker, all its processes").strikes(4, 2000),
     row(Fault::KillParent, "kill-parent", "kill -9 of a supervisor alone").needs(Need::Supervisor).strikes(4, 2000),
@@ -169,6 +172,8 @@ static TABLE: [CatalogRow; 38] = [
         .needs(Need::Rabbit).strikes(1, 2000).among(Brief),
     row(Fault::SlowProbes, "slow-probes", "200 slow clients at the health address of a worker (--hold)")
         .needs(Need::Supervisor).strikes(1, 2000).among(Brief),
+    row(Fault::OtherUser, "other-user", "another user tries to open every file of the workers, and to lock it (--hold)")
+        .needs(Need::FileAndRoot).strikes(1, 2000).among(Brief),
 ];
 
 impl Fault {
@@ -211,7 +216,7 @@ impl Fault {
 
     /// Returns whether the health of the workers is probed while the fault lasts.
     pub(super) fn is_probed(self) -> bool {
-        self.is_hostile() || self == Self::SlowProbes
+        self.is_hostile() || matches!(self, Self::SlowProbes | Self::OtherUser)
     }
 
     /// Returns whether the fault sends messages that no library writes.
@@ -283,6 +288,7 @@ impl fmt::Display for Need {
             Self::ResultsByTcp => "redis:// results",
             Self::BrokerHook => "--restart-broker",
             Self::ResultsHook => "--restart-results",
+            Self::FileAndRoot => "a sqlite: broker, root and `setpriv`",
         })
     }
 }

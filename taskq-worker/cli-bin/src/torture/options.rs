@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::catalog::{Fault, Need};
 use super::plan::Load;
+use super::processes;
 
 /// The options of a run of `torture`.
 #[derive(Debug, Clone)]
@@ -49,6 +50,7 @@ impl TortureOptions {
                 Need::ResultsByTcp => results.is_some_and(|results| results.starts_with("redis://")),
                 Need::BrokerHook => self.restart_broker.is_some(),
                 Need::ResultsHook => self.restart_results.is_some(),
+                Need::FileAndRoot => broker.starts_with("sqlite:") && processes::can_act_as_another_user(),
             };
             (!is_there).then(|| format!("the fault {fault} needs {}", fault.need()))
         })

@@ -41,6 +41,21 @@ pub(super) fn is_alive(pid: u32) -> bool {
     stat(pid).is_some_and(|fields| !matches!(fields.first().map(String::as_str), Some("Z" | "X")))
 }
 
+/// The user that owns nothing: `nobody`, on all systems that have `setpriv`.
+const NOBODY: &str = "65534";
+
+/// Returns a command that is run by a user who owns nothing. Only root may start it.
+pub(super) fn as_another_user(command: &[&str]) -> Command {
+    let mut other = Command::new("setpriv");
+    other.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).args(command);
+    other
+}
+
+/// Returns whether commands can be run by another user.
+pub(super) fn can_act_as_another_user() -> bool {
+    as_another_user(&["true"]).output().is_ok_and(|output| output.status.success())
+}
+
 /// Returns the resident memory of the process in kilobytes.
 pub(super) fn resident_kb(pid: u32) -> Option<u64> {
     status_kb(pid, "VmRSS:")

@@ -14,6 +14,7 @@ use taskq::internal::attempt::{self, Caught, Outcome, ShieldedBody, Start, State
 use taskq::internal::clock::Clock;
 use taskq::{Client, Context};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::spawn_blocking;
 
 use super::super::observe::{Moment, Observers};
 use super::super::supervision::Supervision;
@@ -70,9 +71,22 @@ impl Bodies {
         })
     }
 
-    /// Decodes the arguments and makes the body. Both run the user's code, so they are in the flight recorder. An
-    /// attempt that cannot begin has its outcome as error.
-    pub(crate) fn prepare(&self, run: &Run, policy: &RetryPolicy) -> Result<PreparedBody, Outcome> {
+    /// Decodes the arguments and makes the body. An attempt that cannot begin has its outcome as error. Decoding a
+    /// large message takes long, so it is done on a thread where no other task waits for it.
+    pub(crate) async fn prepare(
+        self: &Arc<Self>,
+        run: &Arc<Run>,
+        policy: &RetryPolicy,
+    ) -> Result<PreparedBody, Outcome> {
+        let Some(_room) = self.decoding.room_for(&run.envelope.payload).await else { return self.make(run, policy) };
+        let (bodies, of_thread, policy) = (Arc::clone(self), Arc::clone(run), *policy);
+        let made = spawn_blocking(move || bodies.make(&of_thread, &policy)).await;
+        // The runtime is going down, and nothing was made.
+        made.unwrap_or(Err(Outcome::Stopped(Stop::Interrupted, None)))
+    }
+
+    /// Decodes the arguments and makes the body. Both run the user's code, so they are in the flight recorder.
+    fn make(&self, run: &Run, policy: &RetryPolicy) -> Result<PreparedBody, Outcome> {
         let at = self.clock.now();
         let recorded = self.record(run, at);
         let _mark = recorded.mark();

@@ -113,6 +113,20 @@ fn a_failure_may_stand_there_in_any_form() {
 }
 
 #[test]
+fn names_of_types_and_modules_are_texts_and_nothing_else() {
+    for (module, name) in [("os", "system"), ("builtins", "eval"), ("subprocess", "Popen"), ("a.b\u{0}", "__import__")]
+    {
+        let parts = serde_json::json!({ "exc_module": module, "exc_type": name, "exc_message": ["touch /tmp/x"] });
+        let document = serde_json::json!({ "status": "FAILURE", "result": parts, "traceback": "x", "children": [] });
+        let failure = read(&document.to_string()).failure.expect("a failure has one");
+        assert_eq!(failure.to_string(), format!("{name}: touch /tmp/x"));
+        // A type that is written beside a value is no more than a value.
+        let typed = format!(r#"{{"status":"SUCCESS","result":{{"__type__":"{name}","__value__":["touch /tmp/x"]}}}}"#);
+        assert!(read(&typed).value.expect("it is there").get().contains("__value__"), "{typed}");
+    }
+}
+
+#[test]
 fn one_odd_value_does_not_spoil_the_others() {
     let record = read(
         r#"{"status":"SUCCESS","generation":"x","result":5,"traceback":{"a":"\udc80"},"date_done":1795226686.5,

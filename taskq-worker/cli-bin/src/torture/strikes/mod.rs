@@ -2,6 +2,7 @@
 //! function here.
 
 mod context;
+mod files;
 mod health;
 mod hostile;
 mod messages;
@@ -46,6 +47,7 @@ pub(super) async fn strike(fault: Fault, context: &mut StrikeContext<'_>) -> Res
         Fault::Deputy => hostile::deputy(context).await,
         Fault::Bombs => hostile::bombs(context).await,
         Fault::SlowProbes => health::slow_probes(context).await,
+        Fault::OtherUser => files::other_user(context).await,
         // These are done by tasks.
         Fault::Panic
         | Fault::Abort
