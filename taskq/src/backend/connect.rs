@@ -16,6 +16,9 @@ pub struct Backend {
 
 /// Connects to the backend at `url`: `redis://…`, `sqlite:PATH` or `memory:`. An error names the cause and the remedy.
 pub async fn connect(url: &str, options: BackendOptions) -> Result<Backend, BackendError> {
+    if let Some(why) = redact::several(url) {
+        return Err(BackendError::Url { url: redact::url(url), why });
+    }
     let scheme = url.split(':').next().unwrap_or_default();
     match scheme {
         "memory" => {
@@ -65,6 +68,9 @@ mod tests {
             ("ampq://u:secret@host", "the scheme \"ampq\" is not known"),
             ("sqlite://u:secret@host", "***"),
             ("sqlite:x.db?key=secret", "synchronous"),
+            ("redis://u:secret@h1;redis://u:secret@h2/v", "it is a list"),
+            ("redis://h1/0, rediss://:secret@h2", "it is a list"),
+            ("sqlite:x.db;redis://secret@h2", "it is a list"),
         ] {
             let options = BackendOptions::default();
             let error = connect(url, options).await.expect_err("it cannot be used");

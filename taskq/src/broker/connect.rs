@@ -7,6 +7,9 @@ use crate::redact;
 
 /// Connects to the broker at `url`: `amqp://…`, `sqlite:PATH` or `memory:`. An error names the cause and the remedy.
 pub async fn connect(url: &str, options: BrokerOptions) -> Result<Arc<dyn Broker>, BrokerError> {
+    if let Some(why) = redact::several(url) {
+        return Err(BrokerError::Url { url: redact::url(url), why });
+    }
     let scheme = url.split(':').next().unwrap_or_default();
     match scheme {
         "memory" => Ok(memory::MemoryBroker::shared(url, options)),
@@ -54,6 +57,9 @@ mod tests {
             ("ampq://u:secret@host", "the scheme \"ampq\" is not known"),
             ("sqlite://u:secret@host", "***"),
             ("sqlite:x.db?key=secret", "synchronous"),
+            ("amqp://u:secret@h1;amqp://u:secret@h2/v", "it is a list"),
+            ("amqp://h1/0, amqps://:secret@h2", "it is a list"),
+            ("sqlite:x.db;amqp://secret@h2", "it is a list"),
         ] {
             let options = BrokerOptions::default();
             let error = connect(url, options).await.expect_err("it cannot be used");

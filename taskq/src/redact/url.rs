@@ -41,6 +41,11 @@ pub(crate) fn url(text: &str) -> String {
     format!("{shown}{}{after}", single(rest))
 }
 
+/// Returns the fault in a URL that is a list of URLs; `None` if it is one URL.
+pub(crate) fn several(text: &str) -> Option<String> {
+    first_of_list(text).map(|_| "it is a list, and one address is understood; write that of one server".to_owned())
+}
+
 /// Returns the value of any setting as it may be shown: a value that looks like a URL as one.
 pub fn given(text: &str) -> String {
     if text.contains("://") || text.contains('@') { url(text) } else { text.to_owned() }

@@ -1,7 +1,7 @@
 //! Events that only RabbitMQ causes its clients, on the broker that all tests share.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -17,7 +17,9 @@ use taskq::broker::{
 };
 use taskq::message::{Properties, WireMessage};
 use taskq_tests::harness::{Servers, Vhost};
-use tokio::task::JoinHandle;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,6 +55,94 @@ fn send(broker: &dyn Broker, queue: &Arc<str>, body: &str) -> BoxFuture<'static,
 
 async fn next(consumption: &mut Consumption) -> Delivery {
     timeout(PATIENCE, consumption.deliveries.next()).await.expect("a message comes").expect("the stream goes on")
+}
+
+/// A way to the broker that keeps what clients send.
+struct Recording {
+    url: String,
+    sent: Arc<Mutex<Vec<u8>>>,
+    connections: Arc<Mutex<JoinSet<()>>>,
+}
+
+impl Recording {
+    async fn before(url: &str) -> Self {
+        let (before, rest) = url.split_once('@').expect("it has a user");
+        let (target, after) = rest.split_once('/').expect("it has a virtual host");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there are ports");
+        let port = listener.local_addr().expect("it listens").port();
+        let recording = Self {
+            url: format!("{before}@127.0.0.1:{port}/{after}"),
+            sent: Arc::default(),
+            connections: Arc::default(),
+        };
+        let (sent, connections, target) =
+            (Arc::clone(&recording.sent), Arc::clone(&recording.connections), target.to_owned());
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&target).await.expect("the broker is up");
+                let sent = Arc::clone(&sent);
+                connections.lock().expect("nobody panics").spawn(carry(client, server, sent));
+            }
+        });
+        recording
+    }
+
+    /// Ends all connections.
+    fn cut(&self) {
+        self.connections.lock().expect("nobody panics").abort_all();
+    }
+
+    /// The number of declarations of a queue.
+    fn declarations(&self, queue: &str) -> usize {
+        // Class 50, method 10, a number that is not used, and the name.
+        let length = u8::try_from(queue.len()).expect("it is short");
+        let head = [&[0, 50, 0, 10, 0, 0, length], queue.as_bytes()].concat();
+        self.sent.lock().expect("nobody panics").windows(head.len()).filter(|part| *part == head).count()
+    }
+}
+
+async fn carry(client: TcpStream, server: TcpStream, sent: Arc<Mutex<Vec<u8>>>) {
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (client.into_split(), server.into_split());
+    let up = async {
+        let mut piece = vec![0; 1 << 16];
+        while let Ok(length @ 1..) = from_client.read(&mut piece).await {
+            sent.lock().expect("nobody panics").extend_from_slice(&piece[..length]);
+            if to_server.write_all(&piece[..length]).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = up => {}
+        _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_come_all_at_once_declare_their_queue_once() {
+    let Some(url) = amqp_url() else { return };
+    let way = Recording::before(&url).await;
+    let broker = connect(&way.url).await;
+    let spec = QueueSpec::quorum(format!("rabbitmq.{}", TaskId::new()));
+    let all_at_once = async || {
+        for declared in join_all((0..1000).map(|_| broker.declare(&spec))).await {
+            assert_eq!(declared.expect("it can be declared"), Declared::AsAsked);
+        }
+    };
+    all_at_once().await;
+    assert_eq!(way.declarations(&spec.name), 1);
+    // After an outage everything is in doubt.
+    way.cut();
+    let doubted = async {
+        while way.declarations(&spec.name) < 2 {
+            all_at_once().await;
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, doubted).await.expect("the loss is noticed");
+    all_at_once().await;
+    assert_eq!(way.declarations(&spec.name), 2);
 }
 
 fn body(delivery: &Delivery) -> String {

@@ -102,10 +102,11 @@ impl Address {
                 } else if text.starts_with("NOT_ALLOWED") && text.contains("not found") {
                     format!(
                         "it has no virtual host {:?}; correct the end of the URL (the default is /%2f), or run `rabbitmqctl add_vhost`",
-                        self.uri.vhost
+                        redact::given(&self.uri.vhost)
                     )
                 } else if text.starts_with("NOT_ALLOWED") {
-                    format!("{text}; run `rabbitmqctl set_permissions -p {} {user} '.*' '.*' '.*'`", self.uri.vhost)
+                    let vhost = redact::given(&self.uri.vhost);
+                    format!("{text}; run `rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'`")
                 } else {
                     text
                 };

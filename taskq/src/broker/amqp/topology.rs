@@ -11,6 +11,7 @@ use futures_util::future::try_join_all;
 use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::arguments::{quorum, quorum_before, text};
 use super::rights::{Known, Part, declare_or_find};
@@ -36,7 +37,8 @@ const EXPIRED_REPORT_MS: i64 = 86_400_000;
 pub(super) struct Topology {
     strict: bool,
     known: Mutex<KnownQueues>,
-    building: tokio::sync::Mutex<()>,
+    declaring: Mutex<HashMap<Arc<str>, Arc<AsyncMutex<()>>>>,
+    building: AsyncMutex<()>,
 }
 
 #[derive(Default)]
@@ -55,7 +57,7 @@ struct DeclaredQueue {
 impl Topology {
     /// Makes an empty record. `strict`: a queue with other arguments is an error.
     pub(super) fn new(strict: bool) -> Self {
-        Self { strict, known: Mutex::default(), building: tokio::sync::Mutex::default() }
+        Self { strict, known: Mutex::default(), declaring: Mutex::default(), building: AsyncMutex::default() }
     }
 
     /// The outcome of the queue's last declaration, unless it may be out of date.
@@ -99,9 +101,12 @@ impl Topology {
         known.queues.get(queue).is_some_and(is_classic)
     }
 
-    /// Declares the queue.
+    /// Declares the queue. One caller at a time does, and those who waited for it find it declared: in a program's
+    /// first second, and after an outage, all calls need it at once.
     pub(super) async fn declare(&self, session: &Session, spec: &QueueSpec) -> Result<Declared, DeclareFault> {
         QueueSpec::check_name(&spec.name).map_err(DeclareFault::Broker)?;
+        let turn = self.turn(&spec.name);
+        let _one_at_a_time = turn.lock().await;
         if let Some(declared) = self.declared(spec) {
             return Ok(declared);
         }
@@ -204,6 +209,12 @@ impl Topology {
             return Err(DeclareFault::Broker(BrokerError::Mismatch { queue: queue.to_owned(), difference }));
         }
         Ok(Declared::Differs(difference))
+    }
+
+    /// The lock under which a queue is declared.
+    fn turn(&self, queue: &Arc<str>) -> Arc<AsyncMutex<()>> {
+        let mut declaring = self.declaring.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(declaring.entry(Arc::clone(queue)).or_default())
     }
 
     fn lock(&self) -> MutexGuard<'_, KnownQueues> {
