@@ -36,18 +36,18 @@ pub(super) async fn other_user(context: &mut StrikeContext<'_>) -> Result<(), Bo
     fs::write(&control, "")?;
     fs::set_permissions(&control, fs::Permissions::from_mode(0o644))?;
     context.struck(Fault::OtherUser, Affected::Nobody)?;
-    let ((), ()) = tokio::try_join!(look(context, &file, &control), health::probe(context))?;
+    let ((), ()) = tokio::try_join!(look(context, &folder, &control), health::probe(context))?;
     fs::remove_file(&control)?;
     context.over(Fault::OtherUser)
 }
 
-async fn look(context: &StrikeContext<'_>, file: &Path, control: &Path) -> Result<(), BoxError> {
+async fn look(context: &StrikeContext<'_>, folder: &Path, control: &Path) -> Result<(), BoxError> {
     let own = &context.fleet.recipe().folder.join("state");
     let until = Instant::now() + context.hold();
     let (mut tried, mut opened) = (0, 0);
     while Instant::now() < until {
         let mut files = Vec::new();
-        collect(file.parent().unwrap_or(Path::new(".")), &mut files)?;
+        collect(folder, &mut files)?;
         collect(own, &mut files)?;
         tried += files.len() as u64 - 1;
         let found = spawn_blocking(move || {
