@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Pipeline, RedisError, ServerErrorKind, Value};
+use redis::{Pipeline, RedisError, ServerErrorKind, Value};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::dial::{CommandLine, Dialer};
 use crate::fault::BoxError;
 use crate::io;
 
@@ -45,7 +46,7 @@ enum ConnectionState {
 /// A connection over which the greeting was exchanged.
 #[derive(Clone)]
 struct Greeted {
-    connection: MultiplexedConnection,
+    line: CommandLine,
     /// The maximum size in bytes of one argument of a command, for which the server closes the connection.
     argument_max: usize,
 }
@@ -80,16 +81,16 @@ impl Connection {
     /// Connects once, and keeps the connection alive afterwards. Each new connection begins with the commands of
     /// `greeting`.
     pub(super) async fn open(
-        client: Client,
+        dialer: Dialer,
         url: Arc<str>,
         limit: Duration,
         mut greeting: Pipeline,
     ) -> Result<Self, RedisError> {
         greeting.cmd("PING");
-        let greeted = connect(&client, &greeting, limit).await?;
+        let greeted = connect(&dialer, &greeting, limit).await?;
         let (link, link_seen) = watch::channel(ConnectionState::Up { greeted: greeted.clone(), number: 1 });
         let (broken, broken_seen) = watch::channel(0);
-        let keeper = Keeper { client, greeting, url: Arc::clone(&url), timeout: limit, link, broken: broken_seen };
+        let keeper = Keeper { dialer, greeting, url: Arc::clone(&url), timeout: limit, link, broken: broken_seen };
         io::spawn(keeper.run(greeted));
         Ok(Self { link: link_seen, broken: Arc::new(broken), url, timeout: limit })
     }
@@ -105,8 +106,8 @@ impl Connection {
         let deadline = Instant::now() + self.timeout;
         let mut last_broken = 0;
         loop {
-            let (mut connection, number) = self.live_after(last_broken, deadline).await?;
-            let answers = connection.send_packed_commands(commands, 0, commands.len());
+            let (mut line, number) = self.live_after(last_broken, deadline).await?;
+            let answers = line.connection.send_packed_commands(commands, 0, commands.len());
             match timeout_at(deadline, answers).await {
                 Ok(Ok(answers)) => {
                     if answers.iter().any(is_of_wrong_server) {
@@ -130,12 +131,12 @@ impl Connection {
     }
 
     /// Waits for a connection that is newer than `broken`.
-    async fn live_after(&mut self, broken: u64, deadline: Instant) -> Result<(MultiplexedConnection, u64), NoAnswer> {
+    async fn live_after(&mut self, broken: u64, deadline: Instant) -> Result<(CommandLine, u64), NoAnswer> {
         let is_live = |link: &ConnectionState| matches!(link, ConnectionState::Up { number, .. } if *number > broken);
         // The borrow of the state ends here, since the error below borrows it again.
         let live = match timeout_at(deadline, self.link.wait_for(is_live)).await {
             Ok(Ok(link)) => match &*link {
-                ConnectionState::Up { greeted, number } => Some((greeted.connection.clone(), *number)),
+                ConnectionState::Up { greeted, number } => Some((greeted.line.clone(), *number)),
                 ConnectionState::Down { .. } => None,
             },
             _ => None,
@@ -192,21 +193,19 @@ fn is_of_wrong_server(answer: &Value) -> bool {
 }
 
 /// Connects, and verifies that the server answers and has carried out the greeting.
-async fn connect(client: &Client, greeting: &Pipeline, limit: Duration) -> Result<Greeted, RedisError> {
-    // All waiting is bounded here, in one place.
-    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+async fn connect(dialer: &Dialer, greeting: &Pipeline, limit: Duration) -> Result<Greeted, RedisError> {
     let connect = async {
-        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        greeting.exec_async(&mut connection).await?;
+        let mut line = dialer.commands().await?;
+        greeting.exec_async(&mut line.connection).await?;
         // Hosted servers forbid the question. It is asked on each connection, since the answer may have changed.
         let mut question = redis::cmd("CONFIG");
         question.arg("GET").arg(ARGUMENT_MAX_NAME);
-        let argument_max = match question.query_async::<HashMap<String, usize>>(&mut connection).await {
+        let argument_max = match question.query_async::<HashMap<String, usize>>(&mut line.connection).await {
             Ok(answer) => answer.get(ARGUMENT_MAX_NAME).copied(),
             Err(error) if error.code().is_some() => None,
             Err(error) => return Err(error),
         };
-        Ok(Greeted { connection, argument_max: argument_max.unwrap_or(ARGUMENT_MAX) })
+        Ok(Greeted { line, argument_max: argument_max.unwrap_or(ARGUMENT_MAX) })
     };
     in_time(limit, connect).await
 }
@@ -229,7 +228,7 @@ pub(super) fn pong_timeout(limit: Duration) -> Duration {
 
 /// The task that keeps the connection alive.
 struct Keeper {
-    client: Client,
+    dialer: Dialer,
     /// The first commands on each connection: they load the scripts and ping.
     greeting: Pipeline,
     url: Arc<str>,
@@ -245,7 +244,7 @@ impl Keeper {
     async fn run(mut self, mut greeted: Greeted) {
         for number in 1.. {
             self.link.send_replace(ConnectionState::Up { greeted: greeted.clone(), number });
-            let Ok(()) = self.until_broken(&mut greeted.connection, number).await else { return };
+            let Ok(()) = self.until_broken(&mut greeted.line.connection, number).await else { return };
             tracing::warn!(url = &*self.url, "the connection to the result backend was lost");
             self.link.send_replace(ConnectionState::Down { why: None });
             let Ok(new) = self.reconnect().await else { return };
@@ -284,7 +283,7 @@ impl Keeper {
         loop {
             let attempt = async {
                 sleep(pauses.next()).await;
-                connect(&self.client, &self.greeting, self.timeout).await
+                connect(&self.dialer, &self.greeting, self.timeout).await
             };
             let connected = tokio::select! {
                 connected = attempt => connected,

@@ -13,6 +13,7 @@
 
 mod backend;
 mod connection;
+mod dial;
 mod documents;
 mod keys;
 mod kv;

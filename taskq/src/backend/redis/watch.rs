@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, Stream, StreamExt, stream};
 use redis::aio::PubSubSink;
-use redis::{Client, Msg, RedisError, Value};
+use redis::{Msg, RedisError, Value};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connection::{Connection, PING_INTERVAL, Pauses, in_time, pong_timeout};
+use super::dial::Dialer;
 use super::documents::documents;
 use super::keys;
 use crate::backend::{BackendError, Changes};
@@ -63,10 +64,10 @@ type StoredRecord = Arc<Result<Record, ResultError>>;
 type Reply = oneshot::Sender<Result<RedisWatcher, RedisError>>;
 
 impl Watch {
-    pub(super) fn new(client: Client, connection: Connection, url: Arc<str>, limit: Duration) -> Self {
+    pub(super) fn new(dialer: Dialer, connection: Connection, url: Arc<str>, limit: Duration) -> Self {
         let (commands, incoming) = mpsc::unbounded_channel();
         let actor = Actor {
-            client,
+            dialer,
             connection: connection.clone(),
             url,
             timeout: limit,
@@ -131,7 +132,7 @@ impl Drop for RedisWatcher {
 
 /// The task that owns the pub/sub connection.
 struct Actor {
-    client: Client,
+    dialer: Dialer,
     connection: Connection,
     url: Arc<str>,
     timeout: Duration,
@@ -193,7 +194,7 @@ impl Actor {
         for watched in self.watched.values_mut() {
             watched.confirmed = false;
         }
-        let pubsub = in_time(self.timeout, self.client.get_async_pubsub()).await?;
+        let pubsub = in_time(self.timeout, self.dialer.pubsub()).await?;
         let (mut sink, mut messages) = pubsub.split();
         let earlier = self.watched.iter().filter(|(_, watched)| watched.changes.receiver_count() > 0);
         let earlier: Vec<TaskId> = earlier.map(|(id, _)| id.clone()).collect();
