@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
-use lapin::options::QueueDeclareOptions;
+use lapin::options::{
+    BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions, QueueDeclareOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
 use serde_json::json;
@@ -157,13 +159,18 @@ async fn a_queue_that_exists_with_other_arguments_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_back_more_often_than_its_queue_allows_is_in_the_dead_set() {
     let Some(fixture) = ServerFixture::start(SHOP).await else { return };
-    let (queue, broker) = (unique("limit"), fixture.client.broker());
+    let (queue, channel) = (unique("limit"), raw(&fixture).await);
     let sum = tasks::add(2, 3).queue(queue.clone()).send(&fixture.client).await.expect("it is accepted");
-    let mut consumption = broker.consume(&[queue.as_str().into()], 1).await.expect("the queue exists");
+    channel.basic_qos(1, BasicQosOptions::default()).await.expect("the channel is open");
+    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+    let consumer = channel.basic_consume(queue.as_str().into(), "tired".into(), options, arguments).await;
+    let mut consumer = consumer.expect("the queue exists");
     let mut returns = 0;
     let give_back = async {
-        while let Some(delivery) = consumption.deliveries.next().await {
-            delivery.acker.requeue();
+        while let Some(delivery) = consumer.next().await {
+            let delivery = delivery.expect("the channel stays open");
+            // From RabbitMQ 4.3 on `basic.nack` does not count.
+            delivery.acker.reject(BasicRejectOptions { requeue: true }).await.expect("the channel stays open");
             returns += 1;
         }
     };
@@ -186,7 +193,7 @@ async fn what_comes_back_more_often_than_its_queue_allows_is_in_the_dead_set() {
     assert!(returns > 1000, "not before the limit of the queue: {returns}");
     assert_eq!((entry.id.as_ref(), &*entry.letter.reason), (Some(sum.id()), "delivery_limit"));
     assert_eq!((&*entry.letter.queue, entry.letter.error.is_empty()), (&*queue, false), "{entry:?}");
-    consumption.control.close().await;
+    channel.basic_cancel("tired".into(), BasicCancelOptions::default()).await.expect("it consumes");
 
     fixture.app().run(&["dead", "retry", sum.id().as_str()]).expect_exit(0);
     let worker = fixture.worker(&[&queue]);
