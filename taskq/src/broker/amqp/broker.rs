@@ -16,15 +16,13 @@ use super::browse::browse;
 use super::command::Plan;
 use super::consumer::consume;
 use super::control::Control;
-use super::greeting;
 use super::link::Link;
 use super::publish::Publisher;
-use super::reattachment::Guard;
 use super::session::Session;
 use super::topology::{DeclareFault, Topology};
 use crate::broker::{
     Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, ConsumptionControl, Declared, DeliveryTimeout,
-    EXPIRED_QUEUE, ExpiredMessages, Publication, PublishError, QueueKind, QueueSpec, QueueStats,
+    EXPIRED_QUEUE, ExpiredMessages, Publication, PublishError, QueueSpec, QueueStats,
 };
 use crate::io;
 
@@ -48,8 +46,6 @@ struct Core {
     publish_link: Arc<Link>,
     consume_link: OnceCell<Arc<Link>>,
     consumptions: Mutex<Vec<Weak<Control>>>,
-    /// The broker as it was when it was first asked.
-    info: OnceCell<BrokerInfo>,
 }
 
 impl AmqpBroker {
@@ -70,7 +66,6 @@ impl AmqpBroker {
             publish_link,
             consume_link: OnceCell::new(),
             consumptions: Mutex::default(),
-            info: OnceCell::new(),
         })))
     }
 }
@@ -138,25 +133,12 @@ impl Core {
         origin: Option<Arc<str>>,
     ) -> Result<Consumption, BrokerError> {
         let link = self.consume_link().await?;
-        let (guard, settle_within) = (self.guard(&queues).await, self.options.consumer_timeout);
-        let plan = Plan { queues, prefetch, origin, settle_within, guard };
+        let plan = Plan { queues, prefetch, origin, settle_within: self.options.consumer_timeout };
         let (consumption, control) = consume(link, Arc::clone(&self.topology), plan).await?;
         let mut consumptions = self.consumptions.lock().unwrap_or_else(PoisonError::into_inner);
         consumptions.retain(|consumption| consumption.strong_count() > 0);
         consumptions.push(Arc::downgrade(&control));
         Ok(consumption)
-    }
-
-    /// The guard that the consumers of these queues need.
-    async fn guard(&self, queues: &[Arc<str>]) -> Guard {
-        let is_quorum = |queue: &Arc<str>| self.topology.spec(queue).is_none_or(|spec| spec.kind == QueueKind::Quorum);
-        match self.info().await {
-            Ok(info) => Guard::against(&info, queues.iter().any(is_quorum)),
-            Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "the broker's version is not known");
-                Guard::NONE
-            }
-        }
     }
 
     async fn browse(&self, queue: &str, limit: usize) -> Result<Browse, BrokerError> {
@@ -204,14 +186,21 @@ impl Core {
         Ok(())
     }
 
+    /// The broker as it is now: the session of today may be with another node than that of yesterday.
     async fn info(&self) -> Result<BrokerInfo, BrokerError> {
-        let ask = async || {
-            let address = self.address.clone();
-            let asked = io::handle().spawn_blocking(move || greeting::ask(&address)).await;
-            asked.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))
-        };
-        let info = self.info.get_or_try_init(ask).await.cloned();
-        info.map_err(|source| BrokerError::Failed { what: "telling its version".to_owned(), source: source.into() })
+        let what = || "telling its version".to_owned();
+        let session = time::timeout(self.options.publish_timeout, self.link_for_requests().session()).await;
+        match session {
+            Ok(Some(session)) => match session.info() {
+                Ok(info) => Ok(info.clone()),
+                Err(why) => Err(BrokerError::Failed { what: what(), source: why.into() }),
+            },
+            Ok(None) => Err(BrokerError::Closed),
+            Err(_) => Err(BrokerError::Failed {
+                what: what(),
+                source: "the connection to the broker is being restored".into(),
+            }),
+        }
     }
 
     async fn close(&self) {

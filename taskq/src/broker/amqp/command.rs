@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::reattachment::Guard;
-
 /// The queues to consume from, and the limits of the consumption.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
@@ -16,7 +14,6 @@ pub(super) struct Plan {
     pub(super) origin: Option<Arc<str>>,
     /// The time within which the broker requires settlements.
     pub(super) settle_within: Option<Duration>,
-    pub(super) guard: Guard,
 }
 
 /// A command to the consumer, the task behind a consumption.

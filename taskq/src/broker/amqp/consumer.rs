@@ -22,7 +22,7 @@ use super::reattachment::Guard;
 use super::session::{RequestFault, Session};
 use super::settle::{Back, ChannelSettler};
 use super::topology::{DeclareFault, Topology};
-use crate::broker::{BrokerError, Consumption, ConsumptionControl};
+use crate::broker::{BrokerError, Consumption, ConsumptionControl, QueueKind};
 use crate::io;
 
 /// The interval at which the channel's state is checked, and queues are retried.
@@ -46,7 +46,7 @@ pub(super) async fn consume(
     topology: Arc<Topology>,
     plan: Plan,
 ) -> Result<(Consumption, Arc<Control>), BrokerError> {
-    let Plan { queues, prefetch, origin, settle_within, guard } = plan;
+    let Plan { queues, prefetch, origin, settle_within } = plan;
     let sources = Sources::new(&queues);
     let (commands, inbox) = mpsc::unbounded_channel();
     let (ready, first) = oneshot::channel();
@@ -58,7 +58,7 @@ pub(super) async fn consume(
         prefetch,
         origin,
         settle_within,
-        guard,
+        queues,
         retries: HashMap::new(),
         other_kind: HashSet::new(),
         ready: Some(ready),
@@ -80,7 +80,7 @@ struct Consumer {
     prefetch: u16,
     origin: Option<Arc<str>>,
     settle_within: Option<Duration>,
-    guard: Guard,
+    queues: Vec<Arc<str>>,
     /// Queues that could not be consumed from: the time of the next attempt, and the pause after that.
     retries: HashMap<Arc<str>, (Instant, Duration)>,
     /// Queues that were declared as classic ones and are none, as where the virtual host has another default.
@@ -94,6 +94,7 @@ struct ConsumerChannel {
     session: Arc<Session>,
     channel: Channel,
     settler: Arc<ChannelSettler>,
+    guard: Guard,
 }
 
 impl ConsumerChannel {
@@ -197,7 +198,8 @@ impl Consumer {
                 Some(Ok((session, channel))) => {
                     let back = if self.origin.is_some() { Back::Origin } else { Back::Queue };
                     let settler = ChannelSettler::new(channel.clone(), self.prefetch, back);
-                    return Ok(ConsumerChannel { session, channel, settler });
+                    let guard = self.guard(&session);
+                    return Ok(ConsumerChannel { session, channel, settler, guard });
                 }
                 Some(Err(fault)) => {
                     if let Some(ready) = self.ready.take() {
@@ -209,6 +211,12 @@ impl Consumer {
                 }
             }
         }
+    }
+
+    /// The guard that the consumers on a channel of this session need.
+    fn guard(&self, session: &Session) -> Guard {
+        let is_quorum = |queue: &Arc<str>| self.topology.spec(queue).is_none_or(|spec| spec.kind == QueueKind::Quorum);
+        session.info().map_or(Guard::NONE, |info| Guard::against(info, self.queues.iter().any(is_quorum)))
     }
 
     /// Consumes over one channel for as long as it is open and needed.
@@ -272,7 +280,7 @@ impl Consumer {
                 }
                 _ = probe.tick() => {
                     // An error shows in the channel's state.
-                    if let Err(fault) = open.session.ask(self.guard.probe(&open.channel, self.prefetch)).await {
+                    if let Err(fault) = open.session.ask(open.guard.probe(&open.channel, self.prefetch)).await {
                         tracing::debug!(%fault, "the channel for consuming does not answer");
                     }
                 }
@@ -412,7 +420,7 @@ impl Consumer {
         })?;
         let window = if self.sources.is_capped(queue) { self.room(open) } else { self.prefetch };
         let is_classic = self.topology.is_classic(queue) && !self.other_kind.contains(queue);
-        let consuming = self.guard.consume(&open.channel, queue, window, is_classic);
+        let consuming = open.guard.consume(&open.channel, queue, window, is_classic);
         let consumer = open.session.ask(consuming).await.map_err(|refusal| {
             if is_classic && refusal.code() == Some(406) {
                 self.other_kind.insert(Arc::clone(queue));

@@ -1,47 +1,18 @@
-//! The broker's greeting, with its product and version. lapin does not expose it, so it is requested once more.
-
-use std::io::{Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
-use std::time::Duration;
+//! The broker's greeting, with its product and version. lapin does not expose it, so the
+//! [transport](super::transport) keeps it as it passes.
 
 use lapin::types::AMQPValue;
 use lapin::types::parsing::parse_field_table;
 
-use super::address::Address;
-use super::screen;
 use crate::broker::BrokerInfo;
 
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The size of a frame header: type, channel, size.
-const FRAME_HEADER: usize = 7;
 /// The size of the fields before the table of properties: class, method, protocol version.
 const BEFORE_TABLE: usize = 6;
 
-/// The maximum size of a greeting; typical ones have some hundred bytes.
-const SIZE_MAX: usize = 64 << 10;
-
-/// Requests the greeting and disconnects. Blocks for at most some seconds. The broker's log will have a line about it.
-pub(super) fn ask(address: &Address) -> std::io::Result<BrokerInfo> {
-    let authority = &address.uri.authority;
-    let place = (authority.host.as_str(), authority.port).to_socket_addrs()?.next();
-    let place = place.ok_or_else(|| std::io::Error::other("the host has no address"))?;
-    let mut stream = TcpStream::connect_timeout(&place, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    stream.write_all(b"AMQP\x00\x00\x09\x01")?;
-    let mut header = [0; FRAME_HEADER];
-    stream.read_exact(&mut header)?;
-    let size = u32::from_be_bytes([header[3], header[4], header[5], header[6]]) as usize;
-    if header[0] != 1 || !(BEFORE_TABLE..SIZE_MAX).contains(&size) {
-        return Err(std::io::Error::other("this is no AMQP 0-9-1"));
-    }
-    let mut greeting = vec![0; size];
-    stream.read_exact(&mut greeting)?;
-    screen::check_first_table(&greeting[BEFORE_TABLE..])
-        .map_err(|fault| std::io::Error::other(format!("the greeting has a property that is {fault}")))?;
-    let (_, table) = parse_field_table(&greeting[BEFORE_TABLE..])
-        .map_err(|error| std::io::Error::other(format!("the greeting cannot be read: {error:?}")))?;
+/// The broker that sent this greeting, `connection.start`. lapin has read it by then, so its table is sound.
+pub(super) fn read(payload: &[u8]) -> Result<BrokerInfo, String> {
+    let table = payload.get(BEFORE_TABLE..).ok_or("the greeting is too short")?;
+    let (_, table) = parse_field_table(table).map_err(|error| format!("the greeting cannot be read: {error:?}"))?;
     let text = |key: &str| match table.inner().get(key) {
         Some(AMQPValue::LongString(text)) => text.to_string(),
         _ => "unknown".to_owned(),
@@ -89,7 +60,25 @@ fn capabilities(product: &str, version: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::capabilities;
+    use lapin::types::FieldTable;
+    use lapin::types::generation::gen_field_table;
+
+    use super::*;
+
+    #[test]
+    fn a_greeting_names_the_broker() {
+        let mut table = FieldTable::default();
+        for (name, value) in [("product", "RabbitMQ"), ("version", "4.3.6")] {
+            table.insert(name.into(), AMQPValue::LongString(value.into()));
+        }
+        let mut payload = b"\0\x0a\0\x0a\0\x09".to_vec();
+        payload.extend(gen_field_table(&table)(Vec::new().into()).expect("it can be written").into_inner().0);
+        payload.extend(b"\0\0\0\x05PLAIN\0\0\0\x05en_US");
+        let info = read(&payload).expect("it is sound");
+        assert_eq!((&*info.product, &*info.version), ("RabbitMQ", "4.3.6"));
+        assert!(read(&payload[..3]).is_err() && read(&payload[..9]).is_err(), "cut off");
+        assert_eq!(read(b"\0\x0a\0\x0a\0\x09\0\0\0\0").expect("an empty table").version, "unknown");
+    }
 
     #[test]
     fn versions_tell_what_can_be_done() {

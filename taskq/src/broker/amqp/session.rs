@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use tokio::time;
 
 use super::address::Address;
-use super::transport;
-use crate::broker::BrokerError;
+use super::greeting;
+use super::transport::{self, GreetingSlot};
+use crate::broker::{BrokerError, BrokerInfo};
 use crate::fault::BoxError;
 use crate::io;
 
@@ -40,6 +41,7 @@ pub(super) struct Session {
     deaf: AtomicBool,
     /// lapin's error for the loss of the connection.
     last_error: Mutex<Option<String>>,
+    info: Result<BrokerInfo, String>,
 }
 
 /// The reason why a request was not carried out.
@@ -61,9 +63,10 @@ impl Session {
     pub(super) async fn open(address: &Address, uri: AMQPUri, name: &str) -> Result<Arc<Self>, BrokerError> {
         // lapin's recovery stays off; the description of the module `amqp` says why.
         let properties = ConnectionProperties::default().with_connection_name(name.into());
+        let greeting = GreetingSlot::default();
         let connection = match time::timeout(
             CONNECT_TIMEOUT,
-            Connection::connect_uri_with_runtime(uri, properties, transport::runtime()),
+            Connection::connect_uri_with_runtime(uri, properties, transport::runtime(Arc::clone(&greeting))),
         )
         .await
         {
@@ -71,7 +74,10 @@ impl Session {
             Ok(Err(error)) => return Err(address.refusal(Some(&error))),
             Err(_) => return Err(address.refusal(None)),
         };
+        let greeting = greeting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let info = greeting.ok_or_else(|| "the broker sent no greeting".to_owned());
         let session = Arc::new(Self {
+            info: info.and_then(|payload| greeting::read(&payload)),
             connection,
             lost: watch::Sender::new(None),
             blocked: watch::Sender::new(None),
@@ -81,6 +87,11 @@ impl Session {
         });
         io::spawn(observe(Arc::downgrade(&session), Box::pin(session.connection.events_listener())));
         Ok(session)
+    }
+
+    /// The broker at the other end, or why it is not known.
+    pub(super) fn info(&self) -> Result<&BrokerInfo, &str> {
+        self.info.as_ref().map_err(String::as_str)
     }
 
     /// The largest frame this connection may carry, in bytes.

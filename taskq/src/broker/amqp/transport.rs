@@ -8,6 +8,7 @@ use std::os::fd::{AsFd as AsHandle, AsRawFd as AsRawHandle};
 #[cfg(windows)]
 use std::os::windows::io::{AsRawSocket as AsRawHandle, AsSocket as AsHandle};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,20 +20,28 @@ use futures_util::Stream;
 
 use super::screen::Screen;
 
-/// lapin's view of the runtime that it is called on: tokio, with screened sockets.
-pub(super) fn runtime() -> Runtime<RuntimeParts<Tokio, ScreenedSockets>> {
-    Runtime::new(RuntimeParts::new(Tokio::current(), ScreenedSockets(Tokio::current())))
+/// The payload of the broker's last greeting on the sockets of one runtime.
+pub(super) type GreetingSlot = Arc<Mutex<Option<Vec<u8>>>>;
+
+/// lapin's view of the runtime that it is called on: tokio, with screened sockets. What the broker says in greeting is
+/// put into `greeting`, since lapin does not tell.
+pub(super) fn runtime(greeting: GreetingSlot) -> Runtime<RuntimeParts<Tokio, ScreenedSockets>> {
+    Runtime::new(RuntimeParts::new(Tokio::current(), ScreenedSockets { sockets: Tokio::current(), greeting }))
 }
 
 /// tokio's sockets and timers; the sockets are screened.
 #[derive(Debug, Clone)]
-pub(super) struct ScreenedSockets(Tokio);
+pub(super) struct ScreenedSockets {
+    sockets: Tokio,
+    greeting: GreetingSlot,
+}
 
 /// A socket whose received bytes are screened.
 #[derive(Debug)]
 pub(super) struct ScreenedSocket<S> {
     socket: S,
     screen: Screen,
+    greeting: GreetingSlot,
 }
 
 impl Reactor for ScreenedSockets {
@@ -43,30 +52,31 @@ impl Reactor for ScreenedSockets {
         &self,
         socket: H,
     ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
-        self.0.register(socket)
+        self.sockets.register(socket)
     }
 
     fn sleep(&self, time: Duration) -> Self::Sleep {
-        self.0.sleep(time)
+        self.sockets.sleep(time)
     }
 
     #[expect(clippy::disallowed_types, reason = "the trait says so")]
     fn interval(&self, time: Duration) -> impl Stream<Item = std::time::Instant> + Send + 'static {
-        self.0.interval(time)
+        self.sockets.interval(time)
     }
 
     fn tcp_connect_addr(
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        let connecting = self.0.tcp_connect_addr(address);
-        async move { Ok(ScreenedSocket { socket: connecting.await?, screen: Screen::default() }) }
+        let connecting = self.sockets.tcp_connect_addr(address);
+        let greeting = Arc::clone(&self.greeting);
+        async move { Ok(ScreenedSocket { socket: connecting.await?, screen: Screen::default(), greeting }) }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for ScreenedSocket<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let Self { socket, screen } = self.get_mut();
+        let Self { socket, screen, greeting } = self.get_mut();
         loop {
             let taken = screen.take(into);
             if taken > 0 || into.is_empty() {
@@ -77,6 +87,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for ScreenedSocket<S> {
                 return Poll::Ready(Ok(0));
             }
             screen.received(count)?;
+            if let Some(payload) = screen.take_greeting() {
+                *greeting.lock().unwrap_or_else(PoisonError::into_inner) = Some(payload);
+            }
         }
     }
 }

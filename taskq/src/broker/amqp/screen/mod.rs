@@ -19,7 +19,7 @@ mod table;
 
 use std::io;
 
-pub(super) use table::{DEPTH_MAX, check_first as check_first_table};
+pub(super) use table::DEPTH_MAX;
 
 /// The size of a frame's head: type, channel, size.
 const HEAD: usize = 7;
@@ -51,6 +51,18 @@ pub(super) struct Screen {
     received: usize,
     /// The number of bytes to come that belong to a frame which needs no screening.
     through: usize,
+    /// The broker's greeting, which is its first method.
+    greeting: Greeting,
+}
+
+/// The broker's greeting on a connection.
+#[derive(Debug, Default)]
+enum Greeting {
+    #[default]
+    Awaited,
+    /// The payload of its frame, until it is taken.
+    Received(Vec<u8>),
+    Taken,
 }
 
 impl Screen {
@@ -80,6 +92,17 @@ impl Screen {
     pub(super) fn received(&mut self, count: usize) -> io::Result<()> {
         self.received += count;
         self.screen()
+    }
+
+    /// The payload of the broker's greeting, once: when it has just been received.
+    pub(super) fn take_greeting(&mut self) -> Option<Vec<u8>> {
+        if !matches!(self.greeting, Greeting::Received(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.greeting, Greeting::Taken) {
+            Greeting::Received(payload) => Some(payload),
+            Greeting::Awaited | Greeting::Taken => None,
+        }
     }
 
     /// Screens all frames that are complete.
@@ -122,6 +145,9 @@ impl Screen {
         if kind == METHOD {
             method::repair(&mut self.bytes[payload.clone()])
                 .map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault.to_string()))?;
+            if matches!(self.greeting, Greeting::Awaited) {
+                self.greeting = Greeting::Received(self.bytes[payload.clone()].to_vec());
+            }
         } else if let Some(replacement) = content_header::replacement(&self.bytes[payload.clone()]) {
             let size = u32::try_from(replacement.len()).expect("a replacement is cut to far less");
             self.bytes[payload.start - 4..payload.start].copy_from_slice(&size.to_be_bytes());

@@ -63,7 +63,7 @@ impl<'a> ByteReader<'a> {
 }
 
 /// Checks the table at the beginning of `bytes`; what follows it is not looked at.
-pub(in super::super) fn check_first(bytes: &[u8]) -> Result<(), TableFault> {
+pub(super) fn check_first(bytes: &[u8]) -> Result<(), TableFault> {
     check(ByteReader(bytes).long()?)
 }
 

@@ -172,6 +172,21 @@ fn names_in_methods_are_repaired_in_place() {
     assert_eq!(error, "nested deeper than 32 levels");
 }
 
+#[test]
+fn the_greeting_is_kept_once_and_nothing_else_is() {
+    let greeting = [&b"\0\x0a\0\x0a\0\x09"[..], &long(&entry(b"version", b'S', &long(b"4.3.6")))].concat();
+    let bytes = [frame(METHOD, &greeting), frame(METHOD, b"\0\x0a\0\x1e\x07\xff\0\x02\0\0\0\x3c")].concat();
+    for piece in [1, 7, bytes.len()] {
+        let (mut screen, mut kept) = (Screen::default(), Vec::new());
+        for piece in bytes.chunks(piece) {
+            screen.room()[..piece.len()].copy_from_slice(piece);
+            screen.received(piece.len()).expect("it is sound");
+            kept.extend(screen.take_greeting());
+        }
+        assert_eq!(kept, std::slice::from_ref(&greeting), "in pieces of {piece}");
+    }
+}
+
 fn value() -> impl Strategy<Value = AMQPValue> {
     let leaf = prop_oneof![
         Just(AMQPValue::Void),
@@ -225,7 +240,7 @@ proptest! {
         }
         let readable = parse_field_table(&bytes[..]).is_ok_and(|(rest, _)| rest.is_empty());
         let size = u32::from_be_bytes(bytes[..4].try_into().expect("four bytes")) as usize;
-        let checked = size == bytes.len() - 4 && check_first_table(&bytes).is_ok();
+        let checked = size == bytes.len() - 4 && table::check_first(&bytes).is_ok();
         prop_assert_eq!(checked, readable);
     }
 }
