@@ -6,8 +6,12 @@
 
 use std::ffi::OsString;
 
-/// The flags that may hold passwords, and the variables in their place.
-const FLAGS: [(&str, &str); 2] = [("--broker", "TASKQ_BROKER_URL"), ("--results", "TASKQ_RESULT_URL")];
+/// The flags that may hold passwords, the variables in their place, and the variables that would name a file instead. The
+/// flag has won over that file, so the process is told of none.
+const FLAGS: [(&str, &str, &str); 2] = [
+    ("--broker", "TASKQ_BROKER_URL", "TASKQ_BROKER_URL_FILE"),
+    ("--results", "TASKQ_RESULT_URL", "TASKQ_RESULT_URL_FILE"),
+];
 
 /// A command line without URLs, and the environment with them.
 #[derive(Default)]
@@ -33,14 +37,14 @@ impl HandedOver {
                 handed.arguments.extend(words);
                 break;
             }
-            let flag = FLAGS.into_iter().find_map(|(flag, variable)| {
+            let flag = FLAGS.into_iter().find_map(|(flag, variable, file)| {
                 let value = word.to_str()?.strip_prefix(flag)?;
-                (value.is_empty() || value.starts_with('=')).then(|| (variable, value.strip_prefix('=')))
+                (value.is_empty() || value.starts_with('=')).then(|| (variable, file, value.strip_prefix('=')))
             });
             match flag {
-                Some((variable, Some(value))) => handed.variables.push((variable, value.into())),
-                Some((variable, None)) => match words.next() {
-                    Some(value) => handed.variables.push((variable, value)),
+                Some((variable, file, Some(value))) => handed.set(variable, file, value.into()),
+                Some((variable, file, None)) => match words.next() {
+                    Some(value) => handed.set(variable, file, value),
                     // A mistake, which that process will name.
                     None => handed.arguments.push(word),
                 },
@@ -48,6 +52,10 @@ impl HandedOver {
             }
         }
         handed
+    }
+
+    fn set(&mut self, variable: &'static str, file: &'static str, value: OsString) {
+        self.variables.extend([(variable, value), (file, OsString::new())]);
     }
 }
 
@@ -59,11 +67,19 @@ mod tests {
     fn urls_leave_the_command_line() {
         for (line, arguments, variables) in [
             ("worker -c 4", "worker -c 4", ""),
-            ("worker --broker amqp://u:p@h -c 4", "worker -c 4", "TASKQ_BROKER_URL=amqp://u:p@h"),
-            ("--results=redis://:p@h worker", "worker", "TASKQ_RESULT_URL=redis://:p@h"),
-            ("worker --broker= --results x", "worker", "TASKQ_BROKER_URL= TASKQ_RESULT_URL=x"),
+            (
+                "worker --broker amqp://u:p@h -c 4",
+                "worker -c 4",
+                "TASKQ_BROKER_URL=amqp://u:p@h TASKQ_BROKER_URL_FILE=",
+            ),
+            ("--results=redis://:p@h worker", "worker", "TASKQ_RESULT_URL=redis://:p@h TASKQ_RESULT_URL_FILE="),
+            (
+                "worker --broker= --results x",
+                "worker",
+                "TASKQ_BROKER_URL= TASKQ_BROKER_URL_FILE= TASKQ_RESULT_URL=x TASKQ_RESULT_URL_FILE=",
+            ),
             ("worker --brokers x --result y", "worker --brokers x --result y", ""),
-            ("call t --broker x -- --broker y", "call t -- --broker y", "TASKQ_BROKER_URL=x"),
+            ("call t --broker x -- --broker y", "call t -- --broker y", "TASKQ_BROKER_URL=x TASKQ_BROKER_URL_FILE="),
             ("worker --broker", "worker --broker", ""),
         ] {
             let handed = HandedOver::of(line.split(' ').map(OsString::from));

@@ -2,19 +2,17 @@
 
 use std::path::Path;
 
-use super::keys::KEYS;
+use super::keys::{KEYS, SettingKey};
 use super::{Origin, Settings};
 use crate::access::{self, Permissions};
 use crate::redact;
-
-/// The settings that may hold a password.
-const URLS: [&str; 3] = ["broker_url", "result_url", "beat_store"];
 
 impl Settings {
     /// Warns of each file that other users may change, or read although it holds secrets, with the remedy.
     #[doc(hidden)]
     pub fn exposure(&self) -> Vec<String> {
-        self.exposure_of_file().into_iter().chain(self.exposure_of_stores()).collect()
+        let files = self.exposure_of_file().into_iter().chain(self.exposure_of_secret_files());
+        files.chain(self.exposure_of_stores()).collect()
     }
 
     /// Warns of the settings file.
@@ -24,18 +22,26 @@ impl Settings {
     }
 
     fn file_holds_a_secret(&self) -> bool {
-        let is_from_file = |key: &&str| matches!(self.origins.get(key), Some(Origin::File(_)));
-        let url = |key: &str| match key {
+        let is_from_file = |key: &&SettingKey| matches!(self.origins.get(key.name), Some(Origin::File(_)));
+        let url = |key: &SettingKey| match key.name {
             "broker_url" => self.broker_url.clone(),
             "result_url" => self.result_url.clone(),
             _ => self.beat_store.clone(),
         };
-        KEYS.iter().any(|key| key.is_secret() && is_from_file(&key.name))
-            || URLS
-                .into_iter()
-                .filter(is_from_file)
-                .filter_map(url)
-                .any(|url| url.contains("://") && redact::url(&url) != url)
+        let holds_a_password = |url: String| url.contains("://") && redact::url(&url) != url;
+        KEYS.iter()
+            .filter(is_from_file)
+            .any(|key| key.is_secret() || (key.is_url() && url(key).is_some_and(holds_a_password)))
+    }
+
+    /// Warns of the files of secrets that others may change. Containers mount them for every user of theirs to read, so
+    /// that is no fault.
+    pub(super) fn exposure_of_secret_files(&self) -> Vec<String> {
+        let paths = self.origins.values().filter_map(|origin| match origin {
+            Origin::FileOfVariable { path, .. } => Some(path),
+            _ => None,
+        });
+        paths.filter_map(|path| judge_secret(path, Permissions::of(path)?)).collect()
     }
 
     #[cfg(feature = "sqlite")]
@@ -53,6 +59,17 @@ impl Settings {
     fn exposure_of_stores(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// Warns of a secret's file with these permissions.
+fn judge_secret(path: &Path, permissions: Permissions) -> Option<String> {
+    permissions.exceed(0o664).then(|| {
+        format!(
+            "other users may change the secret in {}; run `chmod o-w {}`",
+            permissions.describe(path),
+            path.display()
+        )
+    })
 }
 
 /// Warns of a settings file with these permissions. Many are in version control, and for all to read; that is harm only

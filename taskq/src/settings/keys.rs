@@ -204,12 +204,22 @@ impl SettingKey {
         [SIGNING_KEY, VERIFY_KEYS, SEALING_KEYS].contains(&self.takes)
     }
 
+    /// Whether the values of this setting may hold a secret, and so may be in a file of its own.
+    pub(super) fn holds_a_secret(&self) -> bool {
+        self.is_secret() || self.is_url()
+    }
+
+    /// Whether the values of this setting are URLs, of which the password is secret.
+    pub(super) fn is_url(&self) -> bool {
+        [URL, URL_OR_NONE].contains(&self.takes)
+    }
+
     /// Returns a text that was given for this setting as it may be shown.
     fn shown(&self, text: &str) -> String {
         if self.is_secret() {
             return redact::HIDDEN.to_owned();
         }
-        if [URL, URL_OR_NONE].contains(&self.takes) { redact::url(text) } else { redact::given(text) }
+        if self.is_url() { redact::url(text) } else { redact::given(text) }
     }
 }
 

@@ -3,6 +3,7 @@
 //! * [`Settings`] is the struct that everything else reads; every value remembers where it came from ([`Origin`]).
 //! * `keys` is the table of single values: the name, the form and the text of each. A setting is added there.
 //! * `file` finds and reads `taskq.toml`, with its tables of queues and schedules; `load` puts the layers together.
+//! * `secret_file` reads secrets from files of their own, which variables such as `TASKQ_BROKER_URL_FILE` name.
 //! * `exposure` warns of files that more users may use than is right.
 //! * [`Settings::report`] lists every value for people, without passwords.
 
@@ -13,6 +14,7 @@ mod load;
 pub(crate) mod nearest;
 mod origin;
 mod report;
+mod secret_file;
 #[cfg(all(test, feature = "toml"))]
 mod tests;
 mod values;

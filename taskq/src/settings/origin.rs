@@ -13,6 +13,13 @@ pub enum Origin {
     File(PathBuf),
     /// This environment variable.
     Variable(String),
+    /// The content of a file that an environment variable names, as `TASKQ_BROKER_URL_FILE` does.
+    FileOfVariable {
+        /// The name of the variable.
+        variable: String,
+        /// The path of the file.
+        path: PathBuf,
+    },
     /// The program, or a flag of its command line.
     Code,
 }
@@ -37,6 +44,7 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Variable(name) => f.write_str(name),
+            Self::FileOfVariable { variable, path } => write!(f, "{variable}={}", path.display()),
             Self::Code => f.write_str("command line or program"),
         }
     }

@@ -161,3 +161,46 @@ fn an_embedded_broker_keeps_the_results_too() {
         assert_eq!((settings.broker_url(), settings.result_url()), (broker, results), "{text}");
     }
 }
+
+#[test]
+fn a_secret_may_be_in_a_file_of_its_own() {
+    let path = std::env::temp_dir().join(format!("taskq-secret-{}", uuid::Uuid::now_v7()));
+    let here = path.to_str().expect("it is text").to_owned();
+    let apply = |content: &str, variables: &[(&str, &str)]| {
+        std::fs::write(&path, content).expect("the temporary folder can be written");
+        let mut settings = from_toml("broker_url = \"amqp://file\"\nresult_url = \"redis://file\"").expect("known");
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.replace("HERE", &here).into()));
+        settings.apply_variables(variables).map(|()| settings).map_err(|error| error.to_string())
+    };
+    let url = "amqp://u:secret@h";
+    let settings = apply(&format!("{url}\n"), &[("TASKQ_BROKER_URL_FILE", "HERE"), ("TASKQ_RESULT_URL_FILE", "")]);
+    let settings = settings.expect("it is a URL");
+    assert_eq!((settings.broker_url(), settings.result_url()), (url, Some("redis://file")));
+    let report = settings.report();
+    let origin = report.iter().find(|setting| setting.key == "broker_url").expect("it is a key").origin.to_string();
+    assert_eq!(origin, format!("TASKQ_BROKER_URL_FILE={here}"));
+    let settings = apply(url, &[("TASKQ_BROKER_URL", ""), ("TASKQ_BROKER_URL_FILE", "HERE")]).expect("one is empty");
+    assert_eq!(settings.broker_url(), url);
+    let settings =
+        apply(url, &[("TASKQ_BROKER_URL", "amqp://v"), ("TASKQ_BROKER_URL_FILE", "")]).expect("one is empty");
+    assert_eq!(settings.broker_url(), "amqp://v");
+    apply("x", &[("TASKQ_DEFAULT_QUEUE_FILE", "HERE")]).expect("a setting that is no secret has no such variable");
+    for (content, variables, expected) in [
+        ("amqp://secret@h\n\n", &[("TASKQ_BROKER_URL_FILE", "HERE")][..], "`broker_url` takes a URL, without control"),
+        ("\n", &[("TASKQ_BROKER_URL_FILE", "HERE")], "the file is empty; name a file with the value of `broker_url`"),
+        ("", &[("TASKQ_RESULT_URL_FILE", "/no/such")], "TASKQ_RESULT_URL_FILE=/no/such: cannot be read: No such file"),
+        ("", &[("TASKQ_BEAT_STORE_FILE", "/")], "TASKQ_BEAT_STORE_FILE=/: this is a folder; name a file"),
+        ("secret", &[("TASKQ_SIGNING_KEY_FILE", "HERE")], "`signing_key` takes "),
+        ("secret", &[("TASKQ_VERIFY_KEYS_FILE", "HERE")], "`verify_keys` takes "),
+        ("secret", &[("TASKQ_SEALING_KEYS_FILE", "HERE")], "`sealing_keys` takes "),
+        (
+            "amqp://h",
+            &[("TASKQ_BROKER_URL_FILE", "HERE"), ("TASKQ_BROKER_URL", "amqp://secret@h")],
+            "TASKQ_BROKER_URL_FILE: TASKQ_BROKER_URL is set as well, and they may differ; remove one of the two",
+        ),
+    ] {
+        let error = apply(content, variables).expect_err(content);
+        assert!(error.contains(expected) && !error.contains("secret@") && !error.contains("\"secret"), "{error}");
+    }
+    drop(std::fs::remove_file(path));
+}

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
-use taskq_tests::harness::{App, Finished, Folder, Process, SupervisedWorker};
+use taskq_tests::harness::{App, Finished, Folder, Process, SupervisedWorker, children_of};
 
 const SHOP: &str = env!("CARGO_BIN_EXE_shop");
 
@@ -137,4 +137,43 @@ fn folders_of_others_and_long_names_are_no_obstacle() {
         app.env("XDG_RUNTIME_DIR", "/no/such").env("TMPDIR", "/dev/null").start(&["worker", "-n", &"n".repeat(300)]);
     worker.wait_until_ready();
     worker.drain();
+}
+
+#[test]
+fn a_secret_in_a_file_is_in_no_environment() {
+    let folder = Folder::new("environment");
+    let secret = folder.path().join("broker");
+    std::fs::write(&secret, "sqlite:in-secret.db\n").expect("the folder can be written");
+    let file = secret.to_str().expect("it is text");
+    let shop = shop(&folder).env("TASKQ_BROKER_URL_FILE", file);
+    let mut worker = shop.start(&["worker", "--state-dir", "state"]);
+    worker.wait_until_ready();
+    let children = children_of(worker.id());
+    for process in [&children[..], &[worker.id()]].concat() {
+        for place in ["environ", "cmdline"] {
+            let shown = std::fs::read(format!("/proc/{process}/{place}")).expect("it is ours");
+            let shown = String::from_utf8_lossy(&shown);
+            assert!(!shown.contains("in-secret"), "{shown}");
+            assert_eq!(shown.contains(file), place == "environ", "{shown}");
+        }
+    }
+    assert_eq!(shop.run(&["call", "shop.add", "2", "3", "--wait=60s"]).expect_exit(0).json()["value"], 5);
+    let check = shop.run(&["check", "--json"]).expect_exit(0).json();
+    let settings = check["settings"].as_array().expect("there are some");
+    let broker = settings.iter().find(|setting| setting["key"] == "broker_url").expect("it is one");
+    assert_eq!(broker["origin"], format!("TASKQ_BROKER_URL_FILE={file}"), "{check}");
+    worker.drain();
+    // A flag wins over the file, also in the processes that get it as a variable.
+    let mut worker = shop.start(&["worker", "--state-dir", "state", "--broker", "sqlite:other.db"]);
+    worker.wait_until_ready();
+    let called = shop.run(&["--broker", "sqlite:other.db", "call", "shop.add", "2", "3", "--wait=60s"]);
+    assert_eq!(called.expect_exit(0).json()["value"], 5);
+    worker.drain();
+    for (app, told) in [
+        (shop.clone().env("TASKQ_BROKER_URL", "sqlite:x.db"), "TASKQ_BROKER_URL is set as well"),
+        (shop.clone().env("TASKQ_SIGNING_KEY_FILE", "/no/such"), "TASKQ_SIGNING_KEY_FILE=/no/such: cannot be read"),
+    ] {
+        let refused = app.run(&["worker"]).expect_exit(3);
+        assert!(error_of(&refused).contains(told), "{refused}");
+    }
 }

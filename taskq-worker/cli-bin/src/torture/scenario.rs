@@ -374,6 +374,9 @@ fn recipe(
     let settings = client.settings();
     let mut variables = vec![
         ("TASKQ_BROKER_URL", network.broker().map_or(settings.broker_url(), Proxy::url).to_owned().into()),
+        // Those above and below are in place of the files that this process may have read them from.
+        ("TASKQ_BROKER_URL_FILE", String::new().into()),
+        ("TASKQ_RESULT_URL_FILE", String::new().into()),
         ("TASKQ_UNKNOWN_TASK_GRACE", UNKNOWN_TASK_GRACE.to_owned().into()),
         // Hundreds of tasks panic in a run; otherwise resolving symbols would dominate the measurement.
         ("RUST_BACKTRACE", "0".to_owned().into()),
