@@ -109,3 +109,10 @@ pub fn within<F: Future>(limit: Duration, future: F) -> Timeout<F> {
     let _context = handle().enter();
     time::timeout(limit, future)
 }
+
+/// Returns a random number between 0 and 1, uniform enough to spread clients out.
+pub(crate) fn jitter() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    // Each `RandomState` has new keys.
+    (RandomState::new().hash_one(0_u8) >> 11) as f64 / (1_u64 << 53) as f64
+}

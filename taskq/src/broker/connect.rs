@@ -5,12 +5,14 @@ use std::sync::Arc;
 use super::{Broker, BrokerError, BrokerOptions, memory};
 use crate::redact;
 
-/// Connects to the broker at `url`: `amqp://…`, `sqlite:PATH` or `memory:`. An error names the cause and the remedy.
+/// Connects to the broker at `url`: `amqp://…`, or several of those with `;` between them, `sqlite:PATH` or `memory:`. An
+/// error names the cause and the remedy.
 pub async fn connect(url: &str, options: BrokerOptions) -> Result<Arc<dyn Broker>, BrokerError> {
-    if let Some(why) = redact::several(url) {
+    let scheme = url.split(':').next().unwrap_or_default();
+    // RabbitMQ's adapter takes the nodes of a cluster.
+    if let Some(why) = redact::several(url).filter(|_| !matches!(scheme, "amqp" | "amqps")) {
         return Err(BrokerError::Url { url: redact::url(url), why });
     }
-    let scheme = url.split(':').next().unwrap_or_default();
     match scheme {
         "memory" => Ok(memory::MemoryBroker::shared(url, options)),
         #[cfg(feature = "amqp")]
@@ -57,8 +59,8 @@ mod tests {
             ("ampq://u:secret@host", "the scheme \"ampq\" is not known"),
             ("sqlite://u:secret@host", "***"),
             ("sqlite:x.db?key=secret", "synchronous"),
-            ("amqp://u:secret@h1;amqp://u:secret@h2/v", "it is a list"),
-            ("amqp://h1/0, amqps://:secret@h2", "it is a list"),
+            ("amqp://u:secret@h1;amqp://u:secret@h2/v", "different virtual hosts"),
+            ("amqp://h1/0, redis://:secret@h2", "only addresses of RabbitMQ"),
             ("sqlite:x.db;amqp://secret@h2", "it is a list"),
         ] {
             let options = BrokerOptions::default();

@@ -32,13 +32,28 @@ pub(crate) fn url(text: &str) -> String {
     let is_blank = |letter: char| letter.is_whitespace() || letter.is_control();
     let list = text.trim_matches(is_blank);
     let Some((before, after)) = text.split_once(list).filter(|_| !list.is_empty()) else { return text.to_owned() };
-    let (mut shown, mut rest) = (before.to_owned(), list);
+    let mut shown = before.to_owned();
+    let mut end = 0;
+    for part in self::list(list) {
+        if end > 0 {
+            shown.push_str(&list[end..=end]);
+            end += 1;
+        }
+        shown.push_str(&single(part));
+        end += part.len();
+    }
+    format!("{shown}{after}")
+}
+
+/// Returns the URLs of a list, with the spaces around them; all of the text if it is one URL. At least one.
+pub(crate) fn list(text: &str) -> Vec<&str> {
+    let (mut urls, mut rest) = (Vec::new(), text);
     while let Some(end) = first_of_list(rest) {
-        shown.push_str(&single(&rest[..end]));
-        shown.push_str(&rest[end..=end]);
+        urls.push(&rest[..end]);
         rest = &rest[end + 1..];
     }
-    format!("{shown}{}{after}", single(rest))
+    urls.push(rest);
+    urls
 }
 
 /// Returns the fault in a URL that is a list of URLs; `None` if it is one URL.

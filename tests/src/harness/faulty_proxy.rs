@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ pub struct FaultyProxy {
     target: String,
     port: u16,
     state: Arc<AtomicU8>,
+    accepted: Arc<AtomicUsize>,
     door: Option<Door>,
 }
 
@@ -46,7 +47,8 @@ impl FaultyProxy {
         let (user, target) = authority.split_at(host_at);
         let port = free_port();
         let url = format!("{before}://{user}127.0.0.1:{port}/{after}");
-        let mut proxy = Self { url, target: target.to_owned(), port, state: Arc::default(), door: None };
+        let mut proxy =
+            Self { url, target: target.to_owned(), port, state: Arc::default(), accepted: Arc::default(), door: None };
         proxy.open();
         proxy
     }
@@ -63,8 +65,13 @@ impl FaultyProxy {
     /// If somebody has taken the port while the way was cut.
     pub fn open(&mut self) {
         self.state.store(OPEN, Ordering::Release);
-        let (port, target, state) = (self.port, &self.target, &self.state);
-        self.door.get_or_insert_with(|| Door::at(port, target.clone(), Arc::clone(state)));
+        let (port, target, state, accepted) = (self.port, &self.target, &self.state, &self.accepted);
+        self.door.get_or_insert_with(|| Door::at(port, target.clone(), Arc::clone(state), Arc::clone(accepted)));
+    }
+
+    /// The number of connections that were ever accepted.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Acquire)
     }
 
     /// Nothing is carried, in neither direction, and nobody is told: half-open connections.
@@ -90,7 +97,7 @@ impl Drop for FaultyProxy {
 }
 
 impl Door {
-    fn at(port: u16, target: String, state: Arc<AtomicU8>) -> Self {
+    fn at(port: u16, target: String, state: Arc<AtomicU8>, accepted: Arc<AtomicUsize>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
         listener.set_nonblocking(true).expect("it can be polled");
         let closed = Arc::new(AtomicBool::new(false));
@@ -98,7 +105,10 @@ impl Door {
         let accepting = std::thread::spawn(move || {
             while !is_closed.load(Ordering::Acquire) {
                 match listener.accept() {
-                    Ok((client, _)) => carry(client, target.clone(), &state),
+                    Ok((client, _)) => {
+                        accepted.fetch_add(1, Ordering::AcqRel);
+                        carry(client, target.clone(), &state);
+                    }
                     Err(_) => std::thread::sleep(LOOK_EVERY),
                 }
             }

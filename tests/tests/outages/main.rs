@@ -6,3 +6,4 @@ mod long_tasks;
 mod rabbitmq_outages;
 mod redis_away;
 mod restart;
+mod several_nodes;

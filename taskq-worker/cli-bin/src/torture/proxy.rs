@@ -90,6 +90,10 @@ impl ServerUrl {
         let (scheme, default_port) =
             [("amqp://", 5672), ("redis://", 6379)].into_iter().find(|(scheme, _)| url.starts_with(scheme))?;
         let rest = &url[scheme.len()..];
+        // A list: the other servers would be reached past the proxy.
+        if rest.contains("://") {
+            return None;
+        }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, after) = rest.split_at(end);
         let host_at = authority.rfind('@').map_or(0, |at| at + 1);

@@ -323,15 +323,8 @@ impl Pauses {
     pub(super) fn next(&mut self) -> Duration {
         let pause = self.0;
         self.0 = (pause * 2).min(PAUSE_MAX);
-        pause.mul_f64(0.5 + jitter() / 2.0)
+        pause.mul_f64(0.5 + io::jitter() / 2.0)
     }
-}
-
-/// A random number between 0 and 1, uniform enough to spread clients out.
-fn jitter() -> f64 {
-    use std::hash::{BuildHasher, RandomState};
-    // Each `RandomState` has new keys.
-    (RandomState::new().hash_one(0_u8) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]

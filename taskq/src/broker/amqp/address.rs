@@ -1,4 +1,6 @@
-//! The URL of the broker, and connection errors with their remedies.
+//! The URLs of a broker, and connection errors with their remedies.
+
+use std::sync::Arc;
 
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Error, ErrorKind};
@@ -17,8 +19,16 @@ pub(super) const FRAME_MAX_WIDE: u32 = 128 << 10;
 /// The heartbeat in seconds. A peer that is silent for twice as long is considered dead.
 const HEARTBEAT: u16 = 10;
 
-/// The address of the broker, and its form for display.
+/// The addresses of a broker: those of the nodes of one cluster, or of one server.
 #[derive(Clone)]
+pub(super) struct Addresses {
+    /// At least one.
+    pub(super) list: Vec<Arc<Address>>,
+    /// The URLs as they may be shown.
+    pub(super) shown: String,
+}
+
+/// The address of one node, and its form for display.
 pub(super) struct Address {
     pub(super) uri: AMQPUri,
     /// The URL as it may be shown.
@@ -29,11 +39,62 @@ pub(super) struct Address {
     frame_max_given: bool,
 }
 
+impl Addresses {
+    /// Parses a list of URLs, separated by `;` or `,`. All of them must lead to the same virtual host: otherwise a
+    /// message could be sent to one and awaited in another.
+    pub(super) fn parse(urls: &str) -> Result<Self, BrokerError> {
+        let shown = redact::url(urls);
+        let list = redact::list(urls).into_iter().map(Address::parse).collect::<Result<Vec<_>, _>>()?;
+        let vhost = &list[0].uri.vhost;
+        if let Some(other) = list.iter().find(|address| address.uri.vhost != *vhost) {
+            let (one, other) = (redact::given(vhost), redact::given(&other.uri.vhost));
+            let why = format!(
+                "its addresses name different virtual hosts, {one:?} and {other:?}; they must be those of one cluster, \
+                 and each must end in the same virtual host"
+            );
+            return Err(BrokerError::Url { url: shown, why });
+        }
+        Ok(Self { list: list.into_iter().map(Arc::new).collect(), shown })
+    }
+
+    /// The error for a round in which no place could be connected to; `faults` has one for each, and so at least one.
+    /// A refusal says more than that a place is away.
+    pub(super) fn refusal(&self, mut faults: Vec<BrokerError>) -> BrokerError {
+        let told = faults.iter().position(|fault| matches!(fault, BrokerError::Refused { .. })).unwrap_or_default();
+        if faults.len() > 1 && matches!(faults[told], BrokerError::Unreachable { .. }) {
+            let causes = faults.iter().map(|fault| match fault {
+                BrokerError::Unreachable { why, .. } => why.clone(),
+                other => other.to_string(),
+            });
+            let why = format!("none of {} addresses can be used; {}", faults.len(), distinct(causes).join("; "));
+            return BrokerError::Unreachable { url: self.shown.clone(), why };
+        }
+        faults.swap_remove(told)
+    }
+}
+
+/// The texts, each once, in their order.
+fn distinct(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = Vec::new();
+    for text in texts {
+        if !seen.contains(&text) {
+            seen.push(text);
+        }
+    }
+    seen
+}
+
 impl Address {
     /// Parses `amqp://user:password@host:port/vhost?heartbeat=…&frame_max=…`.
-    pub(super) fn parse(url: &str) -> Result<Self, BrokerError> {
+    fn parse(url: &str) -> Result<Self, BrokerError> {
+        let url = url.trim();
         let shown = redact::url(url);
         let unusable = |why: String| BrokerError::Url { url: shown.clone(), why };
+        if !url.starts_with("amqp:") && !url.starts_with("amqps:") {
+            let why = "only addresses of RabbitMQ can be written as a list; write amqp://user:password@host:5672/vhost \
+                       for each, with `;` between them";
+            return Err(unusable(why.to_owned()));
+        }
         let mut uri: AMQPUri = url.parse().map_err(|why: String| {
             // Behind a colon the parser quotes what it was given.
             let why = why.split(':').next().unwrap_or_default();
@@ -43,6 +104,10 @@ impl Address {
         })?;
         if uri.scheme == AMQPScheme::AMQPS {
             return Err(unusable("TLS is not built in; write amqp://, or put a TLS proxy in between".to_owned()));
+        }
+        if uri.authority.host.contains([',', ';']) {
+            let why = "it has several hosts; write each as a URL, as in amqp://user:password@a/vhost;amqp://user:password@b/vhost";
+            return Err(unusable(why.to_owned()));
         }
         // The parser only knows host names, and takes `[::1]` for an absent one.
         if let Some(host) = ipv6_host(url) {
@@ -59,13 +124,18 @@ impl Address {
         Ok(Self { uri, shown, hides_user, frame_max_given })
     }
 
-    /// The URI for a connection that has to carry larger frames.
-    pub(super) fn wide(&self) -> AMQPUri {
+    /// The URI for a connection. `wide`: the connection has to carry larger frames.
+    pub(super) fn uri(&self, wide: bool) -> AMQPUri {
         let mut uri = self.uri.clone();
-        if !self.frame_max_given {
+        if wide && !self.frame_max_given {
             uri.query.frame_max = Some(FRAME_MAX_WIDE);
         }
         uri
+    }
+
+    /// Host and port, as they were written.
+    pub(super) fn host(&self) -> (&str, u16) {
+        (&self.uri.authority.host, self.uri.authority.port)
     }
 
     /// The error for a connection that could not be opened. `None` stands for a timeout.
@@ -130,6 +200,59 @@ fn ipv6_host(url: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
+    fn one(url: &str) -> Arc<Address> {
+        let addresses = Addresses::parse(url).expect(url);
+        assert_eq!(addresses.list.len(), 1, "{url}");
+        Arc::clone(&addresses.list[0])
+    }
+
+    #[test]
+    fn lists_are_read_as_celery_writes_them() {
+        for (urls, hosts) in [
+            ("amqp://u:p@a/v;amqp://u:p@b:5673/v", vec![("a", 5672), ("b", 5673)]),
+            ("amqp://a,amqp://b , amqp://c", vec![("a", 5672), ("b", 5672), ("c", 5672)]),
+            ("amqp://u:p,;q@a/v;amqp://u:p@[::1]:5673/v", vec![("a", 5672), ("::1", 5673)]),
+        ] {
+            let addresses = Addresses::parse(urls).expect(urls);
+            let found: Vec<_> = addresses.list.iter().map(|address| address.host()).collect();
+            assert_eq!(found, hosts, "{urls}");
+        }
+    }
+
+    #[test]
+    fn lists_that_cannot_be_one_cluster_are_refused() {
+        for (urls, told) in [
+            ("amqp://u:secret@a/x;amqp://u:secret@b/y", "different virtual hosts, \"x\" and \"y\""),
+            ("amqp://u:secret@a;amqp://u:secret@b/y", "different virtual hosts, \"/\" and \"y\""),
+            ("amqp://u:secret@a;redis://:secret@b", "only addresses of RabbitMQ"),
+            ("amqp://u:secret@a;amqps://u:secret@b", "TLS"),
+            ("amqp://u:secret@a;amqp://u:secret@b:port", "write amqp://"),
+            ("amqp://u:secret@a,b/v", "it has several hosts"),
+        ] {
+            let error = Addresses::parse(urls).err().expect(urls);
+            let text = format!("{error} {error:?}");
+            assert!(text.contains(told) && !text.contains("secret"), "{urls}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_round_without_success_tells_of_every_address() {
+        let addresses = Addresses::parse("amqp://u:secret@a;amqp://b;amqp://c").expect("it is a list");
+        let away = |place: &str| BrokerError::Unreachable { url: "x".to_owned(), why: format!("{place}: refused") };
+        let refused = || BrokerError::Refused { url: "b".to_owned(), why: "the password is wrong".to_owned() };
+        for (faults, expected) in [
+            (vec![away("a")], "no broker answers at x: a: refused"),
+            (
+                vec![away("a"), away("b"), away("a")],
+                "no broker answers at amqp://u:***@a;amqp://b;amqp://c: none of 3 addresses can be used; a: refused; \
+                 b: refused",
+            ),
+            (vec![away("a"), refused()], "the broker at b refused the connection: the password is wrong"),
+        ] {
+            assert_eq!(addresses.refusal(faults).to_string(), expected);
+        }
+    }
+
     #[test]
     fn urls_are_read_as_people_mean_them() {
         for (url, host, port, vhost) in [
@@ -140,7 +263,7 @@ mod tests {
             ("amqp://u:p@10.0.0.1:5673/prod", "10.0.0.1", 5673, "prod"),
             ("amqp://u:p@[::1]:5673/prod?heartbeat=3", "::1", 5673, "prod"),
         ] {
-            let uri = Address::parse(url).expect(url).uri;
+            let uri = &one(url).uri;
             assert_eq!(
                 (uri.authority.host.as_str(), uri.authority.port, uri.vhost.as_str()),
                 (host, port, vhost),
@@ -152,7 +275,7 @@ mod tests {
     #[test]
     #[cfg(unix)]
     fn a_process_without_descriptors_does_not_blame_the_server() {
-        let address = Address::parse("amqp://localhost").expect("it is a URL");
+        let address = one("amqp://localhost");
         let error = Error::from(std::io::Error::from_raw_os_error(24));
         let text = address.refusal(Some(&error)).to_string();
         assert!(text.contains("ulimit -n") && !text.contains("correct host"), "{text}");
@@ -160,14 +283,14 @@ mod tests {
 
     #[test]
     fn frames_are_small_unless_the_url_says_otherwise() {
-        let address = Address::parse("amqp://localhost").expect("it is a URL");
+        let address = one("amqp://localhost");
         assert_eq!(
-            (address.uri.query.frame_max, address.wide().query.frame_max),
+            (address.uri.query.frame_max, address.uri(true).query.frame_max),
             (Some(FRAME_MAX), Some(FRAME_MAX_WIDE))
         );
         assert_eq!(address.uri.query.heartbeat, Some(HEARTBEAT));
-        let address = Address::parse("amqp://localhost?frame_max=65536&heartbeat=3").expect("it is a URL");
-        assert_eq!((address.uri.query.frame_max, address.wide().query.frame_max), (Some(65_536), Some(65_536)));
+        let address = one("amqp://localhost?frame_max=65536&heartbeat=3");
+        assert_eq!((address.uri.query.frame_max, address.uri(true).query.frame_max), (Some(65_536), Some(65_536)));
         assert_eq!(address.uri.query.heartbeat, Some(3));
     }
 
@@ -181,7 +304,7 @@ mod tests {
         let texts =
             ["ACCESS_REFUSED - Login was refused", "NOT_ALLOWED - access to vhost 'x' refused for user 'secret'"];
         for (url, is_named) in [("amqp://secret@h", false), ("amqp://secret:p@h", true)] {
-            let address = Address::parse(url).expect("it is a URL");
+            let address = one(url);
             for text in texts {
                 let shown = address.refusal(Some(&of_server(text))).to_string();
                 assert_eq!(shown.contains("secret"), is_named, "{shown}");
@@ -200,7 +323,7 @@ mod tests {
             "amqp://secret@host:port",
             "amqp://u:secret",
         ] {
-            let error = Address::parse(url).err().expect(url).to_string();
+            let error = Addresses::parse(url).err().expect(url).to_string();
             assert!(!error.contains("secret") && error.lines().count() <= 2, "{error}");
         }
     }

@@ -11,11 +11,12 @@ use lapin::options::{
     QueueDeleteOptions,
 };
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::time::Instant;
 
-use super::address::Address;
+use super::address::Addresses;
 use super::convert;
+use super::places::Places;
 use crate::fault::BoxError;
 use crate::io;
 use crate::message::WireMessage;
@@ -162,9 +163,7 @@ pub async fn delete_queues(url: &str, queues: &[String]) -> Result<(), BoxError>
 }
 
 async fn open(url: &str) -> Result<(Connection, Channel), BoxError> {
-    let address = Address::parse(url)?;
-    let properties = ConnectionProperties::default().with_connection_name("taskq bare".into());
-    let connection = Connection::connect_uri(address.uri, properties).await?;
+    let connection = Places::new(Addresses::parse(url)?).connect_bare("taskq bare").await?;
     let channel = connection.create_channel().await?;
     Ok((connection, channel))
 }

@@ -11,15 +11,17 @@ use lapin::options::{QueueDeleteOptions, QueuePurgeOptions};
 use tokio::sync::OnceCell;
 use tokio::time::{self, Instant};
 
-use super::address::Address;
+use super::address::Addresses;
 use super::browse::browse;
 use super::command::Plan;
 use super::consumer::consume;
 use super::control::Control;
 use super::link::Link;
+use super::places::Places;
 use super::publish::Publisher;
 use super::session::Session;
 use super::topology::{DeclareFault, Topology};
+use super::vigil;
 use crate::broker::{
     Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, ConsumptionControl, Declared, DeliveryTimeout,
     EXPIRED_QUEUE, ExpiredMessages, Publication, PublishError, QueueSpec, QueueStats,
@@ -39,7 +41,7 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 pub struct AmqpBroker(Arc<Core>);
 
 struct Core {
-    address: Address,
+    places: Arc<Places>,
     options: BrokerOptions,
     topology: Arc<Topology>,
     publisher: Publisher,
@@ -50,16 +52,17 @@ struct Core {
 
 impl AmqpBroker {
     /// Connects to `url`: `amqp://user:password@host:port/vhost`, with `?heartbeat=` in seconds (default 10) and
-    /// `&frame_max=` in bytes (default 16384) where needed. An error names the cause and the remedy. Once connected,
-    /// lost connections are reopened without end.
+    /// `&frame_max=` in bytes (default 16384) where needed; or several of those, with `;` or `,` between them, for the
+    /// nodes of a cluster. An error names the cause and the remedy. Once connected, lost connections are reopened
+    /// without end, at the first node that can be connected to.
     pub async fn connect(url: &str, options: BrokerOptions) -> Result<Self, BrokerError> {
-        let address = Address::parse(url)?;
+        let places = Places::new(Addresses::parse(url)?);
         let name = format!("{} publish", options.name);
-        let publish_link = io::run(Link::open(address.clone(), name, false)).await?;
+        let publish_link = io::run(Link::open(Arc::clone(&places), name, false)).await?;
         let topology = Arc::new(Topology::new(options.strict));
         let publisher = Publisher::start(Arc::clone(&publish_link), Arc::clone(&topology), &options);
         Ok(Self(Arc::new(Core {
-            address,
+            places,
             options,
             topology,
             publisher,
@@ -73,7 +76,12 @@ impl AmqpBroker {
 impl Core {
     async fn consume_link(&self) -> Result<Arc<Link>, BrokerError> {
         let name = format!("{} consume", self.options.name);
-        self.consume_link.get_or_try_init(|| Link::open(self.address.clone(), name, true)).await.cloned()
+        let open = async || {
+            let link = Link::open(Arc::clone(&self.places), name, true).await?;
+            io::spawn(vigil::keep(Arc::clone(&link)));
+            Ok(link)
+        };
+        self.consume_link.get_or_try_init(open).await.cloned()
     }
 
     /// The link for requests: the publishing one, unless the broker reads nothing from it and there is another.
@@ -316,6 +324,6 @@ impl DeliveryTimeout for AmqpBroker {
 
 impl fmt::Debug for AmqpBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AmqpBroker").field("broker", &self.0.address.shown).finish_non_exhaustive()
+        f.debug_struct("AmqpBroker").field("broker", &self.0.places.shown()).finish_non_exhaustive()
     }
 }

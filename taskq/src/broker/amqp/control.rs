@@ -44,7 +44,7 @@ impl ConsumptionControl for Control {
     }
 
     fn is_live(&self) -> bool {
-        !self.sources.is_stopping() && self.sources.complete.load(Ordering::Acquire) && self.link.is_open()
+        !self.sources.is_stopping() && self.sources.complete.load(Ordering::Acquire) && self.link.is_live()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

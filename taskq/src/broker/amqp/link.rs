@@ -7,18 +7,18 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time;
 
-use super::address::Address;
+use super::places::Places;
 use super::session::Session;
 use crate::broker::BrokerError;
 use crate::io;
 
-/// Bounds of the pause before reconnecting. There is no last attempt: an outage of any length ends.
+/// Bounds of the pause before each round of reconnecting. There is no last attempt: an outage of any length ends.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(15);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// One of the two connections of a broker client.
 pub(super) struct Link {
-    address: Address,
+    places: Arc<Places>,
     name: String,
     state: watch::Sender<LinkState>,
     /// The next session must allow larger frames.
@@ -33,15 +33,19 @@ enum LinkState {
 }
 
 impl Link {
-    /// Connects, and stays connected until [`Link::close`]. Fails if the first attempt does. `wide`: larger frames are
-    /// allowed from the start, as for messages of others, whose headers may need them.
-    pub(super) async fn open(address: Address, name: String, wide: bool) -> Result<Arc<Self>, BrokerError> {
-        let uri = if wide { address.wide() } else { address.uri.clone() };
-        let session = Session::open(&address, uri, &name).await?;
+    /// Connects, and stays connected until [`Link::close`]. Fails if no place can be connected to in the first round.
+    /// `wide`: larger frames are allowed from the start, as for messages of others, whose headers may need them.
+    pub(super) async fn open(places: Arc<Places>, name: String, wide: bool) -> Result<Arc<Self>, BrokerError> {
+        let session = places.connect(wide, &name).await?;
         let state = watch::Sender::new(LinkState::Open(Arc::clone(&session)));
-        let link = Arc::new(Self { address, name, state, wide: AtomicBool::new(wide) });
+        let link = Arc::new(Self { places, name, state, wide: AtomicBool::new(wide) });
         io::spawn(Arc::clone(&link).stay(session));
         Ok(link)
+    }
+
+    /// Whether the broker has more than one place, as far as is known.
+    pub(super) fn has_several_places(&self) -> bool {
+        self.places.are_several()
     }
 
     /// The current session. Waits while there is none; `None` once the link is closed.
@@ -58,9 +62,10 @@ impl Link {
         }
     }
 
-    /// Whether there is a session.
-    pub(super) fn is_open(&self) -> bool {
-        matches!(&*self.state.borrow(), LinkState::Open(session) if session.is_open())
+    /// Whether there is a session, and it is of use as far as is known.
+    pub(super) fn is_live(&self) -> bool {
+        let is_live = |session: &Session| session.is_open() && !session.is_suspected();
+        matches!(&*self.state.borrow(), LinkState::Open(session) if is_live(session))
     }
 
     /// Whether there is a session on which the broker accepts no messages.
@@ -110,7 +115,11 @@ impl Link {
                 // Another client sent a header table that needs larger frames. It would break each connection again.
                 self.widen();
             }
-            tracing::warn!(connection = self.name, broker = self.address.shown, %reason, "connection to the broker lost");
+            if session.is_forsaken() {
+                self.places.leave(session.place());
+            }
+            let (connection, broker) = (self.name.as_str(), self.places.shown());
+            tracing::warn!(connection, broker, place = %session.place(), %reason, "connection to the broker lost");
             if !self.replace(LinkState::Reconnecting) {
                 return;
             }
@@ -123,7 +132,7 @@ impl Link {
                 },
             );
             io::spawn(async move { old.close().await });
-            tracing::info!(connection = self.name, broker = self.address.shown, "connected to the broker again");
+            tracing::info!(connection, broker, place = %session.place(), "connected to the broker again");
             if !self.replace(LinkState::Open(Arc::clone(&session))) {
                 session.close().await;
                 return;
@@ -148,20 +157,12 @@ impl Link {
         let mut pause = BACKOFF_MIN;
         loop {
             // Between half and all of the pause, so that a thousand clients do not reconnect in the same instant.
-            time::sleep(pause.mul_f64(0.5 + jitter() / 2.0)).await;
-            let uri = if self.is_wide() { self.address.wide() } else { self.address.uri.clone() };
-            match Session::open(&self.address, uri, &self.name).await {
+            time::sleep(pause.mul_f64(0.5 + io::jitter() / 2.0)).await;
+            match self.places.connect(self.is_wide(), &self.name).await {
                 Ok(session) => return session,
                 Err(error) => tracing::debug!(%error, "the broker is still away"),
             }
             pause = (pause * 2).min(BACKOFF_MAX);
         }
     }
-}
-
-/// A random number between 0 and 1, uniform enough to spread clients out.
-fn jitter() -> f64 {
-    use std::hash::{BuildHasher, RandomState};
-    // Each `RandomState` has new keys.
-    (RandomState::new().hash_one(0_u8) >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -16,6 +16,7 @@ use tokio::time::{self, Instant, MissedTickBehavior};
 
 use super::outbox::{OpenChannel, Outbox, Pending, SendSlot, WINDOW};
 use super::session::{RequestFault, Session};
+use super::suspicion::Suspicion;
 use super::topology::{DeclareFault, Topology};
 use super::unconfirmed::{PublishOutcome, Unconfirmed};
 use crate::broker::{BrokerError, PublishError};
@@ -31,6 +32,9 @@ const OVERTAKEN_AFTER: u32 = 4;
 /// The number of checks without any confirm after which the broker is asked whether it still responds.
 const SILENT_AFTER: u32 = 8;
 
+/// The time for which a node may confirm nothing of what it was sent, before it is left for another one.
+const CONFIRMS_WITHIN: Duration = Duration::from_secs(10);
+
 /// The pause before another channel is opened after the broker closed one.
 const CHANNEL_PAUSE: Duration = Duration::from_millis(100);
 
@@ -41,6 +45,7 @@ pub(super) struct PublishLoop {
     /// The task that builds the delay ladder, while it is being built.
     ladder: Option<JoinHandle<Result<(), DeclareFault>>>,
     landed: Vec<(SendSlot, PublishOutcome)>,
+    suspicion: Suspicion,
 }
 
 /// The number of checks without progress.
@@ -55,7 +60,7 @@ struct Stall {
 
 impl PublishLoop {
     pub(super) fn new(outbox: Arc<Outbox>, timeout: Duration) -> Self {
-        Self { outbox, timeout, ladder: None, landed: Vec::new() }
+        Self { outbox, timeout, ladder: None, landed: Vec::new(), suspicion: Suspicion::new(CONFIRMS_WITHIN) }
     }
 
     /// Runs until no more messages are accepted and all are answered, or until the link is closed.
@@ -137,6 +142,7 @@ impl PublishLoop {
             unconfirmed: Unconfirmed::new(),
         };
         self.outbox.lock().channel = Some(open);
+        self.suspicion.rest();
         self.attend(session, &channel).await;
         self.land(None);
         // A statement of its own, since the next one takes the lock again.
@@ -177,6 +183,10 @@ impl PublishLoop {
                     if stall.looks >= OVERTAKEN_AFTER {
                         self.land(Some(channel));
                     }
+                    if self.is_useless(session) {
+                        session.forsake("its node confirms nothing, and may be cut off from its cluster");
+                        return;
+                    }
                     if stall.silent >= SILENT_AFTER && !session.is_blocked() {
                         // RabbitMQ is known to stop reading from a connection for good after a queue was deleted under
                         // it.
@@ -187,6 +197,16 @@ impl PublishLoop {
                 }
             }
         }
+    }
+
+    /// Whether the node of this session is to be left.
+    fn is_useless(&mut self, session: &Session) -> bool {
+        let owes = self.outbox.lock().channel.as_ref().is_some_and(|open| !open.unconfirmed.is_empty());
+        if !owes || session.is_blocked() {
+            self.suspicion.rest();
+            return false;
+        }
+        self.suspicion.waits(Instant::now()) && self.outbox.link.has_several_places()
     }
 
     /// Sends pending messages, and starts building the ladder if one needs it. Returns false if the channel is gone.
@@ -240,6 +260,9 @@ impl PublishLoop {
         // More can be sent while the answers are given.
         self.outbox.send(&mut pending);
         drop(pending);
+        if !self.landed.is_empty() {
+            self.suspicion.clear();
+        }
         for (slot, outcome) in self.landed.drain(..) {
             let SendSlot::Unanswered(outgoing) = slot else { continue };
             let queue = || outgoing.queue.to_string();

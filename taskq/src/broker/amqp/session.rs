@@ -1,6 +1,7 @@
 //! One open connection, until it is lost.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,20 +9,16 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
-use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
+use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use tokio::sync::watch;
 use tokio::time;
 
-use super::address::Address;
 use super::greeting;
+use super::places::Place;
 use super::transport::{self, GreetingSlot};
 use crate::broker::{BrokerError, BrokerInfo};
 use crate::fault::BoxError;
 use crate::io;
-
-/// The maximum time for opening a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The maximum time for the answer to a request. lapin would wait without end.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -32,16 +29,40 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The interval at which the connection's state is checked. lapin does not report every loss.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
+/// The maximum times for opening a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OpeningLimits {
+    /// Until the server takes the connection.
+    connect: Duration,
+    /// From then on until it can be used.
+    handshake: Duration,
+}
+
+impl OpeningLimits {
+    /// With a server that is the only one.
+    pub(super) const ALONE: Self = Self { connect: Duration::from_secs(10), handshake: Duration::from_secs(10) };
+
+    /// With one of several servers, the next of which is tried afterwards.
+    pub(super) const AMONG_OTHERS: Self = Self { connect: Duration::from_secs(2), handshake: Duration::from_secs(5) };
+}
+
 /// An open connection. It is lost once and never comes back; [`Link`](super::link::Link) opens the next.
 pub(super) struct Session {
     connection: Connection,
+    /// Where it leads.
+    place: SocketAddr,
+    /// The broker, as it introduced itself.
+    info: Result<BrokerInfo, String>,
     lost: watch::Sender<Option<Arc<str>>>,
     blocked: watch::Sender<Option<Arc<str>>>,
     scratch: tokio::sync::Mutex<Option<Channel>>,
     deaf: AtomicBool,
+    /// The broker owes an answer for so long that the place may be of no use.
+    suspected: AtomicBool,
+    /// The place is of no use, though it takes connections.
+    forsaken: AtomicBool,
     /// lapin's error for the loss of the connection.
     last_error: Mutex<Option<String>>,
-    info: Result<BrokerInfo, String>,
 }
 
 /// The reason why a request was not carried out.
@@ -59,34 +80,36 @@ pub(super) enum RequestFault {
 }
 
 impl Session {
-    /// Opens a connection. To be called on the I/O runtime, which then runs all of lapin's tasks.
-    pub(super) async fn open(address: &Address, uri: AMQPUri, name: &str) -> Result<Arc<Self>, BrokerError> {
-        // lapin's recovery stays off; the description of the module `amqp` says why.
-        let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let greeting = GreetingSlot::default();
-        let connection = match time::timeout(
-            CONNECT_TIMEOUT,
-            Connection::connect_uri_with_runtime(uri, properties, transport::runtime(Arc::clone(&greeting))),
-        )
-        .await
-        {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(address.refusal(Some(&error))),
-            Err(_) => return Err(address.refusal(None)),
-        };
+    /// Opens a connection. To be called on the I/O runtime, which then runs all of lapin's tasks. `wide`: larger frames
+    /// are allowed.
+    pub(super) async fn open(
+        place: &Place,
+        wide: bool,
+        name: &str,
+        limits: OpeningLimits,
+    ) -> Result<Arc<Self>, BrokerError> {
+        let (connection, greeting) = connect(place, wide, name, limits).await?;
         let greeting = greeting.lock().unwrap_or_else(PoisonError::into_inner).take();
         let info = greeting.ok_or_else(|| "the broker sent no greeting".to_owned());
         let session = Arc::new(Self {
-            info: info.and_then(|payload| greeting::read(&payload)),
             connection,
+            place: place.socket,
+            info: info.and_then(|payload| greeting::read(&payload)),
             lost: watch::Sender::new(None),
             blocked: watch::Sender::new(None),
             scratch: tokio::sync::Mutex::default(),
             deaf: AtomicBool::new(false),
+            suspected: AtomicBool::new(false),
+            forsaken: AtomicBool::new(false),
             last_error: Mutex::default(),
         });
         io::spawn(observe(Arc::downgrade(&session), Box::pin(session.connection.events_listener())));
         Ok(session)
+    }
+
+    /// The place that the connection leads to.
+    pub(super) fn place(&self) -> SocketAddr {
+        self.place
     }
 
     /// The broker at the other end, or why it is not known.
@@ -137,6 +160,27 @@ impl Session {
         });
     }
 
+    /// Gives up the connection because its place is of no use, so that another place is tried first.
+    pub(super) fn forsake(&self, reason: &str) {
+        self.forsaken.store(true, Ordering::Release);
+        self.fail(reason);
+    }
+
+    /// Whether the connection was given up because its place is of no use.
+    pub(super) fn is_forsaken(&self) -> bool {
+        self.forsaken.load(Ordering::Acquire)
+    }
+
+    /// Notes whether the broker owes an answer for so long that the place may be of no use.
+    pub(super) fn suspect(&self, suspected: bool) {
+        self.suspected.store(suspected, Ordering::Release);
+    }
+
+    /// Whether the place may be of no use.
+    pub(super) fn is_suspected(&self) -> bool {
+        self.suspected.load(Ordering::Acquire)
+    }
+
     /// Whether the connection broke over a frame that was larger than allowed.
     pub(super) fn broke_over_frame(&self) -> bool {
         self.last_error
@@ -161,7 +205,7 @@ impl Session {
         if let Some(reason) = self.blocked() {
             return Err(RequestFault::Blocked(reason));
         }
-        self.fail("the broker does not answer");
+        self.forsake("the broker does not answer");
         Err(RequestFault::Silence)
     }
 
@@ -272,6 +316,36 @@ impl RequestFault {
     /// The port's error for a failed request; `what` names it.
     pub(super) fn during(self, what: impl Into<String>) -> BrokerError {
         BrokerError::Failed { what: what.into(), source: Box::new(self) as BoxError }
+    }
+}
+
+/// Connects to a place, and gives lapin the socket. lapin's recovery stays off; the description of the module `amqp`
+/// says why.
+pub(super) async fn connect(
+    place: &Place,
+    wide: bool,
+    name: &str,
+    limits: OpeningLimits,
+) -> Result<(Connection, GreetingSlot), BrokerError> {
+    let address = &place.address;
+    let refusal = |error: lapin::Error| address.refusal(Some(&error));
+    let socket = match time::timeout(limits.connect, transport::dial(place.socket)).await {
+        Ok(dialled) => dialled.map_err(|error| refusal(error.into()))?,
+        Err(_) => return Err(refusal(std::io::Error::from(std::io::ErrorKind::TimedOut).into())),
+    };
+    let greeting = socket.greeting();
+    let socket = Mutex::new(Some(AsyncTcpStream::Plain(socket)));
+    // lapin asks once, and would again to recover a connection.
+    let take = async move |_, _| {
+        let socket = socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        socket.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected).into())
+    };
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let connecting = Connection::connector(address.uri(wide), transport::runtime(), take, properties);
+    match time::timeout(limits.handshake, connecting).await {
+        Ok(Ok(connection)) => Ok((connection, greeting)),
+        Ok(Err(error)) => Err(refusal(error)),
+        Err(_) => Err(address.refusal(None)),
     }
 }
 

@@ -17,64 +17,78 @@ use async_rs::util::RuntimeParts;
 use async_rs::{Runtime, Tokio};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::Stream;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::net::TcpStream;
 
 use super::screen::Screen;
 
-/// The payload of the broker's last greeting on the sockets of one runtime.
+/// The payload of the broker's greeting on a socket, as soon as it has come.
 pub(super) type GreetingSlot = Arc<Mutex<Option<Vec<u8>>>>;
 
-/// lapin's view of the runtime that it is called on: tokio, with screened sockets. What the broker says in greeting is
-/// put into `greeting`, since lapin does not tell.
-pub(super) fn runtime(greeting: GreetingSlot) -> Runtime<RuntimeParts<Tokio, ScreenedSockets>> {
-    Runtime::new(RuntimeParts::new(Tokio::current(), ScreenedSockets { sockets: Tokio::current(), greeting }))
+/// lapin's view of the runtime that it is called on: tokio, with screened sockets.
+pub(super) fn runtime() -> Runtime<RuntimeParts<Tokio, ScreenedSockets>> {
+    Runtime::new(RuntimeParts::new(Tokio::current(), ScreenedSockets(Tokio::current())))
 }
 
 /// tokio's sockets and timers; the sockets are screened.
 #[derive(Debug, Clone)]
-pub(super) struct ScreenedSockets {
-    sockets: Tokio,
-    greeting: GreetingSlot,
-}
+pub(super) struct ScreenedSockets(Tokio);
 
 /// A socket whose received bytes are screened.
 #[derive(Debug)]
-pub(super) struct ScreenedSocket<S> {
-    socket: S,
+pub(super) struct ScreenedSocket {
+    socket: TcpStream,
     screen: Screen,
     greeting: GreetingSlot,
 }
 
+impl ScreenedSocket {
+    fn new(socket: TcpStream) -> Self {
+        Self { socket, screen: Screen::default(), greeting: GreetingSlot::default() }
+    }
+
+    /// The place for the broker's greeting, since lapin does not tell what it says.
+    pub(super) fn greeting(&self) -> GreetingSlot {
+        Arc::clone(&self.greeting)
+    }
+}
+
+/// Opens a socket. To be called on the I/O runtime.
+pub(super) async fn dial(place: SocketAddr) -> io::Result<ScreenedSocket> {
+    let socket = TcpStream::connect(place).await?;
+    socket.set_nodelay(true)?;
+    Ok(ScreenedSocket::new(socket))
+}
+
 impl Reactor for ScreenedSockets {
-    type TcpStream = ScreenedSocket<<Tokio as Reactor>::TcpStream>;
+    type TcpStream = ScreenedSocket;
     type Sleep = <Tokio as Reactor>::Sleep;
 
     fn register<H: Read + Write + AsHandle + AsRawHandle + Send + 'static>(
         &self,
         socket: H,
     ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
-        self.sockets.register(socket)
+        self.0.register(socket)
     }
 
     fn sleep(&self, time: Duration) -> Self::Sleep {
-        self.sockets.sleep(time)
+        self.0.sleep(time)
     }
 
     #[expect(clippy::disallowed_types, reason = "the trait says so")]
     fn interval(&self, time: Duration) -> impl Stream<Item = std::time::Instant> + Send + 'static {
-        self.sockets.interval(time)
+        self.0.interval(time)
     }
 
     fn tcp_connect_addr(
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        let connecting = self.sockets.tcp_connect_addr(address);
-        let greeting = Arc::clone(&self.greeting);
-        async move { Ok(ScreenedSocket { socket: connecting.await?, screen: Screen::default(), greeting }) }
+        dial(address)
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for ScreenedSocket<S> {
+impl AsyncRead for ScreenedSocket {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let Self { socket, screen, greeting } = self.get_mut();
         loop {
@@ -82,7 +96,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for ScreenedSocket<S> {
             if taken > 0 || into.is_empty() {
                 return Poll::Ready(Ok(taken));
             }
-            let count = ready!(Pin::new(&mut *socket).poll_read(context, screen.room()))?;
+            let mut room = ReadBuf::new(screen.room());
+            ready!(Pin::new(&mut *socket).poll_read(context, &mut room))?;
+            let count = room.filled().len();
             if count == 0 {
                 return Poll::Ready(Ok(0));
             }
@@ -94,7 +110,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ScreenedSocket<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for ScreenedSocket<S> {
+impl AsyncWrite for ScreenedSocket {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().socket).poll_write(context, bytes)
     }
@@ -112,6 +128,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ScreenedSocket<S> {
     }
 
     fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_close(context)
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(context)
     }
 }
