@@ -14,7 +14,8 @@ pub struct Backend {
     pub kv: SharedKv,
 }
 
-/// Connects to the backend at `url`: `redis://…`, `sqlite:PATH` or `memory:`. An error names the cause and the remedy.
+/// Connects to the backend at `url`: `redis://…`, `redis+sentinel://…`, `sqlite:PATH` or `memory:`. An error names the
+/// cause and the remedy.
 pub async fn connect(url: &str, options: BackendOptions) -> Result<Backend, BackendError> {
     if let Some(why) = redact::several(url) {
         return Err(BackendError::Url { url: redact::url(url), why });
@@ -26,7 +27,7 @@ pub async fn connect(url: &str, options: BackendOptions) -> Result<Backend, Back
             Ok(Backend { results: Arc::clone(&backend) as SharedResults, kv: backend })
         }
         #[cfg(feature = "redis")]
-        "redis" | "rediss" | "redis+unix" | "unix" => {
+        "redis" | "rediss" | "redis+unix" | "unix" | "redis+sentinel" | "rediss+sentinel" | "sentinel" => {
             let backend = Arc::new(super::redis::RedisBackend::connect(url, options).await?);
             Ok(Backend { results: Arc::clone(&backend) as SharedResults, kv: backend })
         }
@@ -41,14 +42,17 @@ pub async fn connect(url: &str, options: BackendOptions) -> Result<Backend, Back
             why: "this program was built without the feature `sqlite` of taskq".to_owned(),
         }),
         #[cfg(not(feature = "redis"))]
-        "redis" | "rediss" | "redis+unix" | "unix" => Err(BackendError::Url {
-            url: redact::url(url),
-            why: format!("this program was built without the feature `redis` of taskq (options: {options:?})"),
-        }),
+        "redis" | "rediss" | "redis+unix" | "unix" | "redis+sentinel" | "rediss+sentinel" | "sentinel" => {
+            Err(BackendError::Url {
+                url: redact::url(url),
+                why: format!("this program was built without the feature `redis` of taskq (options: {options:?})"),
+            })
+        }
         _ => Err(BackendError::Url {
             url: redact::url(url),
             why: format!(
-                "{}; write redis://:password@host:6379/0, sqlite:PATH or memory:",
+                "{}; write redis://:password@host:6379/0 (for Valkey as well), redis+sentinel://h1,h2/NAME/0, sqlite:PATH \
+                 or memory:",
                 redact::unknown_scheme(url)
             ),
         }),

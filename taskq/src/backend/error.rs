@@ -58,6 +58,15 @@ pub enum BackendError {
         #[source]
         source: BoxError,
     },
+    /// The store did not answer in time. It may come back.
+    #[error("the result backend did not carry out {what}")]
+    Away {
+        /// The operation that failed.
+        what: String,
+        /// The cause.
+        #[source]
+        source: BoxError,
+    },
     /// A value is larger than the store takes.
     #[error("{what} has {size} bytes, and the result backend takes {limit}")]
     TooLarge {
@@ -85,7 +94,16 @@ impl BackendError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Url { .. } | Self::Nonsense { .. } | Self::UnreadableResult { .. } | Self::TooLarge { .. } => true,
-            Self::Unreachable { .. } | Self::Refused { .. } | Self::Failed { .. } | Self::Closed => false,
+            Self::Unreachable { .. }
+            | Self::Refused { .. }
+            | Self::Failed { .. }
+            | Self::Away { .. }
+            | Self::Closed => false,
         }
+    }
+
+    /// Whether the store is away for a while, as during an outage or a failover: the same operation may succeed later.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Away { .. })
     }
 }

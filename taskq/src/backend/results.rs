@@ -11,6 +11,9 @@ use super::error::BackendError;
 use crate::io;
 use crate::message::{Record, TaskId};
 
+/// The pause before a wait that met an outage begins anew.
+const OUTAGE_PAUSE: Duration = Duration::from_millis(500);
+
 /// The outcome of writing a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -94,22 +97,42 @@ pub trait ResultBackendExt: ResultBackend {
     }
 
     /// The terminal record of a task, as soon as it is stored; `None` if `timeout` passes first. A record that cannot
-    /// be read is an error at once: those that follow would be written by the same writer.
+    /// be read is an error at once: those that follow would be written by the same writer. An outage of the store is
+    /// waited out; its error is returned only if it lasts until the time is over.
     fn wait<'a>(&'a self, id: &'a TaskId, timeout: Duration) -> BoxFuture<'a, Result<Option<Record>, BackendError>> {
         Box::pin(async move {
+            let mut outage = None;
             let wait = async {
-                let mut records = self.watch(id).await?;
-                while let Some(record) = records.next().await {
-                    let record = record?;
-                    if record.state.is_terminal() {
-                        return Ok(Some(record));
+                loop {
+                    let mut records = match self.watch(id).await {
+                        Ok(records) => records,
+                        Err(error) if error.is_outage() => {
+                            outage = Some(error);
+                            io::pause(OUTAGE_PAUSE).await;
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    };
+                    outage = None;
+                    while let Some(record) = records.next().await {
+                        let record = record?;
+                        if record.state.is_terminal() {
+                            return Ok(Some(record));
+                        }
+                    }
+                    // The stream ended early. If the backend is at fault, reading from it returns the error.
+                    match self.read_one(id).await {
+                        Ok(record) => {
+                            let ended = record.filter(|record| record.state.is_terminal());
+                            return ended.map(Some).ok_or(BackendError::Closed);
+                        }
+                        Err(error) if error.is_outage() => outage = Some(error),
+                        Err(error) => return Err(error),
                     }
                 }
-                // The stream ended early. If the backend is at fault, reading from it returns the error.
-                let record = self.read_one(id).await?;
-                record.filter(|record| record.state.is_terminal()).map(Some).ok_or(BackendError::Closed)
             };
-            io::timeout_here(timeout, wait).await.unwrap_or(Ok(None))
+            let waited = io::timeout_here(timeout, wait).await;
+            waited.unwrap_or_else(|_| outage.map_or(Ok(None), Err))
         })
     }
 }

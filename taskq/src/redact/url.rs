@@ -7,7 +7,19 @@
 use super::HIDDEN;
 
 /// The schemes that are known, and so tell where another URL of a list begins.
-const SCHEMES: [&str; 8] = ["amqp", "amqps", "redis", "rediss", "redis+unix", "unix", "sqlite", "memory"];
+const SCHEMES: [&str; 11] = [
+    "amqp",
+    "amqps",
+    "redis",
+    "rediss",
+    "redis+unix",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "sentinel",
+    "sqlite",
+    "memory",
+];
 
 /// The longest scheme that is shown.
 const SCHEME_BYTES_MAX: usize = 20;
@@ -244,6 +256,10 @@ mod tests {
             ("amqp://u:secret@h1,u:secret@h2", "amqp://u:***@h2"),
             ("amqp://u:secret@h1/v;u:secret@h2/v", "amqp://***"),
             ("sqlite:a.db;amqp://u:secret@h", "sqlite:a.db;amqp://u:***@h"),
+            ("redis+sentinel://:secret@h1,h2:26379/main/0", "redis+sentinel://:***@h1,h2:26379/main/0"),
+            ("redis+sentinel://u:secret@h1,u:secret@h2/main", "redis+sentinel://u:***@h2/main"),
+            ("redis+sentinel://h1/main/0?sentinel_password=secret", "redis+sentinel://h1/main/0?sentinel_password=***"),
+            ("sentinel://:secret@h1:1;sentinel://:secret@h2:1", "sentinel://:***@h1:1;sentinel://:***@h2:1"),
             // Mistakes around it are seen.
             (" redis://u:secret@h\n", " redis://u:***@h\n"),
             // Not URLs.

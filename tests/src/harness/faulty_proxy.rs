@@ -58,6 +58,11 @@ impl FaultyProxy {
         &self.url
     }
 
+    /// The port at which it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Everything is carried, also what has been held up.
     ///
     /// # Panics
@@ -79,14 +84,43 @@ impl FaultyProxy {
         self.state.store(SILENT, Ordering::Release);
     }
 
+    /// From now on it leads to another server; all connections end.
+    ///
+    /// # Panics
+    ///
+    /// As [`open`](Self::open), and if the URL names no host and port.
+    pub fn lead_to(&mut self, url: &str) {
+        self.cut();
+        // Connections of before must find the way cut, not open again.
+        self.state = Arc::default();
+        self.lead_new_to(url);
+    }
+
+    /// From now on it leads to another server; connections of before still lead to the old one.
+    ///
+    /// # Panics
+    ///
+    /// As [`lead_to`](Self::lead_to).
+    pub fn lead_new_to(&mut self, url: &str) {
+        self.close_door();
+        let (_, rest) = url.split_once("://").expect("a URL has a scheme");
+        let (authority, _) = rest.split_once('/').expect("there is something behind the port");
+        authority[authority.rfind('@').map_or(0, |at| at + 1)..].clone_into(&mut self.target);
+        self.open();
+    }
+
     /// New connections are refused, and those that there are end.
     pub fn cut(&mut self) {
         // In this order: a client that reconnects at once is refused, and not accepted and cut off.
+        self.close_door();
+        self.state.store(CUT, Ordering::Release);
+    }
+
+    fn close_door(&mut self) {
         if let Some(door) = self.door.take() {
             door.closed.store(true, Ordering::Release);
             door.accepting.join().ok();
         }
-        self.state.store(CUT, Ordering::Release);
     }
 }
 

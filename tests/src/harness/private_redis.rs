@@ -13,6 +13,8 @@ pub struct PrivateRedis {
     /// Stays the same over restarts.
     pub port: u16,
     password: Option<&'static str>,
+    /// More words of its command line.
+    more: Vec<String>,
     process: Option<Child>,
 }
 
@@ -23,11 +25,53 @@ impl PrivateRedis {
     ///
     /// As [`Servers::from_env`], and if it does not start.
     pub fn start(password: Option<&'static str>) -> Option<Self> {
+        Self::start_with(password, &[])
+    }
+
+    /// Starts one with more words on its command line.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_with(password: Option<&'static str>, more: &[&str]) -> Option<Self> {
         // Where no servers are wanted, none are started.
         Servers::from_env()?;
-        let mut redis = Self { folder: Folder::new("redis"), port: free_port(), password, process: None };
+        let more = more.iter().map(|word| (*word).to_owned()).collect();
+        let mut redis = Self { folder: Folder::new("redis"), port: free_port(), password, more, process: None };
         redis.up();
         Some(redis)
+    }
+
+    /// Starts a replica of the server at this port, and waits until it follows.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start), and if it does not follow.
+    pub fn replica_of(port: u16) -> Option<Self> {
+        let replica = Self::start_with(None, &["--replicaof", &format!("127.0.0.1 {port}")])?;
+        wait_until("the replica follows", || replica.says("master_link_status:up").then_some(()));
+        Some(replica)
+    }
+
+    /// Says something to it, by a connection that lasts no longer.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be reached, or refuses it.
+    pub fn tell(&self, command: &[&str]) -> redis::Value {
+        let client = redis::Client::open(self.url()).expect("the URL is right");
+        let mut connection = client.get_connection().expect("it is up");
+        let mut words = redis::cmd(command[0]);
+        words.arg(&command[1..]).query(&mut connection).unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    /// Whether its account of its replication has these words.
+    pub fn says(&self, words: &str) -> bool {
+        match self.tell(&["INFO", "replication"]) {
+            redis::Value::BulkString(text) => String::from_utf8_lossy(&text).contains(words),
+            redis::Value::VerbatimString { text, .. } => text.contains(words),
+            other => panic!("an odd answer to INFO: {other:?}"),
+        }
     }
 
     /// Starts it again, empty.
@@ -38,8 +82,13 @@ impl PrivateRedis {
     pub fn up(&mut self) {
         let port = self.port.to_string();
         let mut command = Command::new("redis-server");
-        command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]);
-        command.arg(self.folder.path()).args(self.password.iter().flat_map(|password| ["--requirepass", *password]));
+        command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        command.args(["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"]);
+        command.args(&self.more);
+        command
+            .arg("--dir")
+            .arg(self.folder.path())
+            .args(self.password.iter().flat_map(|password| ["--requirepass", *password]));
         self.process = Some(command.stdout(Stdio::null()).spawn().expect("redis-server is installed"));
         wait_until("Redis listens", || TcpStream::connect(("127.0.0.1", self.port)).ok());
     }

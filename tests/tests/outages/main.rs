@@ -5,5 +5,6 @@ mod lapin_traps;
 mod long_tasks;
 mod rabbitmq_outages;
 mod redis_away;
+mod redis_failover;
 mod restart;
 mod several_nodes;

@@ -74,9 +74,9 @@ async fn watchers_survive_a_restart() {
         }
         server.kill();
         let error = backend.read(&ids).await.expect_err("Redis is down");
-        assert!(matches!(error, BackendError::Failed { .. }), "{error:?}");
+        assert!(matches!(error, BackendError::Away { .. }), "{error:?}");
         let error = backend.changes(&TaskId::new()).await.map(drop).expect_err("Redis is down");
-        assert!(matches!(error, BackendError::Failed { .. }), "{error:?}");
+        assert!(matches!(error, BackendError::Away { .. }), "{error:?}");
         server.up();
         let records: Vec<Record> = ids.iter().map(|id| success(id, round)).collect();
         let written = write_stubbornly(&backend, &records).await;
@@ -171,7 +171,7 @@ async fn a_redis_that_hangs_fails_and_comes_back() {
         backend.scan("key").await.map(drop).expect_err("nobody answers"),
         backend.info().await.map(drop).expect_err("nobody answers"),
     ] {
-        assert!(matches!(error, BackendError::Failed { .. }), "{error:?}");
+        assert!(matches!(error, BackendError::Away { .. }), "{error:?}");
     }
     let error = RedisBackend::connect(&server.url(), options).await.expect_err("nobody answers");
     assert!(error.to_string().contains("no answer in time"), "{error}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::connection::Connection;
-use super::dial::Dialer;
+use super::route::Route;
 use super::watch::Watch;
 use super::{refusal, scripts};
 use crate::backend::{BackendError, BackendOptions};
@@ -20,17 +20,18 @@ pub struct RedisBackend {
 
 impl RedisBackend {
     /// Connects to the server at `url`, once: `redis://user:password@host:6379/0`, where everything but the host may
-    /// be absent, or `redis+unix:///path/to/socket?db=0`. An error tells whether the URL, the network or the server is
+    /// be absent, `redis+unix:///path/to/socket?db=0`, or `redis+sentinel://host1,host2,host3/NAME/0` for the primary
+    /// that Sentinels know under this name. An error tells whether the URL, the network or the server is
     /// at fault, and the remedy. Once connected, the backend reconnects by itself for as long as it exists.
     pub async fn connect(url: &str, options: BackendOptions) -> Result<Self, BackendError> {
-        let dialer = Dialer::new(url).map_err(|error| refusal::of_url(url, &error))?;
+        let route = Route::new(url).map_err(|error| refusal::of_url(url, &error))?;
         let shown: Arc<str> = crate::redact::url(url).into();
         let timeout = options.timeout;
         io::run(async move {
-            let connection = Connection::open(dialer.clone(), Arc::clone(&shown), timeout, scripts::load())
+            let connection = Connection::open(route, Arc::clone(&shown), timeout, scripts::load())
                 .await
                 .map_err(|error| refusal::of_server(&shown, &error))?;
-            let watch = Watch::new(dialer, connection.clone(), shown, timeout);
+            let watch = Watch::new(connection.clone(), shown, timeout);
             Ok(Self { connection, watch, options })
         })
         .await
@@ -42,7 +43,7 @@ impl RedisBackend {
 pub(crate) mod fuzzing {
     /// Parses an address, and returns the error.
     pub(crate) fn address(url: &str) -> Option<String> {
-        super::Dialer::new(url)
+        super::Route::new(url)
             .err()
             .map(|error| super::refusal::of_url(url, &error))
             .map(|error| format!("{error} {error:?}"))

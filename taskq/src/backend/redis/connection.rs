@@ -1,28 +1,25 @@
 //! The connection for commands.
 //!
-//! All operations of a process share one multiplexed connection. A keeper task on the I/O runtime owns it. It pings,
-//! so that a connection whose peer has disappeared silently is noticed, and replaces a broken connection, for as long
-//! as the backend exists. An operation that finds a connection broken reports its number to the keeper.
+//! All operations of a process share one multiplexed connection, which a [`Keeper`] keeps alive. An operation that
+//! finds a connection broken reports its number to the keeper.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError, ServerErrorKind, Value};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use super::dial::{CommandLine, Dialer};
+use super::dial::{CommandLink, Dialer};
+use super::identity::ServerIdentity;
+use super::journal::Journal;
+use super::keeper::{Keeper, KeptConnection};
+use super::refusal::{DialError, NoAnswer};
+use super::route::Route;
+use super::scripts;
 use crate::fault::BoxError;
 use crate::io;
-
-/// The interval after which a silent connection is pinged.
-pub(super) const PING_INTERVAL: Duration = Duration::from_secs(5);
-
-/// The maximum time for the answer to a ping; the timeout for operations applies if it is shorter.
-const PONG_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 
 /// The shared connection for commands. Clones share it.
 #[derive(Clone)]
@@ -31,29 +28,33 @@ pub(super) struct Connection {
     /// The number of the newest connection that is known to be broken. The keeper ends when the last sender is
     /// dropped.
     broken: Arc<watch::Sender<u64>>,
+    /// The number of the newest connection that was given up because its server is not the right one any more.
+    left: watch::Receiver<u64>,
+    journal: Arc<Journal>,
     url: Arc<str>,
     timeout: Duration,
 }
 
 #[derive(Clone)]
-enum ConnectionState {
+pub(super) enum ConnectionState {
     /// A live connection. Connections are numbered from 1 on.
-    Up { greeted: Greeted, number: u64 },
-    /// No connection, with the error of the last attempt.
-    Down { why: Option<RedisError> },
+    Up { greeted: Box<Greeted>, number: u64, epoch: u64 },
+    /// No connection, with the number of the last one and the error of the last attempt.
+    Down { number: u64, why: Option<DialError> },
 }
 
 /// A connection over which the greeting was exchanged.
 #[derive(Clone)]
-struct Greeted {
-    line: CommandLine,
+pub(super) struct Greeted {
+    pub(super) line: CommandLink,
+    pub(super) dialer: Dialer,
+    pub(super) server: ServerIdentity,
     /// The maximum size in bytes of one argument of a command, for which the server closes the connection.
-    argument_max: usize,
+    pub(super) argument_max: usize,
 }
 
 /// The default of `proto-max-bulk-len`, for servers that forbid the question.
-const ARGUMENT_MAX: usize = 512 * 1024 * 1024;
-const ARGUMENT_MAX_NAME: &str = "proto-max-bulk-len";
+pub(super) const ARGUMENT_MAX: usize = 512 * 1024 * 1024;
 
 /// Whether commands may be carried out twice, which happens if the connection breaks before the answer arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,35 +65,30 @@ pub(super) enum Repeat {
     Never,
 }
 
-/// No answer came within the timeout.
-#[derive(Debug, thiserror::Error)]
-enum NoAnswer {
-    #[error("there is no connection to {url}")]
-    Away {
-        url: Arc<str>,
-        #[source]
-        source: Option<RedisError>,
-    },
-    #[error("{url} did not answer within {timeout:?}")]
-    Silent { url: Arc<str>, timeout: Duration },
-}
-
 impl Connection {
     /// Connects once, and keeps the connection alive afterwards. Each new connection begins with the commands of
     /// `greeting`.
     pub(super) async fn open(
-        dialer: Dialer,
+        route: Route,
         url: Arc<str>,
         limit: Duration,
-        mut greeting: Pipeline,
-    ) -> Result<Self, RedisError> {
-        greeting.cmd("PING");
-        let greeted = connect(&dialer, &greeting, limit).await?;
-        let (link, link_seen) = watch::channel(ConnectionState::Up { greeted: greeted.clone(), number: 1 });
-        let (broken, broken_seen) = watch::channel(0);
-        let keeper = Keeper { dialer, greeting, url: Arc::clone(&url), timeout: limit, link, broken: broken_seen };
-        io::spawn(keeper.run(greeted));
-        Ok(Self { link: link_seen, broken: Arc::new(broken), url, timeout: limit })
+        greeting: Pipeline,
+    ) -> Result<Self, DialError> {
+        let KeptConnection { link, broken, left, journal } =
+            Keeper::open(route, greeting, Arc::clone(&url), limit).await?;
+        Ok(Self { link, broken: Arc::new(broken), left, journal, url, timeout: limit })
+    }
+
+    /// The writes of this process that another server may lack.
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The number of the newest connection.
+    pub(super) fn number(&self) -> u64 {
+        match &*self.link.borrow() {
+            ConnectionState::Up { number, .. } | ConnectionState::Down { number, .. } => *number,
+        }
     }
 
     /// Sends `commands` as one pipeline and returns their answers, in order. Errors reported by the server are among
@@ -102,18 +98,53 @@ impl Connection {
         io::run(async move { connection.exchange(&commands, repeat).await }).await
     }
 
+    /// Sends script calls as one pipeline and returns their answers, in order.
+    ///
+    /// A server forgets its scripts when it is told to flush them. They are then loaded again, and the calls that
+    /// failed for that reason are repeated.
+    pub(super) async fn call(&self, calls: Pipeline) -> Result<Vec<Value>, BoxError> {
+        let calls = Arc::new(calls);
+        let mut answers = self.send(Arc::clone(&calls), Repeat::Never).await?;
+        let unknown: Vec<usize> = (0..answers.len()).filter(|&at| is_unknown_script(&answers[at])).collect();
+        if unknown.is_empty() {
+            return Ok(answers);
+        }
+        let mut again = scripts::load();
+        let loads = again.len();
+        for (at, call) in calls.cmd_iter().enumerate() {
+            if unknown.binary_search(&at).is_ok() {
+                again.add_command(call.clone());
+            }
+        }
+        let repeated = self.send(Arc::new(again), Repeat::Never).await?;
+        for (at, answer) in unknown.into_iter().zip(repeated.into_iter().skip(loads)) {
+            answers[at] = answer;
+        }
+        Ok(answers)
+    }
+
     async fn exchange(mut self, commands: &Pipeline, repeat: Repeat) -> Result<Vec<Value>, BoxError> {
         let deadline = Instant::now() + self.timeout;
-        let mut last_broken = 0;
+        let (mut last_broken, mut was_refused) = (0, false);
         loop {
             let (mut line, number) = self.live_after(last_broken, deadline).await?;
             let answers = line.connection.send_packed_commands(commands, 0, commands.len());
-            match timeout_at(deadline, answers).await {
+            let answered = tokio::select! {
+                answered = timeout_at(deadline, answers) => answered,
+                () = until_left(&mut self.left, number) => Ok(Err(RedisError::from(std::io::Error::other(LEFT)))),
+            };
+            match answered {
                 Ok(Ok(answers)) => {
-                    if answers.iter().any(is_of_wrong_server) {
+                    let wrong = answers.iter().filter(|answer| is_of_wrong_server(answer)).count();
+                    if wrong > 0 {
                         self.report_broken(number);
                     }
-                    return Ok(answers);
+                    // A server that refuses all of it has carried out nothing. The next one is asked, and believed.
+                    if wrong == 0 || wrong < answers.len() || was_refused {
+                        return Ok(answers);
+                    }
+                    was_refused = true;
+                    last_broken = number;
                 }
                 Ok(Err(error)) => {
                     self.report_broken(number);
@@ -131,17 +162,40 @@ impl Connection {
     }
 
     /// Waits for a connection that is newer than `broken`.
-    async fn live_after(&mut self, broken: u64, deadline: Instant) -> Result<(CommandLine, u64), NoAnswer> {
+    async fn live_after(&mut self, broken: u64, deadline: Instant) -> Result<(CommandLink, u64), NoAnswer> {
         let is_live = |link: &ConnectionState| matches!(link, ConnectionState::Up { number, .. } if *number > broken);
         // The borrow of the state ends here, since the error below borrows it again.
         let live = match timeout_at(deadline, self.link.wait_for(is_live)).await {
             Ok(Ok(link)) => match &*link {
-                ConnectionState::Up { greeted, number } => Some((greeted.line.clone(), *number)),
+                ConnectionState::Up { greeted, number, .. } => Some((greeted.line.clone(), *number)),
                 ConnectionState::Down { .. } => None,
             },
             _ => None,
         };
         live.ok_or_else(|| NoAnswer::Away { url: Arc::clone(&self.url), source: self.why_down() })
+    }
+
+    /// Waits for a connection, and returns its server with its epoch.
+    pub(super) async fn server(&mut self) -> Result<(Dialer, u64), BoxError> {
+        let deadline = Instant::now() + self.timeout;
+        let is_up = |link: &ConnectionState| matches!(link, ConnectionState::Up { .. });
+        let server = match timeout_at(deadline, self.link.wait_for(is_up)).await {
+            Ok(Ok(link)) => match &*link {
+                ConnectionState::Up { greeted, epoch, .. } => Some((greeted.dialer.clone(), *epoch)),
+                ConnectionState::Down { .. } => None,
+            },
+            _ => None,
+        };
+        server.ok_or_else(|| self.no_answer())
+    }
+
+    /// Waits until a connection leads to another server than that of this epoch.
+    pub(super) async fn until_elsewhere(&mut self, of: u64) {
+        let is_elsewhere = |link: &ConnectionState| matches!(link, ConnectionState::Up { epoch, .. } if *epoch != of);
+        if self.link.wait_for(is_elsewhere).await.is_err() {
+            // The keeper ends after the last of those who wait.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The maximum size in bytes of a document or value.
@@ -153,10 +207,10 @@ impl Connection {
     }
 
     /// The error of the last attempt to connect, if there is no connection.
-    fn why_down(&self) -> Option<RedisError> {
+    fn why_down(&self) -> Option<DialError> {
         match &*self.link.borrow() {
             ConnectionState::Up { .. } => None,
-            ConnectionState::Down { why } => why.clone(),
+            ConnectionState::Down { why, .. } => why.clone(),
         }
     }
 
@@ -165,7 +219,7 @@ impl Connection {
         let url = Arc::clone(&self.url);
         match &*self.link.borrow() {
             ConnectionState::Up { .. } => NoAnswer::Silent { url, timeout: self.timeout },
-            ConnectionState::Down { why } => NoAnswer::Away { url, source: why.clone() },
+            ConnectionState::Down { why, .. } => NoAnswer::Away { url, source: why.clone() },
         }
         .into()
     }
@@ -192,152 +246,16 @@ fn is_of_wrong_server(answer: &Value) -> bool {
     matches!(error.kind(), Some(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
 }
 
-/// Connects, and verifies that the server answers and has carried out the greeting.
-async fn connect(dialer: &Dialer, greeting: &Pipeline, limit: Duration) -> Result<Greeted, RedisError> {
-    let connect = async {
-        let mut line = dialer.commands().await?;
-        greeting.exec_async(&mut line.connection).await?;
-        // Hosted servers forbid the question. It is asked on each connection, since the answer may have changed.
-        let mut question = redis::cmd("CONFIG");
-        question.arg("GET").arg(ARGUMENT_MAX_NAME);
-        let argument_max = match question.query_async::<HashMap<String, usize>>(&mut line.connection).await {
-            Ok(answer) => answer.get(ARGUMENT_MAX_NAME).copied(),
-            Err(error) if error.code().is_some() => None,
-            Err(error) => return Err(error),
-        };
-        Ok(Greeted { line, argument_max: argument_max.unwrap_or(ARGUMENT_MAX) })
-    };
-    in_time(limit, connect).await
+fn is_unknown_script(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
 }
 
-/// Awaits `future`, with a timeout as an error.
-pub(super) async fn in_time<T>(
-    limit: Duration,
-    future: impl Future<Output = Result<T, RedisError>>,
-) -> Result<T, RedisError> {
-    match timeout(limit, future).await {
-        Ok(done) => done,
-        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
-    }
-}
+/// The reason why operations that wait for a server that was left are told so.
+const LEFT: &str = "the server is not the primary any more";
 
-/// The maximum time for the answer to a ping.
-pub(super) fn pong_timeout(limit: Duration) -> Duration {
-    limit.min(PONG_TIMEOUT_MAX)
-}
-
-/// The task that keeps the connection alive.
-struct Keeper {
-    dialer: Dialer,
-    /// The first commands on each connection: they load the scripts and ping.
-    greeting: Pipeline,
-    url: Arc<str>,
-    timeout: Duration,
-    link: watch::Sender<ConnectionState>,
-    broken: watch::Receiver<u64>,
-}
-
-/// All users of the connection are gone.
-struct Abandoned;
-
-impl Keeper {
-    async fn run(mut self, mut greeted: Greeted) {
-        for number in 1.. {
-            self.link.send_replace(ConnectionState::Up { greeted: greeted.clone(), number });
-            let Ok(()) = self.until_broken(&mut greeted.line.connection, number).await else { return };
-            tracing::warn!(url = &*self.url, "the connection to the result backend was lost");
-            self.link.send_replace(ConnectionState::Down { why: None });
-            let Ok(new) = self.reconnect().await else { return };
-            greeted = new;
-            tracing::info!(url = &*self.url, "connected to the result backend again");
-        }
-    }
-
-    async fn until_broken(&mut self, connection: &mut MultiplexedConnection, number: u64) -> Result<(), Abandoned> {
-        loop {
-            tokio::select! {
-                news = self.broken.changed() => {
-                    news.map_err(|_| Abandoned)?;
-                    // An operation may report late that an earlier connection broke.
-                    if *self.broken.borrow_and_update() >= number {
-                        return Ok(());
-                    }
-                }
-                () = sleep(PING_INTERVAL) => {
-                    let question = redis::cmd("PING");
-                    let pong = question.query_async::<Value>(connection);
-                    // An error reported by the server is an answer, too.
-                    if let Err(error) = in_time(pong_timeout(self.timeout), pong).await
-                        && error.code().is_none()
-                    {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Connects again, however long it takes.
-    async fn reconnect(&mut self) -> Result<Greeted, Abandoned> {
-        let mut pauses = Pauses::default();
-        loop {
-            let attempt = async {
-                sleep(pauses.next()).await;
-                connect(&self.dialer, &self.greeting, self.timeout).await
-            };
-            let connected = tokio::select! {
-                connected = attempt => connected,
-                () = abandoned(&mut self.broken) => return Err(Abandoned),
-            };
-            match connected {
-                Ok(connection) => return Ok(connection),
-                Err(error) => {
-                    tracing::debug!(url = &*self.url, %error, "the result backend is still away");
-                    self.link.send_replace(ConnectionState::Down { why: Some(error) });
-                }
-            }
-        }
-    }
-}
-
-/// Completes when no operation can report broken connections any more.
-async fn abandoned(broken: &mut watch::Receiver<u64>) {
-    while broken.changed().await.is_ok() {}
-}
-
-/// The pauses between attempts to connect: 50 ms at first, doubled each time, up to 5 s.
-pub(super) struct Pauses(Duration);
-
-impl Default for Pauses {
-    fn default() -> Self {
-        Self(PAUSE_MIN)
-    }
-}
-
-const PAUSE_MIN: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
-
-impl Pauses {
-    /// The next pause, between half and all of the current value, so that a thousand clients do not reconnect in the
-    /// same instant.
-    pub(super) fn next(&mut self) -> Duration {
-        let pause = self.0;
-        self.0 = (pause * 2).min(PAUSE_MAX);
-        pause.mul_f64(0.5 + io::jitter() / 2.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_up_to_a_bound() {
-        let mut pauses = Pauses::default();
-        for bound_ms in [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000] {
-            let bound = Duration::from_millis(bound_ms);
-            let pause = pauses.next();
-            assert!(pause <= bound && pause >= bound / 2, "{pause:?} against {bound:?}");
-        }
+/// Waits until the connection with this number, or a later one, is given up because of its server.
+async fn until_left(left: &mut watch::Receiver<u64>, number: u64) {
+    if left.wait_for(|left| *left >= number).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

@@ -28,33 +28,50 @@ pub(super) struct Dialer {
 
 /// A connection for commands. Clones share it; with the last one it is closed, whatever it still waits for.
 #[derive(Clone)]
-pub(super) struct CommandLine {
+pub(super) struct CommandLink {
     pub(super) connection: MultiplexedConnection,
-    _driver: Arc<Driver>,
+    _driver: Arc<OwnedTask>,
 }
 
-/// The task that moves the bytes of a connection.
-struct Driver(AbortHandle);
+/// A task that ends with its owner.
+pub(super) struct OwnedTask(AbortHandle);
 
-impl Drop for Driver {
+impl OwnedTask {
+    /// Starts a task on the I/O runtime.
+    pub(super) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(io::spawn(task).abort_handle())
+    }
+}
+
+impl Drop for OwnedTask {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
 impl Dialer {
-    /// Understands the URL of a server.
+    /// Understands the URL of one server.
     pub(super) fn new(url: &str) -> RedisResult<Self> {
         let info = url.into_connection_info()?;
         Ok(Self { address: info.addr().clone(), login: info.redis_settings().clone() })
     }
 
+    /// Another server, with the same user and database.
+    pub(super) fn to(&self, host: &str, port: u16) -> Self {
+        Self { address: ConnectionAddr::Tcp(host.to_owned(), port), login: self.login.clone() }
+    }
+
+    /// Whether it leads to this host and port.
+    pub(super) fn leads_to(&self, host: &str, port: u16) -> bool {
+        self.address == ConnectionAddr::Tcp(host.to_owned(), port)
+    }
+
     /// Opens a connection for commands. The time for that is bounded by the caller, as is that for each answer.
-    pub(super) async fn commands(&self) -> RedisResult<CommandLine> {
+    pub(super) async fn commands(&self) -> RedisResult<CommandLink> {
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let stream = connect(&self.address).await?;
         let (connection, driver) = MultiplexedConnection::new_with_config(&self.login, stream, config).await?;
-        Ok(CommandLine { connection, _driver: Arc::new(Driver(io::spawn(driver).abort_handle())) })
+        Ok(CommandLink { connection, _driver: Arc::new(OwnedTask::spawn(driver)) })
     }
 
     /// Opens a connection for pub/sub. The time for that is bounded by the caller.
@@ -88,5 +105,13 @@ async fn connect(address: &ConnectionAddr) -> RedisResult<Box<dyn ByteStream>> {
         #[cfg(unix)]
         ConnectionAddr::Unix(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await?)),
         _ => Err(RedisError::from((ErrorKind::InvalidClientConfig, "this kind of address is not supported here"))),
+    }
+}
+
+#[cfg(test)]
+impl Dialer {
+    /// The user, the password and the database.
+    pub(super) fn login(&self) -> (Option<&str>, Option<&str>, i64) {
+        (self.login.username(), self.login.password(), self.login.db())
     }
 }

@@ -11,6 +11,7 @@ use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
 use super::backend::RedisBackend;
 use super::connection::Repeat;
+use super::journal::{FactWrite, Write};
 use super::refusal::failed;
 use super::{keys, scripts};
 use crate::backend::kv::check_size;
@@ -38,8 +39,11 @@ impl Kv for RedisBackend {
             if let Some(ttl_ms) = keys::ttl_ms(ttl) {
                 set.arg("PX").arg(ttl_ms);
             }
+            let number = self.connection.number();
             // A repetition could undo a change that another client made in between.
-            self.ask::<()>(set, Repeat::Never).await.map_err(failed(|| format!("the writing of {key:?}")))
+            self.ask::<()>(set, Repeat::Never).await.map_err(failed(|| format!("the writing of {key:?}")))?;
+            self.note_fact(number, key, value, None, ttl);
+            Ok(())
         })
     }
 
@@ -57,7 +61,12 @@ impl Kv for RedisBackend {
             if let Some(expected) = &expected {
                 call.arg(&expected[..]);
             }
-            self.decide(call).await.map_err(failed(|| format!("the conditional writing of {key:?}")))
+            let number = self.connection.number();
+            let put = self.decide(call).await.map_err(failed(|| format!("the conditional writing of {key:?}")))?;
+            if put == Put::Done {
+                self.note_fact(number, key, value, expected, ttl);
+            }
+            Ok(put)
         })
     }
 
@@ -75,7 +84,11 @@ impl Kv for RedisBackend {
                     self.decide(call).await
                 }
             };
-            deleted.map_err(failed(|| format!("the deletion of {key:?}")))
+            let deleted = deleted.map_err(failed(|| format!("the deletion of {key:?}")))?;
+            if deleted == Put::Done {
+                self.connection.journal().add(self.connection.number(), [Write::Deletion { key: keys::fact(key) }]);
+            }
+            Ok(deleted)
         })
     }
 
@@ -104,6 +117,12 @@ impl ServerClock for RedisBackend {
 }
 
 impl RedisBackend {
+    /// Keeps a fact that was stored, for another server that may lack it.
+    fn note_fact(&self, number: u64, key: &str, value: Bytes, expected: Option<Bytes>, ttl: Option<Duration>) {
+        let fact = FactWrite { key: keys::fact(key), value, expected, ttl_ms: keys::ttl_ms(ttl) };
+        self.connection.journal().add(number, [Write::Fact(fact)]);
+    }
+
     /// Sends one command and returns its answer.
     async fn ask<T: FromRedisValue>(&self, command: Cmd, repeat: Repeat) -> Result<T, BoxError> {
         let mut commands = Pipeline::with_capacity(1);
@@ -115,7 +134,7 @@ impl RedisBackend {
     async fn decide(&self, call: Cmd) -> Result<Put, BoxError> {
         let mut calls = Pipeline::with_capacity(1);
         calls.add_command(call);
-        let answer = only_answer::<Vec<Value>>(scripts::call(&self.connection, calls).await?)?;
+        let answer = only_answer::<Vec<Value>>(self.connection.call(calls).await?)?;
         match <[Value; 2]>::try_from(answer) {
             Ok([_, there]) => Ok(Put::Refused(Option::<Vec<u8>>::from_redis_value(there)?.map(Bytes::from))),
             Err(_) => Ok(Put::Done),

@@ -1,6 +1,9 @@
 //! Error texts of the Redis backend: the meaning of a connection error, with its remedy, and the operation that
 //! failed. Pure.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use redis::{ErrorKind, RedisError};
 
 use crate::backend::BackendError;
@@ -8,10 +11,39 @@ use crate::fault::BoxError;
 use crate::redact;
 use crate::shortage;
 
+/// The reason why there is no connection.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum DialError {
+    /// The network or the server is at fault.
+    #[error(transparent)]
+    Server(#[from] RedisError),
+    /// A server answers and cannot be used; with the remedy.
+    #[error("{0}")]
+    Unfit(String),
+    /// No server that can be used is known at the moment; with the remedy.
+    #[error("{0}")]
+    Nowhere(String),
+}
+
+/// No answer came within the timeout.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoAnswer {
+    #[error("there is no connection to {url}")]
+    Away {
+        url: Arc<str>,
+        #[source]
+        source: Option<DialError>,
+    },
+    #[error("{url} did not answer within {timeout:?}")]
+    Silent { url: Arc<str>, timeout: Duration },
+}
+
 /// The error for a URL that cannot be parsed.
-pub(super) fn of_url(url: &str, error: &RedisError) -> BackendError {
-    let why = if url.starts_with("rediss:") {
+pub(super) fn of_url(url: &str, error: &DialError) -> BackendError {
+    let why = if url.starts_with("rediss") {
         "TLS is not built into this program; write redis:// and let a tunnel encrypt".to_owned()
+    } else if let DialError::Unfit(why) = error {
+        why.clone()
     } else {
         // Only the description is shown: the detail might repeat a part of the URL.
         let description = error.to_string();
@@ -25,8 +57,13 @@ pub(super) fn of_url(url: &str, error: &RedisError) -> BackendError {
 }
 
 /// The error for a server at `url` (as it is shown) that does not answer, or refuses the connection.
-pub(super) fn of_server(url: &str, error: &RedisError) -> BackendError {
+pub(super) fn of_server(url: &str, error: &DialError) -> BackendError {
     let url = url.to_owned();
+    let error = match error {
+        DialError::Server(error) => error,
+        DialError::Unfit(why) => return BackendError::Refused { url, why: why.clone() },
+        DialError::Nowhere(why) => return BackendError::Unreachable { url, why: why.clone() },
+    };
     let error = &first(error);
     let detail = error.detail().unwrap_or_default();
     let refused = |why: &str| BackendError::Refused { url: url.clone(), why: why.to_owned() };
@@ -66,6 +103,27 @@ pub(super) fn of_server(url: &str, error: &RedisError) -> BackendError {
     }
 }
 
+/// The error for a Sentinel, in the form in which it is shown, that does not answer the question for the primary.
+pub(super) fn of_sentinel(shown: &str, error: &DialError) -> DialError {
+    let DialError::Server(error) = error else { return error.clone() };
+    match error.code() {
+        Some("NOAUTH") => {
+            let why = format!("the Sentinel {shown} wants a password; append ?sentinel_password=… to the URL");
+            return DialError::Unfit(why);
+        }
+        Some("ERR") => {
+            let why = format!("what answers at {shown} is not a Sentinel; check its port, which is mostly 26379");
+            return DialError::Unfit(why);
+        }
+        _ => {}
+    }
+    match of_server(shown, &DialError::Server(error.clone())) {
+        BackendError::Unreachable { why, .. } => DialError::Nowhere(format!("the Sentinel {shown}: {why}")),
+        BackendError::Refused { why, .. } => DialError::Unfit(format!("the Sentinel {shown}: {why}")),
+        other => DialError::Nowhere(format!("the Sentinel {shown}: {other}")),
+    }
+}
+
 /// The first error of a pipeline. If the connection is refused, all its commands are, for the same reason.
 fn first(error: &RedisError) -> RedisError {
     let refusals = error.clone().into_server_errors();
@@ -79,7 +137,14 @@ const PASSWORD_WRONG: &str = "the user or the password is wrong (special charact
 
 /// Returns a function that wraps a cause into an error which names the operation that failed.
 pub(super) fn failed(what: impl FnOnce() -> String) -> impl FnOnce(BoxError) -> BackendError {
-    move |source| BackendError::Failed { what: what(), source }
+    move |source| {
+        let what = what();
+        if source.is::<NoAnswer>() {
+            BackendError::Away { what, source }
+        } else {
+            BackendError::Failed { what, source }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -106,7 +171,7 @@ mod tests {
             (io::Error::from_raw_os_error(24).into(), "raise the limit of open files (`ulimit -n`"),
             (RedisError::from((ErrorKind::Parse, "odd")), "answers at redis://host: what answers there is not"),
         ] {
-            let shown = of_server("redis://host", &error).to_string();
+            let shown = of_server("redis://host", &error.into()).to_string();
             assert!(shown.contains(text), "{shown}");
         }
     }
@@ -121,8 +186,11 @@ mod tests {
             "rediss://:secret@host/0",
             "redis+unix://:secret@?pass=secret&db=one",
             "redis:secret@",
+            "redis+sentinel://:secret@h1,h2/my master/0",
+            "redis+sentinel://h1,h2/main/0?password=secret",
+            "sentinel://:secret@h1",
         ] {
-            let Err(error) = redis::Client::open(url) else { continue };
+            let Err(error) = super::super::route::Route::new(url) else { continue };
             let refusal = of_url(url, &error);
             assert!(!format!("{refusal} {refusal:?}").contains("secret"), "{refusal:?}");
             assert!(matches!(refusal, BackendError::Url { .. }));

@@ -8,6 +8,7 @@ use redis::{Pipeline, Value};
 use super::backend::RedisBackend;
 use super::connection::Repeat;
 use super::documents::{KEYS_PER_COMMAND_MAX, documents};
+use super::journal::Write;
 use super::refusal::failed;
 use super::{keys, server, writing};
 use crate::backend::{BackendError, Changes, ResultBackend, Written};
@@ -17,7 +18,7 @@ use crate::message::{Record, TaskId};
 impl ResultBackend for RedisBackend {
     fn write<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<Vec<Written>, BackendError>> {
         Box::pin(async move {
-            let ttl_ms = keys::ttl_ms(self.options.result_ttl).unwrap_or(0);
+            let ttl_ms = keys::ttl_ms(self.options.result_ttl);
             let written = writing::write(&self.connection, records, ttl_ms).await;
             written.map_err(failed(|| format!("the writing of {} records", records.len())))
         })
@@ -51,7 +52,10 @@ impl ResultBackend for RedisBackend {
             }
             let answers = self.connection.send(Arc::new(commands), Repeat::Safe).await;
             let deleted = answers.and_then(|answers| Ok(Value::Array(answers).extract_error()?));
-            deleted.map(drop).map_err(failed(|| format!("the deletion of {} records", ids.len())))
+            deleted.map_err(failed(|| format!("the deletion of {} records", ids.len())))?;
+            let deletions = ids.iter().map(|id| Write::Deletion { key: keys::result(id) });
+            self.connection.journal().add(self.connection.number(), deletions);
+            Ok(())
         })
     }
 

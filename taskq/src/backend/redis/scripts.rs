@@ -1,11 +1,10 @@
 //! Lua scripts that run in the server, each as one atomic step.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use redis::{Cmd, Pipeline, Script, ServerErrorKind, Value};
+use redis::{Cmd, Pipeline, Script};
 
-use super::connection::{Connection, Repeat};
-use crate::fault::BoxError;
+use super::journal::{FactWrite, RecordWrite};
 
 /// Stores a result document and publishes it, unless the stored one must stay: `Record::may_replace` is the rule.
 /// Answers 1 if it was stored and 0 if the stored one was kept. That the user may not publish takes nothing from what
@@ -77,6 +76,26 @@ redis.call('DEL', KEYS[1])
 return {1}
 ";
 
+/// Stores a value once more that another server may have lost: over the value that it had replaced, or, if the caller
+/// says so, where nothing is stored. Answers 1 if it was stored and 0 if another value was there.
+///
+/// KEYS: the key. ARGV: the value, its TTL in ms or 0, whether it is stored where nothing is, and the value that it had
+/// replaced; if the last is absent, it had replaced none.
+const RESTORE: &str = r"
+local there = redis.call('GET', KEYS[1])
+if there then
+  if there ~= ARGV[4] then return 0 end
+elseif ARGV[3] ~= '1' then
+  return 0
+end
+if ARGV[2] == '0' then
+  redis.call('SET', KEYS[1], ARGV[1])
+else
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+end
+return 1
+";
+
 /// A script and its hash, by which the server finds it.
 pub(super) struct HashedScript {
     code: &'static str,
@@ -96,44 +115,39 @@ impl HashedScript {
     }
 }
 
-pub(super) static WRITE_RECORD: LazyLock<HashedScript> = LazyLock::new(|| HashedScript::new(WRITE));
+static WRITE_RECORD: LazyLock<HashedScript> = LazyLock::new(|| HashedScript::new(WRITE));
 pub(super) static PUT_IF: LazyLock<HashedScript> = LazyLock::new(|| HashedScript::new(COMPARE_AND_PUT));
 pub(super) static DELETE_IF: LazyLock<HashedScript> = LazyLock::new(|| HashedScript::new(COMPARE_AND_DELETE));
+
+static RESTORE_FACT: LazyLock<HashedScript> = LazyLock::new(|| HashedScript::new(RESTORE));
+
+/// The call that stores a record and publishes it.
+pub(super) fn write_record(key: &str, document: &[u8], generation: u32, ttl_ms: Option<u64>) -> Cmd {
+    let mut call = WRITE_RECORD.call(key);
+    call.arg(document).arg(generation).arg(ttl_ms.unwrap_or(0));
+    call
+}
+
+/// The call that stores a record once more.
+pub(super) fn restore_record(record: &RecordWrite) -> Cmd {
+    write_record(&record.key, &record.document, record.generation, record.ttl_ms)
+}
+
+/// The call that stores a fact once more.
+pub(super) fn restore_fact(fact: &FactWrite) -> Cmd {
+    let mut call = RESTORE_FACT.call(&fact.key);
+    call.arg(&fact.value[..]).arg(fact.ttl_ms.unwrap_or(0)).arg(u8::from(fact.ttl_ms.is_some()));
+    if let Some(expected) = &fact.expected {
+        call.arg(&expected[..]);
+    }
+    call
+}
 
 /// The commands that load all scripts into the server. They are sent on each new connection.
 pub(super) fn load() -> Pipeline {
     let mut load = Pipeline::new();
-    for script in [&WRITE_RECORD, &PUT_IF, &DELETE_IF] {
+    for script in [&WRITE_RECORD, &PUT_IF, &DELETE_IF, &RESTORE_FACT] {
         load.cmd("SCRIPT").arg("LOAD").arg(script.code).ignore();
     }
     load
-}
-
-/// Sends script calls as one pipeline and returns their answers, in order.
-///
-/// A server forgets its scripts when it is told to flush them. They are then loaded again, and the calls that failed
-/// for that reason are repeated.
-pub(super) async fn call(connection: &Connection, calls: Pipeline) -> Result<Vec<Value>, BoxError> {
-    let calls = Arc::new(calls);
-    let mut answers = connection.send(Arc::clone(&calls), Repeat::Never).await?;
-    let unknown: Vec<usize> = (0..answers.len()).filter(|&at| is_unknown_script(&answers[at])).collect();
-    if unknown.is_empty() {
-        return Ok(answers);
-    }
-    let mut again = load();
-    let loads = again.len();
-    for (at, call) in calls.cmd_iter().enumerate() {
-        if unknown.binary_search(&at).is_ok() {
-            again.add_command(call.clone());
-        }
-    }
-    let repeated = connection.send(Arc::new(again), Repeat::Never).await?;
-    for (at, answer) in unknown.into_iter().zip(repeated.into_iter().skip(loads)) {
-        answers[at] = answer;
-    }
-    Ok(answers)
-}
-
-fn is_unknown_script(answer: &Value) -> bool {
-    matches!(answer, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use redis::{FromRedisValue, Pipeline, Value};
 
 use super::connection::{Connection, Repeat};
-use super::keys;
 use super::refusal::failed;
+use super::{identity, keys};
 use crate::backend::BackendError;
 use crate::message::TaskId;
 
@@ -48,12 +48,9 @@ fn lines(info: Option<&str>, config: Option<&HashMap<String, String>>) -> Vec<St
             "INFO is forbidden here: whether results are evicted or survive a restart is not known".to_owned(),
         ];
     };
-    let facts: HashMap<&str, &str> = info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
+    let facts = identity::facts(info);
     let fact = |name: &str| facts.get(name).copied().unwrap_or_default();
-    let mut lines = vec![match facts.get("valkey_version") {
-        Some(version) => format!("Valkey {version}"),
-        None => format!("Redis {}", fact("redis_version")),
-    }];
+    let mut lines = vec![identity::product(&facts)];
     let policy = fact("maxmemory_policy");
     if !policy.is_empty() && policy != "noeviction" {
         let limit = match fact("maxmemory") {
@@ -66,9 +63,6 @@ fn lines(info: Option<&str>, config: Option<&HashMap<String, String>>) -> Vec<St
     }
     if fact("role") == "slave" {
         lines.push("this is a replica: writes fail; name the primary".to_owned());
-    }
-    if fact("cluster_enabled") == "1" {
-        lines.push("this is a cluster, which is not supported; name a single server".to_owned());
     }
     let append_only = fact("aof_enabled") == "1";
     match config.map(|config| config.get("save").is_some_and(|rules| !rules.is_empty())) {
@@ -102,7 +96,6 @@ mod tests {
             ("maxmemory_policy:allkeys-lru\r\nmaxmemory:1000\r\n", Some(config("")), "evicted when 1000 bytes"),
             ("maxmemory_policy:volatile-ttl\r\nmaxmemory:0\r\n", Some(config("")), "evicted as soon as"),
             ("role:slave\r\n", Some(config("")), "a replica"),
-            ("cluster_enabled:1\r\n", Some(config("")), "a cluster"),
             ("aof_enabled:0\r\n", Some(config("")), "neither appendonly nor snapshots"),
             ("aof_enabled:0\r\n", Some(config("3600 1")), "snapshots only"),
             ("aof_enabled:0\r\n", None, "CONFIG is forbidden"),

@@ -16,10 +16,11 @@ use redis::{Msg, RedisError, Value};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connection::{Connection, PING_INTERVAL, Pauses, in_time, pong_timeout};
+use super::connection::Connection;
 use super::dial::Dialer;
 use super::documents::documents;
 use super::keys;
+use super::timing::{PING_INTERVAL, Pauses, in_time, pong_timeout};
 use crate::backend::{BackendError, Changes};
 use crate::codec::result::{self, ResultError};
 use crate::fault::BoxError;
@@ -64,10 +65,9 @@ type StoredRecord = Arc<Result<Record, ResultError>>;
 type Reply = oneshot::Sender<Result<RedisWatcher, RedisError>>;
 
 impl Watch {
-    pub(super) fn new(dialer: Dialer, connection: Connection, url: Arc<str>, limit: Duration) -> Self {
+    pub(super) fn new(connection: Connection, url: Arc<str>, limit: Duration) -> Self {
         let (commands, incoming) = mpsc::unbounded_channel();
         let actor = Actor {
-            dialer,
             connection: connection.clone(),
             url,
             timeout: limit,
@@ -132,7 +132,6 @@ impl Drop for RedisWatcher {
 
 /// The task that owns the pub/sub connection.
 struct Actor {
-    dialer: Dialer,
     connection: Connection,
     url: Arc<str>,
     timeout: Duration,
@@ -176,8 +175,7 @@ impl Actor {
                 }
                 continue;
             }
-            let Err(ended) = self.session(&mut pauses).await;
-            match ended {
+            match self.serve(&mut pauses).await {
                 Ended::Abandoned => return,
                 Ended::Broken(error) => {
                     tracing::warn!(url = &*self.url, %error, "the connection for watchers of results is gone");
@@ -189,12 +187,27 @@ impl Actor {
         }
     }
 
+    /// Serves watchers from the server that the commands go to, until the connection breaks, or they go to another one.
+    async fn serve(&mut self, pauses: &mut Pauses) -> Ended {
+        let mut commands_link = self.connection.clone();
+        let (dialer, epoch) = match commands_link.server().await {
+            Ok(server) => server,
+            Err(error) => return Ended::Broken(error),
+        };
+        tokio::select! {
+            Err(ended) = self.session(&dialer, pauses) => ended,
+            () = commands_link.until_elsewhere(epoch) => {
+                Ended::Broken("the result backend is another server now".into())
+            }
+        }
+    }
+
     /// Connects, catches up, and then forwards changes until the connection breaks.
-    async fn session(&mut self, pauses: &mut Pauses) -> Result<std::convert::Infallible, Ended> {
+    async fn session(&mut self, dialer: &Dialer, pauses: &mut Pauses) -> Result<std::convert::Infallible, Ended> {
         for watched in self.watched.values_mut() {
             watched.confirmed = false;
         }
-        let pubsub = in_time(self.timeout, self.dialer.pubsub()).await?;
+        let pubsub = in_time(self.timeout, dialer.pubsub()).await?;
         let (mut sink, mut messages) = pubsub.split();
         let earlier = self.watched.iter().filter(|(_, watched)| watched.changes.receiver_count() > 0);
         let earlier: Vec<TaskId> = earlier.map(|(id, _)| id.clone()).collect();

@@ -7,9 +7,11 @@
 //! * A large record may break every connection all the same: a proxy may have a limit of its own, or the network may be
 //!   too slow for it. It is then tried alone a few times.
 
+use bytes::Bytes;
 use redis::{Pipeline, Value};
 
 use super::connection::Connection;
+use super::journal::{RecordWrite, Write};
 use super::{keys, scripts};
 use crate::backend::Written;
 use crate::codec::result;
@@ -30,8 +32,10 @@ const PROBE_TTL_MS: u64 = 1000;
 /// A record as it is sent.
 struct Outbound {
     key: String,
-    document: Vec<u8>,
+    document: Bytes,
     generation: u32,
+    attempt: u32,
+    is_terminal: bool,
 }
 
 /// The meaning of the server's answer to one record.
@@ -46,7 +50,12 @@ enum RecordAnswer {
 }
 
 /// Writes the records. An error means that the server takes none at the moment.
-pub(super) async fn write(connection: &Connection, records: &[Record], ttl_ms: u64) -> Result<Vec<Written>, BoxError> {
+pub(super) async fn write(
+    connection: &Connection,
+    records: &[Record],
+    ttl_ms: Option<u64>,
+) -> Result<Vec<Written>, BoxError> {
+    let number = connection.number();
     let outbound: Vec<Outbound> = records.iter().map(Outbound::of).collect();
     let limit = connection.document_max();
     let mut written: Vec<Option<Written>> = outbound.iter().map(|outbound| outbound.refusal(limit)).collect();
@@ -68,7 +77,11 @@ pub(super) async fn write(connection: &Connection, records: &[Record], ttl_ms: u
             }
         }
     }
-    Ok(written.into_iter().map(|written| written.expect("every record has been dealt with")).collect())
+    let written: Vec<Written> =
+        written.into_iter().map(|written| written.expect("every record has been dealt with")).collect();
+    let writes = outbound.into_iter().zip(&written).filter_map(|(outbound, written)| outbound.kept(written, ttl_ms));
+    connection.journal().add(number, writes);
+    Ok(written)
 }
 
 /// Enters the outcomes of these records.
@@ -81,7 +94,7 @@ fn enter(written: &mut [Option<Written>], which: &[usize], outcomes: Vec<Written
 struct RecordWriter<'a> {
     connection: &'a Connection,
     outbound: &'a [Outbound],
-    ttl_ms: u64,
+    ttl_ms: Option<u64>,
 }
 
 impl RecordWriter<'_> {
@@ -92,12 +105,10 @@ impl RecordWriter<'_> {
         }
         let mut calls = Pipeline::with_capacity(which.len());
         for &at in which {
-            let Outbound { key, document, generation } = &self.outbound[at];
-            let mut call = scripts::WRITE_RECORD.call(key);
-            call.arg(document).arg(*generation).arg(self.ttl_ms);
-            calls.add_command(call);
+            let Outbound { key, document, generation, .. } = &self.outbound[at];
+            calls.add_command(scripts::write_record(key, document, *generation, self.ttl_ms));
         }
-        let answers = scripts::call(self.connection, calls).await?;
+        let answers = self.connection.call(calls).await?;
         Ok(answers.into_iter().map(meaning).collect())
     }
 
@@ -144,17 +155,29 @@ impl RecordWriter<'_> {
     /// Whether the server stores a small record of no task.
     async fn takes_others(&self) -> bool {
         let mut calls = Pipeline::with_capacity(1);
-        let mut call = scripts::WRITE_RECORD.call(&keys::result(&TaskId::new()));
-        call.arg("{}").arg(0).arg(PROBE_TTL_MS);
-        calls.add_command(call);
-        let answers = scripts::call(self.connection, calls).await.unwrap_or_default();
+        let probe = keys::result(&TaskId::new());
+        calls.add_command(scripts::write_record(&probe, b"{}", 0, Some(PROBE_TTL_MS)));
+        let answers = self.connection.call(calls).await.unwrap_or_default();
         answers.into_iter().any(|answer| matches!(meaning(answer), RecordAnswer::Final(Written::Stored)))
     }
 }
 
 impl Outbound {
     fn of(record: &Record) -> Self {
-        Self { key: keys::result(&record.id), document: result::encode(record), generation: record.generation }
+        Self {
+            key: keys::result(&record.id),
+            document: result::encode(record).into(),
+            generation: record.generation,
+            attempt: record.attempt,
+            is_terminal: record.state.is_terminal(),
+        }
+    }
+
+    /// The write as the journal keeps it. A terminal record that was kept may be this one, whose answer was lost.
+    fn kept(self, written: &Written, ttl_ms: Option<u64>) -> Option<Write> {
+        let is_there = *written == Written::Stored || (*written == Written::Kept && self.is_terminal);
+        let Self { key, document, generation, attempt, is_terminal } = self;
+        is_there.then(|| Write::Record(RecordWrite { key, document, generation, attempt, is_terminal, ttl_ms }))
     }
 
     /// The refusal of a document that the server would not take.
