@@ -6,8 +6,8 @@
 
 use std::ffi::OsString;
 
-/// The flags that may hold passwords, the variables in their place, and the variables that would name a file instead. The
-/// flag has won over that file, so the process is told of none.
+/// The flags that may hold passwords, the variables in their place, and the variables that would name a file instead.
+/// The flag has won over that file, so the process is told of none.
 const FLAGS: [(&str, &str, &str); 2] = [
     ("--broker", "TASKQ_BROKER_URL", "TASKQ_BROKER_URL_FILE"),
     ("--results", "TASKQ_RESULT_URL", "TASKQ_RESULT_URL_FILE"),

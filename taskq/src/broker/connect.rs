@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Broker, BrokerError, BrokerOptions, memory};
 use crate::redact;
 
-/// Connects to the broker at `url`: `amqp://…`, or several of those with `;` between them, `sqlite:PATH` or `memory:`. An
-/// error names the cause and the remedy.
+/// Connects to the broker at `url`: `amqp://…`, or several of those with `;` between them, `sqlite:PATH` or
+/// `memory:`. An error names the cause and the remedy.
 pub async fn connect(url: &str, options: BrokerOptions) -> Result<Arc<dyn Broker>, BrokerError> {
     let scheme = url.split(':').next().unwrap_or_default();
     // RabbitMQ's adapter takes the nodes of a cluster.

@@ -9,8 +9,8 @@ use super::{ConfigError, Origin};
 /// The largest file that is read. Lists of keys take some hundred bytes.
 const BYTES_MAX: u64 = 64 << 10;
 
-/// Reads the value of `key` from the file at `path`, which `variable` names. Many editors and `echo` end a file with a line break, so
-/// one of those is no part of it.
+/// Reads the value of `key` from the file at `path`, which `variable` names. Many editors and `echo` end a file with
+/// a line break, so one of those is no part of it.
 pub(super) fn read(key: &str, variable: &str, path: &Path) -> Result<String, ConfigError> {
     let wrong = |why: String| {
         let direct = variable.strip_suffix("_FILE").unwrap_or(variable);

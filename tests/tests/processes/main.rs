@@ -7,6 +7,7 @@ mod crash;
 mod environment;
 mod file_access;
 mod logs;
+mod passwords;
 mod process;
 mod schedule;
 mod sqlite_faults;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time;
 
-use super::places::Places;
+use super::places::{PATIENT_ROUND, Places};
 use super::session::Session;
 use crate::broker::BrokerError;
 use crate::io;
@@ -36,7 +36,7 @@ impl Link {
     /// Connects, and stays connected until [`Link::close`]. Fails if no place can be connected to in the first round.
     /// `wide`: larger frames are allowed from the start, as for messages of others, whose headers may need them.
     pub(super) async fn open(places: Arc<Places>, name: String, wide: bool) -> Result<Arc<Self>, BrokerError> {
-        let session = places.connect(wide, &name).await?;
+        let session = places.connect(PATIENT_ROUND, wide, &name).await?;
         let state = watch::Sender::new(LinkState::Open(Arc::clone(&session)));
         let link = Arc::new(Self { places, name, state, wide: AtomicBool::new(wide) });
         io::spawn(Arc::clone(&link).stay(session));
@@ -154,15 +154,16 @@ impl Link {
     }
 
     async fn reconnect(&self) -> Arc<Session> {
-        let mut pause = BACKOFF_MIN;
+        let (mut pause, mut round) = (BACKOFF_MIN, 0_u32);
         loop {
             // Between half and all of the pause, so that a thousand clients do not reconnect in the same instant.
             time::sleep(pause.mul_f64(0.5 + io::jitter() / 2.0)).await;
-            match self.places.connect(self.is_wide(), &self.name).await {
+            match self.places.connect(round, self.is_wide(), &self.name).await {
                 Ok(session) => return session,
                 Err(error) => tracing::debug!(%error, "the broker is still away"),
             }
             pause = (pause * 2).min(BACKOFF_MAX);
+            round = round.saturating_add(1);
         }
     }
 }

@@ -3,9 +3,10 @@
 //! There are two connections: one publishes, and may be blocked by the broker's alarms; the other, opened when it is
 //! first needed, consumes, and must not be blocked. Each is a [`link`], which opens a new [`session`] whenever one is
 //! lost, without ever giving up. The tasks that use a session notice its loss and start again on the next one: the
-//! [`publish_loop`] of a client, and one [`consumer`] per consumption. A session whose node is of no use is given up for
-//! another node: the publish loop notices that nothing is confirmed, and the [`vigil`] that nothing is handed out. Everything that has to exist in the broker is
-//! described by [`topology`], and each task declares again what it needs, or uses what it may not declare ([`rights`]).
+//! [`publish_loop`] of a client, and one [`consumer`] per consumption. A session whose node is of no use is given up
+//! for another node: the publish loop notices that nothing is confirmed, and the [`vigil`] that nothing is handed
+//! out. Everything that has to exist in the broker is described by [`topology`], and each task declares again what it
+//! needs, or uses what it may not declare ([`rights`]).
 //!
 //! lapin's own recovery stays off. It gives up for good after some attempts and then leaves consumers waiting without
 //! end. It recovers connections but not single channels, so a consumer whose channel the broker closed falls silent. It

@@ -26,9 +26,12 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time for which a place that was left is tried last.
 const AVOIDED_FOR: Duration = Duration::from_secs(120);
 
+/// The round that gives each place as much time as any later one, for who makes one round only.
+pub(super) const PATIENT_ROUND: u32 = 8;
+
 /// A socket address, and the URL whose host has it.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct Endpoint {
     pub(super) address: Arc<Address>,
     pub(super) socket: SocketAddr,
 }
@@ -58,24 +61,25 @@ impl Places {
         self.count.load(Ordering::Relaxed) > 1
     }
 
-    /// Tries each place once. Returns the first session that can be opened, or the error of the round.
-    pub(super) async fn connect(&self, wide: bool, name: &str) -> Result<Arc<Session>, BrokerError> {
-        self.round(|place, limits| async move { Session::open(&place, wide, name, limits).await }).await
+    /// Tries each place once. Returns the first session that can be opened, or the error of the round. Early rounds,
+    /// counted from 0, give each place less time.
+    pub(super) async fn connect(&self, round: u32, wide: bool, name: &str) -> Result<Arc<Session>, BrokerError> {
+        self.round(round, |place, limits| async move { Session::open(&place, wide, name, limits).await }).await
     }
 
-    /// The same for a connection that is left to lapin. For benchmarks.
+    /// Tries each place once, for a connection that is left to lapin. For benchmarks.
     pub(super) async fn connect_bare(&self, name: &str) -> Result<Connection, BrokerError> {
         let open = |place, limits| async move { connect(&place, false, name, limits).await };
-        self.round(open).await.map(|(connection, _)| connection)
+        self.round(PATIENT_ROUND, open).await.map(|(connection, _)| connection)
     }
 
-    async fn round<T, F>(&self, open: impl Fn(Place, OpeningLimits) -> F) -> Result<T, BrokerError>
+    async fn round<T, F>(&self, round: u32, open: impl Fn(Endpoint, OpeningLimits) -> F) -> Result<T, BrokerError>
     where
         F: Future<Output = Result<T, BrokerError>>,
     {
         let (places, mut faults) = self.resolve().await;
         self.count.store(places.len(), Ordering::Relaxed);
-        let limits = if places.len() > 1 { OpeningLimits::AMONG_OTHERS } else { OpeningLimits::ALONE };
+        let limits = if places.len() > 1 { OpeningLimits::among_others(round) } else { OpeningLimits::alone() };
         for place in in_turn(places, io::jitter(), &self.avoided()) {
             let socket = place.socket;
             match open(place, limits).await {
@@ -104,11 +108,11 @@ impl Places {
     }
 
     /// Resolves all names, and returns the places and the errors of the names that have none.
-    async fn resolve(&self) -> (Vec<Place>, Vec<BrokerError>) {
+    async fn resolve(&self) -> (Vec<Endpoint>, Vec<BrokerError>) {
         let found = join_all(self.addresses.list.iter().map(|address| async move {
             match timeout(RESOLVE_TIMEOUT, lookup_host(address.host())).await {
                 Ok(Ok(sockets)) => {
-                    Ok(sockets.map(|socket| Place { address: Arc::clone(address), socket }).collect::<Vec<_>>())
+                    Ok(sockets.map(|socket| Endpoint { address: Arc::clone(address), socket }).collect::<Vec<_>>())
                 }
                 Ok(Err(error)) => Err(address.refusal(Some(&Error::from(error)))),
                 Err(_) => {
@@ -118,7 +122,7 @@ impl Places {
             }
         }))
         .await;
-        let (mut places, mut faults) = (Vec::<Place>::new(), Vec::new());
+        let (mut places, mut faults) = (Vec::<Endpoint>::new(), Vec::new());
         for of_address in found {
             match of_address {
                 Ok(of_address) => {
@@ -142,7 +146,7 @@ impl Places {
 
 /// Puts places into the order of a round: from the one that `start`, between 0 and 1, points to, and `avoided` ones
 /// last, the one that was left last at the end.
-fn in_turn(mut places: Vec<Place>, start: f64, avoided: &[SocketAddr]) -> Vec<Place> {
+fn in_turn(mut places: Vec<Endpoint>, start: f64, avoided: &[SocketAddr]) -> Vec<Endpoint> {
     if !places.is_empty() {
         let first = (start * places.len() as f64) as usize % places.len();
         places.rotate_left(first);
@@ -160,7 +164,7 @@ mod tests {
         let addresses = Addresses::parse("amqp://localhost").expect("it is a URL");
         let socket = |port: u16| SocketAddr::from(([10, 0, 0, 1], port));
         let places: Vec<_> =
-            (1..=3).map(|port| Place { address: Arc::clone(&addresses.list[0]), socket: socket(port) }).collect();
+            (1..=3).map(|port| Endpoint { address: Arc::clone(&addresses.list[0]), socket: socket(port) }).collect();
         for (start, avoided, expected) in [
             (0.0, vec![], [1, 2, 3]),
             (0.34, vec![], [2, 3, 1]),

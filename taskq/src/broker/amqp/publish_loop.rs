@@ -35,6 +35,13 @@ const SILENT_AFTER: u32 = 8;
 /// The time for which a node may confirm nothing of what it was sent, before it is left for another one.
 const CONFIRMS_WITHIN: Duration = Duration::from_secs(10);
 
+/// The time for which nothing may be confirmed on the first channel after an outage, before another one is opened. Twice
+/// as long each time.
+///
+/// A channel of RabbitMQ sends to the leader of a quorum queue that it knows of. If that is gone without a word, it
+/// sends again to the new one 10 s later, and a channel that is opened after the election does so at once.
+const FIRST_CONFIRM_WITHIN: Duration = Duration::from_secs(3);
+
 /// The pause before another channel is opened after the broker closed one.
 const CHANNEL_PAUSE: Duration = Duration::from_millis(100);
 
@@ -45,7 +52,19 @@ pub(super) struct PublishLoop {
     /// The task that builds the delay ladder, while it is being built.
     ladder: Option<JoinHandle<Result<(), DeclareFault>>>,
     landed: Vec<(SendSlot, PublishOutcome)>,
+    /// Against the node of the session.
     suspicion: Suspicion,
+    /// Against the channel, from an outage on until something is confirmed.
+    recovery: Option<Suspicion>,
+}
+
+/// What is to be done about a broker that confirms nothing.
+enum Judgement {
+    Useful,
+    /// Another channel is to be opened.
+    ChannelIsUseless,
+    /// Another node is to be used.
+    NodeIsUseless,
 }
 
 /// The number of checks without progress.
@@ -60,7 +79,8 @@ struct Stall {
 
 impl PublishLoop {
     pub(super) fn new(outbox: Arc<Outbox>, timeout: Duration) -> Self {
-        Self { outbox, timeout, ladder: None, landed: Vec::new(), suspicion: Suspicion::new(CONFIRMS_WITHIN) }
+        let suspicion = Suspicion::new(CONFIRMS_WITHIN);
+        Self { outbox, timeout, ladder: None, landed: Vec::new(), suspicion, recovery: None }
     }
 
     /// Runs until no more messages are accepted and all are answered, or until the link is closed.
@@ -71,6 +91,7 @@ impl PublishLoop {
         while !self.is_done() {
             let outbox = Arc::clone(&self.outbox);
             let Some(Some(session)) = self.meanwhile(async move { outbox.link.session().await }).await else { break };
+            self.suspicion.rest();
             let prepared = prepare(Arc::clone(&session), Arc::clone(&self.outbox.topology), outage);
             match self.meanwhile(prepared).await {
                 Some(Ok(channel)) => self.publish_over(&session, channel).await,
@@ -92,6 +113,7 @@ impl PublishLoop {
             }
             self.outbox.topology.invalidate_all();
             outage = !session.was_deaf();
+            self.recovery.get_or_insert_with(|| Suspicion::new(FIRST_CONFIRM_WITHIN));
         }
         let (left, waiting) = {
             let Pending { backlog, delayed, last, .. } = &mut *self.outbox.lock();
@@ -142,7 +164,9 @@ impl PublishLoop {
             unconfirmed: Unconfirmed::new(),
         };
         self.outbox.lock().channel = Some(open);
-        self.suspicion.rest();
+        if let Some(recovery) = &mut self.recovery {
+            recovery.rest();
+        }
         self.attend(session, &channel).await;
         self.land(None);
         // A statement of its own, since the next one takes the lock again.
@@ -183,9 +207,13 @@ impl PublishLoop {
                     if stall.looks >= OVERTAKEN_AFTER {
                         self.land(Some(channel));
                     }
-                    if self.is_useless(session) {
-                        session.forsake("its node confirms nothing, and may be cut off from its cluster");
-                        return;
+                    match self.judge(session) {
+                        Judgement::Useful => {}
+                        Judgement::ChannelIsUseless => return,
+                        Judgement::NodeIsUseless => {
+                            session.forsake("its node confirms nothing, and may be cut off from its cluster");
+                            return;
+                        }
                     }
                     if stall.silent >= SILENT_AFTER && !session.is_blocked() {
                         // RabbitMQ is known to stop reading from a connection for good after a queue was deleted under
@@ -199,14 +227,21 @@ impl PublishLoop {
         }
     }
 
-    /// Whether the node of this session is to be left.
-    fn is_useless(&mut self, session: &Session) -> bool {
+    /// Judges the node and the channel by what they owe.
+    fn judge(&mut self, session: &Session) -> Judgement {
         let owes = self.outbox.lock().channel.as_ref().is_some_and(|open| !open.unconfirmed.is_empty());
+        let now = Instant::now();
         if !owes || session.is_blocked() {
             self.suspicion.rest();
-            return false;
+            if let Some(recovery) = &mut self.recovery {
+                recovery.rest();
+            }
+        } else if self.suspicion.waits(now) && self.outbox.link.has_several_places() {
+            return Judgement::NodeIsUseless;
+        } else if self.recovery.as_mut().is_some_and(|recovery| recovery.waits(now)) {
+            return Judgement::ChannelIsUseless;
         }
-        self.suspicion.waits(Instant::now()) && self.outbox.link.has_several_places()
+        Judgement::Useful
     }
 
     /// Sends pending messages, and starts building the ladder if one needs it. Returns false if the channel is gone.
@@ -262,6 +297,7 @@ impl PublishLoop {
         drop(pending);
         if !self.landed.is_empty() {
             self.suspicion.clear();
+            self.recovery = None;
         }
         for (slot, outcome) in self.landed.drain(..) {
             let SendSlot::Unanswered(outgoing) = slot else { continue };

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time;
 
 use super::greeting;
-use super::places::Place;
+use super::places::Endpoint;
 use super::transport::{self, GreetingSlot};
 use crate::broker::{BrokerError, BrokerInfo};
 use crate::fault::BoxError;
@@ -38,12 +38,21 @@ pub(super) struct OpeningLimits {
     handshake: Duration,
 }
 
-impl OpeningLimits {
-    /// With a server that is the only one.
-    pub(super) const ALONE: Self = Self { connect: Duration::from_secs(10), handshake: Duration::from_secs(10) };
+/// The most that opening may take at each of both.
+const OPENING_MAX: Duration = Duration::from_secs(10);
 
-    /// With one of several servers, the next of which is tried afterwards.
-    pub(super) const AMONG_OTHERS: Self = Self { connect: Duration::from_secs(2), handshake: Duration::from_secs(5) };
+impl OpeningLimits {
+    /// With one of several servers, the next of which is tried afterwards, in this round through them; rounds count
+    /// from 0. A server may take long because something is wrong with it, but all of them may, and then it is not.
+    pub(super) fn among_others(round: u32) -> Self {
+        let handshake = Duration::from_secs(2).saturating_mul(2_u32.saturating_pow(round)).min(OPENING_MAX);
+        Self { connect: Duration::from_secs(2), handshake }
+    }
+
+    /// With the only server there is.
+    pub(super) fn alone() -> Self {
+        Self { connect: OPENING_MAX, handshake: OPENING_MAX }
+    }
 }
 
 /// An open connection. It is lost once and never comes back; [`Link`](super::link::Link) opens the next.
@@ -83,7 +92,7 @@ impl Session {
     /// Opens a connection. To be called on the I/O runtime, which then runs all of lapin's tasks. `wide`: larger frames
     /// are allowed.
     pub(super) async fn open(
-        place: &Place,
+        place: &Endpoint,
         wide: bool,
         name: &str,
         limits: OpeningLimits,
@@ -322,7 +331,7 @@ impl RequestFault {
 /// Connects to a place, and gives lapin the socket. lapin's recovery stays off; the description of the module `amqp`
 /// says why.
 pub(super) async fn connect(
-    place: &Place,
+    place: &Endpoint,
     wide: bool,
     name: &str,
     limits: OpeningLimits,

@@ -1,4 +1,5 @@
-//! When to leave a node that takes connections and answers some requests, but does nothing that needs its cluster. Pure.
+//! When to leave a node that takes connections and answers some requests, but does nothing that needs its cluster.
+//! Pure.
 //!
 //! A node in the minority of a partition opens channels and tells of queues from memory; but it confirms nothing, and a
 //! fetch from a quorum queue goes unanswered. Where there are several nodes, one that owes something for as long as the

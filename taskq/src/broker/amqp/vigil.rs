@@ -1,8 +1,9 @@
 //! The vigil over the connection for consuming: whether its node still hands out messages.
 //!
-//! Silence can mean that there is nothing to do, and a node that is cut off from its cluster tells of queues and channels
-//! from memory. So something is asked for now and then that it can only answer together with the other nodes: a message
-//! of the queue of expired messages, a quorum queue, which every worker consumes from and which is empty nearly always.
+//! Silence can mean that there is nothing to do, and a node that is cut off from its cluster tells of queues and
+//! channels from memory. So something is asked for now and then that it can only answer together with the other
+//! nodes: a message of the queue of expired messages, a quorum queue, which every worker consumes from and which is
+//! empty nearly always.
 
 use std::sync::Arc;
 use std::time::Duration;
