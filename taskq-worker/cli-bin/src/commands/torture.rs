@@ -62,9 +62,16 @@ pub(super) struct Torture {
     /// A shell command that restarts the broker, and ends when it is up again
     #[arg(long, value_name = "CMD")]
     restart_broker: Option<String>,
+    /// A shell command that takes a node of the broker away, brings it back and then ends. The name of a queue of the
+    /// run is in `TORTURE_QUEUE`
+    #[arg(long, value_name = "CMD")]
+    fail_node: Option<String>,
     /// A shell command that restarts the result backend, empty, and ends when it is up again
     #[arg(long, value_name = "CMD")]
     restart_results: Option<String>,
+    /// The longest time in which no send is accepted; if it is longer, the promise counts as broken [default: any]
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pause_max: Option<Duration>,
     /// Keep the ledger and the workers' logs in this folder [default: a temporary one, kept if the promise was broken]
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -118,7 +125,9 @@ impl Torture {
             hold: self.hold,
             patience: self.patience,
             restart_broker: self.restart_broker,
+            fail_node: self.fail_node,
             restart_results: self.restart_results,
+            pause_max: self.pause_max,
             worker_arguments,
             folder: self.keep,
         })

@@ -38,6 +38,7 @@ pub enum Fault {
     Slow,
     LostConfirms,
     RestartBroker,
+    FailNode,
     RestartResults,
     DeleteQueue,
     Unroutable,
@@ -68,6 +69,8 @@ pub enum Need {
     ResultsByTcp,
     /// `--restart-broker`.
     BrokerHook,
+    /// `--fail-node`.
+    NodeHook,
     /// `--restart-results`.
     ResultsHook,
     /// A file as the broker, and the rights to act as another user.
@@ -115,7 +118,7 @@ impl CatalogRow {
 
 /// The catalog, in the order of [`Fault`].
 #[rustfmt::skip]
-static TABLE: [CatalogRow; 39] = [
+static TABLE: [CatalogRow; 40] = [
     row(Fault::Kill, "kill", "kill -9 of a random process of the workers").strikes(10, 1000),
     row(Fault::KillGroup, "kill-group", "kill -9 of a whole worker, all its processes").strikes(4, 2000),
     row(Fault::KillParent, "kill-parent", "kill -9 of a supervisor alone").needs(Need::Supervisor).strikes(4, 2000),
@@ -152,6 +155,8 @@ static TABLE: [CatalogRow; 39] = [
     row(Fault::LostConfirms, "lost-confirms", "what the broker says to the sender is lost for a second")
         .needs(Need::BrokerByTcp).strikes(4, 2000),
     row(Fault::RestartBroker, "restart-broker", "runs --restart-broker").needs(Need::BrokerHook).strikes(2, 3000),
+    row(Fault::FailNode, "fail-node", "runs --fail-node, which takes a node of the broker away and brings it back (--hold)")
+        .needs(Need::NodeHook).strikes(1, 3000).among(Brief),
     row(Fault::RestartResults, "restart-results", "runs --restart-results; what was stored is lost")
         .needs(Need::ResultsHook).strikes(2, 3000),
     row(Fault::DeleteQueue, "delete-queue", "the queues are deleted, while empty, under their consumers")
@@ -228,7 +233,7 @@ impl Fault {
     pub(super) fn takes(self, hold: Duration) -> Duration {
         match self {
             _ if self.is_probed() => hold,
-            Self::Pause | Self::HalfOpen | Self::CutBroker | Self::CutResults | Self::Slow => hold,
+            Self::Pause | Self::HalfOpen | Self::CutBroker | Self::CutResults | Self::Slow | Self::FailNode => hold,
             Self::Resets => RESET_EVERY * RESETS,
             Self::LostConfirms | Self::Replace | Self::Hup | Self::KillParent => Duration::from_secs(1),
             Self::Drain | Self::Grace | Self::RestartResults => Duration::from_secs(2),
@@ -287,6 +292,7 @@ impl fmt::Display for Need {
             Self::BrokerByTcp => "an amqp:// broker",
             Self::ResultsByTcp => "redis:// results",
             Self::BrokerHook => "--restart-broker",
+            Self::NodeHook => "--fail-node",
             Self::ResultsHook => "--restart-results",
             Self::FileAndRoot => "a sqlite: broker, root and `setpriv`",
         })

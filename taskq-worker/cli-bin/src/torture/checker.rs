@@ -71,8 +71,9 @@ impl Findings {
     }
 }
 
-/// Checks a ledger, given how many tasks a process runs at once.
-pub fn check(timeline: &Timeline, concurrency: u64) -> Findings {
+/// Checks a ledger, given how many tasks a process runs at once, and for how many milliseconds no send need be
+/// accepted.
+pub fn check(timeline: &Timeline, concurrency: u64, pause_ms_max: Option<u64>) -> Findings {
     let mut checker = Checker { timeline, found: Findings::default(), unexpected: Vec::new() };
     for (id, task) in &timeline.tasks {
         checker.task(id, task);
@@ -84,6 +85,7 @@ pub fn check(timeline: &Timeline, concurrency: u64) -> Findings {
         checker.unexpected.push(format!("{} messages in the dead set that nobody sent", timeline.strange_dead));
     }
     checker.allowed(concurrency);
+    checker.pause(pause_ms_max);
     checker.times();
     checker.finish()
 }
@@ -288,6 +290,15 @@ impl Checker<'_> {
             "({processes} processes struck + {connections} connections cut) × ({concurrency} at once + {WINDOW} not yet \
              acknowledged) + {in_doubt} sends without an answer"
         );
+    }
+
+    /// Checks that sends were accepted all the time.
+    fn pause(&mut self, allowed: Option<u64>) {
+        let Some(pause) = self.timeline.longest_pause_ms() else { return };
+        self.figure("accepts_paused_ms", Some(pause));
+        if let Some(allowed) = allowed.filter(|allowed| pause > *allowed) {
+            self.unexpected.push(format!("no send was accepted for {pause} ms, and {allowed} are allowed"));
+        }
     }
 
     fn times(&mut self) {

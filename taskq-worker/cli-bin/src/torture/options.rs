@@ -31,8 +31,12 @@ pub struct TortureOptions {
     pub patience: Duration,
     /// A shell command that restarts the broker.
     pub restart_broker: Option<String>,
+    /// A shell command that takes a node of the broker away and brings it back.
+    pub fail_node: Option<String>,
     /// A shell command that restarts the result backend.
     pub restart_results: Option<String>,
+    /// The longest time in which no send may be accepted.
+    pub pause_max: Option<Duration>,
     /// Further arguments of the workers, for example `--config FILE`.
     pub worker_arguments: Vec<OsString>,
     /// The folder of the ledger and the logs; kept if it is given here, or if the promise was broken.
@@ -49,6 +53,7 @@ impl TortureOptions {
                 Need::Rabbit | Need::BrokerByTcp => broker.starts_with("amqp://"),
                 Need::ResultsByTcp => results.is_some_and(|results| results.starts_with("redis://")),
                 Need::BrokerHook => self.restart_broker.is_some(),
+                Need::NodeHook => self.fail_node.is_some(),
                 Need::ResultsHook => self.restart_results.is_some(),
                 Need::FileAndRoot => broker.starts_with("sqlite:") && processes::can_act_as_another_user(),
             };
@@ -85,7 +90,9 @@ mod tests {
             hold: Duration::ZERO,
             patience: Duration::ZERO,
             restart_broker: None,
+            fail_node: None,
             restart_results: Some("true".to_owned()),
+            pause_max: None,
             worker_arguments: Vec::new(),
             folder: None,
         };
@@ -99,6 +106,7 @@ mod tests {
             (Fault::CutResults, "the fault cut-results needs redis:// results"),
             (Fault::Spin, "the fault spin needs a supervised worker"),
             (Fault::RestartBroker, "the fault restart-broker needs --restart-broker"),
+            (Fault::FailNode, "the fault fail-node needs --fail-node"),
         ] {
             assert_eq!(obstacle(fault, "sqlite:x", None).as_deref(), Some(needs));
         }

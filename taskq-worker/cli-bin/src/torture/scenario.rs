@@ -71,7 +71,8 @@ pub async fn run(options: &TortureOptions, client: &Client) -> Result<Verdict, B
     let hindered = played.map_err(|error| scenario.with_folder(&error))?;
     cleared?;
 
-    let findings = scenario.timeline.look(|timeline| check(timeline, u64::from(options.concurrency)));
+    let pause_ms_max = options.pause_max.map(|pause| pause.as_millis() as u64);
+    let findings = scenario.timeline.look(|timeline| check(timeline, u64::from(options.concurrency), pause_ms_max));
     let verdict = Verdict::new(options, findings, begun.elapsed(), versions, hindered);
     if verdict.held && options.folder.is_none() {
         std::fs::remove_dir_all(&scenario.folder)?;

@@ -231,6 +231,15 @@ impl Timeline {
         open.map(|(id, _)| id.as_str()).collect()
     }
 
+    /// Returns the longest time from the first attempt to send to the last confirm in which none was confirmed.
+    pub fn longest_pause_ms(&self) -> Option<u64> {
+        let mut confirmed: Vec<u64> = self.tasks.values().filter_map(|task| task.acknowledged_at).collect();
+        confirmed.sort_unstable();
+        let first = self.tasks.values().filter(|task| task.expect.is_some()).map(|task| task.attempted_at).min()?;
+        let starts = std::iter::once(first).chain(confirmed.iter().copied());
+        starts.zip(&confirmed).map(|(from, to)| to.saturating_sub(from)).max()
+    }
+
     /// Lists the tasks whose terminal record may be there to be read: those that did their work or have a limit, and
     /// were not seen to end; with `all`, every task that was not seen to end.
     pub fn unended(&self, all: bool) -> impl Iterator<Item = &str> {

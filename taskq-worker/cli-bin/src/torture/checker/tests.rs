@@ -66,7 +66,7 @@ impl LedgerBook {
     }
 
     fn findings(&self) -> Findings {
-        check(&Timeline::of(&self.0, true), 8)
+        check(&Timeline::of(&self.0, true), 8, None)
     }
 }
 
@@ -165,9 +165,9 @@ fn results_that_were_lost_leave_the_effects_to_speak() {
     let book = LedgerBook::default().sent("a", &WORK).ran(WORKER, "a", 0).note(SENDER, Fact::ResultsLost);
     holds(&book, [1, 1, 1, 0, 0, 0, 0, 0]);
     let lines = LedgerBook::default().sent("a", &WORK).ran(WORKER, "a", 0).0;
-    assert!(check(&Timeline::of(&lines, false), 8).held(), "without a backend there are no records");
+    assert!(check(&Timeline::of(&lines, false), 8, None).held(), "without a backend there are no records");
     let lines = LedgerBook::default().sent("a", &WORK).began(WORKER, "a", 0).0;
-    assert_eq!(check(&Timeline::of(&lines, false), 8).lost, 1);
+    assert_eq!(check(&Timeline::of(&lines, false), 8, None).lost, 1);
 }
 
 #[test]
@@ -266,6 +266,20 @@ fn times_are_measured_from_the_last_strike() {
     // Over at 1400, the effect at 1700; acknowledged at 1100, begun at 1200.
     assert_eq!(found.figures["last_end_after_last_strike_ms"], 300);
     assert_eq!(found.figures["wait_p99_ms"], 100);
+}
+
+#[test]
+fn a_pause_of_accepts_is_measured_and_bounded() {
+    let mut book = LedgerBook::default();
+    assert!(!book.findings().figures.contains_key("accepts_paused_ms"), "nothing was sent");
+    for id in ["a", "b", "c"] {
+        book = book.good(id);
+    }
+    let lines = Timeline::of(&book.0, true);
+    let pause = check(&lines, 8, None).figures["accepts_paused_ms"];
+    assert!(check(&lines, 8, Some(pause)).held());
+    let broken = check(&lines, 8, Some(pause - 1));
+    assert!(!broken.held() && broken.examples[0].starts_with("no send was accepted for"), "{broken:?}");
 }
 
 #[test]

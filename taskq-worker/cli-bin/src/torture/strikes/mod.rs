@@ -37,6 +37,7 @@ pub(super) async fn strike(fault: Fault, context: &mut StrikeContext<'_>) -> Res
         Fault::Slow => network::slow(context).await,
         Fault::LostConfirms => network::lost_confirms(context).await,
         Fault::RestartBroker => servers::restart_broker(context).await,
+        Fault::FailNode => servers::fail_node(context).await,
         Fault::RestartResults => servers::restart_results(context).await,
         Fault::DeleteQueue => servers::delete_queues(context).await,
         Fault::Unroutable => messages::unroutable(context).await,

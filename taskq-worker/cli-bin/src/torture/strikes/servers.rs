@@ -14,23 +14,37 @@ use crate::torture::timeline::Timeline;
 /// Restarts the broker. The workers and the sender lose their connections.
 pub(super) async fn restart_broker(context: &mut StrikeContext<'_>) -> Result<(), BoxError> {
     context.struck(Fault::RestartBroker, Affected::Everybody(context.fleet.processes()))?;
-    run_hook("--restart-broker", context.options.restart_broker.as_deref()).await?;
+    run_hook("--restart-broker", context.options.restart_broker.as_deref(), context.queues).await?;
     context.over(Fault::RestartBroker)?;
+    flows_again(context).await
+}
+
+/// Takes a node of the broker's cluster away, and brings it back. Connections to other nodes may live on, but nobody
+/// knows whose were lost.
+pub(super) async fn fail_node(context: &mut StrikeContext<'_>) -> Result<(), BoxError> {
+    context.struck(Fault::FailNode, Affected::Everybody(context.fleet.processes()))?;
+    run_hook("--fail-node", context.options.fail_node.as_deref(), context.queues).await?;
+    context.over(Fault::FailNode)?;
     flows_again(context).await
 }
 
 /// Restarts the result backend, which comes back empty. The broker's connections stay, so nothing may be repeated.
 pub(super) async fn restart_results(context: &mut StrikeContext<'_>) -> Result<(), BoxError> {
     context.struck(Fault::RestartResults, Affected::Nobody)?;
-    run_hook("--restart-results", context.options.restart_results.as_deref()).await?;
+    run_hook("--restart-results", context.options.restart_results.as_deref(), context.queues).await?;
     context.ledger.note(Fact::ResultsLost)?;
     context.over(Fault::RestartResults)?;
     flows_again(context).await
 }
 
-async fn run_hook(flag: &str, command: Option<&str>) -> Result<(), BoxError> {
+/// The variable that tells a command one of the queues of the run.
+const QUEUE_VARIABLE: &str = "TORTURE_QUEUE";
+
+async fn run_hook(flag: &str, command: Option<&str>, queues: &[String]) -> Result<(), BoxError> {
     let command = command.ok_or_else(|| format!("{flag} names no command"))?;
-    let output = Command::new("sh").args(["-c", command]).kill_on_drop(true).output().await?;
+    let queue = queues.first().map_or("", String::as_str);
+    let output =
+        Command::new("sh").args(["-c", command]).env(QUEUE_VARIABLE, queue).kill_on_drop(true).output().await?;
     if output.status.success() {
         return Ok(());
     }
