@@ -267,7 +267,7 @@ impl Session {
             Err(_) if self.blocked().is_some() => {}
             Err(_) => {
                 self.deaf.store(true, Ordering::Release);
-                self.fail("the broker does not listen any more");
+                self.forsake("the broker does not listen any more");
             }
         }
     }
