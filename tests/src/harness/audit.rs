@@ -75,7 +75,7 @@ impl Audit<'_> {
     /// The verdict: every task ended once and as it must, each attempt had its effect, and repeats are explained by
     /// deaths.
     pub fn findings(&self) -> Findings {
-        check(&Timeline::of(&self.lines(), true), self.concurrency as u64)
+        check(&Timeline::of(&self.lines(), true), self.concurrency as u64, None)
     }
 
     /// Returns the findings if everything that was promised was kept.
