@@ -92,7 +92,7 @@ use signature::{Function, Returns, Shape};
 ///   with `_` for `-`, and the function's: it is the same in the package's binaries, tests and examples, and
 ///   independent of the module.
 /// * `queue = "mail"` (default: the client's default queue): the queue that calls go to.
-/// * `priority = 7` (default: none): 0 to 255, larger first, on queues that know priorities.
+/// * `priority = 7` (default: 0): 0 to 255, larger first, on queues that know priorities.
 /// * `retries = 5` (default: 3): attempts after the first; 0 for none.
 /// * `backoff = "1s..5m"` (default: `"1s..10m"`): bounds of the delay between attempts: it doubles from the first to
 ///   the second, with jitter. `"2s"` is `"2s..10m"`.

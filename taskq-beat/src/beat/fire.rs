@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_call_that_can_never_be_sent_is_given_up_and_another_is_tried_again() {
-        let too_large = || taskq::Error::Publish(PublishError::TooLarge { size: 2, limit: 1 });
+        let too_large = || taskq::Error::Publish(PublishError::TooLarge { size: 2, limit: 1, setting: "" });
         let timed_out = || taskq::Error::Publish(PublishError::TimedOut { after: Duration::from_secs(1) });
         let full = || taskq::Error::Publish(PublishError::Nacked { queue: "q".to_owned() });
         let named = || taskq::Error::from(QueueSpec::check_named("taskq.dead").expect_err("it is taskq's own"));

@@ -154,14 +154,13 @@ impl Worker {
         let observers = Observers::new(observers);
 
         let in_flight = Arc::<InFlight>::default();
-        let renewer = client.broker().delivery_timeout().map(|timeout| {
+        let renewer = client.broker().delivery_timeout().map(|_| {
             Arc::new(DeliveryRenewer::new(RenewerParts {
                 client: client.clone(),
                 in_flight: Arc::clone(&in_flight),
                 claims: claims.clone(),
                 role,
                 instance: Arc::clone(&instance),
-                within: timeout.settle_within(),
             }))
         });
         let stores_results = results.is_some();

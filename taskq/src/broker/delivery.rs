@@ -50,9 +50,9 @@ pub trait Settler: Send + Sync {
     /// returns to the queue by itself.
     fn settle(&self, tag: u64, settlement: Settlement);
 
-    /// Whether the deliveries of this settler can still be settled. False once their connection is gone, when other
-    /// consumers may get the messages.
-    fn is_current(&self) -> bool;
+    /// Whether the delivery can still be settled. False once its connection is gone or the broker has taken it back,
+    /// when other consumers may get the message.
+    fn is_current(&self, tag: u64) -> bool;
 }
 
 impl Acker {
@@ -73,7 +73,7 @@ impl Acker {
 
     /// Whether settling still has an effect; see [`Settler::is_current`].
     pub fn is_current(&self) -> bool {
-        self.settler.is_current()
+        self.settler.is_current(self.tag)
     }
 }
 

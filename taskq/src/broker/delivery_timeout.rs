@@ -1,9 +1,9 @@
 //! Capabilities of a broker that takes back deliveries that are not settled in time.
 //!
-//! RabbitMQ closes the channel of a delivery that stays unacknowledged past its `consumer_timeout`. A consumer that
-//! needs longer publishes a copy of the message to a queue that only it consumes from, takes the copy, and
-//! acknowledges the delivery it had; then the time limit starts again. If its process dies, the copy goes to the queue
-//! that the message came from.
+//! RabbitMQ closes the channel of a delivery that stays unacknowledged past its `consumer_timeout`; since 4.3 it ends
+//! the consumer, which may have asked for another time. A consumer that needs longer publishes a copy of the message to
+//! a queue that only it consumes from, takes the copy, and acknowledges the delivery it had; then the time limit starts
+//! again. If its process dies, the copy goes to the queue that the message came from.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ pub const RENEWAL_PREFIX: &str = "taskq.renew.";
 
 /// Renewal of deliveries, on a broker that takes back deliveries that are not settled in time.
 pub trait DeliveryTimeout: Send + Sync {
-    /// The time within which a delivery has to be settled. After it, the broker takes back all deliveries of the same
-    /// channel.
-    fn settle_within(&self) -> Duration;
+    /// The time within which a delivery from `queue` has to be settled, as the broker of the current connection has it.
+    /// After it, the broker takes the delivery back, and possibly all others of the same channel.
+    fn settle_within(&self, queue: &str) -> Duration;
 
     /// Declares the renewal queue `queue`, for copies of messages of `origin`, and begins to consume from it without a
     /// limit on unsettled deliveries. It is published to like any other queue.

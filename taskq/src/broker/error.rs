@@ -38,6 +38,17 @@ pub enum BrokerError {
         /// The name of the queue.
         queue: String,
     },
+    /// The queue exists on a node of the broker that is away.
+    #[error(
+        "the queue {queue:?} is on a node that is away, and is back when the node is; a quorum queue has several nodes"
+    )]
+    QueueAway {
+        /// The name of the queue.
+        queue: String,
+        /// The broker's words.
+        #[source]
+        source: BoxError,
+    },
     /// A queue or an exchange does not exist, and the user may not declare it.
     #[error(
         "{missing}, and the user may not declare it: start a worker whose user may, or grant the right `configure`"
@@ -110,8 +121,11 @@ pub enum PublishError {
         /// The queue.
         queue: String,
     },
-    /// The broker rejected the message: the queue is full, or could not store it.
-    #[error("the broker refused the message for queue {queue:?} (full, or not able to store it)")]
+    /// The broker rejected the message: the queue is full, or none of its nodes could store it.
+    #[error(
+        "the broker refused the message for queue {queue:?}: it is full, or the node or nodes that it is on are away; \
+         try again later"
+    )]
     Nacked {
         /// The queue.
         queue: String,
@@ -130,14 +144,14 @@ pub enum PublishError {
         after: Duration,
     },
     /// The message is larger than allowed.
-    #[error(
-        "the message has {size} bytes, and {limit} are allowed (`max_message_bytes`); pass a reference to the data instead"
-    )]
+    #[error("the message has {size} bytes, and {limit} are allowed ({setting}); pass a reference to the data instead")]
     TooLarge {
         /// The size of the message in bytes.
         size: usize,
         /// The limit in bytes.
         limit: usize,
+        /// The setting that is the limit: ours, or the broker's own.
+        setting: &'static str,
     },
     /// The headers are larger than the broker takes in one frame.
     #[error(
@@ -175,6 +189,7 @@ impl BrokerError {
             Self::Unreachable { .. }
             | Self::Refused { .. }
             | Self::NoQueue { .. }
+            | Self::QueueAway { .. }
             | Self::Undeclared { .. }
             | Self::Unreadable { .. }
             | Self::Incomparable { .. }
@@ -186,6 +201,12 @@ impl BrokerError {
 }
 
 impl PublishError {
+    /// The name of the client's limit on the size of messages.
+    pub(crate) const OUR_LIMIT: &str = "`max_message_bytes`";
+    /// The name of RabbitMQ's limit.
+    #[cfg(feature = "amqp")]
+    pub(crate) const RABBITMQ_LIMIT: &str = "`max_message_size` in the broker's rabbitmq.conf";
+
     /// Whether the same message would be refused again however often it is published: the fault is in the message, and
     /// not in the state of the broker, the queue or the network.
     pub fn is_permanent(&self) -> bool {

@@ -43,7 +43,7 @@ pub enum QueueKind {
     /// Replicated and safe, and faster for streams of tasks. The default.
     #[default]
     Quorum,
-    /// On one node; faster for single tasks on an idle queue, and the only kind with priorities.
+    /// On one node; faster for single tasks on an idle queue. With priorities on every version of RabbitMQ.
     Classic,
     /// Declared exactly as Celery does, so that both can declare it.
     Celery,

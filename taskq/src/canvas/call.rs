@@ -56,7 +56,7 @@ pub struct CallOptions {
     pub id: Option<TaskId>,
     /// The queue.
     pub queue: Option<Cow<'static, str>>,
-    /// The priority, 0 to 255; larger is served first, on queues that know priorities.
+    /// The priority, 0 to 255; larger is served first, on queues that know priorities. None is 0.
     pub priority: Option<u8>,
     /// The time to wait before the task may run.
     pub countdown: Option<Duration>,
@@ -257,7 +257,8 @@ impl<T> Call<T> {
         self
     }
 
-    /// Sets the priority, 0 to 255; larger is served first, on queues that were declared with priorities.
+    /// Sets the priority; larger is served first, and a call without one has 0. With 0 to 9 the order is the same on
+    /// every broker that orders by priority; the guide on configuration says which queues do.
     pub fn priority(mut self, priority: u8) -> Self {
         self.parts.options.priority = Some(priority);
         self

@@ -98,7 +98,7 @@ fn outbound_message(
         .map_err(|error| mistake(error.to_string()))?;
     let (size, limit) = (payload.body.len(), client.settings().max_message_bytes);
     if size > limit {
-        return Err(Error::Publish(PublishError::TooLarge { size, limit }));
+        return Err(Error::Publish(PublishError::TooLarge { size, limit, setting: PublishError::OUR_LIMIT }));
     }
     let payload = if parts.task_options.sealed || options.sealed {
         client.seal(&payload, &id, &parts.task).map_err(|fault| mistake(fault.to_string()))?

@@ -142,7 +142,7 @@ pub fn encode(envelope: Envelope) -> WireMessage {
         properties: Properties {
             content_type: Some(envelope.payload.content_type),
             content_encoding: Some(envelope.payload.content_encoding),
-            priority: envelope.priority,
+            priority: Some(envelope.priority.unwrap_or(PRIORITY_NONE)),
             correlation_id: Some(envelope.id.as_str().to_owned()),
             reply_to: envelope.reply_to,
         },
@@ -156,6 +156,10 @@ fn push_some(headers: &mut Headers, key: &'static str, value: Option<impl Into<H
         headers.push(key, value);
     }
 }
+
+/// The priority of a message that names none, as Celery writes it. Quorum queues since RabbitMQ 4.3 take a message
+/// without the property for one of priority 4, which would come before 1 to 3.
+const PRIORITY_NONE: u8 = 0;
 
 /// Returns a limit as Celery writes it: whole seconds as an integer, others as a float.
 fn seconds(limit: Option<Duration>) -> Value {
@@ -181,7 +185,7 @@ pub fn decode(message: &WireMessage) -> Result<Envelope, DecodeError> {
     let (mut task, mut id, mut served) = (None, None, None);
     // The placeholders below are replaced before the envelope leaves this function.
     let mut envelope = Envelope::new(TaskId::placeholder(), "", payload);
-    envelope.priority = properties.priority;
+    envelope.priority = properties.priority.filter(|priority| *priority != PRIORITY_NONE);
     envelope.reply_to = properties.reply_to.clone().filter(|queue| !queue.is_empty());
     for (key, value) in message.headers.iter() {
         // An explicit null means an absent header.

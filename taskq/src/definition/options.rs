@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct TaskOptions {
     /// The queue of the task's calls. Default: the client's default queue, `default`.
     pub queue: Option<&'static str>,
-    /// The priority, 0 to 255, larger first, on queues that know priorities.
+    /// The priority, 0 to 255, larger first, on queues that know priorities. None is 0.
     pub priority: Option<u8>,
     /// The number of retries after the first attempt. Default 3.
     pub retries: Option<u32>,

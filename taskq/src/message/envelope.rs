@@ -63,7 +63,7 @@ pub struct Envelope {
     /// How far the clock of the result store was ahead of the sender's, if `expires` was asked for as a length of time:
     /// a worker that knows its own distance from that clock compares by it.
     pub sender_clock: Option<TimeDelta>,
-    /// The priority, 0 to 255; larger is served first, on queues that know priorities.
+    /// The priority, 0 to 255; larger is served first, on queues that know priorities. None is 0.
     pub priority: Option<u8>,
     /// Limits that the caller set; they override the task's.
     pub limits: TimeLimits,

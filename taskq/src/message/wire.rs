@@ -19,7 +19,7 @@ pub struct Properties {
     pub content_type: Option<Cow<'static, str>>,
     /// The encoding of the body, for example `utf-8`.
     pub content_encoding: Option<Cow<'static, str>>,
-    /// The priority, 0 to 255; larger is served first, on queues that know priorities.
+    /// The priority, 0 to 255; larger is served first, on queues that know priorities. None is 0.
     pub priority: Option<u8>,
     /// A copy of the task id; returned messages are matched by it.
     pub correlation_id: Option<String>,

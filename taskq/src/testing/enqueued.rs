@@ -211,7 +211,9 @@ impl Expected {
         let due = options.countdown.and_then(|delay| later(there.seen_at, delay)).or(options.eta);
         let due_in = due.map(|due| In((due - there.seen_at).to_std().unwrap_or_default()).to_string());
         compare("the time when it is due", Some(In(there.due_in()).to_string()), due_in);
-        compare("the priority", there.priority.map(|it| it.to_string()), options.priority.map(|it| it.to_string()));
+        // No priority is one of 0.
+        let priority = there.priority.or(options.priority.filter(|priority| *priority == 0));
+        compare("the priority", priority.map(|it| it.to_string()), options.priority.map(|it| it.to_string()));
         let left = there.expires.map(|expires| time((expires - there.seen_at).to_std().unwrap_or_default()));
         compare("the time until it expires", left, options.expires.map(time));
         compare("the soft time limit", there.limits.soft.map(time), options.soft_time_limit.map(time));

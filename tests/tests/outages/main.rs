@@ -1,5 +1,6 @@
 //! Servers and networks that go away, freeze and come back: most tests have servers of their own.
 
+mod consumer_timeouts;
 mod half_open;
 mod lapin_traps;
 mod long_tasks;

@@ -554,3 +554,79 @@ async fn a_delayed_message_without_a_queue_ends_in_the_dead_queue() {
     found.await.expect("it arrives in the dead queue");
     broker.close().await;
 }
+
+/// Queues that an earlier program has made, without the arguments that new ones get, are used as they are, and `strict`
+/// accepts them: a queue of tasks, the one for messages that come late, and a level of the delay ladder.
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_without_the_arguments_of_new_ones_are_as_asked() {
+    let Some(servers) = Servers::from_env() else { return };
+    let Some(vhost) = Vhost::create(&servers) else { return };
+    let url = &vhost.servers.amqp;
+    let (_connection, channel) = raw(url).await;
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    let declare = async |name: &str, next: &str, more: (&str, i64)| {
+        let mut arguments = FieldTable::default();
+        for (key, value) in [
+            ("x-queue-type", "quorum"),
+            ("x-dead-letter-exchange", next),
+            ("x-dead-letter-strategy", "at-least-once"),
+            ("x-overflow", "reject-publish"),
+        ] {
+            arguments.insert(key.into(), text(value));
+        }
+        arguments.insert(more.0.into(), AMQPValue::LongLongInt(more.1));
+        let options = QueueDeclareOptions::durable();
+        channel.queue_declare(name.into(), options, arguments).await.expect("it is new");
+    };
+    declare("tasks", "taskq.dead", ("x-delivery-limit", 1000)).await;
+    declare("taskq.delay.late", "taskq.delay.late.delivery", ("x-message-ttl", 10_000)).await;
+    declare("taskq.delay.2", "taskq.delay.1", ("x-message-ttl", 400)).await;
+
+    let strict = BrokerOptions::default().with(|options| options.strict = true);
+    let broker = broker::connect(url, strict.clone()).await.expect("the test broker is up");
+    let tasks = QueueSpec::quorum("tasks");
+    assert_eq!(broker.declare(&tasks).await.expect("strict accepts it"), Declared::AsAsked);
+    let mut consumption = broker.consume(std::slice::from_ref(&tasks.name), 10).await.expect("it is there");
+    let message = WireMessage { body: "delayed".to_owned().into(), ..WireMessage::default() };
+    let delayed = Publication::new("tasks", message).delayed(Duration::from_millis(700));
+    broker.publish(delayed.clone()).await.expect("the ladder is there, of old queues and new ones");
+    next(&mut consumption).await.acker.ack();
+    // And by the next program, for which there is nothing new in it.
+    let later = broker::connect(url, strict.clone()).await.expect("the test broker is up");
+    assert_eq!(later.declare(&tasks).await.expect("strict accepts it"), Declared::AsAsked);
+    later.publish(delayed).await.expect("the ladder is there");
+    next(&mut consumption).await.acker.ack();
+    // What differs otherwise is told as before.
+    declare("other", "elsewhere", ("x-delivery-limit", 1000)).await;
+    let error = later.declare(&QueueSpec::quorum("other")).await.expect_err("it dead-letters elsewhere");
+    assert!(
+        matches!(&error, BrokerError::Mismatch { difference, .. } if difference.contains("x-dead-letter-exchange"))
+    );
+    consumption.control.close().await;
+    later.close().await;
+    broker.close().await;
+}
+
+/// Classic queues with a `max_priority` order by priority on every version.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_classic_queue_with_priorities_serves_the_largest_first() {
+    let Some(url) = amqp_url() else { return };
+    let broker = connect(&url).await;
+    let name: Arc<str> = format!("rabbitmq.{}", TaskId::new()).into();
+    let mut spec = QueueSpec::classic(Arc::clone(&name));
+    spec.max_priority = Some(9);
+    broker.declare(&spec).await.expect("it can be declared");
+    for (body, priority) in [("none", None), ("0", Some(0)), ("9", Some(9)), ("1", Some(1)), ("200", Some(200))] {
+        let properties = Properties::default().with(|properties| properties.priority = priority);
+        let message = WireMessage { properties, body: body.to_owned().into(), ..WireMessage::default() };
+        broker.publish(Publication::new(Arc::clone(&name), message)).await.expect("the queue exists");
+    }
+    let mut consumption = broker.consume(&[name], 10).await.expect("it is there");
+    for expected in ["9", "200", "1", "none", "0"] {
+        let delivery = next(&mut consumption).await;
+        assert_eq!(&*delivery.message.body, expected.as_bytes(), "{delivery:?}");
+        delivery.acker.ack();
+    }
+    consumption.control.close().await;
+    broker.close().await;
+}

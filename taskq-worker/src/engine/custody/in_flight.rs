@@ -114,9 +114,9 @@ impl InFlight {
         Adoption::Adopted
     }
 
-    /// The runs whose delivery is to be renewed at `now`, where the broker wants deliveries settled `within` some
-    /// time. A run that has lost its delivery has none to renew.
-    pub(crate) fn due_for_renewal(&self, now: Instant, within: Duration) -> Vec<Arc<Run>> {
+    /// The runs whose delivery is to be renewed at `now`, where the broker wants deliveries of a queue settled `within`
+    /// some time. A run that has lost its delivery has none to renew.
+    pub(crate) fn due_for_renewal(&self, now: Instant, mut within: impl FnMut(&str) -> Duration) -> Vec<Arc<Run>> {
         let table = &mut *lock(&self.table);
         let mut due = Vec::new();
         for entry in table.runs.values_mut().flat_map(EntriesOfTask::iter_mut) {
@@ -124,7 +124,7 @@ impl InFlight {
                 continue;
             }
             let was_renewed = entry.age.is_renewed();
-            if entry.age.is_due(now, within) {
+            if entry.age.is_due(now, within(&entry.run.queue)) {
                 table.renewed += usize::from(!was_renewed);
                 due.push(Arc::clone(&entry.run));
             }

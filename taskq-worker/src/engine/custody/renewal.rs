@@ -61,8 +61,6 @@ pub(crate) struct RenewerParts {
     pub(crate) role: Role,
     /// The name of this process, for the names of its queues.
     pub(crate) instance: Arc<str>,
-    /// The time within which the broker wants deliveries settled.
-    pub(crate) within: Duration,
 }
 
 /// A renewal queue of this process, kept open by its reader.
@@ -97,14 +95,16 @@ impl DeliveryRenewer {
 
     /// The runs whose delivery is to be renewed now. To be asked often; it looks now and then.
     pub(crate) fn due(&self) -> Vec<Arc<Run>> {
-        let within = self.parts.within;
+        let Some(timeout) = self.parts.client.broker().delivery_timeout() else { return Vec::new() };
         let now = Instant::now();
+        // No queue of any broker has a shorter time than the setting.
+        let shortest = self.parts.client.settings().consumer_timeout.unwrap_or(Duration::MAX);
         let mut looked = lock(&self.looked);
-        if looked.is_some_and(|looked| now.duration_since(looked) < (within / LOOK_PART).min(LOOK_EVERY_MAX)) {
+        if looked.is_some_and(|looked| now.duration_since(looked) < (shortest / LOOK_PART).min(LOOK_EVERY_MAX)) {
             return Vec::new();
         }
         *looked = Some(now);
-        self.parts.in_flight.due_for_renewal(now, within)
+        self.parts.in_flight.due_for_renewal(now, |queue| timeout.settle_within(queue))
     }
 
     /// Renews the deliveries of these runs. `suspend`: every slot is theirs, so no message that comes could be run;

@@ -30,7 +30,7 @@ impl Settler for Channel {
         self.settled.lock().unwrap_or_else(PoisonError::into_inner).push((tag, settlement));
     }
 
-    fn is_current(&self) -> bool {
+    fn is_current(&self, _tag: u64) -> bool {
         !self.gone.load(Ordering::Acquire)
     }
 }
@@ -73,7 +73,7 @@ impl Fixture {
     /// Lets this time pass, and says whether a copy is due.
     fn is_due_after(&mut self, seconds: u64) -> bool {
         self.now += Duration::from_secs(seconds);
-        !self.in_flight.due_for_renewal(self.now, WITHIN).is_empty()
+        !self.in_flight.due_for_renewal(self.now, |_| WITHIN).is_empty()
     }
 
     fn acknowledge(&self) {

@@ -82,6 +82,12 @@ impl Ledger {
         self.gathered >= BATCH_MAX.min(self.prefetch / 2).max(1)
     }
 
+    /// Whether the delivery `tag` is settled.
+    pub(super) fn is_settled(&self, tag: u64) -> bool {
+        let at = self.runs.partition_point(|run| *run.end() < tag);
+        tag <= self.floor || self.runs.get(at).is_some_and(|run| run.contains(&tag))
+    }
+
     /// Whether no settlement waits to be sent.
     pub(super) fn is_idle(&self) -> bool {
         self.acks.is_empty() && self.requeues.is_empty()

@@ -15,6 +15,7 @@ use super::address::Addresses;
 use super::browse::browse;
 use super::command::Plan;
 use super::consumer::consume;
+use super::consumer_timeout;
 use super::control::Control;
 use super::link::Link;
 use super::places::Places;
@@ -121,9 +122,7 @@ impl Core {
     /// The port's error for a failed request on one queue.
     fn queue_fault(fault: DeclareFault, queue: &str, what: String) -> BrokerError {
         match fault {
-            DeclareFault::Request(fault) if fault.code() == Some(404) => {
-                BrokerError::NoQueue { queue: queue.to_owned() }
-            }
+            DeclareFault::Request(fault) if fault.code() == Some(404) => fault.no_queue(queue),
             fault => fault.during(what),
         }
     }
@@ -302,8 +301,10 @@ impl ExpiredMessages for AmqpBroker {
 }
 
 impl DeliveryTimeout for AmqpBroker {
-    fn settle_within(&self) -> Duration {
-        self.0.options.consumer_timeout.unwrap_or(Duration::MAX)
+    fn settle_within(&self, queue: &str) -> Duration {
+        let set = self.0.options.consumer_timeout.unwrap_or(Duration::MAX);
+        let has_abilities = self.0.consume_link.get().is_some_and(|link| link.abilities().consumer_timeouts);
+        consumer_timeout::within(set, has_abilities && self.0.topology.is_quorum(queue))
     }
 
     fn open_renewal_queue<'a>(

@@ -15,14 +15,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{self, Instant};
 
 use super::command::{Command, Plan};
+use super::consumer_timeout;
 use super::control::Control;
-use super::deliveries::{Deliveries, Sources};
+use super::deliveries::{Deliveries, EndedConsumer, Sources};
 use super::link::Link;
 use super::reattachment::Guard;
 use super::session::{RequestFault, Session};
 use super::settle::{Back, ChannelSettler};
 use super::topology::{DeclareFault, Topology};
-use crate::broker::{BrokerError, Consumption, ConsumptionControl, QueueKind};
+use crate::broker::{BrokerError, Consumption, ConsumptionControl};
 use crate::io;
 
 /// The interval at which the channel's state is checked, and queues are retried.
@@ -83,7 +84,7 @@ struct Consumer {
     queues: Vec<Arc<str>>,
     /// Queues that could not be consumed from: the time of the next attempt, and the pause after that.
     retries: HashMap<Arc<str>, (Instant, Duration)>,
-    /// Queues that were declared as classic ones and are none, as where the virtual host has another default.
+    /// Queues that are of another kind than they were declared as, as where the virtual host has another default.
     other_kind: HashSet<Arc<str>>,
     /// The channel for the outcome of the first attempt.
     ready: Option<oneshot::Sender<Result<(), BrokerError>>>,
@@ -124,7 +125,7 @@ impl ConsumerChannel {
 enum ChannelEnd {
     /// The channel was lost.
     Lost(String),
-    /// The broker cancelled a consumer, mostly because its queue was deleted.
+    /// The broker ended a consumer because its queue was deleted.
     Deleted,
     /// The consumption is not needed any more.
     Done(Option<oneshot::Sender<()>>),
@@ -215,8 +216,7 @@ impl Consumer {
 
     /// The guard that the consumers on a channel of this session need.
     fn guard(&self, session: &Session) -> Guard {
-        let is_quorum = |queue: &Arc<str>| self.topology.spec(queue).is_none_or(|spec| spec.kind == QueueKind::Quorum);
-        session.info().map_or(Guard::NONE, |info| Guard::against(info, self.queues.iter().any(is_quorum)))
+        Guard::against(session.abilities(), self.queues.iter().any(|queue| self.topology.is_quorum(queue)))
     }
 
     /// Consumes over one channel for as long as it is open and needed.
@@ -233,11 +233,8 @@ impl Consumer {
                 reason = &mut lost => return ChannelEnd::Lost(reason.to_string()),
                 command = self.inbox.recv() => match command {
                     Some(Command::Vacant) => {
-                        // There is nothing to do if the consumer was replaced in the meantime. When nothing is fetched
-                        // any more, there is no consumer to replace, and running tasks still need the channel. And a
-                        // lost connection deletes no queue.
-                        if !self.sources.is_stopping() && open.gone().is_none() && !self.sources.vacant().is_empty() {
-                            return ChannelEnd::Deleted;
+                        if let Some(end) = self.replace_ended(open).await {
+                            return end;
                         }
                     }
                     Some(Command::Wanted) => self.fill(open).await,
@@ -270,6 +267,13 @@ impl Consumer {
                 },
                 _ = watch.tick() => {
                     self.sources.end_turn();
+                    // A reader that is busy for long does not see the end of a consumer, and it is just such readers
+                    // that hold deliveries for too long.
+                    if open.session.abilities().consumer_timeouts
+                        && let Some(end) = self.replace_ended(open).await
+                    {
+                        return end;
+                    }
                     self.restore_window(open).await;
                     self.fill(open).await;
                     // Messages that wait for the reader must not grow as old as the broker allows, and other workers
@@ -286,6 +290,33 @@ impl Consumer {
                 }
             }
         }
+    }
+
+    /// Replaces consumers that the broker has ended for holding deliveries too long. Any other end means that the queue
+    /// was deleted: then the channel is left, since what was delivered from that queue has to be delivered anew.
+    async fn replace_ended(&mut self, open: &ConsumerChannel) -> Option<ChannelEnd> {
+        // When nothing is fetched any more, there is no consumer to replace, and running tasks still need the channel.
+        // And a lost connection deletes no queue.
+        if self.sources.is_stopping() || open.gone().is_some() {
+            return None;
+        }
+        for EndedConsumer { queue, tag, held } in self.sources.take_ended() {
+            // Older brokers close the channel over a timeout.
+            if held.is_empty() || !open.session.abilities().consumer_timeouts {
+                return Some(ChannelEnd::Deleted);
+            }
+            if let Err(fault) = open.session.count(&queue).await {
+                tracing::debug!(queue = &*queue, %fault, "the queue of an ended consumer is not there");
+                return open.gone().is_none().then_some(ChannelEnd::Deleted);
+            }
+            // Running tasks go on, and take their messages over when those are delivered to this worker again.
+            open.settler.lose(&held);
+            // The broker keeps the rest of the consumer until it is told.
+            self.cancel(open, tag).await;
+            self.tell_of_timeout(Some(&queue), "the consumer was cancelled, and its queue is there");
+            self.fill(open).await;
+        }
+        None
     }
 
     /// Consumes from every queue that has no consumer and whose time has come.
@@ -379,22 +410,29 @@ impl Consumer {
     /// Logs that a channel was lost, with the remedy.
     fn tell_of_loss(&self, reason: &str, fault: Option<lapin::Error>) {
         let said = fault.and_then(|fault| RequestFault::from(fault).text());
-        if let (Some(said), Some(set)) = (said.as_deref().filter(|said| is_timeout(said)), self.settle_within) {
-            let set = humantime::format_duration(set);
-            tracing::error!(
-                said, consumer_timeout = %set,
-                "the broker has taken messages back that run for longer than it allows; set `consumer_timeout` (or \
-                 TASKQ_CONSUMER_TIMEOUT) to what the broker's `consumer_timeout` is"
-            );
-        } else {
-            tracing::warn!(reason, said, "consuming is interrupted");
+        match said.as_deref().filter(|said| is_timeout(said)) {
+            Some(said) => self.tell_of_timeout(None, said),
+            None => tracing::warn!(reason, said, "consuming is interrupted"),
         }
+    }
+
+    /// Logs that the broker has taken deliveries back, from this queue or from all of the channel, with the remedy.
+    fn tell_of_timeout(&self, queue: Option<&str>, said: &str) {
+        let set =
+            self.settle_within.map_or_else(|| "none".to_owned(), |set| humantime::format_duration(set).to_string());
+        tracing::error!(
+            queue,
+            said,
+            consumer_timeout = set,
+            "the broker has taken messages back that run for longer than it allows; set `consumer_timeout` (or \
+             TASKQ_CONSUMER_TIMEOUT) to what the broker's `consumer_timeout` is"
+        );
     }
 
     async fn consume_from(&mut self, open: &ConsumerChannel, queue: &Arc<str>) -> Result<(), BrokerError> {
         let what = || format!("consuming from {queue:?}");
         let fault = |fault: RequestFault| match fault.code() {
-            Some(404) => BrokerError::NoQueue { queue: queue.to_string() },
+            Some(404) => fault.no_queue(queue),
             Some(403) => BrokerError::Unreadable { queue: queue.to_string(), source: fault.into() },
             _ => fault.during(what()),
         };
@@ -419,10 +457,13 @@ impl Consumer {
             fault(answer)
         })?;
         let window = if self.sources.is_capped(queue) { self.room(open) } else { self.prefetch };
-        let is_classic = self.topology.is_classic(queue) && !self.other_kind.contains(queue);
-        let consuming = open.guard.consume(&open.channel, queue, window, is_classic);
+        let is_as_declared = !self.other_kind.contains(queue);
+        let is_classic = is_as_declared && self.topology.is_classic(queue);
+        let asks = is_as_declared && open.session.abilities().consumer_timeouts && self.topology.is_quorum(queue);
+        let timeout = asks.then(|| consumer_timeout::asked(self.settle_within));
+        let consuming = open.guard.consume(&open.channel, queue, window, is_classic, timeout);
         let consumer = open.session.ask(consuming).await.map_err(|refusal| {
-            if is_classic && refusal.code() == Some(406) {
+            if (is_classic || asks) && refusal.code() == Some(406) {
                 self.other_kind.insert(Arc::clone(queue));
             }
             fault(refusal)

@@ -23,6 +23,9 @@ use super::settle::ChannelSettler;
 use super::staleness::BufferAge;
 use crate::broker::{Acker, Delivery, Settlement, Settler};
 
+/// The number of taken messages of a consumer of which the settled ones are looked for, at least.
+const TAKEN_LOOK_MIN: usize = 64;
+
 /// The maximum number of consecutive messages from one queue while other queues may have some.
 const RUN_MAX: u32 = 16;
 
@@ -56,6 +59,8 @@ struct Slot {
     /// Cancelled consumers with unread messages, which are older than those of the current one.
     draining: VecDeque<Source>,
     current: Option<Source>,
+    /// The consumer that the broker has ended.
+    ended: Option<Source>,
     /// The queue has no consumer until the reader polls for messages.
     is_suspended: bool,
     /// The window of the next consumer is limited to the room that is left.
@@ -68,8 +73,38 @@ struct Source {
     /// The maximum number of buffered messages; 0 is no limit.
     window: u16,
     buffer_age: BufferAge,
+    taken: Taken,
     /// An item that was taken from lapin's consumer to see whether it has one.
     peeked: Option<Given>,
+}
+
+/// The deliveries of one consumer that were taken and may be unsettled.
+struct Taken {
+    tags: Vec<u64>,
+    /// The number of tags at which the settled ones are removed.
+    look_at: usize,
+}
+
+impl Taken {
+    fn none() -> Self {
+        Self { tags: Vec::new(), look_at: TAKEN_LOOK_MIN }
+    }
+
+    fn add(&mut self, tag: u64, settler: &ChannelSettler) {
+        self.tags.push(tag);
+        if self.tags.len() >= self.look_at {
+            settler.retain_unsettled(&mut self.tags);
+            self.look_at = (2 * self.tags.len()).max(TAKEN_LOOK_MIN);
+        }
+    }
+}
+
+/// A consumer that the broker has ended.
+pub(super) struct EndedConsumer {
+    pub(super) queue: Arc<str>,
+    pub(super) tag: ShortString,
+    /// The deliveries that it holds, which are not settled.
+    pub(super) held: Vec<u64>,
 }
 
 /// An item of lapin's consumer: a message, an error, or the end.
@@ -82,6 +117,7 @@ impl Sources {
             queue: Arc::clone(queue),
             draining: VecDeque::new(),
             current: None,
+            ended: None,
             is_suspended: false,
             is_capped: false,
         };
@@ -118,8 +154,8 @@ impl Sources {
         let mut state = self.lock();
         if let Some(slot) = state.slots.iter_mut().find(|slot| &*slot.queue == queue) {
             let buffer_age = BufferAge::new(window, Instant::now());
-            slot.current = Some(Source { consumer, settler, window, buffer_age, peeked: None });
-            slot.is_capped = false;
+            slot.current = Some(Source { consumer, settler, window, buffer_age, taken: Taken::none(), peeked: None });
+            (slot.ended, slot.is_capped) = (None, false);
         }
         let complete = state.slots.iter().all(|slot| slot.current.is_some() || slot.is_suspended);
         self.complete.store(complete, Ordering::Release);
@@ -211,6 +247,26 @@ impl Sources {
         unread
     }
 
+    /// The consumers that the broker has ended since this was last asked; unread messages of theirs are given back.
+    pub(super) fn take_ended(&self) -> Vec<EndedConsumer> {
+        let mut state = self.lock();
+        let waits = state.waits;
+        let mut ended = Vec::new();
+        for slot in &mut state.slots {
+            // A reader that waits sees the end itself, and a look would cost it its waker.
+            if !waits && slot.current.as_mut().is_some_and(Source::has_ended) {
+                slot.ended = slot.current.take();
+            }
+            if let Some(mut source) = slot.ended.take() {
+                source.give_back();
+                source.settler.retain_unsettled(&mut source.taken.tags);
+                let (tag, held) = (source.consumer.tag(), source.taken.tags);
+                ended.push(EndedConsumer { queue: Arc::clone(&slot.queue), tag, held });
+            }
+        }
+        ended
+    }
+
     /// Ends the turn of the queue that is being read, so that long tasks of one do not keep the messages of another
     /// from their turn.
     pub(super) fn end_turn(&self) {
@@ -223,6 +279,7 @@ impl Sources {
         let mut state = self.lock();
         let mut fault = state.fault.take();
         for slot in &mut state.slots {
+            slot.ended = None;
             for mut source in slot.draining.drain(..).chain(slot.current.take()) {
                 while let Some(Some(given)) = source.take_now() {
                     fault = fault.or(given.err());
@@ -335,6 +392,8 @@ impl SourcesState {
 impl Slot {
     fn retire(&mut self) {
         self.draining.extend(self.current.take());
+        // Its end was seen by the reader before it was noted here that we cancelled it.
+        self.ended = None;
     }
 
     /// The next message, if there is one; an error tells how the consumer was ended.
@@ -360,7 +419,7 @@ impl Slot {
         match current.poll(context, &self.queue) {
             Poll::Ready(Ok(Some(delivery))) => Ok(Some(delivery)),
             Poll::Ready(ended) => {
-                self.current = None;
+                self.ended = self.current.take();
                 let _ = commands.send(Command::Vacant);
                 ended
             }
@@ -376,6 +435,7 @@ impl Source {
         match given {
             Poll::Ready(Some(Ok(delivery))) if !delivery.acker.poisoned() => {
                 self.buffer_age.take();
+                self.taken.add(delivery.delivery_tag, &self.settler);
                 Poll::Ready(Ok(Some(delivery_of(delivery, queue, &self.settler))))
             }
             // A message whose channel is gone is already being delivered to another consumer.
@@ -409,6 +469,11 @@ impl Source {
             self.buffer_age.found_empty();
         }
         matches!(self.peeked, Some(Some(Ok(_))))
+    }
+
+    /// Whether the broker has ended the consumer, and nothing of it is unread. Not to be asked while the reader waits.
+    fn has_ended(&mut self) -> bool {
+        !self.has_unread() && matches!(self.peeked, Some(None | Some(Err(_))))
     }
 
     /// Gives back the unread messages.

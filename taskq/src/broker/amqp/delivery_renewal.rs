@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lapin::types::{AMQPValue, FieldTable};
 
-use super::arguments::{quorum_before, text};
+use super::arguments::{NewQueues, quorum_before, text};
 
 /// The TTL of a copy in its renewal queue. A live worker consumes its own copies immediately, so an expired copy means
 /// that the worker died or stalled; the broker then routes it to the original queue, where another worker checks the
@@ -15,10 +15,11 @@ const RENEWAL_TTL: Duration = Duration::from_secs(20);
 /// they are lost with the queue only if the original queue cannot take them in all that time.
 const RENEWAL_QUEUE_EXPIRES: Duration = Duration::from_secs(86_400);
 
-/// Returns the arguments of a renewal queue, from which unwanted copies return to the queue `origin`.
+/// Returns the arguments of a renewal queue, from which unwanted copies return to the queue `origin`. Each of them is
+/// new, and has one process.
 pub(super) fn arguments(origin: &str) -> FieldTable {
     let milliseconds = |time: Duration| AMQPValue::LongLongInt(time.as_millis() as i64);
-    let mut arguments = quorum_before("");
+    let mut arguments = NewQueues::consumed().added_to(quorum_before(""));
     arguments.insert("x-dead-letter-routing-key".into(), text(origin));
     arguments.insert("x-message-ttl".into(), milliseconds(RENEWAL_TTL));
     arguments.insert("x-expires".into(), milliseconds(RENEWAL_QUEUE_EXPIRES));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time;
 
+use super::greeting::Abilities;
 use super::places::{PATIENT_ROUND, Places};
 use super::session::Session;
 use crate::broker::BrokerError;
@@ -59,6 +60,14 @@ impl Link {
         match found.await.ok()?.clone() {
             LinkState::Open(session) => Some(session),
             LinkState::Reconnecting | LinkState::Closed => None,
+        }
+    }
+
+    /// The abilities of the current session's broker; none while there is no session.
+    pub(super) fn abilities(&self) -> Abilities {
+        match &*self.state.borrow() {
+            LinkState::Open(session) => session.abilities(),
+            LinkState::Reconnecting | LinkState::Closed => Abilities::default(),
         }
     }
 

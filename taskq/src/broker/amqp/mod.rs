@@ -27,7 +27,7 @@
 //! lapin's parser never sees what it would break over: its sockets are [`transport`]'s, behind a [`screen`].
 //!
 //! Decisions are separate from I/O and tested on their own: [`ack_planner`], [`unconfirmed`], [`delay_ladder`],
-//! [`convert`], [`screen`], [`staleness`], [`suspicion`].
+//! [`convert`], [`screen`], [`staleness`], [`suspicion`], [`consumer_timeout`], [`arguments`].
 
 mod ack_planner;
 mod address;
@@ -37,6 +37,7 @@ mod broker;
 mod browse;
 mod command;
 mod consumer;
+mod consumer_timeout;
 mod control;
 mod convert;
 mod death;

@@ -46,7 +46,8 @@ impl Publisher {
         let Publication { queue, message, delay } = publication;
         let (size, limit) = (message.body.len(), self.size_max);
         if size > limit {
-            return future::ready(Err(PublishError::TooLarge { size, limit })).boxed();
+            return future::ready(Err(PublishError::TooLarge { size, limit, setting: PublishError::OUR_LIMIT }))
+                .boxed();
         }
         let now = Instant::now();
         let deadline = now + self.timeout;

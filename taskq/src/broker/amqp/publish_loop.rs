@@ -338,7 +338,7 @@ impl PublishLoop {
             let size = outgoing.message.body.len();
             // These messages would close the next channel too, for all others.
             if let Some(limit) = size_max.filter(|limit| size > *limit) {
-                outgoing.answer(Err(PublishError::TooLarge { size, limit }));
+                outgoing.answer(Err(PublishError::TooLarge { size, limit, setting: PublishError::RABBITMQ_LIMIT }));
             } else if refused == Some(&*outgoing.exchange) {
                 let (what, source) = (format!("publishing to the queue {:?}", outgoing.queue), failure.clone().into());
                 outgoing.answer(Err(BrokerError::Failed { what, source }.into()));

@@ -11,13 +11,17 @@
 //! the client is told of the deletion. Classic queues would ask for leave before each delivery, so the limit is set
 //! only where a quorum queue is consumed from.
 
+use std::time::Duration;
+
 use futures_util::future;
 use lapin::Channel;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 
-use super::greeting::release;
-use crate::broker::BrokerInfo;
+use super::greeting::Abilities;
+
+/// The argument by which a consumer says for how long it may hold a delivery.
+pub(super) const CONSUMER_TIMEOUT: &str = "x-consumer-timeout";
 
 /// The guard of a channel's consumers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,30 +32,31 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// A guard that does nothing.
-    pub(super) const NONE: Self = Self { is_needed: false, limits: false };
-
     /// The guard that a broker needs. `has_quorum`: a queue of the channel may be a quorum queue.
-    pub(super) fn against(info: &BrokerInfo, has_quorum: bool) -> Self {
-        let is_old = release(&info.version).is_some_and(|release| release < (4, 0));
-        let is_needed = info.product == "RabbitMQ" && is_old;
+    pub(super) fn against(abilities: Abilities, has_quorum: bool) -> Self {
+        let is_needed = abilities.reattaches;
         Self { is_needed, limits: is_needed && has_quorum }
     }
 
     /// Creates an AMQP consumer that buffers up to `window` messages; 0 is no limit. `is_classic`: the queue was
-    /// declared as a classic one.
+    /// declared as a classic one. `timeout`: the time for which it may hold a delivery, if it says so itself.
     pub(super) async fn consume(
         self,
         channel: &Channel,
         queue: &str,
         window: u16,
         is_classic: bool,
+        timeout: Option<Duration>,
     ) -> lapin::Result<lapin::Consumer> {
         let limiting = channel.basic_qos(window, BasicQosOptions::default());
         let options = BasicConsumeOptions::default();
         let mut arguments = FieldTable::default();
         if self.is_needed && is_classic {
             arguments.insert("x-cancel-on-ha-failover".into(), AMQPValue::Boolean(true));
+        }
+        if let Some(timeout) = timeout {
+            let milliseconds = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+            arguments.insert(CONSUMER_TIMEOUT.into(), AMQPValue::LongLongInt(milliseconds));
         }
         let consuming = channel.basic_consume(queue.into(), "".into(), options, arguments);
         // Setting the consumer's limit lifts the channel's. So all three are sent together, and the broker carries them
@@ -75,29 +80,5 @@ impl Guard {
 
     async fn set(self, channel: &Channel) -> lapin::Result<()> {
         if self.limits { channel.basic_qos(u16::MAX, BasicQosOptions { global: true }).await } else { Ok(()) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn old_brokers_need_it() {
-        for (product, version, expected) in [
-            ("RabbitMQ", "3.10.8", true),
-            ("RabbitMQ", "3.13.7", true),
-            ("RabbitMQ", "4.0.9", false),
-            ("RabbitMQ", "unknown", false),
-            ("LavinMQ", "2.0.0", false),
-        ] {
-            let info =
-                BrokerInfo { product: product.to_owned(), version: version.to_owned(), capabilities: Vec::new() };
-            for has_quorum in [true, false] {
-                let limits = expected && has_quorum;
-                let guard = Guard { is_needed: expected, limits };
-                assert_eq!(Guard::against(&info, has_quorum), guard, "{product} {version}");
-            }
-        }
     }
 }

@@ -13,7 +13,7 @@ use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties, ErrorKind
 use tokio::sync::watch;
 use tokio::time;
 
-use super::greeting;
+use super::greeting::{self, Abilities};
 use super::places::Endpoint;
 use super::transport::{self, GreetingSlot};
 use crate::broker::{BrokerError, BrokerInfo};
@@ -124,6 +124,11 @@ impl Session {
     /// The broker at the other end, or why it is not known.
     pub(super) fn info(&self) -> Result<&BrokerInfo, &str> {
         self.info.as_ref().map_err(String::as_str)
+    }
+
+    /// The abilities of the broker at the other end.
+    pub(super) fn abilities(&self) -> Abilities {
+        self.info().map(Abilities::of).unwrap_or_default()
     }
 
     /// The largest frame this connection may carry, in bytes.
@@ -322,6 +327,16 @@ impl RequestFault {
         self.code() == Some(403)
     }
 
+    /// The port's error for a request about a queue that is not there (404): it does not exist, or the node that it is
+    /// on is away. A classic queue is on one node.
+    pub(super) fn no_queue(self, queue: &str) -> BrokerError {
+        let queue = queue.to_owned();
+        match self.text() {
+            Some(said) if is_away(&said) => BrokerError::QueueAway { queue, source: Box::new(self) },
+            _ => BrokerError::NoQueue { queue },
+        }
+    }
+
     /// The port's error for a failed request; `what` names it.
     pub(super) fn during(self, what: impl Into<String>) -> BrokerError {
         BrokerError::Failed { what: what.into(), source: Box::new(self) as BoxError }
@@ -358,6 +373,11 @@ pub(super) async fn connect(
     }
 }
 
+/// Whether the broker says that a queue exists and cannot be reached.
+fn is_away(said: &str) -> bool {
+    said.contains("down or inaccessible") || said.contains("process is stopped by supervisor")
+}
+
 /// Follows the connection's events, and checks its state from time to time, until it is lost or dropped.
 async fn observe(session: std::sync::Weak<Session>, mut events: impl futures_util::Stream<Item = Event> + Unpin) {
     let mut interval = time::interval(WATCH_INTERVAL);
@@ -387,6 +407,22 @@ async fn observe(session: std::sync::Weak<Session>, mut events: impl futures_uti
         }
         if session.lost.borrow().is_some() {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_away;
+
+    #[test]
+    fn a_queue_whose_node_is_away_is_told_from_one_that_is_not_there() {
+        for (said, expected) in [
+            ("NOT_FOUND - home node 'rabbit@two' of durable queue 'q' in vhost '/' is down or inaccessible", true),
+            ("NOT_FOUND - queue 'q' in vhost '/' process is stopped by supervisor", true),
+            ("NOT_FOUND - no queue 'q' in vhost '/'", false),
+        ] {
+            assert_eq!(is_away(said), expected, "{said}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Sending of settlements: they are collected on any thread, and sent in batches.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,6 +37,10 @@ pub(super) struct ChannelSettler {
     /// The number of messages that were taken and are not settled.
     out: AtomicUsize,
     alive: AtomicBool,
+    /// Deliveries that the broker has taken back while the channel lives.
+    lost: Mutex<HashSet<u64>>,
+    /// There are some.
+    has_lost: AtomicBool,
     /// Whether the timer runs, so that only the first settlement after a pause has to wake the I/O thread.
     ticking: AtomicBool,
     /// The broker may still be passing settlements on.
@@ -62,6 +67,8 @@ impl ChannelSettler {
             ledger: Mutex::new(Ledger::new(prefetch)),
             out: AtomicUsize::new(0),
             alive: AtomicBool::new(true),
+            lost: Mutex::default(),
+            has_lost: AtomicBool::new(false),
             ticking: AtomicBool::new(false),
             burst: AtomicBool::new(false),
             back,
@@ -97,6 +104,28 @@ impl ChannelSettler {
         if self.burst.load(Ordering::Acquire) {
             time::sleep(BURST_PATIENCE).await;
         }
+    }
+
+    /// Keeps those of these deliveries that are not settled.
+    pub(super) fn retain_unsettled(&self, tags: &mut Vec<u64>) {
+        let ledger = self.lock();
+        tags.retain(|tag| !ledger.is_settled(*tag));
+    }
+
+    /// Gives back deliveries of which the broker has taken back some: which ones, it does not say. Settling them has no
+    /// effect any more.
+    pub(super) fn lose(&self, tags: &[u64]) {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).extend(tags);
+        self.has_lost.store(true, Ordering::Release);
+        let mut ledger = self.lock();
+        for tag in tags {
+            ledger.settle(*tag, Settlement::Requeue);
+        }
+        self.send(&mut ledger, true);
+    }
+
+    fn is_lost(&self, tag: u64) -> bool {
+        self.has_lost.load(Ordering::Acquire) && self.lost.lock().unwrap_or_else(PoisonError::into_inner).contains(&tag)
     }
 
     /// Notes that the channel is gone, and with it every delivery that came over it.
@@ -169,7 +198,7 @@ impl Settler for ChannelSettler {
         }
     }
 
-    fn is_current(&self) -> bool {
-        self.alive.load(Ordering::Acquire) && self.channel.status().connected()
+    fn is_current(&self, tag: u64) -> bool {
+        self.alive.load(Ordering::Acquire) && self.channel.status().connected() && !self.is_lost(tag)
     }
 }

@@ -1,37 +1,25 @@
 //! Queues, the dead queue and the delay ladder in the broker: their declaration, and the record of what exists.
 //!
-//! Declarations are active: a passive one says nothing about arguments. If a queue exists with other arguments, the
-//! broker closes the channel and names the first difference, and the queue is used as it is. A user who may not declare
-//! uses what exists ([`rights`](super::rights)).
+//! Declarations are active: a passive one says nothing about arguments. If a queue exists with other
+//! [arguments](super::arguments), the broker closes the channel and names the first difference, and the queue is used
+//! as it is. A user who may not declare uses what exists ([`rights`](super::rights)).
 
 use std::collections::HashMap;
+use std::future::Future;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::try_join_all;
 use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::FieldTable;
 use lapin::{Channel, ExchangeKind};
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::arguments::{quorum, quorum_before, text};
+use super::arguments::{self, DEAD_EXCHANGE, NewQueues, QueueArguments, text};
 use super::rights::{Known, Part, declare_or_find};
 use super::session::{RequestFault, Session};
 use super::{delay_ladder, delivery_renewal};
 use crate::broker::{BrokerError, DEAD_QUEUE, Declared, EXPIRED_QUEUE, QueueKind, QueueSpec};
-
-/// The exchange for messages that the broker gives up. It is a fanout, since they carry any routing key.
-pub(super) const DEAD_EXCHANGE: &str = "taskq.dead";
-
-/// The delivery limit of the dead queue. Inspecting a dead message and putting it back counts as a delivery, and must
-/// never be the last one.
-const DEAD_DELIVERIES_MAX: i32 = 1_000_000_000;
-
-/// The number of times that a message of a quorum queue may come back before the broker gives it up. Newer brokers
-/// default to 20, and a crashing worker adds to the count of every message that it merely held.
-const DELIVERIES_MAX: i32 = 1000;
-
-/// The time for which the report of an expired message waits for a worker: the message itself is in the dead set.
-const EXPIRED_REPORT_MS: i64 = 86_400_000;
 
 /// The queues declared through one broker client, to be declared again after an outage.
 pub(super) struct Topology {
@@ -101,6 +89,11 @@ impl Topology {
         known.queues.get(queue).is_some_and(is_classic)
     }
 
+    /// Whether `queue` was declared as a quorum queue, or is one of taskq's own, which all are.
+    pub(super) fn is_quorum(&self, queue: &str) -> bool {
+        self.lock().queues.get(queue).is_none_or(|queue| queue.spec.kind == QueueKind::Quorum)
+    }
+
     /// Declares the queue. One caller at a time does, and those who waited for it find it declared: in a program's
     /// first second, and after an outage, all calls need it at once.
     pub(super) async fn declare(&self, session: &Session, spec: &QueueSpec) -> Result<Declared, DeclareFault> {
@@ -117,7 +110,7 @@ impl Topology {
             if !self.has_declared() {
                 self.declare_dead(session).await?;
             }
-            let declared = self.declare_queue(session, &spec.name, arguments(spec)).await?;
+            let declared = self.declare_queue(session, &spec.name, arguments::of(spec)).await?;
             bound(&spec.name, &declared, bind(session, spec).await)?;
             declared
         };
@@ -134,7 +127,7 @@ impl Topology {
         queue: &str,
         origin: &str,
     ) -> Result<(), DeclareFault> {
-        self.declare_queue(session, queue, delivery_renewal::arguments(origin)).await?;
+        self.declare_queue(session, queue, delivery_renewal::arguments(origin).into()).await?;
         Ok(())
     }
 
@@ -154,7 +147,15 @@ impl Topology {
         if self.has_ladder() {
             return Ok(());
         }
-        declare_or_find(session, ladder, &ladder_parts()).await?;
+        match declare_levels(session, 0..delay_ladder::LEVELS).await {
+            // The queues of one ladder got different arguments when they were new. A level binds to the one below it.
+            Err(DeclareFault::Request(fault)) if fault.text().is_some_and(|text| NewQueues::held().has(&text)) => {
+                for level in 0..delay_ladder::LEVELS {
+                    declare_levels(session, level..level + 1).await?;
+                }
+            }
+            built => drop(built?),
+        }
         self.lock().ladder = true;
         Ok(())
     }
@@ -165,19 +166,20 @@ impl Topology {
     }
 
     async fn declare_dead(&self, session: &Session) -> Result<Declared, DeclareFault> {
-        declare_or_find(session, dead_exchanges, &dead_parts()).await?;
-        let mut arguments = quorum();
-        arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DEAD_DELIVERIES_MAX));
-        let declared = self.declare_queue(session, DEAD_QUEUE, arguments).await?;
+        declare_new_or_old(session, NewQueues::held(), dead_exchanges, &dead_parts()).await?;
+        let declared = self.declare_queue(session, DEAD_QUEUE, arguments::dead().into()).await?;
         let bind = |channel: Channel| async move {
             let options = QueueBindOptions::default();
             channel.queue_bind(DEAD_QUEUE.into(), DEAD_EXCHANGE.into(), "".into(), options, FieldTable::default()).await
         };
         bound(DEAD_QUEUE, &declared, session.on_scratch(bind).await)?;
-        match session.on_scratch(expired_reports).await {
-            // Brokers before RabbitMQ 3.10 cannot, and a user may lack the right: then nobody is told.
-            Err(fault) if fault.is_refusal() => tracing::debug!(%fault, "expired messages are not reported"),
-            outcome => outcome?,
+        match declare_new_or_old(session, NewQueues::consumed(), expired_reports, &[]).await {
+            // Brokers before RabbitMQ 3.10 cannot: then nobody is told.
+            Err(fault) if fault.is_refusal() => {
+                let error = fault.during("declaring the queue of expired messages");
+                tracing::debug!(error = &error as &dyn std::error::Error, "expired messages are not reported");
+            }
+            outcome => drop(outcome?),
         }
         Ok(declared)
     }
@@ -186,12 +188,14 @@ impl Topology {
         &self,
         session: &Session,
         queue: &str,
-        arguments: FieldTable,
+        arguments: QueueArguments,
     ) -> Result<Declared, DeclareFault> {
-        let declare = |channel: Channel| async move {
-            channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await.map(drop)
+        let QueueArguments { fixed, new } = arguments;
+        let declare = |channel: Channel, new: NewQueues| {
+            let arguments = new.added_to(fixed.clone());
+            async move { channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await.map(drop) }
         };
-        let fault = match declare_or_find(session, declare, &[Part::Queue(queue.to_owned())]).await {
+        let fault = match declare_new_or_old(session, new, declare, &[Part::Queue(queue.to_owned())]).await {
             Ok(Known::Declared) => return Ok(Declared::AsAsked),
             Ok(Known::Found) if self.strict => {
                 return Err(DeclareFault::Broker(BrokerError::Incomparable { queue: queue.to_owned() }));
@@ -201,7 +205,7 @@ impl Topology {
             Err(broker) => return Err(broker),
         };
         let Some(difference) =
-            (fault.code() == Some(406)).then(|| fault.text()).flatten().as_deref().and_then(difference)
+            (fault.code() == Some(406)).then(|| fault.text()).flatten().as_deref().and_then(arguments::difference)
         else {
             return Err(fault.into());
         };
@@ -254,25 +258,36 @@ impl DeclareFault {
     }
 }
 
-/// The arguments that `spec` asks for.
-fn arguments(spec: &QueueSpec) -> FieldTable {
-    let mut arguments = match spec.kind {
-        QueueKind::Quorum => {
-            let mut arguments = quorum_before(DEAD_EXCHANGE);
-            arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERIES_MAX));
-            return arguments;
+/// Declares parts with the arguments that new queues get. If a queue exists with others of those, it is declared with
+/// what it has, so that all its other arguments are compared.
+async fn declare_new_or_old<F>(
+    session: &Session,
+    mut new: NewQueues,
+    declare: impl Fn(Channel, NewQueues) -> F,
+    parts: &[Part],
+) -> Result<Known, DeclareFault>
+where
+    F: Future<Output = lapin::Result<()>>,
+{
+    loop {
+        match declare_or_find(session, |channel| declare(channel, new.clone()), parts).await {
+            Err(DeclareFault::Request(fault)) => {
+                let complaint = if fault.code() == Some(406) { fault.text() } else { None };
+                match complaint.and_then(|complaint| new.as_found(&complaint)) {
+                    Some(found) => new = found,
+                    None => return Err(fault.into()),
+                }
+            }
+            outcome => return outcome,
         }
-        QueueKind::Classic => {
-            let mut arguments = FieldTable::default();
-            arguments.insert("x-dead-letter-exchange".into(), text(DEAD_EXCHANGE));
-            arguments
-        }
-        QueueKind::Celery => FieldTable::default(),
-    };
-    if let Some(priority) = spec.max_priority {
-        arguments.insert("x-max-priority".into(), AMQPValue::LongInt(priority.into()));
     }
-    arguments
+}
+
+/// Declares levels of the delay ladder, all of them with the same arguments for new queues.
+async fn declare_levels(session: &Session, levels: Range<u32>) -> Result<Known, DeclareFault> {
+    let parts = ladder_parts(levels.clone());
+    let declare = |channel, new| ladder(channel, levels.clone(), new);
+    declare_new_or_old(session, NewQueues::held(), declare, &parts).await
 }
 
 /// Binds a queue to the end of the delay ladder, whether or not the ladder exists yet, so that no record is needed of
@@ -322,18 +337,18 @@ fn dead_parts() -> Vec<Part> {
 }
 
 /// The parts that [`ladder`] declares.
-fn ladder_parts() -> Vec<Part> {
-    let names = (0..delay_ladder::LEVELS).map(delay_ladder::level_name);
+fn ladder_parts(levels: Range<u32>) -> Vec<Part> {
+    let names = levels.map(delay_ladder::level_name);
     names.flat_map(|name| [Part::Exchange(name.clone()), Part::Queue(name)]).collect()
 }
 
-async fn dead_exchanges(channel: Channel) -> lapin::Result<()> {
+async fn dead_exchanges(channel: Channel, new: NewQueues) -> lapin::Result<()> {
     exchange(&channel, DEAD_EXCHANGE, ExchangeKind::Fanout, FieldTable::default()).await?;
     exchange(&channel, delay_ladder::LATE_DELIVERY_EXCHANGE, ExchangeKind::Topic, delay_ladder::or_else(DEAD_EXCHANGE))
         .await?;
     exchange(&channel, delay_ladder::LATE, ExchangeKind::Fanout, FieldTable::default()).await?;
     let options = QueueDeclareOptions::durable();
-    channel.queue_declare(delay_ladder::LATE.into(), options, delay_ladder::late_arguments()).await?;
+    channel.queue_declare(delay_ladder::LATE.into(), options, new.added_to(delay_ladder::late_arguments())).await?;
     let options = QueueBindOptions::default();
     channel
         .queue_bind(delay_ladder::LATE.into(), delay_ladder::LATE.into(), "".into(), options, FieldTable::default())
@@ -344,9 +359,8 @@ async fn dead_exchanges(channel: Channel) -> lapin::Result<()> {
 
 /// Declares the queue of expired messages. Everything that the broker gives up passes the exchange of dead messages,
 /// and its first death is in its headers.
-async fn expired_reports(channel: Channel) -> lapin::Result<()> {
-    let mut arguments = quorum();
-    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(EXPIRED_REPORT_MS));
+async fn expired_reports(channel: Channel, new: NewQueues) -> lapin::Result<()> {
+    let arguments = new.added_to(arguments::expired());
     channel.queue_declare(EXPIRED_QUEUE.into(), QueueDeclareOptions::durable(), arguments).await?;
     exchange(&channel, EXPIRED_QUEUE, ExchangeKind::Headers, FieldTable::default()).await?;
     let mut first_death = FieldTable::default();
@@ -364,19 +378,19 @@ async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind, arguments: 
     channel.exchange_declare(name.into(), kind, options, arguments).await
 }
 
-/// Declares all levels, each step for all of them at once, since one by one it takes a second.
-async fn ladder(channel: Channel) -> lapin::Result<()> {
+/// Declares these levels, each step for all of them at once, since one by one it takes a second.
+async fn ladder(channel: Channel, levels: Range<u32>, new: NewQueues) -> lapin::Result<()> {
     let channel = &channel;
-    try_join_all((0..delay_ladder::LEVELS).map(|level| async move {
+    try_join_all(levels.clone().map(|level| async move {
         exchange(channel, &delay_ladder::level_name(level), ExchangeKind::Topic, FieldTable::default()).await
     }))
     .await?;
-    try_join_all((0..delay_ladder::LEVELS).map(|level| {
-        let arguments = delay_ladder::level_arguments(level);
+    try_join_all(levels.clone().map(|level| {
+        let arguments = new.added_to(delay_ladder::level_arguments(level));
         channel.queue_declare(delay_ladder::level_name(level).into(), QueueDeclareOptions::durable(), arguments)
     }))
     .await?;
-    try_join_all((0..delay_ladder::LEVELS).map(|level| async move {
+    try_join_all(levels.map(|level| async move {
         let name = delay_ladder::level_name(level);
         let (waits, passes) = (delay_ladder::waits(level).into(), delay_ladder::passes(level).into());
         channel
@@ -397,57 +411,9 @@ async fn ladder(channel: Channel) -> lapin::Result<()> {
     Ok(())
 }
 
-/// Parses the broker's error about a queue that exists with other arguments.
-fn difference(complaint: &str) -> Option<String> {
-    let (_, rest) = complaint.split_once("inequivalent arg '")?;
-    let (argument, rest) = rest.split_once('\'')?;
-    let (_, rest) = rest.split_once("received ")?;
-    let (asked, is) = rest.split_once(" but current is ")?;
-    Some(format!("`{argument}` is {}, asked for {}", plain(is), plain(asked)))
-}
-
-/// Reduces both `the value '10' of type 'signedint'` and `'10'` to `"10"`; `none` stays.
-fn plain(value: &str) -> String {
-    match value.split('\'').nth(1) {
-        Some(value) => format!("{value:?}"),
-        None => value.trim().to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn complaints_become_differences() {
-        for (complaint, expected) in [
-            (
-                "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received 'quorum' but current is 'classic'",
-                Some("`x-queue-type` is \"classic\", asked for \"quorum\""),
-            ),
-            (
-                "PRECONDITION_FAILED - inequivalent arg 'x-max-priority' for queue 'q' in vhost '/': received none but current is the value '10' of type 'signedint'",
-                Some("`x-max-priority` is \"10\", asked for none"),
-            ),
-            (
-                "PRECONDITION_FAILED - inequivalent arg 'x-dead-letter-exchange' for queue 'a b' in vhost '/': received the value 'taskq.dead' of type 'longstr' but current is none",
-                Some("`x-dead-letter-exchange` is none, asked for \"taskq.dead\""),
-            ),
-            ("PRECONDITION_FAILED - invalid arg 'x-overflow'", None),
-            ("", None),
-        ] {
-            assert_eq!(difference(complaint).as_deref(), expected, "{complaint}");
-        }
-    }
-
-    #[test]
-    fn celery_queues_are_declared_as_celery_does() {
-        assert_eq!(arguments(&QueueSpec::celery("celery")), FieldTable::default());
-        let spec = QueueSpec { max_priority: Some(10), ..QueueSpec::celery("celery") };
-        let mut expected = FieldTable::default();
-        expected.insert("x-max-priority".into(), AMQPValue::LongInt(10));
-        assert_eq!(arguments(&spec), expected);
-    }
 
     #[test]
     fn what_is_invalidated_is_declared_again() {

@@ -81,7 +81,7 @@ impl MemoryBroker {
         self.open()?;
         let (size, limit) = (publication.message.body.len(), self.options.max_message_bytes);
         if size > limit {
-            return Err(PublishError::TooLarge { size, limit });
+            return Err(PublishError::TooLarge { size, limit, setting: PublishError::OUR_LIMIT });
         }
         let Publication { queue, message, delay } = publication;
         let Some(delay) = delay.filter(|delay| !delay.is_zero()) else {
@@ -139,7 +139,7 @@ impl Broker for MemoryBroker {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             capabilities: vec![
                 "within this process only; everything is lost when it ends".to_owned(),
-                "priorities 0 to 255 on queues that ask for them".to_owned(),
+                "priorities 0 to 255 on every queue, or up to its `max_priority`".to_owned(),
             ],
         };
         future::ready(self.open().map(|()| info)).boxed()

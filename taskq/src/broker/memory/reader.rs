@@ -134,7 +134,7 @@ impl Settler for MemoryReader {
         self.waker.wake();
     }
 
-    fn is_current(&self) -> bool {
+    fn is_current(&self, _tag: u64) -> bool {
         !self.closed.load(Ordering::Acquire)
     }
 }

@@ -66,7 +66,7 @@ pub(crate) struct Waiting {
 impl Store {
     pub(super) fn declare(&self, spec: &QueueSpec) {
         self.lock().by_name.entry(Arc::clone(&spec.name)).or_insert_with(|| StoredQueue {
-            max_priority: spec.max_priority.unwrap_or(0),
+            max_priority: spec.max_priority.unwrap_or(u8::MAX),
             ready: BTreeMap::new(),
             readers: Vec::new(),
         });

@@ -107,7 +107,7 @@ impl SqliteBroker {
         let Publication { queue, message, delay } = publication;
         let (size, limit) = (message.body.len(), self.options.max_message_bytes);
         if size > limit {
-            return Err(PublishError::TooLarge { size, limit });
+            return Err(PublishError::TooLarge { size, limit, setting: PublishError::OUR_LIMIT });
         }
         let message = StoredMessage::of(&message);
         let due = delay.filter(|delay| !delay.is_zero()).map(ms_after);

@@ -81,7 +81,7 @@ impl Settler for Lease {
         }
     }
 
-    fn is_current(&self) -> bool {
+    fn is_current(&self, _tag: u64) -> bool {
         !self.lost.load(Ordering::Acquire)
             && now_ms() < self.until.load(Ordering::Acquire)
             && self.inbox.upgrade().is_some_and(|inbox| !inbox.is_closed())

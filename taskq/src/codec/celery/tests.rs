@@ -89,6 +89,16 @@ fn a_delay_was_served_only_if_the_eta_is_still_the_same() {
     assert!(!decode(&message).expect("it can be read").delay_served);
 }
 
+#[test]
+fn no_priority_is_the_lowest_one_as_with_celery() {
+    for (given, written, read) in [(None, 0, None), (Some(0), 0, None), (Some(1), 1, Some(1)), (Some(9), 9, Some(9))] {
+        let envelope = Envelope::new(TaskId::new(), "t", Payload::default()).with(|envelope| envelope.priority = given);
+        let message = encode(envelope);
+        assert_eq!(message.properties.priority, Some(written), "{given:?}");
+        assert_eq!(decode(&message).expect("it can be read").priority, read, "{given:?}");
+    }
+}
+
 /// Messages recorded from Celery are understood, and nothing in them is lost on the way through.
 #[test]
 fn recorded_messages_pass_through() {
@@ -121,7 +131,7 @@ prop_compose! {
     fn any_envelope()(
         id in ".{1,60}",
         task in "[a-z]{1,10}\\.[a-z]{1,10}",
-        numbers in (0_u32..1000, 0_u32..10, proptest::option::of(0_u8..=255), proptest::option::of(-5_i64..500)),
+        numbers in (0_u32..1000, 0_u32..10, proptest::option::of(1_u8..=255), proptest::option::of(-5_i64..500)),
         eta in proptest::option::of(any_time()),
         expires in proptest::option::of(any_time()),
         limits in (proptest::option::of(0_u64..1_000_000), proptest::option::of(0_u64..1_000_000)),

@@ -38,6 +38,7 @@ pub fn promises() -> Vec<(&'static str, BrokerPromise)> {
         confirmed_is_present,
         order_is_kept,
         messages_survive_unchanged,
+        priorities_have_one_rule,
         unroutable_is_an_error,
         too_large_is_an_error,
         acknowledged_is_gone,

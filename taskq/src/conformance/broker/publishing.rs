@@ -99,6 +99,40 @@ pub async fn messages_survive_unchanged(broker: Arc<dyn Broker>, kind: QueueKind
     consumption.control.close().await;
 }
 
+/// Priorities are served in the order that the broker has on this kind of queue.
+pub async fn priorities_have_one_rule(broker: Arc<dyn Broker>, kind: QueueKind) {
+    let queue = queue(&*broker, kind).await;
+    let given = [("0", 0), ("1", 1), ("9", 9), ("0 again", 0), ("4", 4)];
+    for (text, priority) in given {
+        let properties = Properties { priority: Some(priority), ..Properties::default() };
+        let message = WireMessage { properties, body: text.to_owned().into(), ..WireMessage::default() };
+        broker.publish(Publication::new(Arc::clone(&queue), message)).await.expect("the queue exists");
+    }
+    let info = broker.info().await.expect("the broker tells");
+    let expected: [&str; 5] = match (&*info.product, kind, release(&info.version)) {
+        ("RabbitMQ", QueueKind::Quorum, (4, 0..=2)) => ["9", "0", "1", "0 again", "4"],
+        ("RabbitMQ", QueueKind::Quorum, (0..=3, _)) => given.map(|(text, _)| text),
+        // Without a `max_priority`.
+        ("RabbitMQ", QueueKind::Classic | QueueKind::Celery, _) => given.map(|(text, _)| text),
+        _ => ["9", "4", "1", "0", "0 again"],
+    };
+    let mut consumption = consume(&*broker, &queue, 10).await;
+    let mut taken = Vec::new();
+    for _ in given {
+        let delivery = next(&mut consumption).await;
+        taken.push(body(&delivery).to_owned());
+        delivery.acker.ack();
+    }
+    assert_eq!(taken, expected, "{} {}", info.product, info.version);
+    consumption.control.close().await;
+}
+
+/// The major and the minor number of a version.
+fn release(version: &str) -> (u32, u32) {
+    let mut numbers = version.split('.').map_while(|part| part.parse().ok());
+    (numbers.next().unwrap_or(u32::MAX), numbers.next().unwrap_or(u32::MAX))
+}
+
 /// A message that no queue takes is an error, and the next one is not.
 pub async fn unroutable_is_an_error(broker: Arc<dyn Broker>, kind: QueueKind) {
     let queue = queue(&*broker, kind).await;
@@ -123,7 +157,7 @@ pub async fn too_large_is_an_error(broker: Arc<dyn Broker>, kind: QueueKind) {
     let allowed = BrokerOptions::default().max_message_bytes;
     let message = WireMessage { body: vec![0; allowed + 1].into(), ..WireMessage::default() };
     let error = broker.publish(Publication { queue, message, delay: None }).await.expect_err("it is too large");
-    let PublishError::TooLarge { size, limit } = error else { panic!("not the error that says so: {error}") };
+    let PublishError::TooLarge { size, limit, .. } = error else { panic!("not the error that says so: {error}") };
     assert_eq!((size, limit), (allowed + 1, allowed));
 }
 
