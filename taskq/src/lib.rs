@@ -65,6 +65,7 @@ mod shown;
 mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod tls;
 
 pub use canvas::{Arg, Call, IntoArg, python};
 pub use client::{Client, Handle, Status};

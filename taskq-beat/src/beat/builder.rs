@@ -107,7 +107,10 @@ pub async fn open_store(client: &Client) -> Result<Store, BeatError> {
         None => return Err(BeatError::NoStore),
         Some(url) if settings.result_url() == Some(url) => client.kv().cloned().ok_or(BeatError::NoStore)?,
         Some(url) => {
-            let options = BackendOptions::default().with(|options| options.file_mode = settings.file_mode);
+            let options = BackendOptions::default().with(|options| {
+                options.file_mode = settings.file_mode;
+                options.tls = settings.tls.clone();
+            });
             backend::connect(url, options).await?.kv
         }
     };

@@ -106,6 +106,7 @@ async fn ask_broker(settings: &Settings) -> Result<ServerReport, Failure> {
         options.publish_timeout = settings.publish_timeout;
         options.strict = settings.strict;
         options.file_mode = settings.file_mode;
+        options.tls = settings.tls.clone();
         "taskq check".clone_into(&mut options.name);
     });
     let broker = broker::connect(settings.broker_url(), options).await?;
@@ -140,6 +141,7 @@ async fn ask_results(settings: &Settings) -> Result<ServerReport, Failure> {
     let options = BackendOptions::default().with(|options| {
         options.result_ttl = settings.result_ttl;
         options.file_mode = settings.file_mode;
+        options.tls = settings.tls.clone();
     });
     let backend = backend::connect(url, options).await?;
     let mut facts = backend.results.info().await?;
@@ -190,7 +192,10 @@ impl ScheduleReport {
         match settings.beat_store() {
             None if !entries.is_empty() => return Err(one(BeatError::NoStore.into())),
             Some(url) if settings.result_url() != Some(url) => {
-                let options = BackendOptions::default().with(|options| options.file_mode = settings.file_mode);
+                let options = BackendOptions::default().with(|options| {
+                    options.file_mode = settings.file_mode;
+                    options.tls = settings.tls.clone();
+                });
                 let store = backend::connect(url, options).await.map_err(|error| one(error.into()))?;
                 leader::holder(&store.kv).await.map_err(|error| one(error.into()))?;
             }

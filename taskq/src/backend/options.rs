@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::access::FileMode;
+use crate::tls::TlsOptions;
 
 /// The options of a backend adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct BackendOptions {
     pub timeout: Duration,
     /// The users who may use the file of a `sqlite:` backend that does not exist yet. The default is this user alone.
     pub file_mode: FileMode,
+    /// The files and names of encrypted connections, as far as the URL does not say.
+    pub tls: TlsOptions,
 }
 
 impl Default for BackendOptions {
@@ -23,6 +26,7 @@ impl Default for BackendOptions {
             result_ttl: Some(Duration::from_secs(86_400)),
             timeout: Duration::from_secs(10),
             file_mode: FileMode::Owner,
+            tls: TlsOptions::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::access::FileMode;
 use crate::clock::Clock;
+use crate::tls::TlsOptions;
 
 /// The options of a broker adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct BrokerOptions {
     pub name: String,
     /// The users who may use the file of a `sqlite:` broker that does not exist yet. The default is this user alone.
     pub file_mode: FileMode,
+    /// The files and names of encrypted connections, as far as the URL does not say.
+    pub tls: TlsOptions,
     /// The clock for delays that this process keeps itself, those of `memory:`. The default is the system clock.
     pub clock: Clock,
 }
@@ -36,6 +39,7 @@ impl Default for BrokerOptions {
             consumer_timeout: Some(Duration::from_secs(1800)),
             name: "taskq".to_owned(),
             file_mode: FileMode::Owner,
+            tls: TlsOptions::default(),
             clock: Clock::system(),
         }
     }

@@ -1,7 +1,7 @@
 //! From settings to connections.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Client, node};
 use crate::backend::{self, BackendOptions};
@@ -156,6 +156,29 @@ impl ClientBuilder {
         self.set("file_mode", mode.text())
     }
 
+    /// Sets the file with the certificates (PEM) of the CAs that may have signed those of servers, for URLs with
+    /// `amqps:` or `rediss:`. Default: those that the system trusts.
+    pub fn tls_ca_file(self, path: impl AsRef<Path>) -> Self {
+        self.set_path("tls_ca_file", path.as_ref())
+    }
+
+    /// Sets the files with the client's certificate and its private key (PEM), for servers that want one. Default:
+    /// none.
+    pub fn tls_certificate(self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
+        self.set_path("tls_certificate_file", certificate.as_ref()).set_path("tls_key_file", key.as_ref())
+    }
+
+    /// Sets the name that the certificates of servers must be for. Default: the host of the URL.
+    pub fn tls_server_name(self, name: impl Into<String>) -> Self {
+        self.set("tls_server_name", name)
+    }
+
+    fn set_path(mut self, key: &'static str, path: &Path) -> Self {
+        let text = path.to_str().map(str::to_owned);
+        self.overrides.push((key, text.ok_or_else(|| "a path that is not Unicode cannot be used here".to_owned())));
+        self
+    }
+
     /// Sets one setting by its name in `taskq.toml`, from text. A mistake in it is an error of [`build`](Self::build).
     #[doc(hidden)]
     pub fn set(mut self, key: &'static str, value: impl Into<String>) -> Self {
@@ -208,6 +231,7 @@ impl ClientBuilder {
             consumer_timeout: settings.consumer_timeout,
             name: format!("taskq {}", node::client_name()),
             file_mode: settings.file_mode,
+            tls: settings.tls.clone(),
             clock: self.clock.clone(),
             ..BrokerOptions::default()
         };
@@ -218,6 +242,7 @@ impl ClientBuilder {
                 let options = BackendOptions::default().with(|options| {
                     options.result_ttl = settings.result_ttl;
                     options.file_mode = settings.file_mode;
+                    options.tls = settings.tls.clone();
                 });
                 Some(backend::connect(url, options).await?)
             }
@@ -256,6 +281,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::settings::TlsOptions;
 
     #[tokio::test]
     async fn each_setting_has_its_setter() {
@@ -284,7 +310,10 @@ mod tests {
             .unknown_task_grace(minute)
             .consumer_timeout(Duration::ZERO)
             .claim_lease("5s")
-            .file_mode(FileMode::Group);
+            .file_mode(FileMode::Group)
+            .tls_ca_file("/ca.pem")
+            .tls_certificate("/certificate.pem", "/key.pem")
+            .tls_server_name("rabbit");
         let client = builder.build().await.expect("each value can be used");
         let settings = client.settings();
         let is_from_code = |key: &str| {
@@ -300,6 +329,13 @@ mod tests {
         assert_eq!(settings.max_received_bytes, 2000);
         assert_eq!((settings.result_ttl, settings.get_timeout), (None, minute + Duration::from_nanos(1)));
         assert_eq!((settings.unknown_task_grace, settings.consumer_timeout), (minute, None));
+        let tls = TlsOptions::default().with(|tls| {
+            tls.ca_file = Some("/ca.pem".into());
+            tls.certificate_file = Some("/certificate.pem".into());
+            tls.key_file = Some("/key.pem".into());
+            tls.server_name = Some("rabbit".to_owned());
+        });
+        assert_eq!(settings.tls, tls);
         assert_eq!((settings.claim_lease, settings.file_mode), (Duration::from_secs(5), FileMode::Group));
     }
 

@@ -25,17 +25,28 @@ const SCHEMES: [&str; 11] = [
 const SCHEME_BYTES_MAX: usize = 20;
 
 /// The parameters whose values are shown. Names of secrets (`pass`, `token`, `sig`, `auth`, …) cannot all be known.
-const SHOWN_PARAMETERS: [&str; 10] = [
+const SHOWN_PARAMETERS: [&str; 21] = [
     "auth_mechanism",
+    "cacertfile",
+    "certfile",
     "channel_max",
     "connection_timeout",
     "db",
     "frame_max",
     "heartbeat",
+    "keyfile",
     "locale",
     "protocol",
+    "server_name_indication",
+    "ssl_ca_certs",
+    "ssl_cert_reqs",
+    "ssl_certfile",
+    "ssl_check_hostname",
+    "ssl_keyfile",
+    "ssl_server_hostname",
     "synchronous",
     "timeout",
+    "verify",
 ];
 
 /// Returns a URL, or a list of URLs separated by `;` or `,`, as it may be shown.
@@ -201,7 +212,7 @@ fn parameters(query: &str) -> String {
 fn parameter(text: &str) -> String {
     match text.split_once('=') {
         _ if text.is_empty() => String::new(),
-        Some((key, value)) if SHOWN_PARAMETERS.contains(&key) && is_plain(value) => text.to_owned(),
+        Some((key, value)) if SHOWN_PARAMETERS.contains(&key) && value.split('/').all(is_plain) => text.to_owned(),
         Some((key, _)) if is_plain(key) => format!("{key}={HIDDEN}"),
         _ => HIDDEN.to_owned(),
     }
@@ -242,6 +253,14 @@ mod tests {
             // In the query, and behind it.
             ("redis://host/0?password=secret", "redis://host/0?password=***"),
             ("redis://host/0?sig=secret&db=1&secret", "redis://host/0?sig=***&db=1&***"),
+            (
+                "amqps://u:secret@h/v?certfile=/c/d.pem&password=secret",
+                "amqps://u:***@h/v?certfile=/c/d.pem&password=***",
+            ),
+            (
+                "rediss://:secret@h/0?ssl_ca_certs=%2Fca&ssl_password=secret",
+                "rediss://:***@h/0?ssl_ca_certs=%2Fca&ssl_password=***",
+            ),
             ("redis+unix:///run/redis.sock?db=1&Password=secret", "redis+unix:///run/redis.sock?db=1&Password=***"),
             ("redis://host/0?db=1;password=secret", "redis://host/0?db=***"),
             ("redis://host/0?password=sec@ret", "redis://***"),

@@ -1,5 +1,6 @@
 //! The table of single settings: the name, the form and the text of each.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::nearest::nearest;
@@ -22,6 +23,9 @@ const RECEIVED_BYTES_MAX: usize = 4 << 30;
 /// file, or another server, without a word.
 const URL: &str = "a URL, without control characters and without spaces around it";
 const URL_OR_NONE: &str = "a URL, without control characters and without spaces around it, or \"none\"";
+
+/// The form of settings that are paths.
+const PATH: &str = "the path of a file, without control characters and without spaces around it";
 
 /// The forms of keys.
 const SIGNING_KEY: &str = if cfg!(feature = "crypto") {
@@ -54,7 +58,7 @@ pub(super) struct SettingKey {
     pub(super) show: fn(&Settings) -> String,
 }
 
-pub(super) const KEYS: [SettingKey; 22] = [
+pub(super) const KEYS: [SettingKey; 26] = [
     SettingKey {
         name: "broker_url",
         takes: URL,
@@ -196,6 +200,33 @@ pub(super) const KEYS: [SettingKey; 22] = [
         assign: |settings, text| assign(&mut settings.file_mode, FileMode::parse(text)),
         show: |settings| settings.file_mode.text().to_owned(),
     },
+    SettingKey {
+        name: "tls_ca_file",
+        takes: PATH,
+        assign: |settings, text| assign(&mut settings.tls.ca_file, path(text)),
+        show: |settings| path_text(settings.tls.ca_file.as_deref()),
+    },
+    SettingKey {
+        name: "tls_certificate_file",
+        takes: PATH,
+        assign: |settings, text| assign(&mut settings.tls.certificate_file, path(text)),
+        show: |settings| path_text(settings.tls.certificate_file.as_deref()),
+    },
+    SettingKey {
+        name: "tls_key_file",
+        takes: PATH,
+        assign: |settings, text| assign(&mut settings.tls.key_file, path(text)),
+        show: |settings| path_text(settings.tls.key_file.as_deref()),
+    },
+    SettingKey {
+        name: "tls_server_name",
+        takes: "the name in a server's certificate, without spaces and control characters",
+        assign: |settings, text| {
+            let is_name = !text.contains(|letter: char| letter.is_whitespace() || letter.is_control());
+            assign(&mut settings.tls.server_name, is_name.then(|| not_empty(text)))
+        },
+        show: |settings| settings.tls.server_name.clone().unwrap_or_else(none),
+    },
 ];
 
 impl SettingKey {
@@ -266,6 +297,15 @@ fn not_empty(text: &str) -> Option<String> {
 fn url(text: &str) -> Option<Option<String>> {
     let is_plain = text.trim() == text && !text.contains(char::is_control);
     is_plain.then(|| not_empty(text))
+}
+
+/// The path that a text is, none if it is empty; `None` if it is none.
+fn path(text: &str) -> Option<Option<PathBuf>> {
+    url(text).map(|path| path.map(PathBuf::from))
+}
+
+fn path_text(path: Option<&Path>) -> String {
+    path.map_or_else(none, |path| path.display().to_string())
 }
 
 /// The patterns that a text lists, none if it is empty; `None` if one of them is empty.

@@ -26,3 +26,4 @@ pub use self::report::SettingReport;
 pub use self::values::{QueueSettings, Settings};
 pub use crate::access::FileMode;
 pub use crate::codec::Serializer;
+pub use crate::tls::TlsOptions;

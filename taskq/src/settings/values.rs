@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ConfigError, FileMode, Origin, Serializer};
+use super::{ConfigError, FileMode, Origin, Serializer, TlsOptions};
 use crate::broker::QueueKind;
 use crate::protection::signature::Verification;
 use crate::protection::{SealingKeys, SigningKey, VerifyKeys};
@@ -60,6 +60,9 @@ pub struct Settings {
     pub(super) sealing_keys: SealingKeys,
     /// The users who may use the files of an embedded broker that are made. Default: the user of this process.
     pub file_mode: FileMode,
+    /// The files and names of TLS connections, to the broker and to the result backend. Parameters of a URL win
+    /// over it.
+    pub tls: TlsOptions,
     /// The settings of single queues, by name.
     pub queues: BTreeMap<String, QueueSettings>,
     /// Queues shared with Celery workers, declared exactly as Celery declares them. `celery` is always one of them.
@@ -107,6 +110,7 @@ impl Default for Settings {
             verify_keys: None,
             sealing_keys: SealingKeys::default(),
             file_mode: FileMode::Owner,
+            tls: TlsOptions::default(),
             queues: BTreeMap::new(),
             interop: Vec::new(),
             schedule: serde_json::Map::new(),

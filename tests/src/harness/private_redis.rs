@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use super::{Folder, Servers, signal, wait_until};
+use super::{Certificates, Folder, Servers, signal, wait_until};
 
 /// A Redis that nobody else uses, without persistence: a restart empties it. Killed when dropped.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub struct PrivateRedis {
     password: Option<&'static str>,
     /// More words of its command line.
     more: Vec<String>,
+    /// The parameters of its URL, if it takes encrypted connections.
+    tls: Option<String>,
     process: Option<Child>,
 }
 
@@ -37,7 +39,28 @@ impl PrivateRedis {
         // Where no servers are wanted, none are started.
         Servers::from_env()?;
         let more = more.iter().map(|word| (*word).to_owned()).collect();
-        let mut redis = Self { folder: Folder::new("redis"), port: free_port(), password, more, process: None };
+        let port = free_port();
+        let mut redis = Self { folder: Folder::new("redis"), port, password, more, tls: None, process: None };
+        redis.up();
+        Some(redis)
+    }
+
+    /// Starts one that takes encrypted connections alone, with `NAME.pem` and `NAME.key` of these certificates,
+    /// and wants one of its clients.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_encrypted(certificates: &Certificates, name: &str) -> Option<Self> {
+        Servers::from_env()?;
+        let port = free_port();
+        let [own, key, ca] =
+            [&format!("{name}.pem"), &format!("{name}.key"), "ca.pem"].map(|file| certificates.text(file));
+        let pairs = [("--tls-cert-file", own), ("--tls-key-file", key), ("--tls-ca-cert-file", ca)];
+        let mut more: Vec<String> = pairs.into_iter().flat_map(|(flag, file)| [flag.to_owned(), file]).collect();
+        more.extend(["--tls-port", &port.to_string(), "--tls-auth-clients", "yes", "--port", "0"].map(str::to_owned));
+        let tls = Some(certificates.of_redis());
+        let mut redis = Self { folder: Folder::new("redis"), port, password: None, more, tls, process: None };
         redis.up();
         Some(redis)
     }
@@ -129,7 +152,10 @@ impl PrivateRedis {
     /// Where it is, with the password that it was started with.
     pub fn url(&self) -> String {
         let password = self.password.map(|password| format!(":{password}@")).unwrap_or_default();
-        format!("redis://{password}127.0.0.1:{}/0", self.port)
+        match &self.tls {
+            None => format!("redis://{password}127.0.0.1:{}/0", self.port),
+            Some(parameters) => format!("rediss://127.0.0.1:{}/0?{parameters}", self.port),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ const ROOMS: [(&str, Layers); 4] = [
         &[
             &["access", "fault", "hash", "redact", "shortage", "shown"],
             &["io"],
-            &["clock"],
+            &["clock", "tls"],
             &["message"],
             &["definition"],
             &["codec", "sqlite"],
@@ -54,7 +54,7 @@ pub(crate) const FOLDERS: [&str; 5] =
     ["taskq/src", "taskq-macros/src", "taskq-beat/src", "taskq-worker/src", "taskq-worker/cli-bin/src"];
 
 /// The home of each outside library that has one, as beginnings of paths.
-const HOMES: [(&str, &[&str]); 17] = [
+const HOMES: [(&str, &[&str]); 19] = [
     ("lapin", &["taskq/src/broker/amqp/"]),
     ("async_rs", &["taskq/src/broker/amqp/transport.rs"]),
     ("futures_io", &["taskq/src/broker/amqp/transport.rs"]),
@@ -64,6 +64,8 @@ const HOMES: [(&str, &[&str]); 17] = [
     ("chacha20poly1305", &["taskq/src/protection/"]),
     ("getrandom", &["taskq/src/protection/"]),
     ("redis", &["taskq/src/backend/redis/"]),
+    ("tokio_rustls", &["taskq/src/tls/"]),
+    ("rustls_native_certs", &["taskq/src/tls/files.rs"]),
     ("rusqlite", &["taskq/src/sqlite/", "taskq/src/broker/sqlite", "taskq/src/backend/sqlite"]),
     ("inventory", &["taskq/src/definition/registry.rs"]),
     ("cron", &["taskq-beat/src/schedule/cron.rs"]),

@@ -28,7 +28,7 @@ const RUST_ATTRIBUTES: [&str; 4] = ["no_run", "should_panic", "compile_fail", "t
 const CRATES: [(&str, &str); 2] = [("my_app", "README.md"), ("my_shop", "docs/testing.md")];
 
 /// Programs of others, whose arguments nobody here knows.
-const OTHERS: [&str; 18] = [
+const OTHERS: [&str; 19] = [
     ".",
     "apt-get",
     "cd",
@@ -40,6 +40,7 @@ const OTHERS: [&str; 18] = [
     "journalctl",
     "kill",
     "mv",
+    "openssl",
     "rabbitmqctl",
     "rm",
     "set",

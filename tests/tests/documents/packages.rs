@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use taskq_tests::harness::repository;
+
 /// How many packages a lean producer may need.
 const PACKAGES_MAX: usize = 90;
 
 /// The packages of workers, and of servers that a producer does not talk to.
-const FOREIGN: [&str; 7] =
-    ["clap", "tracing-subscriber", "rusqlite", "libsqlite3-sys", "redis", "indicatif", "taskq-worker"];
+const FOREIGN: [&str; 8] =
+    ["clap", "rustls", "tracing-subscriber", "rusqlite", "libsqlite3-sys", "redis", "indicatif", "taskq-worker"];
 
 /// The names of all packages that are built for `taskq` with these features.
 fn packages(features: &str) -> BTreeSet<String> {
@@ -55,6 +57,14 @@ fn a_producer_builds_little() {
     for foreign in FOREIGN {
         assert!(!names.contains(foreign), "a producer has no use for {foreign}");
     }
+}
+
+#[test]
+fn tls_adds_as_many_packages_as_the_readme_says() {
+    let added = packages("macros,amqp,tls").len() - packages("macros,amqp").len();
+    let readme = std::fs::read_to_string(repository().join("README.md")).expect("it is there");
+    let said = format!("the feature `tls` adds {added} packages");
+    assert!(readme.contains(&said), "README.md does not say that {said}");
 }
 
 #[test]

@@ -14,3 +14,4 @@ mod rights;
 mod secrets;
 mod signing;
 mod starvation;
+mod tls;

@@ -8,6 +8,8 @@ use super::watch::Watch;
 use super::{refusal, scripts};
 use crate::backend::{BackendError, BackendOptions};
 use crate::io;
+use crate::redact;
+use crate::tls::{self, Understood};
 
 /// A result backend and Kv store in Redis. The connections are closed when it and all its streams of changes are
 /// dropped.
@@ -24,8 +26,11 @@ impl RedisBackend {
     /// that Sentinels know under this name. An error tells whether the URL, the network or the server is
     /// at fault, and the remedy. Once connected, the backend reconnects by itself for as long as it exists.
     pub async fn connect(url: &str, options: BackendOptions) -> Result<Self, BackendError> {
-        let route = Route::new(url).map_err(|error| refusal::of_url(url, &error))?;
-        let shown: Arc<str> = crate::redact::url(url).into();
+        let Understood { url: plain, tls } =
+            tls::understand(url, &options.tls).map_err(|why| BackendError::Url { url: redact::url(url), why })?;
+        let plain = plain.replacen("rediss", "redis", usize::from(tls.is_some()));
+        let route = Route::new(&plain, tls).map_err(|error| refusal::of_url(url, &error))?;
+        let shown: Arc<str> = redact::url(url).into();
         let timeout = options.timeout;
         io::run(async move {
             let connection = Connection::open(route, Arc::clone(&shown), timeout, scripts::load())
@@ -43,7 +48,7 @@ impl RedisBackend {
 pub(crate) mod fuzzing {
     /// Parses an address, and returns the error.
     pub(crate) fn address(url: &str) -> Option<String> {
-        super::Route::new(url)
+        super::Route::new(url, None)
             .err()
             .map(|error| super::refusal::of_url(url, &error))
             .map(|error| format!("{error} {error:?}"))

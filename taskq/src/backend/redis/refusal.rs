@@ -10,6 +10,7 @@ use crate::backend::BackendError;
 use crate::fault::BoxError;
 use crate::redact;
 use crate::shortage;
+use crate::tls::TlsFault;
 
 /// The reason why there is no connection.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -40,9 +41,7 @@ pub(super) enum NoAnswer {
 
 /// The error for a URL that cannot be parsed.
 pub(super) fn of_url(url: &str, error: &DialError) -> BackendError {
-    let why = if url.starts_with("rediss") {
-        "TLS is not built into this program; write redis:// and let a tunnel encrypt".to_owned()
-    } else if let DialError::Unfit(why) = error {
+    let why = if let DialError::Unfit(why) = error {
         why.clone()
     } else {
         // Only the description is shown: the detail might repeat a part of the URL.
@@ -68,6 +67,9 @@ pub(super) fn of_server(url: &str, error: &DialError) -> BackendError {
     let detail = error.detail().unwrap_or_default();
     let refused = |why: &str| BackendError::Refused { url: url.clone(), why: why.to_owned() };
     let unreachable = |why: String| BackendError::Unreachable { url: url.clone(), why };
+    if let Some(fault) = TlsFault::in_error(error) {
+        return unreachable(fault.to_string());
+    }
     match error.code() {
         Some("NOAUTH") => return refused(PASSWORD_WANTED),
         Some("WRONGPASS") => return refused(PASSWORD_WRONG),
@@ -98,6 +100,9 @@ pub(super) fn of_server(url: &str, error: &DialError) -> BackendError {
             unreachable("the connection was refused; start redis-server, or check host and port".to_owned())
         }
         _ if error.is_timeout() => unreachable("no answer in time; check host, port and firewall".to_owned()),
+        _ if error.is_connection_dropped() => {
+            unreachable("it hangs up; check host and port, and write rediss:// if that port speaks TLS".to_owned())
+        }
         _ if error.is_io_error() => unreachable(format!("{error}; check host and port")),
         _ => refused(&error.to_string()),
     }
@@ -169,6 +174,8 @@ mod tests {
             (io::Error::from(io::ErrorKind::ConnectionRefused).into(), "answers at redis://host: the connection was"),
             (io::Error::from(io::ErrorKind::TimedOut).into(), "answers at redis://host: no answer in time"),
             (io::Error::from_raw_os_error(24).into(), "raise the limit of open files (`ulimit -n`"),
+            (io::Error::from(io::ErrorKind::UnexpectedEof).into(), "answers at redis://host: it hangs up"),
+            (io::Error::from(TlsFault("no TLS".to_owned())).into(), "answers at redis://host: no TLS"),
             (RedisError::from((ErrorKind::Parse, "odd")), "answers at redis://host: what answers there is not"),
         ] {
             let shown = of_server("redis://host", &error.into()).to_string();
@@ -190,7 +197,7 @@ mod tests {
             "redis+sentinel://h1,h2/main/0?password=secret",
             "sentinel://:secret@h1",
         ] {
-            let Err(error) = super::super::route::Route::new(url) else { continue };
+            let Err(error) = super::super::route::Route::new(url, None) else { continue };
             let refusal = of_url(url, &error);
             assert!(!format!("{refusal} {refusal:?}").contains("secret"), "{refusal:?}");
             assert!(matches!(refusal, BackendError::Url { .. }));

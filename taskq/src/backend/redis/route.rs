@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::dial::Dialer;
 use super::refusal::DialError;
 use super::sentinel::{self, Sentinels};
+use crate::tls::TlsOptions;
 
 /// The way to the server.
 #[derive(Debug, Clone)]
@@ -16,11 +17,12 @@ pub(super) enum Route {
 }
 
 impl Route {
-    /// Understands the URL of a server, or of Sentinels.
-    pub(super) fn new(url: &str) -> Result<Self, DialError> {
+    /// Understands the URL of a server, or of Sentinels. With options of TLS every connection is encrypted, those
+    /// to the Sentinels too.
+    pub(super) fn new(url: &str, tls: Option<TlsOptions>) -> Result<Self, DialError> {
         match sentinel::parse(url) {
-            Some(sentinels) => Ok(Self::Sentinels(Arc::new(sentinels?))),
-            None => Ok(Self::Direct(Dialer::new(url)?)),
+            Some(sentinels) => Ok(Self::Sentinels(Arc::new(sentinels?.encrypted(tls.as_ref())))),
+            None => Ok(Self::Direct(Dialer::new(url)?.encrypted(tls))),
         }
     }
 

@@ -17,6 +17,7 @@ use super::dial::Dialer;
 use super::refusal::{self, DialError};
 use super::timing::{PING_INTERVAL, in_time};
 use crate::io;
+use crate::tls::TlsOptions;
 
 /// The time for the answer of one Sentinel.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -133,6 +134,12 @@ fn parse_rest(rest: &str) -> Result<Sentinels, DialError> {
 }
 
 impl Sentinels {
+    /// These Sentinels, over encrypted connections if there are options for them.
+    pub(super) fn encrypted(self, tls: Option<&TlsOptions>) -> Self {
+        let each = self.each.into_iter().map(|(shown, dialer)| (shown, dialer.encrypted(tls.cloned()))).collect();
+        Self { each, login: self.login.encrypted(tls.cloned()), ..self }
+    }
+
     /// The address of the primary at this moment.
     pub(super) async fn primary(&self) -> Result<Dialer, DialError> {
         let announced = self.latest().as_mut().and_then(|switch| {

@@ -62,7 +62,7 @@ impl SqliteBackend {
         let watches = Arc::new(Watches::new(database.number()));
         let observer: Arc<dyn Observer> = Arc::clone(&watches) as Arc<dyn Observer>;
         database.observe(Arc::downgrade(&observer));
-        let BackendOptions { result_ttl, timeout, file_mode: _ } = *options;
+        let BackendOptions { result_ttl, timeout, .. } = *options;
         Ok(Self { database, result_ttl, timeout, watches, sweep: Arc::default() })
     }
 

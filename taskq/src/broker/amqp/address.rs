@@ -8,6 +8,7 @@ use lapin::{Error, ErrorKind};
 use crate::broker::BrokerError;
 use crate::redact;
 use crate::shortage;
+use crate::tls::{self, TlsFault, TlsOptions, Understood};
 
 /// The frame size. lapin allocates 64 frames per connection; with the broker's default of 128 KiB an idle process
 /// would take 20 MB.
@@ -37,14 +38,16 @@ pub(super) struct Address {
     hides_user: bool,
     /// Whether the URL names a `frame_max`.
     frame_max_given: bool,
+    /// The options of its connections, if they are encrypted.
+    pub(super) tls: Option<TlsOptions>,
 }
 
 impl Addresses {
     /// Parses a list of URLs, separated by `;` or `,`. All of them must lead to the same virtual host: otherwise a
     /// message could be sent to one and awaited in another.
-    pub(super) fn parse(urls: &str) -> Result<Self, BrokerError> {
+    pub(super) fn parse(urls: &str, tls: &TlsOptions) -> Result<Self, BrokerError> {
         let shown = redact::url(urls);
-        let list = redact::list(urls).into_iter().map(Address::parse).collect::<Result<Vec<_>, _>>()?;
+        let list = redact::list(urls).into_iter().map(|url| Address::parse(url, tls)).collect::<Result<Vec<_>, _>>()?;
         let vhost = &list[0].uri.vhost;
         if let Some(other) = list.iter().find(|address| address.uri.vhost != *vhost) {
             let (one, other) = (redact::given(vhost), redact::given(&other.uri.vhost));
@@ -85,8 +88,8 @@ fn distinct(texts: impl Iterator<Item = String>) -> Vec<String> {
 }
 
 impl Address {
-    /// Parses `amqp://user:password@host:port/vhost?heartbeat=…&frame_max=…`.
-    fn parse(url: &str) -> Result<Self, BrokerError> {
+    /// Parses `amqp://user:password@host:port/vhost?heartbeat=…&frame_max=…`, or `amqps://` with parameters of TLS.
+    fn parse(url: &str, tls: &TlsOptions) -> Result<Self, BrokerError> {
         let url = url.trim();
         let shown = redact::url(url);
         let unusable = |why: String| BrokerError::Url { url: shown.clone(), why };
@@ -95,22 +98,22 @@ impl Address {
                        for each, with `;` between them";
             return Err(unusable(why.to_owned()));
         }
-        let mut uri: AMQPUri = url.parse().map_err(|why: String| {
+        let Understood { url: plain, tls } = tls::understand(url, tls).map_err(unusable)?;
+        let mut uri: AMQPUri = plain.parse().map_err(|why: String| {
             // Behind a colon the parser quotes what it was given.
             let why = why.split(':').next().unwrap_or_default();
             unusable(format!(
                 "{why}; write amqp://user:password@host:5672/vhost, special characters as %40 and the like"
             ))
         })?;
-        if uri.scheme == AMQPScheme::AMQPS {
-            return Err(unusable("TLS is not built in; write amqp://, or put a TLS proxy in between".to_owned()));
-        }
+        // lapin gets a socket that is encrypted already.
+        uri.scheme = AMQPScheme::AMQP;
         if uri.authority.host.contains([',', ';']) {
             let why = "it has several hosts; write each as a URL, as in amqp://user:password@a/vhost;amqp://user:password@b/vhost";
             return Err(unusable(why.to_owned()));
         }
         // The parser only knows host names, and takes `[::1]` for an absent one.
-        if let Some(host) = ipv6_host(url) {
+        if let Some(host) = ipv6_host(&plain) {
             host.clone_into(&mut uri.authority.host);
         }
         // To people and to Celery, `amqp://host/` means the default virtual host; the empty name is never meant.
@@ -121,7 +124,7 @@ impl Address {
         let frame_max_given = uri.query.frame_max.is_some();
         uri.query.frame_max.get_or_insert(FRAME_MAX);
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
-        Ok(Self { uri, shown, hides_user, frame_max_given })
+        Ok(Self { uri, shown, hides_user, frame_max_given, tls })
     }
 
     /// The URI for a connection. `wide`: the connection has to carry larger frames.
@@ -148,6 +151,9 @@ impl Address {
                 why: format!("{place} takes the connection and says nothing; is it RabbitMQ's AMQP port?"),
             },
             Some(ErrorKind::IOError(cause)) => {
+                if let Some(fault) = TlsFault::in_error(&**cause) {
+                    return BrokerError::Unreachable { url, why: format!("{place}: {fault}") };
+                }
                 let remedy = match cause.kind() {
                     _ if shortage::is_cause_of(&**cause) => shortage::REMEDY,
                     std::io::ErrorKind::ConnectionRefused => {
@@ -201,7 +207,7 @@ mod tests {
     use super::*;
 
     fn one(url: &str) -> Arc<Address> {
-        let addresses = Addresses::parse(url).expect(url);
+        let addresses = Addresses::parse(url, &TlsOptions::default()).expect(url);
         assert_eq!(addresses.list.len(), 1, "{url}");
         Arc::clone(&addresses.list[0])
     }
@@ -213,7 +219,7 @@ mod tests {
             ("amqp://a,amqp://b , amqp://c", vec![("a", 5672), ("b", 5672), ("c", 5672)]),
             ("amqp://u:p,;q@a/v;amqp://u:p@[::1]:5673/v", vec![("a", 5672), ("::1", 5673)]),
         ] {
-            let addresses = Addresses::parse(urls).expect(urls);
+            let addresses = Addresses::parse(urls, &TlsOptions::default()).expect(urls);
             let found: Vec<_> = addresses.list.iter().map(|address| address.host()).collect();
             assert_eq!(found, hosts, "{urls}");
         }
@@ -229,7 +235,7 @@ mod tests {
             ("amqp://u:secret@a;amqp://u:secret@b:port", "write amqp://"),
             ("amqp://u:secret@a,b/v", "it has several hosts"),
         ] {
-            let error = Addresses::parse(urls).err().expect(urls);
+            let error = Addresses::parse(urls, &TlsOptions::default()).err().expect(urls);
             let text = format!("{error} {error:?}");
             assert!(text.contains(told) && !text.contains("secret"), "{urls}: {text}");
         }
@@ -237,7 +243,8 @@ mod tests {
 
     #[test]
     fn a_round_without_success_tells_of_every_address() {
-        let addresses = Addresses::parse("amqp://u:secret@a;amqp://b;amqp://c").expect("it is a list");
+        let addresses =
+            Addresses::parse("amqp://u:secret@a;amqp://b;amqp://c", &TlsOptions::default()).expect("it is a list");
         let away = |place: &str| BrokerError::Unreachable { url: "x".to_owned(), why: format!("{place}: refused") };
         let refused = || BrokerError::Refused { url: "b".to_owned(), why: "the password is wrong".to_owned() };
         for (faults, expected) in [
@@ -323,7 +330,7 @@ mod tests {
             "amqp://secret@host:port",
             "amqp://u:secret",
         ] {
-            let error = Addresses::parse(url).err().expect(url).to_string();
+            let error = Addresses::parse(url, &TlsOptions::default()).err().expect(url).to_string();
             assert!(!error.contains("secret") && error.lines().count() <= 2, "{error}");
         }
     }

@@ -20,6 +20,7 @@ use super::places::Places;
 use crate::fault::BoxError;
 use crate::io;
 use crate::message::WireMessage;
+use crate::tls::TlsOptions;
 
 /// The measurement of a loop.
 #[derive(Debug, Clone, Copy)]
@@ -163,7 +164,7 @@ pub async fn delete_queues(url: &str, queues: &[String]) -> Result<(), BoxError>
 }
 
 async fn open(url: &str) -> Result<(Connection, Channel), BoxError> {
-    let connection = Places::new(Addresses::parse(url)?).connect_bare("taskq bare").await?;
+    let connection = Places::new(Addresses::parse(url, &TlsOptions::default())?).connect_bare("taskq bare").await?;
     let channel = connection.create_channel().await?;
     Ok((connection, channel))
 }

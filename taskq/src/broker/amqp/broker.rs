@@ -57,7 +57,7 @@ impl AmqpBroker {
     /// nodes of a cluster. An error names the cause and the remedy. Once connected, lost connections are reopened
     /// without end, at the first node that can be connected to.
     pub async fn connect(url: &str, options: BrokerOptions) -> Result<Self, BrokerError> {
-        let places = Places::new(Addresses::parse(url)?);
+        let places = Places::new(Addresses::parse(url, &options.tls)?);
         let name = format!("{} publish", options.name);
         let publish_link = io::run(Link::open(Arc::clone(&places), name, false)).await?;
         let topology = Arc::new(Topology::new(options.strict));

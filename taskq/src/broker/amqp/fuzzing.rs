@@ -2,10 +2,11 @@
 
 use lapin::protocol::basic::parse_properties;
 
-use super::address::Address;
+use super::address::Addresses;
 use super::convert::{from_amqp, to_amqp};
 use super::screen::Screen;
 use crate::message::WireMessage;
+use crate::tls::TlsOptions;
 
 /// Screens `bytes` that arrive in pieces of this size, and returns what lapin would see.
 pub fn screened(bytes: &[u8], piece: usize) -> std::io::Result<Vec<u8>> {
@@ -40,5 +41,5 @@ pub fn there_and_back(message: &WireMessage) -> Option<WireMessage> {
 
 /// Parses an address, and returns the error.
 pub fn address(url: &str) -> Option<String> {
-    Address::parse(url).err().map(|error| format!("{error} {error:?}"))
+    Addresses::parse(url, &TlsOptions::default()).err().map(|error| format!("{error} {error:?}"))
 }

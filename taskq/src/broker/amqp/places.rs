@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_round_begins_anywhere_and_comes_last_to_what_was_left() {
-        let addresses = Addresses::parse("amqp://localhost").expect("it is a URL");
+        let addresses = Addresses::parse("amqp://localhost", &crate::tls::TlsOptions::default()).expect("it is a URL");
         let socket = |port: u16| SocketAddr::from(([10, 0, 0, 1], port));
         let places: Vec<_> =
             (1..=3).map(|port| Endpoint { address: Arc::clone(&addresses.list[0]), socket: socket(port) }).collect();

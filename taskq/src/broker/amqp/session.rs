@@ -357,6 +357,11 @@ pub(super) async fn connect(
         Ok(dialled) => dialled.map_err(|error| refusal(error.into()))?,
         Err(_) => return Err(refusal(std::io::Error::from(std::io::ErrorKind::TimedOut).into())),
     };
+    let encrypting = socket.encrypted(address.host().0, address.tls.as_ref());
+    let socket = match time::timeout(limits.handshake, encrypting).await {
+        Ok(encrypted) => encrypted.map_err(|error| refusal(error.into()))?,
+        Err(_) => return Err(refusal(std::io::Error::from(std::io::ErrorKind::TimedOut).into())),
+    };
     let greeting = socket.greeting();
     let socket = Mutex::new(Some(AsyncTcpStream::Plain(socket)));
     // lapin asks once, and would again to recover a connection.

@@ -17,10 +17,11 @@ use async_rs::util::RuntimeParts;
 use async_rs::{Runtime, Tokio};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::Stream;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 use super::screen::Screen;
+use crate::tls::{self, ByteStream, TlsFault, TlsOptions};
 
 /// The payload of the broker's greeting on a socket, as soon as it has come.
 pub(super) type GreetingSlot = Arc<Mutex<Option<Vec<u8>>>>;
@@ -34,17 +35,43 @@ pub(super) fn runtime() -> Runtime<RuntimeParts<Tokio, ScreenedSockets>> {
 #[derive(Debug, Clone)]
 pub(super) struct ScreenedSockets(Tokio);
 
+/// A socket under the screen.
+#[derive(Debug)]
+enum InnerSocket {
+    Plain(TcpStream),
+    #[cfg(feature = "tls")]
+    Encrypted(Box<tls::TlsStream>),
+}
+
 /// A socket whose received bytes are screened.
 #[derive(Debug)]
 pub(super) struct ScreenedSocket {
-    socket: TcpStream,
+    socket: InnerSocket,
+    /// Whether the server has sent anything.
+    has_received: bool,
     screen: Screen,
     greeting: GreetingSlot,
 }
 
 impl ScreenedSocket {
-    fn new(socket: TcpStream) -> Self {
-        Self { socket, screen: Screen::default(), greeting: GreetingSlot::default() }
+    fn new(socket: InnerSocket) -> Self {
+        Self { socket, has_received: false, screen: Screen::default(), greeting: GreetingSlot::default() }
+    }
+
+    /// The connection encrypted, if there are options for that. To be called before anything was sent.
+    #[cfg_attr(
+        not(feature = "tls"),
+        allow(clippy::unused_async, unused_variables, reason = "the same signature with and without the feature")
+    )]
+    pub(super) async fn encrypted(self, host: &str, tls: Option<&TlsOptions>) -> io::Result<Self> {
+        match (self.socket, tls) {
+            #[cfg(feature = "tls")]
+            (InnerSocket::Plain(socket), Some(options)) => {
+                let encrypted = tls::connect(socket, host, options).await?;
+                Ok(Self::new(InnerSocket::Encrypted(Box::new(encrypted))))
+            }
+            (socket, _) => Ok(Self::new(socket)),
+        }
     }
 
     /// The place for the broker's greeting, since lapin does not tell what it says.
@@ -53,11 +80,22 @@ impl ScreenedSocket {
     }
 }
 
+impl InnerSocket {
+    /// The stream of bytes of the protocol.
+    fn stream(&mut self) -> Pin<&mut dyn ByteStream> {
+        match self {
+            Self::Plain(socket) => Pin::new(socket),
+            #[cfg(feature = "tls")]
+            Self::Encrypted(socket) => Pin::new(socket),
+        }
+    }
+}
+
 /// Opens a socket. To be called on the I/O runtime.
 pub(super) async fn dial(place: SocketAddr) -> io::Result<ScreenedSocket> {
     let socket = TcpStream::connect(place).await?;
     socket.set_nodelay(true)?;
-    Ok(ScreenedSocket::new(socket))
+    Ok(ScreenedSocket::new(InnerSocket::Plain(socket)))
 }
 
 impl Reactor for ScreenedSockets {
@@ -90,15 +128,21 @@ impl Reactor for ScreenedSockets {
 
 impl AsyncRead for ScreenedSocket {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let Self { socket, screen, greeting } = self.get_mut();
+        let Self { socket, has_received, screen, greeting } = self.get_mut();
         loop {
             let taken = screen.take(into);
             if taken > 0 || into.is_empty() {
                 return Poll::Ready(Ok(taken));
             }
             let mut room = ReadBuf::new(screen.room());
-            ready!(Pin::new(&mut *socket).poll_read(context, &mut room))?;
+            ready!(socket.stream().poll_read(context, &mut room))?;
             let count = room.filled().len();
+            if !*has_received && count > 0 {
+                *has_received = true;
+                if matches!(socket, InnerSocket::Plain(_)) && tls::is_alert(room.filled()) {
+                    return Poll::Ready(Err(TlsFault::speaks_tls("amqp").into()));
+                }
+            }
             if count == 0 {
                 return Poll::Ready(Ok(0));
             }
@@ -112,7 +156,7 @@ impl AsyncRead for ScreenedSocket {
 
 impl AsyncWrite for ScreenedSocket {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(context, bytes)
+        self.get_mut().socket.stream().poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -120,14 +164,14 @@ impl AsyncWrite for ScreenedSocket {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(context, parts)
+        self.get_mut().socket.stream().poll_write_vectored(context, parts)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(context)
+        self.get_mut().socket.stream().poll_flush(context)
     }
 
     fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(context)
+        self.get_mut().socket.stream().poll_shutdown(context)
     }
 }
