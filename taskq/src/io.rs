@@ -111,6 +111,7 @@ pub fn within<F: Future>(limit: Duration, future: F) -> Timeout<F> {
 }
 
 /// Returns a random number between 0 and 1, uniform enough to spread clients out.
+#[cfg(any(feature = "amqp", feature = "redis"))]
 pub(crate) fn jitter() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     // Each `RandomState` has new keys.

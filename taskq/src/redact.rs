@@ -10,7 +10,9 @@ mod url;
 
 pub use secret::Secret;
 pub use url::given;
-pub(crate) use url::{list, several, unknown_scheme, url};
+#[cfg(feature = "amqp")]
+pub(crate) use url::list;
+pub(crate) use url::{several, unknown_scheme, url};
 
 /// The text in place of a secret.
 pub(crate) const HIDDEN: &str = "***";

@@ -16,6 +16,9 @@ pub struct Security;
 #[doc = include_str!("../../CHANGELOG.md")]
 pub struct Changelog;
 
+#[doc = include_str!("../../docs/clusters.md")]
+pub struct Clusters;
+
 #[doc = include_str!("../../docs/concepts.md")]
 pub struct Concepts;
 

@@ -33,7 +33,7 @@ const NO_TLS: &str = "it does not speak TLS; name its port for TLS (5671 of Rabb
 /// do with TLS stays as it is.
 pub(super) fn of_failure(error: io::Error, peer: &TlsPeer) -> io::Error {
     let inner = error.get_ref();
-    if inner.is_some_and(|inner| inner.is::<TlsFault>()) {
+    if inner.and_then(|inner| inner.downcast_ref::<TlsFault>()).is_some() {
         return error;
     }
     let cause = inner.and_then(|inner| inner.downcast_ref::<Error>());

@@ -57,6 +57,11 @@ impl Addresses {
             );
             return Err(BrokerError::Url { url: shown, why });
         }
+        if list.iter().any(|address| address.tls.is_some() != list[0].tls.is_some()) {
+            let why =
+                "some of its addresses are encrypted by TLS and some are not; write amqps:// for each, or amqp://";
+            return Err(BrokerError::Url { url: shown, why: why.to_owned() });
+        }
         Ok(Self { list: list.into_iter().map(Arc::new).collect(), shown })
     }
 
@@ -323,7 +328,7 @@ mod tests {
     fn errors_do_not_show_passwords() {
         for url in [
             "amqp://u:secret@host:port/",
-            "amqps://u:secret@host",
+            "amqps://u:secret@host?verify=verify_none",
             "amqp://u:secret@host?heartbeat=x",
             "amqp://host?auth_mechanism=secret@",
             "amqp:u:secret@host",

@@ -35,8 +35,8 @@ const SILENT_AFTER: u32 = 8;
 /// The time for which a node may confirm nothing of what it was sent, before it is left for another one.
 const CONFIRMS_WITHIN: Duration = Duration::from_secs(10);
 
-/// The time for which nothing may be confirmed on the first channel after an outage, before another one is opened. Twice
-/// as long each time.
+/// The time for which nothing may be confirmed on the first channel after an outage, before another one is opened.
+/// Twice as long each time.
 ///
 /// A channel of RabbitMQ sends to the leader of a quorum queue that it knows of. If that is gone without a word, it
 /// sends again to the new one 10 s later, and a channel that is opened after the election does so at once.
@@ -58,7 +58,7 @@ pub(super) struct PublishLoop {
     recovery: Option<Suspicion>,
 }
 
-/// What is to be done about a broker that confirms nothing.
+/// The finding about a broker that confirms nothing.
 enum Judgement {
     Useful,
     /// Another channel is to be opened.
