@@ -206,7 +206,8 @@ async fn refusals_name_the_mend_and_no_password() {
         (format!("redis://:s3cret@{not_redis}/0"), ["no result backend answers", "is not Redis"]),
         ("redis://:s3cret@nowhere.invalid/0".to_owned(), ["no result backend answers", "check host"]),
         (format!("redis://:s3cret@{at}/zero"), ["cannot be used", "redis://user:password@host:6379/0"]),
-        (format!("rediss://:s3cret@{at}/0"), ["no result backend answers", "does not speak TLS"]),
+        // A Redis that awaits the end of a line says nothing to a handshake; `tls` has what that is told as, given time.
+        (format!("rediss://:s3cret@{at}/0"), ["no result backend answers at rediss://:***@", "check host, port"]),
         ("redis+unix:///nowhere.sock?pass=s3cret".to_owned(), ["no result backend answers", "start redis-server"]),
     ] {
         let error = RedisBackend::connect(&url, options()).await.expect_err("it cannot work");
