@@ -196,6 +196,7 @@ async fn refusals_name_the_mend_and_no_password() {
             let _ = stream.and_then(|mut stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
         }
     });
+    // With more time than a handshake has: a Redis that awaits the end of a line says nothing to one.
     for (url, texts) in [
         (format!("redis://{at}/0"), ["refused the connection", "redis://:password@host"]),
         (format!("redis://{at}/3"), ["refused the connection", "redis://:password@host"]),
@@ -206,11 +207,10 @@ async fn refusals_name_the_mend_and_no_password() {
         (format!("redis://:s3cret@{not_redis}/0"), ["no result backend answers", "is not Redis"]),
         ("redis://:s3cret@nowhere.invalid/0".to_owned(), ["no result backend answers", "check host"]),
         (format!("redis://:s3cret@{at}/zero"), ["cannot be used", "redis://user:password@host:6379/0"]),
-        // A Redis that awaits the end of a line says nothing to a handshake; `tls` has what that is told as, given time.
-        (format!("rediss://:s3cret@{at}/0"), ["no result backend answers at rediss://:***@", "check host, port"]),
+        (format!("rediss://:s3cret@{at}/0"), ["no result backend answers", "does not speak TLS"]),
         ("redis+unix:///nowhere.sock?pass=s3cret".to_owned(), ["no result backend answers", "start redis-server"]),
     ] {
-        let error = RedisBackend::connect(&url, options()).await.expect_err("it cannot work");
+        let error = RedisBackend::connect(&url, BackendOptions::default()).await.expect_err("it cannot work");
         let text = error.to_string();
         for part in texts {
             assert!(text.contains(part), "{part:?} is missing: {text}");
