@@ -48,7 +48,7 @@ impl Settings {
             let Some(name) = variable.strip_prefix("TASKQ_").map(str::to_ascii_lowercase) else { continue };
             let key = |name: &str| KEYS.iter().find(|known| known.name == name);
             if let Some(known) = key(&name) {
-                given.insert(known.name, (variable.to_owned(), value));
+                given.insert(known.name, (known, variable.to_owned(), value));
             } else if let Some(known) = name.strip_suffix("_file").and_then(key).filter(|known| known.holds_a_secret())
             {
                 files.push((known, variable.to_owned(), PathBuf::from(value)));
@@ -56,21 +56,20 @@ impl Settings {
         }
         // An empty variable is one that a template left open.
         for (known, variable, path) in files.into_iter().filter(|(_, _, path)| !path.as_os_str().is_empty()) {
-            if let Some((direct, _)) = given.remove(known.name).filter(|(_, value)| !value.is_empty()) {
+            if let Some((_, direct, _)) = given.remove(known.name).filter(|(_, _, value)| !value.is_empty()) {
                 let text = format!("{direct} is set as well, and they may differ; remove one of the two");
                 return Err(ConfigError::new(Origin::Variable(variable), text));
             }
             let text = secret_file::read(known.name, &variable, &path)?;
             self.set(known.name, &text, Origin::FileOfVariable { variable, path })?;
         }
-        for (key, (variable, value)) in given {
+        for (known, variable, value) in given.into_values() {
             let origin = Origin::Variable(variable);
             match value.to_str() {
-                Some(value) => self.set(key, value, origin)?,
+                Some(value) => self.set(known.name, value, origin)?,
                 // The value is not repeated: it may hold a password.
                 None => {
-                    let takes = KEYS.iter().find(|known| known.name == key).map_or("text", |known| known.takes);
-                    let text = format!("`{key}` takes {takes}, and this is not Unicode (UTF-8)");
+                    let text = format!("`{}` takes {}, and this is not Unicode (UTF-8)", known.name, known.takes);
                     return Err(ConfigError::new(origin, text));
                 }
             }

@@ -53,9 +53,7 @@ impl TwoNodes {
 
 /// Options of a client that sits every outage of a test out.
 fn patient() -> BrokerOptions {
-    let mut options = BrokerOptions::default();
-    options.publish_timeout = PATIENCE;
-    options
+    BrokerOptions::default().with(|options| options.publish_timeout = PATIENCE)
 }
 
 async fn until(what: &str, holds: impl Fn() -> bool) {

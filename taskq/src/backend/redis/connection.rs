@@ -161,31 +161,31 @@ impl Connection {
         }
     }
 
+    /// Waits for a connection that is newer than `broken`, and takes of it, its number and its epoch what is wanted;
+    /// `None` if there is none in time.
+    async fn up_after<T>(
+        &mut self,
+        broken: u64,
+        deadline: Instant,
+        take: impl FnOnce(&Greeted, u64, u64) -> T,
+    ) -> Option<T> {
+        let is_up = |link: &ConnectionState| matches!(link, ConnectionState::Up { number, .. } if *number > broken);
+        match &*timeout_at(deadline, self.link.wait_for(is_up)).await.ok()?.ok()? {
+            ConnectionState::Up { greeted, number, epoch } => Some(take(greeted, *number, *epoch)),
+            ConnectionState::Down { .. } => None,
+        }
+    }
+
     /// Waits for a connection that is newer than `broken`.
     async fn live_after(&mut self, broken: u64, deadline: Instant) -> Result<(CommandLink, u64), NoAnswer> {
-        let is_live = |link: &ConnectionState| matches!(link, ConnectionState::Up { number, .. } if *number > broken);
-        // The borrow of the state ends here, since the error below borrows it again.
-        let live = match timeout_at(deadline, self.link.wait_for(is_live)).await {
-            Ok(Ok(link)) => match &*link {
-                ConnectionState::Up { greeted, number, .. } => Some((greeted.line.clone(), *number)),
-                ConnectionState::Down { .. } => None,
-            },
-            _ => None,
-        };
-        live.ok_or_else(|| NoAnswer::Away { url: Arc::clone(&self.url), source: self.why_down() })
+        let line = self.up_after(broken, deadline, |greeted, number, _| (greeted.line.clone(), number)).await;
+        line.ok_or_else(|| NoAnswer::Away { url: Arc::clone(&self.url), source: self.why_down() })
     }
 
     /// Waits for a connection, and returns its server with its epoch.
     pub(super) async fn server(&mut self) -> Result<(Dialer, u64), BoxError> {
         let deadline = Instant::now() + self.timeout;
-        let is_up = |link: &ConnectionState| matches!(link, ConnectionState::Up { .. });
-        let server = match timeout_at(deadline, self.link.wait_for(is_up)).await {
-            Ok(Ok(link)) => match &*link {
-                ConnectionState::Up { greeted, epoch, .. } => Some((greeted.dialer.clone(), *epoch)),
-                ConnectionState::Down { .. } => None,
-            },
-            _ => None,
-        };
+        let server = self.up_after(0, deadline, |greeted, _, epoch| (greeted.dialer.clone(), epoch)).await;
         server.ok_or_else(|| self.no_answer())
     }
 

@@ -196,18 +196,11 @@ impl Core {
     /// The broker as it is now: the session of today may be with another node than that of yesterday.
     async fn info(&self) -> Result<BrokerInfo, BrokerError> {
         let what = || "telling its version".to_owned();
-        let session = time::timeout(self.options.publish_timeout, self.link_for_requests().session()).await;
-        match session {
-            Ok(Some(session)) => match session.info() {
-                Ok(info) => Ok(info.clone()),
-                Err(why) => Err(BrokerError::Failed { what: what(), source: why.into() }),
-            },
-            Ok(None) => Err(BrokerError::Closed),
-            Err(_) => Err(BrokerError::Failed {
-                what: what(),
-                source: "the connection to the broker is being restored".into(),
-            }),
-        }
+        let read = |session: Arc<Session>| async move {
+            let failed = |why: &str| BrokerError::Failed { what: what(), source: why.into() };
+            session.info().cloned().map_err(|why| DeclareFault::Broker(failed(why)))
+        };
+        self.request(what, read).await.map_err(|fault| fault.during(what()))
     }
 
     async fn close(&self) {

@@ -343,6 +343,11 @@ impl RequestFault {
     }
 }
 
+/// Waits for a step on the way to a socket, with its end as lapin's error.
+async fn in_time<T>(limit: Duration, step: impl Future<Output = std::io::Result<T>>) -> lapin::Result<T> {
+    Ok(time::timeout(limit, step).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
+}
+
 /// Connects to a place, and gives lapin the socket. lapin's recovery stays off; the description of the module `amqp`
 /// says why.
 pub(super) async fn connect(
@@ -353,15 +358,9 @@ pub(super) async fn connect(
 ) -> Result<(Connection, GreetingSlot), BrokerError> {
     let address = &place.address;
     let refusal = |error: lapin::Error| address.refusal(Some(&error));
-    let socket = match time::timeout(limits.connect, transport::dial(place.socket)).await {
-        Ok(dialled) => dialled.map_err(|error| refusal(error.into()))?,
-        Err(_) => return Err(refusal(std::io::Error::from(std::io::ErrorKind::TimedOut).into())),
-    };
+    let socket = in_time(limits.connect, transport::dial(place.socket)).await.map_err(refusal)?;
     let encrypting = socket.encrypted(address.host().0, address.tls.as_ref());
-    let socket = match time::timeout(limits.handshake, encrypting).await {
-        Ok(encrypted) => encrypted.map_err(|error| refusal(error.into()))?,
-        Err(_) => return Err(refusal(std::io::Error::from(std::io::ErrorKind::TimedOut).into())),
-    };
+    let socket = in_time(limits.handshake, encrypting).await.map_err(refusal)?;
     let greeting = socket.greeting();
     let socket = Mutex::new(Some(AsyncTcpStream::Plain(socket)));
     // lapin asks once, and would again to recover a connection.
