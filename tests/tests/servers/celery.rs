@@ -400,9 +400,9 @@ async fn results_of_another_serializer_are_read_or_named_at_once() {
         proj::Packed { bytes: vec![255, 0], float: 985.690_694_632_869_5, keys: [(1, "one".to_owned())].into() };
     assert_eq!(packed.expect("MessagePack is read"), expected);
     drop(packing);
-    let pickling = fixture.celery_worker_with("pickle");
     let handle = proj::add(2, 3).send(&client).await.expect("it is accepted");
     let mut updates = handle.watch().await.expect("nothing is stored yet");
+    let pickling = fixture.celery_worker_with("pickle");
     let waited = handle.get_timeout(BOUND).await.expect_err("only Python reads a pickle");
     let update = updates.next().await.expect("it ends with the reason").expect_err("only Python reads a pickle");
     let status = handle.status().await.expect_err("only Python reads a pickle");

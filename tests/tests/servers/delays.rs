@@ -54,7 +54,7 @@ async fn nothing_runs_before_its_time() {
     let retried = (0..TASKS)
         .map(|number| tasks::ledger_flaky(ledger.path(), format!("retry {number}"), 0, 2, 700).queue(queue.clone()));
     fixture.client.send_all(retried).await.all().expect("every task is accepted");
-    let until = now_ms() + 3000;
+    let until = now_ms() + 6000;
     let snoozing = (0..TASKS)
         .map(|number| tasks::ledger_snooze(ledger.path(), format!("snooze {number}"), until, 900).queue(queue.clone()));
     let snoozing = fixture.client.send_all(snoozing).await.all().expect("every task is accepted");
@@ -186,7 +186,7 @@ async fn a_queue_never_receives_delayed_tasks_of_another_that_ends_like_it() {
 async fn a_task_whose_queue_was_deleted_while_it_waited_is_told_and_goes_back_there() {
     let Some(fixture) = ServerFixture::start(SHOP).await else { return };
     let (client, queue) = (&fixture.client, unique("deleted"));
-    let sum = tasks::add(2, 3).queue(queue.clone()).countdown("2s").send(client).await.expect("the queue is made");
+    let sum = tasks::add(2, 3).queue(queue.clone()).countdown("6s").send(client).await.expect("the queue is made");
     let (_connection, channel) = raw(&fixture).await;
     let deleted = channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await;
     assert_eq!(deleted.expect("it exists"), 0, "the task still waits");

@@ -20,6 +20,10 @@ pub const WINDOW: u64 = 64 + 128 + 64;
 /// yet that these messages have been given to another worker.
 const STALE_FOR_MS: u64 = 10_000;
 
+/// The least time for which a send is unanswered that is made again: opening a connection to another node or another
+/// channel takes several round trips before the copy can be sent. What was answered faster was sent once.
+const SENT_AGAIN_MS: u64 = 10;
+
 /// The number of process deaths after which it must be known which task is to blame.
 const DEATHS_MAX: u32 = 5;
 
@@ -362,7 +366,7 @@ impl Checker<'_> {
 fn is_in_doubt(task: &TaskHistory, strike: &Strike) -> bool {
     matches!(strike.affected, Affected::Producer | Affected::Everybody(_))
         && task.attempted_at <= strike.until.unwrap_or(u64::MAX)
-        && task.acknowledged_at.is_none_or(|at| at >= strike.from)
+        && task.acknowledged_at.is_none_or(|at| at >= strike.from && at >= task.attempted_at + SENT_AGAIN_MS)
 }
 
 /// Returns the times that those of `tasks` waited which were to run at once, in ascending order.

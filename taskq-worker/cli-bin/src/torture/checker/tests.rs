@@ -135,6 +135,11 @@ fn an_answer_that_was_lost_explains_a_copy() {
     let book = book.ran(OTHER, "a", 0).acknowledged("a").ended("a", TaskState::Success, 0);
     holds(&book, [1, 1, 1, 0, 1, 0, 0, 0]);
     assert_eq!(book.findings().duplicated_allowed, 1);
+    let mut at_once = book;
+    for (number, line) in at_once.0.iter_mut().enumerate() {
+        line.at = 1000 + number as u64;
+    }
+    is_broken("answered faster than any connection is opened", &at_once, [1, 1, 0, 0, 1, 0, 0, 1]);
     let book =
         LedgerBook::default().attempted("a", &WORK).note(SENDER, Fact::Refused { id: "a".into(), why: "late".into() });
     holds(&book, [1, 0, 0, 0, 0, 0, 0, 0]);
