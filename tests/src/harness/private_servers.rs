@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use super::{Servers, unique};
+use super::{Certificates, Servers, unique};
 
 const SERVICES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/services");
 
@@ -69,6 +69,19 @@ impl PrivateServers {
     ///
     /// As [`start`](Self::start).
     pub fn start_with(configuration: &str) -> Option<Self> {
+        Self::start_as(configuration, &["up"])
+    }
+
+    /// Starts them with encrypted ports besides, where they want a certificate of their clients.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_encrypted() -> Option<Self> {
+        Self::start_as("", &["up", "--tls"])
+    }
+
+    fn start_as(configuration: &str, verb: &[&str]) -> Option<Self> {
         // Where no servers are wanted, none are started.
         Servers::from_env()?;
         let folder = std::env::temp_dir().join(unique("taskq-servers"));
@@ -77,11 +90,29 @@ impl PrivateServers {
         let more = own.folder.join("rabbit/conf.d");
         std::fs::create_dir_all(&more).expect("the temporary folder can be written");
         std::fs::write(more.join("50-test.conf"), configuration).expect("the temporary folder can be written");
-        own.services(&["up"]);
-        let variables = own.services(&["env"]);
-        own.servers.amqp = variable(&variables, "TASKQ_TEST_AMQP_URL");
-        own.servers.redis = variable(&variables, "TASKQ_TEST_REDIS_URL");
+        own.services(verb);
+        own.servers = own.servers_of(&["env"]);
         Some(own)
+    }
+
+    /// Where their encrypted ports are, with the parameters that name the certificates.
+    ///
+    /// # Panics
+    ///
+    /// If they have none.
+    pub fn encrypted(&self) -> Servers {
+        self.servers_of(&["env", "--tls"])
+    }
+
+    /// The certificates of their encrypted ports, and of a client.
+    pub fn certificates(&self) -> Certificates {
+        Certificates::at(self.folder.join("tls"))
+    }
+
+    fn servers_of(&self, question: &[&str]) -> Servers {
+        let variables = self.services(question);
+        let [amqp, redis] = ["TASKQ_TEST_AMQP_URL", "TASKQ_TEST_REDIS_URL"].map(|name| variable(&variables, name));
+        Servers { amqp, redis }
     }
 
     /// Stops one of them, in good order or as `kill -9` does, and starts it again.
@@ -170,9 +201,9 @@ fn run(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(SERVICES).args(arguments).arg(folder).output().expect("scripts/services can be run")
 }
 
-/// The value of `name` among lines of the form `export NAME=VALUE`.
+/// The value of `name` among lines of the form `export NAME=VALUE`, with the shell's backslashes taken out.
 fn variable(lines: &str, name: &str) -> String {
     let prefix = format!("export {name}=");
     let value = lines.lines().find_map(|line| line.strip_prefix(&prefix));
-    value.unwrap_or_else(|| panic!("scripts/services env names no {name}: {lines}")).to_owned()
+    value.unwrap_or_else(|| panic!("scripts/services env names no {name}: {lines}")).replace('\\', "")
 }

@@ -4,16 +4,18 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::{Folder, free_port, wait_until};
+use super::{Certificates, Folder, free_port, wait_until};
 
 /// The number of Sentinels: two agree.
 const COUNT: usize = 3;
 
-/// Three Sentinels that watch one primary. Killed when dropped.
+/// Sentinels that watch one primary: three, unless they are encrypted. Killed when dropped.
 #[derive(Debug)]
 pub struct Sentinels {
     _folder: Folder,
     ports: Vec<u16>,
+    /// The parameters of their URL, if they take encrypted connections.
+    tls: Option<String>,
     processes: Vec<Child>,
 }
 
@@ -27,8 +29,9 @@ impl Sentinels {
     pub fn over(port: u16) -> Self {
         let folder = Folder::new("sentinels");
         let ports: Vec<u16> = (0..COUNT).map(|_| free_port()).collect();
-        let processes = ports.iter().map(|own| start(folder.path(), *own, port)).collect();
-        let sentinels = Self { _folder: folder, ports, processes };
+        let start = |own: &u16| start(folder.path(), *own, port, &format!("port {own}\n"));
+        let processes = ports.iter().map(start).collect();
+        let sentinels = Self { _folder: folder, ports, tls: None, processes };
         for port in &sentinels.ports {
             wait_until("the Sentinels know everything", || {
                 let others = ask::<Vec<redis::Value>>(*port, &["SENTINEL", "SENTINELS", "main"])?;
@@ -39,10 +42,30 @@ impl Sentinels {
         sentinels
     }
 
+    /// Starts one that takes encrypted connections alone, as does the primary at `port`, and wants a certificate of its
+    /// clients.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub fn encrypted_over(port: u16, certificates: &Certificates) -> Self {
+        let (folder, own) = (Folder::new("sentinels"), free_port());
+        let [ca, certificate, key] = ["ca.pem", "server.pem", "server.key"].map(|file| certificates.text(file));
+        let listen = format!(
+            "port 0\ntls-port {own}\ntls-ca-cert-file {ca}\ntls-cert-file {certificate}\ntls-key-file {key}\n\
+             tls-replication yes\n"
+        );
+        let processes = vec![start(folder.path(), own, port, &listen)];
+        Self { _folder: folder, ports: vec![own], tls: Some(certificates.of_redis()), processes }
+    }
+
     /// The URL of the primary by way of them.
     pub fn url(&self) -> String {
         let hosts: Vec<String> = self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        format!("redis+sentinel://{}/main/0", hosts.join(","))
+        match &self.tls {
+            None => format!("redis+sentinel://{}/main/0", hosts.join(",")),
+            Some(parameters) => format!("rediss+sentinel://{}/main/0?{parameters}", hosts.join(",")),
+        }
     }
 
     /// Has them make a replica the primary, while the old one is well, and waits until one of them has done so.
@@ -79,10 +102,10 @@ impl Drop for Sentinels {
     }
 }
 
-fn start(folder: &Path, own: u16, primary: u16) -> Child {
+fn start(folder: &Path, own: u16, primary: u16, listen: &str) -> Child {
     let configuration = folder.join(format!("{own}.conf"));
     let text = format!(
-        "port {own}\nbind 127.0.0.1\ndir {}\nsentinel monitor main 127.0.0.1 {primary} 2\n\
+        "{listen}bind 127.0.0.1\ndir {}\nsentinel monitor main 127.0.0.1 {primary} 2\n\
          sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 10000\n",
         folder.display()
     );

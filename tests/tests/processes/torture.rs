@@ -66,7 +66,7 @@ fn the_embedded_file_is_tortured_too() {
     let all = ["torture", "--json", "--seed", "1", "--fault", "replace", "--times", "1", "--tasks", "300"];
     held(app.run(&all), 1);
     let impossible = app.run(&["torture", "--fault", "resets"]).expect_exit(2);
-    assert!(impossible.stderr.contains("the fault resets needs an amqp:// broker"), "{impossible}");
+    assert!(impossible.stderr.contains("the fault resets needs an amqp:// or amqps:// broker"), "{impossible}");
     let listed = app.run(&["torture", "--list"]).expect_exit(0).json_lines();
     assert!(listed.iter().any(|row| row["name"] == "resets"), "{listed:?}");
 }

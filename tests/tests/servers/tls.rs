@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use taskq::TaskId;
 use taskq::backend::{self, Backend, BackendError, BackendOptions, ResultBackendExt};
-use taskq::broker::{self, BrokerOptions, QueueKind};
+use taskq::broker::{self, BrokerOptions, QueueKind, QueueSpec};
 use taskq::conformance::broker::run_all;
 use taskq::conformance::{kv, results};
 use taskq::settings::TlsOptions;
-use taskq_tests::harness::{App, Certificates, Folder, PrivateRedis, PrivateServers, free_port, unique};
+use taskq_tests::harness::{App, Certificates, Folder, PrivateRedis, PrivateServers, Sentinels, Server, unique};
 
 async fn connect(url: &str) -> Result<Backend, BackendError> {
     backend::connect(url, BackendOptions::default()).await
@@ -83,6 +83,19 @@ async fn settings_name_the_files_for_all_urls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sentinels_and_their_primary_are_reached_over_tls() {
+    let certificates = Certificates::new();
+    let Some(redis) = PrivateRedis::start_encrypted(&certificates, "server") else { return };
+    let sentinel = Sentinels::encrypted_over(redis.port, &certificates);
+    let backend = connect(&sentinel.url()).await.expect("both certificates are right");
+    backend.results.read_one(&TaskId::new()).await.expect("it answers");
+    let url = sentinel.url();
+    let (without_certificate, _) = url.split_once("&ssl_certfile").expect("it names a certificate");
+    let error = refusal(without_certificate).await;
+    assert!(error.contains("it wants a certificate of the client"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_expired_certificate_is_told() {
     let certificates = Certificates::new();
     certificates.issue("short", 0);
@@ -119,20 +132,15 @@ async fn replaced_certificates_serve_the_next_connection() {
     answer.expect("the files are read again");
 }
 
-/// A RabbitMQ of a test's own, which wants certificates of its clients on the port that comes with it.
-fn encrypted_rabbit(certificates: &Certificates) -> Option<(PrivateServers, u16)> {
-    let port = free_port();
-    Some((PrivateServers::start_with(&certificates.rabbit_conf(port))?, port))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn rabbitmq_keeps_every_promise_over_tls_and_is_told_with_the_remedy() {
-    let (certificates, others) = (Certificates::new(), Certificates::new());
-    let Some((own, port)) = encrypted_rabbit(&certificates) else { return };
-    let at = |parameters: &str| format!("amqps://guest:guest@127.0.0.1:{port}/%2f?{parameters}");
-    let right = certificates.of_rabbit();
+    let Some(own) = PrivateServers::start_encrypted() else { return };
+    let (certificates, others) = (own.certificates(), Certificates::new());
+    let encrypted = own.encrypted().amqp;
+    let (place, right) = encrypted.split_once('?').expect("it names the certificates");
+    let at = |parameters: &str| format!("{place}?{parameters}");
     for kind in [QueueKind::Quorum, QueueKind::Classic, QueueKind::Celery] {
-        let broker = broker::connect(&at(&right), BrokerOptions::default()).await.expect("both certificates are right");
+        let broker = broker::connect(&encrypted, BrokerOptions::default()).await.expect("both certificates are right");
         assert_eq!(broker.info().await.expect("it is known").product, "RabbitMQ");
         run_all(|| async { Arc::clone(&broker) }, kind).await;
         broker.close().await;
@@ -151,23 +159,37 @@ async fn rabbitmq_keeps_every_promise_over_tls_and_is_told_with_the_remedy() {
         (at("cacertfile=/no/such"), "`tls_ca_file` /no/such: cannot be read"),
         (at(&format!("{right}&verify=verify_none")), "would take any server for the right one"),
         (format!("amqps://{plain}?{right}"), "does not speak TLS"),
-        (format!("amqp://guest:guest@127.0.0.1:{port}/%2f"), "write amqps://"),
+        (place.replacen("amqps:", "amqp:", 1), "write amqps://"),
     ] {
         let error = broker::connect(&url, BrokerOptions::default()).await.expect_err(&url).to_string();
         assert!(error.contains(expected), "{url}: {error}");
         assert!(error.lines().count() <= 2 && !error.contains("guest:guest"), "{error}");
     }
+
+    // The next connection is one with the new certificates.
+    let broker = broker::connect(&encrypted, BrokerOptions::default()).await.expect("both certificates are right");
+    let queue = QueueSpec::quorum(unique("replaced"));
+    broker.declare(&queue).await.expect("it is new");
+    certificates.replace_by(&others);
+    own.restart(Server::Rabbit, true);
+    let stats = loop {
+        match broker.stats(&queue.name).await {
+            Ok(stats) => break stats,
+            Err(error) => assert!(!error.is_permanent(), "{error}"),
+        }
+    };
+    assert_eq!(stats.ready, 0);
+    broker.close().await;
 }
 
 #[test]
 fn a_worker_runs_tasks_over_tls() {
-    let certificates = Certificates::new();
-    let Some((_own, port)) = encrypted_rabbit(&certificates) else { return };
-    let redis = PrivateRedis::start_encrypted(&certificates, "server").expect("there are servers");
-    let queue = unique("tls");
+    let Some(own) = PrivateServers::start_encrypted() else { return };
+    let (certificates, encrypted, queue) = (own.certificates(), own.encrypted(), unique("tls"));
+    let without_parameters = |url: &str| url.split_once('?').expect("it names the certificates").0.to_owned();
     let shop = App::new(env!("CARGO_BIN_EXE_shop"))
-        .env("TASKQ_BROKER_URL", &format!("amqps://localhost:{port}/%2f"))
-        .env("TASKQ_RESULT_URL", &format!("rediss://localhost:{}/0", redis.port))
+        .env("TASKQ_BROKER_URL", &without_parameters(&encrypted.amqp))
+        .env("TASKQ_RESULT_URL", &without_parameters(&encrypted.redis))
         .env("TASKQ_TLS_CA_FILE", &certificates.text("ca.pem"))
         .env("TASKQ_TLS_CERTIFICATE_FILE", &certificates.text("client.pem"))
         .env("TASKQ_TLS_KEY_FILE", &certificates.text("client.key"))

@@ -46,12 +46,13 @@ pub struct TortureOptions {
 impl TortureOptions {
     /// Returns why this run is not possible, with the remedy; `None` if it is.
     pub fn obstacle(&self, broker: &str, results: Option<&str>) -> Option<String> {
+        let has_scheme = |url: &str, schemes: [&str; 2]| schemes.iter().any(|scheme| url.starts_with(scheme));
         self.faults.iter().find_map(|fault| {
             let is_there = match fault.need() {
                 Need::Nothing => true,
                 Need::Supervisor => self.processes.is_some(),
-                Need::Rabbit | Need::BrokerByTcp => broker.starts_with("amqp://"),
-                Need::ResultsByTcp => results.is_some_and(|results| results.starts_with("redis://")),
+                Need::Rabbit | Need::BrokerByTcp => has_scheme(broker, ["amqp://", "amqps://"]),
+                Need::ResultsByTcp => results.is_some_and(|results| has_scheme(results, ["redis://", "rediss://"])),
                 Need::BrokerHook => self.restart_broker.is_some(),
                 Need::NodeHook => self.fail_node.is_some(),
                 Need::ResultsHook => self.restart_results.is_some(),
@@ -100,10 +101,11 @@ mod tests {
         assert_eq!(obstacle(Fault::Kill, "sqlite:x", None), None);
         assert_eq!(obstacle(Fault::Resets, "amqp://h", None), None);
         assert_eq!(obstacle(Fault::CutResults, "amqp://h", Some("redis://h")), None);
+        assert_eq!(obstacle(Fault::CutResults, "amqps://h", Some("rediss://h")), None);
         assert_eq!(obstacle(Fault::RestartResults, "amqp://h", None), None);
         for (fault, needs) in [
-            (Fault::Resets, "the fault resets needs an amqp:// broker"),
-            (Fault::CutResults, "the fault cut-results needs redis:// results"),
+            (Fault::Resets, "the fault resets needs an amqp:// or amqps:// broker"),
+            (Fault::CutResults, "the fault cut-results needs redis:// or rediss:// results"),
             (Fault::Spin, "the fault spin needs a supervised worker"),
             (Fault::RestartBroker, "the fault restart-broker needs --restart-broker"),
             (Fault::FailNode, "the fault fail-node needs --fail-node"),

@@ -44,10 +44,12 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// Starts a proxy before the server of `url`. Fails if the URL does not name a host and a port as AMQP's and
-    /// Redis's do.
+    /// Redis's do. A TLS server has to be the right one under the name 127.0.0.1.
     pub(super) async fn before(url: &str) -> io::Result<Self> {
         let place = ServerUrl::of(url).ok_or_else(|| {
-            io::Error::other("only amqp://host:port/… and redis://host:port/… can be reached by way of a bad network")
+            io::Error::other(
+                "only amqp[s]://host:port/… and redis[s]://host:port/… can be reached by way of a bad network",
+            )
         })?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = place.at_port(listener.local_addr()?.port());
@@ -87,8 +89,9 @@ struct ServerUrl {
 
 impl ServerUrl {
     fn of(url: &str) -> Option<Self> {
-        let (scheme, default_port) =
-            [("amqp://", 5672), ("redis://", 6379)].into_iter().find(|(scheme, _)| url.starts_with(scheme))?;
+        let (scheme, default_port) = [("amqp://", 5672), ("amqps://", 5671), ("redis://", 6379), ("rediss://", 6379)]
+            .into_iter()
+            .find(|(scheme, _)| url.starts_with(scheme))?;
         let rest = &url[scheme.len()..];
         // A list: the other servers would be reached past the proxy.
         if rest.contains("://") {
@@ -219,6 +222,8 @@ mod tests {
             ("amqp://u:p@[::1]:5673/v", "[::1]:5673", "amqp://u:p@127.0.0.1:7/v"),
             ("amqp://[::1]/v", "[::1]:5672", "amqp://127.0.0.1:7/v"),
             ("redis://:secret@h", "h:6379", "redis://:secret@127.0.0.1:7"),
+            ("amqps://u@h/v?certfile=c", "h:5671", "amqps://u@127.0.0.1:7/v?certfile=c"),
+            ("rediss://h", "h:6379", "rediss://127.0.0.1:7"),
             ("redis://h?db=1", "h:6379", "redis://127.0.0.1:7?db=1"),
         ] {
             let place = ServerUrl::of(url).expect(url);

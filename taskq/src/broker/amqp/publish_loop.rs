@@ -40,7 +40,7 @@ const CONFIRMS_WITHIN: Duration = Duration::from_secs(10);
 ///
 /// A channel of RabbitMQ sends to the leader of a quorum queue that it knows of. If that is gone without a word, it
 /// sends again to the new one 10 s later, and a channel that is opened after the election does so at once.
-const FIRST_CONFIRM_WITHIN: Duration = Duration::from_secs(3);
+const FIRST_CONFIRM_WITHIN: Duration = Duration::from_secs(1);
 
 /// The pause before another channel is opened after the broker closed one.
 const CHANNEL_PAUSE: Duration = Duration::from_millis(100);
