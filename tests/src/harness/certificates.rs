@@ -28,7 +28,7 @@ impl Certificates {
         certificates
     }
 
-    /// Those that are in a folder.
+    /// The certificates in a folder.
     pub(super) fn at(path: PathBuf) -> Self {
         Self { path, _folder: None }
     }
