@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::{Value, json};
@@ -383,12 +383,14 @@ async fn a_dead_set_that_takes_nothing_is_waited_for_and_holds_up_no_other() {
     let Some(fixture) = ServerFixture::start(SHOP).await else { return };
     let (queue, health) = (unique("full"), Health::new());
     let channel = raw(&fixture).await;
-    // As an operator's policy may make it.
-    let mut full = FieldTable::default();
-    full.insert("x-max-length".into(), AMQPValue::LongInt(0));
-    full.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    // As an operator's policy may make it. Deleting the queue would delete what is being sent to it.
+    let room_for = |messages: u32| {
+        let definition = format!("{{\"max-length\":{messages},\"overflow\":\"reject-publish\"}}");
+        fixture.vhost.set_policy("room", "^taskq\\.dead$", &definition);
+    };
+    room_for(0);
     let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(DEAD_QUEUE.into(), durable, full).await.expect("nobody has declared it yet");
+    channel.queue_declare(DEAD_QUEUE.into(), durable, FieldTable::default()).await.expect("nobody has declared it yet");
     let command = ["worker", "-c", "8", "-Q", &queue, "-l", "warn", "--health", &health.address()];
     let mut worker = fixture.app().start(&command);
     worker.wait_until_ready();
@@ -402,9 +404,9 @@ async fn a_dead_set_that_takes_nothing_is_waited_for_and_holds_up_no_other() {
         let other = tasks::add(x, 1).queue(queue.clone()).send(&fixture.client).await.expect("it is accepted");
         assert_eq!(other.get_timeout(BOUND).await.expect("it is not held up"), x + 1);
     }
-    channel.queue_delete(DEAD_QUEUE.into(), QueueDeleteOptions::default()).await.expect("it exists");
+    room_for(10);
     health.wait_until_green();
-    let dead = fixture.client.dead().list(10).await.expect("it exists again");
+    let dead = fixture.client.dead().list(10).await.expect("it has room");
     assert_eq!(dead.iter().filter_map(|entry| entry.task.as_deref()).collect::<Vec<_>>(), ["shop.fail"]);
     worker.drain();
     println!("1 task waited for the dead set, 50 others went on; dead letters lost: 0");

@@ -23,11 +23,13 @@ pub(super) enum Part {
 pub(super) enum Known {
     /// By declaring them.
     Declared,
-    /// By asking, since the user may not declare them; their arguments and bindings are not known.
+    /// By asking, since the user may not declare them; their arguments and bindings are not known. Or not even that: a
+    /// broker may not tell. Whether a queue exists is then seen by what is sent to it.
     Found,
 }
 
-/// Declares parts, or finds them where the user may not declare. Everyone may ask whether a part exists.
+/// Declares parts, or finds them where the user may not declare. Everyone may ask whether a part exists, but from
+/// RabbitMQ 4.3 on only those who have some right to it: the others have no use for it, and go on.
 pub(super) async fn declare_or_find<F>(
     session: &Session,
     declare: impl FnOnce(Channel) -> F,
@@ -41,7 +43,7 @@ where
         Err(fault) if fault.is_access_refusal() => fault,
         Err(fault) => return Err(fault.into()),
     };
-    match find(session, parts).await {
+    match find_or_guess(session, parts).await {
         Ok(()) => {
             tracing::debug!(%refusal, "the user may not declare what exists already");
             Ok(Known::Found)
@@ -52,6 +54,23 @@ where
         }
         Err(fault) => Err(fault.into()),
     }
+}
+
+/// Makes sure that all parts exist, of those that this user may ask about.
+async fn find_or_guess(session: &Session, parts: &[Part]) -> Result<(), RequestFault> {
+    match find(session, parts).await {
+        Err(fault) if fault.is_access_refusal() => {}
+        found => return found,
+    }
+    for part in parts {
+        match find(session, std::slice::from_ref(part)).await {
+            Err(fault) if fault.is_access_refusal() => {
+                tracing::debug!(?part, %fault, "the broker does not tell this user whether it exists");
+            }
+            found => found?,
+        }
+    }
+    Ok(())
 }
 
 /// Makes sure that all parts exist.
