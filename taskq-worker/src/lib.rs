@@ -64,6 +64,7 @@ mod engine;
 #[doc(hidden)]
 pub mod internal;
 mod recorder;
+mod remote;
 #[cfg(all(unix, feature = "supervise"))]
 mod supervise;
 #[cfg(feature = "cli")]

@@ -86,6 +86,11 @@ pub mod protection {
     pub use crate::protection::SealingKeys;
 }
 
+/// Revoked tasks, as they are kept for workers that are away.
+pub mod revocations {
+    pub use crate::client::remote::{KEPT_FOR, keep_revocations as keep, kept_revocations as kept};
+}
+
 /// Texts for people without the secrets in them.
 pub mod redact {
     pub use crate::redact::given;

@@ -58,6 +58,7 @@ pub mod message;
 #[cfg_attr(not(feature = "crypto"), allow(dead_code, reason = "without keys nothing is signed, sealed or verified"))]
 mod protection;
 mod redact;
+pub mod remote;
 pub mod settings;
 mod shortage;
 mod shown;

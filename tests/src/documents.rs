@@ -31,6 +31,9 @@ pub struct Deploying;
 #[doc = include_str!("../../docs/security.md")]
 pub struct SecurityGuide;
 
+#[doc = include_str!("../../docs/remote-control.md")]
+pub struct RemoteControlGuide;
+
 #[doc = include_str!("../../docs/deploying-one-machine.md")]
 pub struct DeployingOneMachine;
 

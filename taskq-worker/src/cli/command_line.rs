@@ -15,7 +15,10 @@ use super::failure::Failure;
 use super::runtime::block_on;
 use super::session::Session;
 use super::setup::Setup;
-use super::{beat, call, check, dead, delegate, dev, queues, result, schedule, signals, status, tasks, watch, worker};
+use super::{
+    beat, call, check, dead, delegate, dev, inspect, queues, result, revoke, schedule, signals, status, tasks, watch,
+    worker,
+};
 use crate::engine::WorkerBuilder;
 use crate::telemetry::{self, Format, Level};
 
@@ -48,6 +51,8 @@ enum Command<E: ExtraCommands> {
     Status(status::StatusCommand),
     Result(result::ResultCommand),
     Watch(watch::WatchCommand),
+    Revoke(revoke::RevokeCommand),
+    Inspect(inspect::InspectCommand),
     Tasks(tasks::TasksCommand),
     Queues(queues::QueuesCommand),
     Dead(dead::DeadCommand),
@@ -199,6 +204,8 @@ impl<E: ExtraCommands> Command<E> {
             Self::Status(status) => block_on(status.run(session)),
             Self::Result(result) => block_on(result.run(session)),
             Self::Watch(watch) => block_on(watch.run(session)),
+            Self::Revoke(revoke) => block_on(revoke.run(session)),
+            Self::Inspect(inspect) => block_on(inspect.run(session)),
             Self::Queues(queues) => block_on(queues.run(session)),
             Self::Dead(dead) => block_on(dead.run(session)),
             Self::Schedule(schedule) => block_on(schedule.run(session)),

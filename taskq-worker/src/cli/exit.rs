@@ -17,7 +17,7 @@ pub enum Exit {
     /// The broker or the result backend cannot be reached, refuses, or did not do what was asked; or the program's own
     /// setup failed.
     Unreachable = 4,
-    /// There is no such queue, or no such dead task.
+    /// There is no such queue, no such dead task, or no worker that answers.
     NotFound = 5,
     /// The task did not end in the time given.
     TimedOut = 6,
@@ -44,7 +44,7 @@ Exit codes:
   3  a setting is missing or cannot be used
   4  the broker or the result backend cannot be reached, refuses, or did not do what was asked;
      or the program's own setup failed
-  5  there is no such queue, or no such dead task
+  5  there is no such queue, no such dead task, or no worker that answers
   6  the task did not end in the time given
   7  the program cannot start: no tasks, two of one name, or too few files or threads for it
   8  the worker was stopped before its tasks had ended; they were given back and run again

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use taskq::TaskId;
+use taskq::remote::Revocation;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::phase::{Phase, advance};
@@ -44,6 +45,19 @@ impl WorkerControl {
     /// delivered for several attempts. Empty before the worker runs and after it has ended.
     pub async fn runs_of(&self, id: &TaskId) -> Vec<RunSnapshot> {
         self.ask(|answer| Question::RunsOf(id.clone(), answer)).await.unwrap_or_default()
+    }
+
+    /// Revokes tasks: they are not run by this worker any more, and their runs are asked to stop; `terminate`: a body
+    /// that does not listen is ended with its process. Returns the number of runs in hand that this meets. Nothing is
+    /// kept or told to others; see [`Client::revoke`](taskq::Client::revoke) for that.
+    pub async fn revoke(&self, ids: Vec<TaskId>, terminate: bool) -> usize {
+        let revocation = Revocation::new(terminate);
+        self.ask(|answer| Question::Revoke(ids, revocation, answer)).await.unwrap_or_default()
+    }
+
+    /// The revoked tasks that the worker knows. Empty before it runs and after it has ended.
+    pub async fn revoked(&self) -> Vec<TaskId> {
+        self.ask(Question::Revoked).await.unwrap_or_default()
     }
 
     /// The figures for the supervisor. All are zero before the worker runs and after it has ended.

@@ -82,7 +82,9 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
         let client = &self.shared.client;
         let store_ahead = envelope.sender_clock.and_then(|_| client.store_clock_ahead());
         let now = Now { time: client.clock().now(), store_ahead };
-        let admission = attempt::admit(&envelope, redelivered, &self.registry, self.unknown_task_grace, now);
+        let revocation = self.shared.revocations.of(&envelope.id);
+        let (is_revoked, grace) = (revocation.is_some(), self.unknown_task_grace);
+        let admission = attempt::admit(&envelope, is_revoked, redelivered, &self.registry, grace, now);
         Ok(match admission {
             Admission::Run(task) => Step::Run { envelope, task, hints: None },
             Admission::Claim(task) => {
@@ -99,6 +101,10 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
                 Step::Settle { envelope, exit: UnrunExit::End(verdict) }
             }
             Admission::Expired => Step::Settle { envelope, exit: UnrunExit::End(Verdict::expired()) },
+            Admission::Revoked => {
+                let verdict = Verdict::revoked(revocation.is_some_and(|revocation| revocation.terminate));
+                Step::Settle { envelope, exit: UnrunExit::End(verdict) }
+            }
         })
     }
 
@@ -122,6 +128,10 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
             }
         };
         let run = self.enter(envelope, task, queue, acker);
+        // It may have been revoked since it was looked at. From here on the run is found by its id.
+        if let Some(revocation) = self.shared.revocations.of(&run.key.id) {
+            run.revoke(revocation.terminate);
+        }
         tokio::spawn(execution::execute(Arc::clone(&self.shared), Attempt { run, hints }, slot));
     }
 

@@ -53,6 +53,10 @@ pub(super) async fn execute(shared: Arc<Shared>, attempt: Attempt, slot: OwnedSe
     };
     crash::point("run.ended");
     if run.conclude() {
+        let outcome = match run.revoked() {
+            Some((why, _)) => Outcome::Stopped(why, None),
+            None => outcome,
+        };
         let conclusion = conclude(outcome, &policy, &run.envelope, shared.client.settings().unknown_task_grace);
         finish(&shared, run, conclusion).await;
     } else {
@@ -74,10 +78,13 @@ pub(super) async fn finish_stopped(shared: &Shared, run: Arc<Run>, why: Stop) {
 async fn passes(shared: &Shared, run: &Arc<Run>, hints: DeliveryHints) -> bool {
     let facts = tokio::select! {
         facts = shared.duplicates.look_up(run, hints) => facts,
-        // The result backend is away and the worker is going down: the message goes back as it came.
-        Stop::Interrupted | Stop::TimeLimit = run.stopped() => {
+        why = run.stopped() => {
             if run.conclude() {
-                give_back(shared, run).await;
+                match why {
+                    Stop::Revoked { .. } => finish_stopped(shared, Arc::clone(run), why).await,
+                    // The result backend is away and the worker is going down: the message goes back as it came.
+                    Stop::Interrupted | Stop::TimeLimit => give_back(shared, run).await,
+                }
             }
             return false;
         }

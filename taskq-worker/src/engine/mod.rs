@@ -13,15 +13,17 @@
 //!   runs hold, and of their claims.
 //! * [`claims`], [`quarantine`] and [`duplicates`] find out whether a delivery is a duplicate, and whether processes
 //!   died of it.
+//! * [`limits`] knows which tasks are not to be run though nothing is wrong with them.
 //! * [`settle`] takes ends in batches: record, then what follows, then the acknowledgement, in this order.
 //! * [`upkeep`] looks after everything that runs ten times a second: limits, progress, leases, prefetch.
 //! * [`observe`] is told of each moment; log and counters listen. [`reachability`] knows whether the servers can be
 //!   reached.
-//! * [`worker`], [`builder`], [`control`], [`drain`]: begin, steer, end.
+//! * [`worker`], [`builder`], [`control`], [`drain`]: begin, steer, end; [`node`] is the worker as remote control has
+//!   it.
 //!
 //! A room imports only rooms of lower layers: `crash`, `lock`, `phase` < `observe` < `prefetch`, `reachability`,
-//! `snapshot`, `supervision` < `run` < `claims` < `quarantine` < `custody` < `settle` < `duplicates` < `shared` <
-//! `execution` < `dispatcher`, `upkeep`, `drain` < `control` < `worker` and `builder`.
+//! `snapshot`, `supervision` < `run` < `claims` < `quarantine` < `custody` < `settle` < `duplicates`, `limits` <
+//! `shared` < `execution` < `dispatcher`, `upkeep`, `drain` < `control` < `node` < `worker` and `builder`.
 //!
 //! Deliveries and attempts are handled on the runtime on which the worker is run; connections and the settler live on
 //! taskq's I/O thread, so that code in tasks cannot stop heartbeats.
@@ -35,7 +37,9 @@ mod dispatcher;
 mod drain;
 mod duplicates;
 mod execution;
+mod limits;
 mod lock;
+mod node;
 mod observe;
 mod phase;
 mod prefetch;

@@ -6,6 +6,7 @@ use taskq::Client;
 
 use super::custody::InFlight;
 use super::duplicates::Duplicates;
+use super::limits::Revocations;
 use super::observe::Observers;
 use super::run::Bodies;
 use super::settle::{Ends, SettlerHandle};
@@ -20,4 +21,5 @@ pub(super) struct Shared {
     pub(super) duplicates: Duplicates,
     pub(super) ends: Ends,
     pub(super) settler: SettlerHandle,
+    pub(super) revocations: Arc<Revocations>,
 }

@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use taskq::TaskId;
+use taskq::remote::Revocation;
 use tokio::sync::oneshot;
 
 /// A worker's state at one moment; see [`WorkerControl::snapshot`](super::WorkerControl::snapshot).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct WorkerSnapshot {
     /// The node name, `name@host`.
@@ -20,6 +21,12 @@ pub struct WorkerSnapshot {
     pub prefetch: u16,
     /// The number of attempts that have ended since the worker began.
     pub done: u64,
+    /// The time since the worker began.
+    pub uptime: Duration,
+    /// The queues that it takes messages from.
+    pub queues: Vec<String>,
+    /// The tasks that it can run.
+    pub tasks: Vec<String>,
     /// The runs in hand, from their delivery to their acknowledgement, in no order.
     pub runs: Vec<RunSnapshot>,
     /// The reason why the worker cannot work, if there is one: words that name the server.
@@ -27,7 +34,7 @@ pub struct WorkerSnapshot {
 }
 
 /// One run that a worker has in hand.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct RunSnapshot {
     /// The task's id.
@@ -36,6 +43,14 @@ pub struct RunSnapshot {
     pub task: String,
     /// The attempt, counted from 0.
     pub attempt: u32,
+    /// The queue of the task.
+    pub queue: String,
+    /// The priority, if the call has one.
+    pub priority: Option<u8>,
+    /// The positional and the named arguments, as JSON. `None` if they are large, sealed, or in another form.
+    pub arguments: Option<(Vec<serde_json::Value>, serde_json::Map<String, serde_json::Value>)>,
+    /// When the body began. `None` before it begins.
+    pub began_at: Option<chrono::DateTime<chrono::Utc>>,
     /// The time since the body began. `None` before it begins and after it has ended.
     pub running_for: Option<Duration>,
 }
@@ -60,4 +75,8 @@ pub(crate) enum Question {
     RunsOf(TaskId, oneshot::Sender<Vec<RunSnapshot>>),
     /// The figures for the supervisor.
     Heartbeat(oneshot::Sender<WorkerHeartbeat>),
+    /// The revocation of tasks; answered with the number of runs that it meets.
+    Revoke(Vec<TaskId>, Revocation, oneshot::Sender<usize>),
+    /// The revoked tasks.
+    Revoked(oneshot::Sender<Vec<TaskId>>),
 }

@@ -18,6 +18,7 @@ use super::custody::{DeliveryRenewer, InFlight, RenewalReaders, RenewerParts};
 use super::dispatcher::Dispatcher;
 use super::drain::drain;
 use super::duplicates::Duplicates;
+use super::limits;
 use super::observe::{Counters, MomentLog, Observer, Observers};
 use super::phase::{Phase, advance, reached};
 use super::prefetch::Prefetch;
@@ -28,7 +29,8 @@ use super::settle::{Ends, Settler, SettlerHandle, WAITING_MAX};
 use super::shared::Shared;
 use super::snapshot::Question;
 use super::supervision::{Role, Supervision};
-use super::upkeep::{ExpiryTeller, Upkeep};
+use super::upkeep::{Answers, ExpiryTeller, Upkeep};
+use crate::remote::serve;
 
 /// The number of questions about a worker that may wait for their answer.
 const QUESTIONS_MAX: usize = 16;
@@ -199,6 +201,7 @@ impl Worker {
             settler: SettlerHandle::new(requesting, settler),
             observers,
             client,
+            revocations: Arc::default(),
         });
         Self {
             shared,
@@ -236,14 +239,27 @@ impl Worker {
         &self.queues
     }
 
+    /// Answers remote control. A process that is supervised is one of several of a node, for which one of them answers.
+    fn remote(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (client, node, control) = (self.shared.client.clone(), self.node().to_owned(), self.control());
+        let is_alone = self.shared.ends.role == Role::Unsupervised;
+        async move {
+            if is_alone {
+                serve(client, node, control).await;
+            }
+        }
+    }
+
     /// Works until it is told to [drain](WorkerControl::drain), and returns its counts.
     pub async fn run(self) -> Result<WorkerSummary, WorkerError> {
         if Handle::try_current().is_err() {
             return Err(WorkerError::NoRuntime);
         }
+        let remote = self.remote();
         let Self { shared, ticks, registry, queues, consumption, slots, prefetch, grace, claims, .. } = self;
         let Self { renewer, counters, reachability, supervision, settling, phase, questions, .. } = self;
         let Consumption { deliveries, control, .. } = consumption;
+        limits::load_revocations(&shared.client, &shared.revocations).await;
         let upkeep = Upkeep {
             shared: Arc::clone(&shared),
             slots: Arc::clone(&slots),
@@ -255,6 +271,15 @@ impl Worker {
             prefetch,
             control: Arc::clone(&control),
             questions,
+            answers: Answers {
+                node: Arc::clone(&shared.ends.node),
+                in_flight: Arc::clone(&shared.in_flight),
+                revocations: Arc::clone(&shared.revocations),
+                observers: shared.observers.clone(),
+                began: tokio::time::Instant::now(),
+                queues: queues.clone(),
+                tasks: registry.iter().map(|task| task.name.to_owned()).collect(),
+            },
         };
         let watch = watch_quarantine(&shared, queues, Arc::clone(&control), Arc::clone(&counters), phase.clone());
         let look = look_at_results(shared.client.clone(), reachability);
@@ -270,6 +295,7 @@ impl Worker {
             taskq::internal::io::spawn(upkeep.run()),
             taskq::internal::io::spawn(watch),
             taskq::internal::io::spawn(look),
+            taskq::internal::io::spawn(remote),
         ];
         // Held on the runtime of the tasks: with it, they would go on renewing leases of runs that are gone.
         let beside = AbortOnDrop(beside.map(|task| task.abort_handle()));
@@ -363,7 +389,7 @@ fn tell_if_unrecorded(supervision: Option<&Supervision>) {
 }
 
 /// Tasks that are aborted when this is dropped.
-struct AbortOnDrop([AbortHandle; 4]);
+struct AbortOnDrop([AbortHandle; 5]);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {

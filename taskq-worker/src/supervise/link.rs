@@ -27,6 +27,29 @@ pub(crate) enum SupervisorMessage {
     YieldTurn,
     /// Stop waiting: give back what still runs.
     Cancel,
+    /// Listen to remote control, and answer for the whole worker. Told to one child at a time.
+    Speak,
+    /// A question of the child that answers for the worker, to be answered with [`ChildMessage::Answer`].
+    Question {
+        /// The number of the question.
+        number: u64,
+        /// The question.
+        question: Value,
+    },
+    /// The answer of one child to a question of this one.
+    Answer {
+        /// The number of the question.
+        number: u64,
+        /// The answer. `None` if there will be none.
+        answer: Option<Value>,
+    },
+    /// The number of answers to a question of this child that are to come.
+    Asked {
+        /// The number of the question.
+        number: u64,
+        /// The number of children that were asked.
+        children: usize,
+    },
     /// Store this loss, then answer with [`ChildMessage::LossStored`].
     StoreLoss {
         /// The name by which the answer refers to the loss.
@@ -41,6 +64,9 @@ pub(crate) enum SupervisorMessage {
 pub(crate) struct Hello {
     /// The node name, where it differs from that of the command line.
     pub(crate) node: Option<String>,
+    /// The node name of the whole worker, for which one of its processes answers remote control.
+    #[serde(default)]
+    pub(crate) worker: Option<String>,
     /// The file in which the child records what it is running. Beside it is the file `lock`, which the child keeps
     /// locked, shared, as long as it lives.
     pub(crate) flight: PathBuf,
@@ -85,6 +111,20 @@ pub(crate) enum ChildMessage {
     QuarantineWanted {
         /// The queues.
         queues: Vec<String>,
+    },
+    /// A question to every child of this supervisor.
+    Question {
+        /// The number by which the child knows the answers.
+        number: u64,
+        /// The question.
+        question: Value,
+    },
+    /// The answer to a question.
+    Answer {
+        /// The number of the question.
+        number: u64,
+        /// The answer. `None` if there is none.
+        answer: Option<Value>,
     },
     /// A loss is stored.
     LossStored {
@@ -218,7 +258,13 @@ mod tests {
             assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
             assert_eq!(serde_json::from_slice::<ChildMessage>(&line).expect("it can be read"), news);
         }
-        let hello = Hello { node: None, flight: "/tmp/1.flight".into(), is_first: true, quarantine: Some("q".into()) };
+        let hello = Hello {
+            node: None,
+            worker: None,
+            flight: "/tmp/1.flight".into(),
+            is_first: true,
+            quarantine: Some("q".into()),
+        };
         let line = line(&SupervisorMessage::Hello(hello.clone())).expect("it can be written");
         assert_eq!(
             serde_json::from_slice::<SupervisorMessage>(&line).expect("it can be read"),

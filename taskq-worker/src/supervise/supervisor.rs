@@ -1,7 +1,7 @@
 //! The loop of the supervisor: waits for the next event, lets [`Group`] decide, and carries out its actions.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use super::child::ChildRole;
 use super::group::{Action, Group, Id};
 use super::health::{Health, HealthTarget};
 use super::last_words::LastWords;
-use super::link::{ChildMessage, Hello};
+use super::link::{ChildMessage, Hello, SupervisorMessage};
 use super::losses::{self, LossStore};
 use super::notify::Notify;
 use super::process::{ChildEvent, ChildProcess};
@@ -25,6 +25,9 @@ use super::{Outcome, Plan, Program};
 
 /// The number of events of children that may wait.
 const EVENTS_MAX: usize = 256;
+
+/// The number of questions of children that are kept until they are answered.
+const QUESTIONS_MAX: usize = 256;
 
 /// How long the supervisor waits for the last messages of a dead child. Another process may hold its link and its
 /// stderr open.
@@ -78,7 +81,37 @@ struct Supervisor {
     has_begun: bool,
     ready: Option<Value>,
     last_words: LastWords,
+    /// The child that answers remote control for the worker.
+    speaker: Option<Id>,
+    questions: Questions,
     finished: Finished,
+}
+
+/// The questions of children to all children that were passed on last. Those before have been answered, or nobody waits
+/// for the answer any more.
+#[derive(Default)]
+struct Questions {
+    count: u64,
+    /// The number of each here, the child that has asked, and the number there.
+    last: VecDeque<(u64, Id, u64)>,
+}
+
+impl Questions {
+    /// Notes a question, and returns its number here.
+    fn pass_on(&mut self, asker: Id, number: u64) -> u64 {
+        self.count += 1;
+        if self.last.len() == QUESTIONS_MAX {
+            self.last.pop_front();
+        }
+        self.last.push_back((self.count, asker, number));
+        self.count
+    }
+
+    /// Returns the child that has asked, and its number of the question.
+    fn asker_of(&self, number: u64) -> Option<(Id, u64)> {
+        let (_, asker, theirs) = self.last.iter().rev().find(|(here, _, _)| *here == number)?;
+        Some((*asker, *theirs))
+    }
 }
 
 /// Supervises until an end is requested, or there is no point in going on. When all children are ready,
@@ -101,6 +134,8 @@ pub(crate) async fn run(setup: SupervisorSetup, mut announce_ready: impl FnMut(&
         has_begun: false,
         ready: None,
         last_words: LastWords::default(),
+        speaker: None,
+        questions: Questions::default(),
         finished: Finished { outcome, summary: BTreeMap::new(), deaths: 0 },
         setup,
     };
@@ -172,7 +207,8 @@ impl Supervisor {
                 "a quarantine process is started: it runs, one at a time, tasks of which processes may have died"
             );
         }
-        let hello = Hello { node, flight: self.losses.flight(id), is_first: id == 1, quarantine };
+        let worker = Some(self.setup.node.clone());
+        let hello = Hello { node, worker, flight: self.losses.flight(id), is_first: id == 1, quarantine };
         match ChildProcess::start(&self.setup.program, id, hello, &self.sender) {
             Ok(process) => {
                 tracing::debug!(pid = process.pid, "a process is started");
@@ -187,7 +223,7 @@ impl Supervisor {
         }
     }
 
-    fn tell(&mut self, id: Id, message: super::link::SupervisorMessage) {
+    fn tell(&mut self, id: Id, message: SupervisorMessage) {
         if let Some(process) = self.processes.get(&id)
             && !process.tell(message)
         {
@@ -248,6 +284,12 @@ impl Supervisor {
             }
             ChildEvent::Message(ChildMessage::QuarantineWanted { queues }) => self.group.quarantine_wanted(queues, now),
             ChildEvent::Message(ChildMessage::LossStored { file }) => self.losses.stored(&file),
+            ChildEvent::Message(ChildMessage::Question { number, question }) => self.ask_all(id, number, &question),
+            ChildEvent::Message(ChildMessage::Answer { number, answer }) => {
+                if let Some((asker, number)) = self.questions.asker_of(number) {
+                    self.tell(asker, SupervisorMessage::Answer { number, answer });
+                }
+            }
             ChildEvent::Message(ChildMessage::Ended { summary, interrupted }) => {
                 self.group.ended(id, interrupted);
                 let counted = summary.as_object().into_iter().flatten();
@@ -305,10 +347,31 @@ impl Supervisor {
         }
     }
 
+    /// Passes a question of a child on to all children that take work or finish it, and tells it how many these are.
+    fn ask_all(&mut self, asker: Id, number: u64, question: &Value) {
+        let children: Vec<Id> = self.processes.keys().copied().filter(|id| self.group.was_ready(*id)).collect();
+        self.tell(asker, SupervisorMessage::Asked { number, children: children.len() });
+        let number = self.questions.pass_on(asker, number);
+        for child in children {
+            self.tell(child, SupervisorMessage::Question { number, question: question.clone() });
+        }
+    }
+
+    /// Has one of these children answer remote control, if none does.
+    fn name_speaker(&mut self, ready: &[Id]) {
+        if self.speaker.is_none_or(|speaker| !ready.contains(&speaker)) {
+            self.speaker = ready.first().copied();
+            if let Some(speaker) = self.speaker {
+                self.tell(speaker, SupervisorMessage::Speak);
+            }
+        }
+    }
+
     /// Publishes the state of the worker, and gives losses to children.
     fn report(&mut self) {
         let now = Instant::now();
         let ready: Vec<Id> = self.group.ready_children().collect();
+        self.name_speaker(&ready);
         for id in ready {
             for message in self.losses.give(id) {
                 self.tell(id, message);

@@ -17,8 +17,8 @@ const PUT_BACK_MAX: Duration = Duration::from_secs(60);
 
 /// The decision about a delivery.
 ///
-/// Exhaustive, since a worker must act on every decision; the worker is released together with this crate. Revoked
-/// tasks and throttled ones will each be a variant of their own, `Revoked` and `Throttled(Duration)`.
+/// Exhaustive, since a worker must act on every decision; the worker is released together with this crate. Throttled
+/// tasks will be a variant of their own, `Throttled(Duration)`.
 #[derive(Debug, PartialEq)]
 pub enum Admission {
     /// Run the task at once: this is certainly the first delivery of the only copy.
@@ -34,6 +34,8 @@ pub enum Admission {
     Unknown,
     /// Revoke the task: it has expired.
     Expired,
+    /// Revoke the task: somebody has asked for that.
+    Revoked,
 }
 
 /// The current time, as a worker knows it.
@@ -57,15 +59,19 @@ impl Now {
 /// Decides about a delivery.
 ///
 /// `now` is the time by this worker's clock, which may know how far the clock of the result store is ahead of it.
-/// `redelivered` is the broker's mark that a consumer may have had the message before, and `unknown_grace` the time for
-/// which a message is put back whose task is not in `registry`.
+/// `revoked` tells whether the task was revoked, `redelivered` is the broker's mark that a consumer may have had the
+/// message before, and `unknown_grace` the time for which a message is put back whose task is not in `registry`.
 pub fn admit(
     envelope: &Envelope,
+    revoked: bool,
     redelivered: bool,
     registry: &Registry,
     unknown_grace: Duration,
     now: Now,
 ) -> Admission {
+    if revoked {
+        return Admission::Revoked;
+    }
     if envelope.expires.is_some_and(|expires| expires <= now.by_sender_of(envelope)) {
         return Admission::Expired;
     }
@@ -146,7 +152,20 @@ mod tests {
         ];
         for (what, envelope, redelivered, expected) in cases {
             let now = Now { time: now, store_ahead: None };
-            assert_eq!(admit(&envelope, redelivered, &registry, grace, now), expected, "{what}");
+            assert_eq!(admit(&envelope, false, redelivered, &registry, grace, now), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_revoked_task_is_not_run_whatever_else_is_the_matter_with_it() {
+        let registry = definition::Registry::collect().expect("no two tasks of one name here");
+        let now = Now { time: Utc::now(), store_ahead: None };
+        for task in ["admit.known", "x"] {
+            for eta in [None, Some(now.time + TimeDelta::seconds(9))] {
+                let envelope = Envelope { eta, ..envelope(task) };
+                let admission = admit(&envelope, true, true, &registry, Duration::from_secs(600), now);
+                assert_eq!(admission, Admission::Revoked, "{task} {eta:?}");
+            }
         }
     }
 
@@ -174,7 +193,7 @@ mod tests {
                 ..envelope("admit.known")
             };
             let now = Now { time, store_ahead: here.map(seconds) };
-            let admission = admit(&envelope, false, &registry, Duration::ZERO, now);
+            let admission = admit(&envelope, false, false, &registry, Duration::ZERO, now);
             assert_eq!(admission == Admission::Expired, is_expired, "{here:?} {there:?} {left}");
         }
         let extreme = Envelope { sender_clock: Some(TimeDelta::MIN), ..envelope("admit.known") };

@@ -20,6 +20,11 @@ pub enum Stop {
     TimeLimit,
     /// The worker is shutting down and its grace is over.
     Interrupted,
+    /// The task was revoked.
+    Revoked {
+        /// Whether a body that does not listen is ended with its process.
+        terminate: bool,
+    },
 }
 
 /// The end of an attempt.
@@ -211,6 +216,7 @@ pub fn conclude(outcome: Outcome, policy: &RetryPolicy, envelope: &Envelope, unf
             Verdict::Fail { reason: Reason::Decode, failure: Failure::new("taskq", "DecodeError", why) }
         }
         Outcome::Stopped(Stop::Interrupted, _) => Verdict::GiveBack,
+        Outcome::Stopped(Stop::Revoked { terminate }, _) => Verdict::revoked(terminate),
         Outcome::Stopped(Stop::TimeLimit, limit) => {
             let seconds = limit.unwrap_or_default().as_secs_f64();
             let failure = Failure {
@@ -288,6 +294,13 @@ impl Verdict {
     /// Returns the end of a message that has expired.
     pub fn expired() -> Self {
         Self::Revoke { failure: Failure::new("celery.exceptions", "TaskRevokedError", "expired") }
+    }
+
+    /// Returns the end of a task that was revoked; `terminate`: with the order to end it even if it does not listen.
+    /// The words are those of Celery's workers.
+    pub fn revoked(terminate: bool) -> Self {
+        let word = if terminate { "terminated" } else { "revoked" };
+        Self::Revoke { failure: Failure::new("celery.exceptions", "TaskRevokedError", word) }
     }
 
     /// Reads the verdict of a run from the record that it stored, for a copy of that very run. Returns `None` if the

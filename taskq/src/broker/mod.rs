@@ -7,6 +7,7 @@
 //! Adapters reconnect by themselves: a consumption resumes after an outage of any length, without help from its
 //! reader. The promises are checked, adapter by adapter, by `taskq::conformance::broker`.
 
+mod broadcast;
 mod connect;
 mod consumption;
 mod delivery;
@@ -24,6 +25,7 @@ pub mod memory;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
+pub use broadcast::{Broadcast, Heard, Inbox, Listening};
 pub use connect::connect;
 pub use consumption::{Browse, Consumption, ConsumptionControl};
 pub use delivery::{Acker, Delivery, Settlement, Settler};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use super::broadcast::Broadcast;
 use super::consumption::{Browse, Consumption};
 use super::delivery_timeout::DeliveryTimeout;
 use super::error::{BrokerError, PublishError};
@@ -75,6 +76,11 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
 
     /// The capability to report messages that expired in their queue. `None` if none is dropped for that.
     fn expired_messages(&self) -> Option<&dyn ExpiredMessages> {
+        None
+    }
+
+    /// The capability to carry messages to everybody who listens. `None` if this broker has queues of tasks alone.
+    fn broadcast(&self) -> Option<&dyn Broadcast> {
         None
     }
 

@@ -89,7 +89,7 @@ impl<T> Handle<T> {
         &self.id
     }
 
-    async fn client(&self) -> Result<Client, Error> {
+    pub(super) async fn client(&self) -> Result<Client, Error> {
         match &self.client {
             Some(client) => Ok(client.clone()),
             None => installed::current().await,

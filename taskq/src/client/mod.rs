@@ -5,7 +5,7 @@
 //! (`sent`). On the way, `router` declares queues, `unique` lets at most one call per key through, and `installed`
 //! finds the client of calls that name none. `store_clock` knows how far another clock is from this machine's, and
 //! `patience` warns of tasks that may wait for each other in vain. [`DeadSet`] reads and empties the queue of tasks
-//! that failed for good.
+//! that failed for good. `remote` asks workers, and revokes tasks.
 
 mod builder;
 mod connected;
@@ -16,6 +16,7 @@ pub(crate) mod node;
 mod patience;
 mod protect;
 mod publish;
+pub(crate) mod remote;
 mod router;
 pub mod send;
 mod send_all;
@@ -30,5 +31,6 @@ pub use handle::{Handle, Status, Updates};
 #[cfg(feature = "testing")]
 pub(crate) use installed::ask_first;
 pub use installed::current;
+pub use remote::{FleetControl, RevokeCall, RevokeFuture};
 pub use send::{GetFuture, SendFuture};
 pub use send_all::{SendAll, SendReport};

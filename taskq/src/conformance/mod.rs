@@ -3,6 +3,7 @@
 //! Each function checks one promise of a port and panics where it is broken. They wait for facts and bound the wait
 //! generously; none asserts a time.
 
+pub mod broadcast;
 pub mod broker;
 pub mod kv;
 pub mod results;

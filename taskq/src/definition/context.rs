@@ -170,9 +170,11 @@ impl Context {
         self.0.progress.put(Progress { current, total, note: shortened(note.into(), NOTE_BYTES_MAX) });
     }
 
-    /// Returns whether the attempt should stop: its soft time limit is over, or the worker is shutting down.
+    /// Returns whether the attempt should stop: its soft time limit is over, its task was revoked, or the worker is
+    /// shutting down.
     ///
-    /// A task that stops returns an error. One that returns `Ok` all the same has succeeded, however late.
+    /// A task that stops returns an error. One that returns `Ok` all the same has succeeded, however late, unless it was
+    /// revoked: then it does not matter what it returns.
     pub fn is_cancelled(&self) -> bool {
         *self.0.cancelled.borrow()
     }

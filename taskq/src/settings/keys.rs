@@ -8,6 +8,7 @@ use super::{ConfigError, FileMode, Origin, Serializer, Settings};
 use crate::broker::QueueSpec;
 use crate::protection::{SealingKeys, SigningKey, VerifyKeys};
 use crate::redact;
+use crate::remote::Authority;
 
 /// The shortest lease of a claim: a shorter one would run out between two renewals on a machine that is busy.
 const CLAIM_LEASE_MIN: Duration = Duration::from_secs(1);
@@ -58,7 +59,7 @@ pub(super) struct SettingKey {
     pub(super) show: fn(&Settings) -> String,
 }
 
-pub(super) const KEYS: [SettingKey; 26] = [
+pub(super) const KEYS: [SettingKey; 28] = [
     SettingKey {
         name: "broker_url",
         takes: URL,
@@ -226,6 +227,21 @@ pub(super) const KEYS: [SettingKey; 26] = [
             assign(&mut settings.tls.server_name, is_name.then(|| not_empty(text)))
         },
         show: |settings| settings.tls.server_name.clone().unwrap_or_else(none),
+    },
+    SettingKey {
+        name: "remote_control",
+        takes: "\"off\", \"read\" or \"full\"",
+        assign: |settings, text| assign(&mut settings.remote_control, text.parse().ok()),
+        show: |settings| settings.remote_control.to_string(),
+    },
+    SettingKey {
+        name: "remote_commands",
+        takes: "some of revoke and terminate, with a comma between them",
+        assign: |settings, text| {
+            let known = |names: &Vec<String>| names.iter().all(|name| Authority::is_changing(name));
+            assign(&mut settings.remote_commands, patterns(text).filter(known))
+        },
+        show: |settings| settings.remote_commands.join(","),
     },
 ];
 

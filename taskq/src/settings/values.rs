@@ -9,6 +9,7 @@ use super::{ConfigError, FileMode, Origin, Serializer, TlsOptions};
 use crate::broker::QueueKind;
 use crate::protection::signature::Verification;
 use crate::protection::{SealingKeys, SigningKey, VerifyKeys};
+use crate::remote::{Authority, RemoteControl};
 
 /// The broker when nothing is configured: a file in the working directory, which also holds the results.
 pub(super) const DEFAULT_URL: &str = "sqlite:taskq.db";
@@ -63,6 +64,10 @@ pub struct Settings {
     /// The files and names of TLS connections, to the broker and to the result backend. Parameters of a URL win
     /// over it.
     pub tls: TlsOptions,
+    /// The extent to which workers obey remote control. Default: they answer, and revoke tasks.
+    pub remote_control: RemoteControl,
+    /// The commands of remote control that change something and are allowed. Default: `revoke` and `terminate`.
+    pub remote_commands: Vec<String>,
     /// The settings of single queues, by name.
     pub queues: BTreeMap<String, QueueSettings>,
     /// Queues shared with Celery workers, declared exactly as Celery declares them. `celery` is always one of them.
@@ -111,6 +116,8 @@ impl Default for Settings {
             sealing_keys: SealingKeys::default(),
             file_mode: FileMode::Owner,
             tls: TlsOptions::default(),
+            remote_control: RemoteControl::default(),
+            remote_commands: Authority::allowed_by_default(),
             queues: BTreeMap::new(),
             interop: Vec::new(),
             schedule: serde_json::Map::new(),

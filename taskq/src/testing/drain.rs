@@ -13,13 +13,14 @@ use super::enqueued::Enqueued;
 use super::parts::{IN_MEMORY, QueueParts};
 use super::report::{End, Report, Run};
 use crate::attempt::{self, Admission, Caught, Conclusion, Outcome, Start, Stop, Verdict, conclude};
-use crate::backend::{ResultBackendExt, Written};
+use crate::backend::{KvExt, ResultBackendExt, Written};
 use crate::broker::{DEAD_QUEUE, Delivery};
 use crate::client::dead::{RefusedMessage, dead_message};
 use crate::client::node::host_name;
 use crate::codec::{self, DecodeError};
 use crate::definition::{AckMode, Body, Context, Definition, RetryPolicy};
-use crate::message::{Envelope, Failure, Record, TaskState, TimeLimits};
+use crate::message::{Envelope, Failure, Record, TaskId, TaskState, TimeLimits};
+use crate::remote::Revocation;
 
 /// A drain, with the report of what it has done so far.
 pub(super) struct Drain<'a> {
@@ -91,7 +92,8 @@ async fn work(queue: &QueueParts, delivery: Delivery) -> Option<Run> {
     let now = queue.now();
     let grace = queue.client.settings().unknown_task_grace;
     let by_clock = attempt::Now { time: now, store_ahead: None };
-    let end = match attempt::admit(&envelope, redelivered, &queue.registry, grace, by_clock) {
+    let revocation = revocation(queue, &envelope.id).await;
+    let end = match attempt::admit(&envelope, revocation.is_some(), redelivered, &queue.registry, grace, by_clock) {
         // No other process can have a copy, so nothing is claimed.
         Admission::Run(definition) | Admission::Claim(definition) => {
             if definition.options.ack == AckMode::Early {
@@ -127,8 +129,19 @@ async fn work(queue: &QueueParts, delivery: Delivery) -> Option<Run> {
             acker.ack();
             Some(End::Expired)
         }
+        Admission::Revoked => {
+            let verdict = Verdict::revoked(revocation.is_some_and(|revocation| revocation.terminate));
+            end_without_run(queue, &envelope, &name, &verdict).await;
+            acker.ack();
+            End::of(&verdict, None)
+        }
     };
     end.map(|end| Run::new(Enqueued::of(&envelope, &name, None, now), end))
+}
+
+/// The revocation of a task, if it is revoked.
+async fn revocation(queue: &QueueParts, id: &TaskId) -> Option<Revocation> {
+    queue.client.kv()?.get_json(&Revocation::key(id)).await.expect(IN_MEMORY)
 }
 
 /// Runs one attempt, from its start to its settlement. Returns `None` if it was interrupted, by the end of the runtime.

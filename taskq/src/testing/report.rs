@@ -59,7 +59,7 @@ pub enum End {
     },
     /// The run failed for good, and its task is in the dead set.
     Failed(Failure),
-    /// The run cancelled its task.
+    /// The run cancelled its task, or the call was revoked before.
     Revoked(Failure),
     /// The call was not run, since it had expired.
     Expired,

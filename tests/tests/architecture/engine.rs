@@ -6,7 +6,7 @@ use crate::tree::{Arrows, Tree};
 const ENGINE: &str = "taskq-worker/src/engine/";
 
 /// The rooms and files of the engine, lowest first. One imports only from lower lines, and from itself.
-const LAYERS: [&[&str]; 14] = [
+const LAYERS: [&[&str]; 15] = [
     &["crash", "lock", "phase"],
     &["observe"],
     &["prefetch", "reachability", "snapshot", "supervision"],
@@ -20,6 +20,7 @@ const LAYERS: [&[&str]; 14] = [
     &["execution"],
     &["dispatcher", "drain", "upkeep"],
     &["control"],
+    &["node"],
     &["worker", "builder"],
 ];
 

@@ -20,7 +20,7 @@ const ROOMS: [(&str, Layers); 4] = [
             &["io"],
             &["clock", "tls"],
             &["message"],
-            &["definition"],
+            &["definition", "remote"],
             &["codec", "sqlite"],
             &["protection"],
             &["canvas", "attempt"],
@@ -35,7 +35,7 @@ const ROOMS: [(&str, Layers); 4] = [
     // The parts that decide import nothing of those that act.
     ("taskq-beat/src", &[&["schedule", "versioned"], &["entry"], &["agenda", "due"], &["leader", "store"], &["beat"]]),
     ("taskq-worker/cli-bin/src", &[&["bench", "torture"], &["commands"]]),
-    ("taskq-worker/src", &[&["recorder"], &["engine", "supervise", "telemetry"], &["cli"]]),
+    ("taskq-worker/src", &[&["recorder", "remote"], &["engine", "supervise", "telemetry"], &["cli"]]),
 ];
 
 /// A crate of the workspace: its folder, its name in paths, and the crates of the workspace that it may import.

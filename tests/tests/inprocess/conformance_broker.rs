@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use taskq::broker::memory::MemoryBroker;
 use taskq::broker::{self, Broker, BrokerOptions, QueueKind};
+use taskq::conformance::broadcast;
 use taskq::conformance::broker::run_all;
-use taskq_tests::harness::Servers;
+use taskq::{Client, TaskId};
+use taskq_tests::harness::{Embedded, Servers};
 
 async fn on_rabbitmq(kind: QueueKind) {
     let Some(servers) = Servers::from_env() else { return };
@@ -17,6 +19,28 @@ async fn on_rabbitmq(kind: QueueKind) {
 #[tokio::test]
 async fn memory() {
     run_all(|| async { MemoryBroker::private(BrokerOptions::default()) as Arc<dyn Broker> }, QueueKind::Quorum).await;
+}
+
+#[tokio::test]
+async fn messages_to_all_workers_of_memory() {
+    let url = format!("memory:{}", TaskId::new());
+    broadcast::run_all(|| async { client(&url, &url).await }).await;
+}
+
+#[tokio::test]
+async fn messages_to_all_workers_of_a_file() {
+    let file = Embedded::new();
+    broadcast::run_all(|| async { client(&file.url(), &file.url()).await }).await;
+}
+
+#[tokio::test]
+async fn messages_to_all_workers_of_rabbitmq() {
+    let Some(servers) = Servers::from_env() else { return };
+    broadcast::run_all(|| async { client(&servers.amqp, "none").await }).await;
+}
+
+async fn client(broker: &str, results: &str) -> Client {
+    Client::builder().broker(broker).results(results).build().await.expect("they are up")
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod default_client;
 mod engine;
 mod fork;
 mod macros;
+mod revoking;
 mod sqlite;
 mod sqlite_speed;
 mod starvation;

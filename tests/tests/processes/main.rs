@@ -9,6 +9,7 @@ mod file_access;
 mod logs;
 mod passwords;
 mod process;
+mod revoking;
 mod schedule;
 mod sqlite_faults;
 mod sqlite_processes;

@@ -413,3 +413,99 @@ async fn results_of_another_serializer_are_read_or_named_at_once() {
     assert!(updates.next().await.is_none());
     drop(pickling);
 }
+
+#[test]
+fn celerys_tools_ask_our_workers_and_revoke_our_tasks() {
+    let Some(fixture) = Fixture::start() else { return };
+    let queue = unique("shop");
+    let worker = fixture.shop_worker(&queue);
+    let python = fixture.celery_worker();
+    let seen = fixture.script(
+        &queue,
+        "import time\n\
+         from celery.exceptions import TaskRevokedError\n\
+         slow = app.send_task('shop.slow', [3600000], queue=queue)\n\
+         later = app.send_task('shop.add', [1, 2], queue=queue, countdown=3600)\n\
+         inspect = app.control.inspect(timeout=10, limit=2)\n\
+         def ours(answers): return next((value for node, value in (answers or {}).items() if node.startswith('taskq@')), None)\n\
+         while not ours(inspect.active()): time.sleep(0.1)\n\
+         seen = {name: ours(getattr(inspect, name)()) for name in\n\
+         \x20   ['ping', 'active', 'reserved', 'scheduled', 'registered', 'stats', 'active_queues', 'conf', 'report', 'clock']}\n\
+         seen['query_task'] = ours(inspect.query_task(slow.id))\n\
+         seen['nodes'] = sorted(node.split('@')[0] for node in inspect.ping())\n\
+         seen['refused'] = app.control.pool_grow(1, reply=True, timeout=10, limit=2)\n\
+         seen['told'] = app.control.revoke([slow.id, later.id], reply=True, timeout=10, limit=2)\n\
+         def end(result):\n\
+         \x20   try: return result.get(timeout=30)\n\
+         \x20   except TaskRevokedError as error: return [result.status, str(error)]\n\
+         seen['ends'] = [end(slow), end(later)]\n\
+         while ours(inspect.active()): time.sleep(0.1)\n\
+         seen['revoked'] = set(ours(inspect.revoked())) >= {slow.id, later.id}\n\
+         seen['slow'] = slow.id\n\
+         print(json.dumps(seen))",
+    );
+    assert_eq!(seen["nodes"], json!(["celery", "taskq"]), "{seen}");
+    assert_eq!(seen["ping"], json!({"ok": "pong"}));
+    let active = &seen["active"][0];
+    assert_eq!(
+        (&active["id"], &active["name"], &active["args"]),
+        (&seen["slow"], &json!("shop.slow"), &json!([3_600_000]))
+    );
+    assert_eq!(active["delivery_info"]["routing_key"], queue);
+    assert_eq!((&seen["reserved"], &seen["scheduled"]), (&json!([]), &json!([])));
+    assert!(seen["registered"].as_array().is_some_and(|all| all.contains(&json!("shop.add"))), "{seen}");
+    assert_eq!(
+        (&seen["stats"]["pool"]["max-concurrency"], &seen["active_queues"][0]["name"]),
+        (&json!(4), &json!(queue))
+    );
+    assert!(seen["conf"]["broker_url"].as_str().is_some_and(|url| url.starts_with("amqp://")), "{seen}");
+    assert!(seen["report"]["ok"].as_str().is_some_and(|text| text.contains("RabbitMQ")), "{seen}");
+    assert_eq!(seen["query_task"][seen["slow"].as_str().unwrap_or_default()][0], "active", "{seen}");
+    let of_ours = |answers: &Value| {
+        let all = answers.as_array().into_iter().flatten().filter_map(Value::as_object).flatten();
+        let mut ours = all.filter(|(node, _)| node.starts_with("taskq@")).map(|(_, value)| value.clone());
+        ours.next().unwrap_or_default()
+    };
+    let refused = of_ours(&seen["refused"]);
+    assert!(refused["error"].as_str().is_some_and(|why| why.contains("pool_grow")), "{seen}");
+    assert!(of_ours(&seen["told"])["ok"].as_str().is_some_and(|text| text.ends_with("flagged as revoked")), "{seen}");
+    assert_eq!(seen["ends"], json!([["REVOKED", "revoked"], ["REVOKED", "revoked"]]));
+    assert_eq!(seen["revoked"], true);
+
+    let status = fixture.python().run(&["-m", "celery", "-A", "proj", "status", "-t", "5"]).expect_exit(0);
+    assert!(status.stdout.contains("taskq@") && status.stdout.contains("celery@"), "{status}");
+    drop(python);
+    worker.drain();
+}
+
+#[tokio::test]
+async fn our_tools_ask_celerys_workers_and_revoke_their_tasks() {
+    let Some(fixture) = Fixture::start() else { return };
+    let client = fixture.client().await;
+    let python = fixture.celery_worker();
+    let later = proj::add(2, 3).countdown("1h").send(&client).await.expect("it is accepted");
+    let answers = client.control().timeout(BOUND).limit(1).ask("ping", serde_json::Map::new()).await;
+    let answers = answers.expect("it can be asked");
+    assert!(answers[0].node.starts_with("celery@") && answers[0].value == json!({"ok": "pong"}), "{answers:?}");
+    later.revoke().await.expect("it is told");
+    let Err(Error::Revoked { .. }) = later.get_timeout(BOUND).await else { panic!("it is revoked") };
+    let knows = async || {
+        let answers = client.control().timeout(BOUND).limit(1).ask("revoked", serde_json::Map::new()).await;
+        answers.expect("it can be asked")[0].value.as_array().is_some_and(|ids| ids.contains(&json!(later.id())))
+    };
+    while !knows().await {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    // A worker of ours that begins now learns of it from Python's, and from where it is kept.
+    let queue = unique("shop");
+    let worker = fixture.shop_worker(&queue);
+    let shop = App::new(env!("CARGO_BIN_EXE_shop")).servers(&fixture.vhost.servers);
+    wait_until("our worker knows as well", || {
+        let nodes = shop.run(&["inspect", "revoked", "-t", "5s"]).expect_exit(0).json_lines();
+        let ours =
+            nodes.into_iter().find(|line| line["node"].as_str().is_some_and(|node| node.starts_with("taskq@")))?;
+        ours["answer"].as_array()?.contains(&json!(later.id())).then_some(())
+    });
+    drop(python);
+    worker.drain();
+}

@@ -3,13 +3,18 @@
 //!
 //! All of this runs on the thread of the connections, which tasks cannot block.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
 use taskq::Client;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -27,6 +32,7 @@ use crate::engine::{
 };
 use crate::recorder::Recorder;
 use crate::recorder::flight::Loss;
+use crate::remote::{Node, NodeAnswer, NodeQuestion, serve};
 use crate::supervise::link::{self, ChildMessage, Hello, Listener, SupervisorMessage};
 use crate::supervise::{state_dir, unix};
 use crate::telemetry;
@@ -36,6 +42,9 @@ const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 
 /// The pause before another attempt to store a loss.
 const STORE_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// The time for the answers of the other processes. Askers wait for a second.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(600);
 
 /// The longest first line, in bytes.
 const HELLO_MAX: u64 = 1 << 20;
@@ -53,9 +62,65 @@ pub(in super::super) struct SupervisedProcess {
 /// The way to the supervisor.
 #[derive(Default)]
 struct SupervisorLink {
+    /// The questions of this process to all processes of the worker.
+    node: SupervisedNode,
     writing: OnceLock<Mutex<OwnedWriteHalf>>,
     /// The client and the worker, once this process takes work.
     work: OnceLock<(Client, WorkerControl)>,
+}
+
+/// The questions of this process to all processes of its worker that are not yet answered.
+#[derive(Default)]
+struct SupervisedNode {
+    count: AtomicU64,
+    open: std::sync::Mutex<HashMap<u64, OpenQuestion>>,
+}
+
+/// A question that waits for answers. When it is dropped, all of them are there.
+struct OpenQuestion {
+    answers: mpsc::UnboundedSender<Option<Value>>,
+    /// The number of answers that are missing; `None` until the supervisor has told how many there will be.
+    missing: Option<usize>,
+}
+
+impl SupervisedNode {
+    /// Begins a question, and returns its number and its answers.
+    fn begin(&self) -> (u64, mpsc::UnboundedReceiver<Option<Value>>) {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let (answers, given) = mpsc::unbounded_channel();
+        self.lock().insert(number, OpenQuestion { answers, missing: None });
+        (number, given)
+    }
+
+    /// Notes the number of answers that will come. The supervisor tells it before any of them.
+    fn expect(&self, number: u64, children: usize) {
+        let mut open = self.lock();
+        if children == 0 {
+            open.remove(&number);
+        } else if let Some(question) = open.get_mut(&number) {
+            question.missing = Some(children);
+        }
+    }
+
+    /// Takes an answer.
+    fn take(&self, number: u64, answer: Option<Value>) {
+        let mut open = self.lock();
+        let Some(question) = open.get_mut(&number) else { return };
+        // The asker may have gone.
+        drop(question.answers.send(answer));
+        question.missing = question.missing.map(|missing| missing.saturating_sub(1));
+        if question.missing == Some(0) {
+            open.remove(&number);
+        }
+    }
+
+    fn end(&self, number: u64) {
+        self.lock().remove(&number);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, OpenQuestion>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Runs `work` as the child that the supervisor told with the numbers of two descriptors, `LINK,STDERR`.
@@ -107,7 +172,13 @@ impl WorkerHost for SupervisedProcess {
             Err(error) => unreachable!("an open socket can be waited for: {error}"),
         };
         drop(link.writing.set(Mutex::new(writing)));
-        taskq::internal::io::spawn(obey(reading, Arc::clone(&link), stops.clone(), self.hello.quarantine.clone()));
+        taskq::internal::io::spawn(obey(
+            reading,
+            Arc::clone(&link),
+            stops.clone(),
+            self.hello.quarantine.clone(),
+            self.hello.worker.clone(),
+        ));
         taskq::internal::io::spawn(send_heartbeats(link));
     }
 
@@ -192,7 +263,13 @@ impl SupervisorLink {
     }
 }
 
-async fn obey(reading: OwnedReadHalf, link: Arc<SupervisorLink>, stops: Stops, quarantine: Option<String>) {
+async fn obey(
+    reading: OwnedReadHalf,
+    link: Arc<SupervisorLink>,
+    stops: Stops,
+    quarantine: Option<String>,
+    node: Option<String>,
+) {
     let mut listener = Listener::new(reading);
     while let Some(message) = listener.next().await {
         match message {
@@ -202,6 +279,12 @@ async fn obey(reading: OwnedReadHalf, link: Arc<SupervisorLink>, stops: Stops, q
                 drop(taskq::internal::io::spawn(yield_turn(quarantine.clone(), Arc::clone(&link))));
             }
             SupervisorMessage::Cancel => stops.ask(2),
+            SupervisorMessage::Speak => drop(taskq::internal::io::spawn(speak(Arc::clone(&link), node.clone()))),
+            SupervisorMessage::Question { number, question } => {
+                taskq::internal::io::spawn(answer(number, question, Arc::clone(&link)));
+            }
+            SupervisorMessage::Asked { number, children } => link.node.expect(number, children),
+            SupervisorMessage::Answer { number, answer } => link.node.take(number, answer),
             SupervisorMessage::StoreLoss { file, loss } => {
                 taskq::internal::io::spawn(store(file, loss, Arc::clone(&link)));
             }
@@ -211,6 +294,50 @@ async fn obey(reading: OwnedReadHalf, link: Arc<SupervisorLink>, stops: Stops, q
     tracing::error!("the supervisor is gone; ending now, and what was running comes back to its queue");
     telemetry::sum_up_all();
     std::process::exit(i32::from(Exit::Interrupted.code()));
+}
+
+/// Answers remote control for the whole worker, until this process ends.
+async fn speak(link: Arc<SupervisorLink>, node: Option<String>) {
+    // Only a process that has reported that it is ready is asked to.
+    let (Some(node), Some((client, _))) = (node, link.work.get()) else { return };
+    let client = client.clone();
+    serve(client, node, GroupNode(link)).await;
+}
+
+/// Answers a question to all processes.
+async fn answer(number: u64, question: Value, link: Arc<SupervisorLink>) {
+    let answer = match (serde_json::from_value(question), link.work.get()) {
+        (Ok(question), Some((_, control))) => control.ask(question).await.pop(),
+        // A speaker of another build, or a process that does not work yet.
+        _ => None,
+    };
+    let answer = answer.and_then(|answer| serde_json::to_value(answer).ok());
+    link.send(&ChildMessage::Answer { number, answer }).await;
+}
+
+/// The worker as a node, of which this process is one.
+struct GroupNode(Arc<SupervisorLink>);
+
+impl Node for GroupNode {
+    fn ask(&self, question: NodeQuestion) -> BoxFuture<'_, Vec<NodeAnswer>> {
+        async move {
+            let (number, mut answers) = self.0.node.begin();
+            let question = serde_json::to_value(question).expect("ids, texts and numbers can be written as JSON");
+            self.0.send(&ChildMessage::Question { number, question }).await;
+            let mut given = Vec::new();
+            let all = async {
+                while let Some(answer) = answers.recv().await {
+                    given.extend(answer.and_then(|answer| serde_json::from_value(answer).ok()));
+                }
+            };
+            if tokio::time::timeout(ANSWERS_WITHIN, all).await.is_err() {
+                tracing::warn!("not every process of this worker has answered a question of remote control");
+            }
+            self.0.node.end(number);
+            given
+        }
+        .boxed()
+    }
 }
 
 /// Ends the worker when its task has ended, and reports whether further tasks wait in its quarantine queue.

@@ -63,6 +63,8 @@ struct Table {
     unrun: usize,
     /// Runs that were told to stop and may still be running; some are settled and no longer among the runs.
     stopping: Vec<Arc<Run>>,
+    /// Runs that were ended from outside while their bodies went on.
+    lingering: Vec<Arc<Run>>,
 }
 
 /// A delivery that is being settled without having been run. It is counted among what is in hand until this is dropped.
@@ -289,7 +291,8 @@ impl InFlight {
     /// The runs that were told to stop at least `after` ago and are not concluded or still run. Each is given out once.
     pub(crate) fn overdue(&self, after: Duration) -> Vec<(Arc<Run>, Stop)> {
         let mut overdue = Vec::new();
-        lock(&self.table).stopping.retain(|run| {
+        let table = &mut *lock(&self.table);
+        table.stopping.retain(|run| {
             if run.is_concluded() && !run.is_running() {
                 return false;
             }
@@ -297,7 +300,17 @@ impl InFlight {
             overdue.push((Arc::clone(run), why));
             false
         });
+        table.lingering.retain(|run| run.is_running());
+        table.lingering.extend(overdue.iter().map(|(run, _)| Arc::clone(run)));
         overdue
+    }
+
+    /// The runs of one task that were ended from outside while their bodies go on. Each is given out once.
+    pub(crate) fn take_lingering(&self, id: &TaskId) -> Vec<Arc<Run>> {
+        let of_task = |run: &mut Arc<Run>| run.key.id == *id;
+        let mut lingering: Vec<_> = lock(&self.table).lingering.extract_if(.., of_task).collect();
+        lingering.retain(|run| run.is_running());
+        lingering
     }
 
     /// Counts a delivery that is settled without being run.

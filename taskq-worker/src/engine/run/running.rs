@@ -44,6 +44,10 @@ pub(crate) struct Run {
     concluded: AtomicBool,
     soft_limit_hit: AtomicBool,
     noted: AtomicBool,
+    /// Since when the task is revoked.
+    revoked: OnceLock<Instant>,
+    /// Whether a body that does not listen is ended with its process.
+    terminated: AtomicBool,
     stop: StopRequest,
 }
 
@@ -82,6 +86,8 @@ impl Run {
             concluded: AtomicBool::new(false),
             soft_limit_hit: AtomicBool::new(false),
             noted: AtomicBool::new(false),
+            revoked: OnceLock::new(),
+            terminated: AtomicBool::new(false),
             stop: StopRequest::default(),
         }
     }
@@ -140,6 +146,21 @@ impl Run {
     /// Whether the soft limit was over while the body ran.
     pub(super) fn is_soft_limit_hit(&self) -> bool {
         self.soft_limit_hit.load(Ordering::Acquire)
+    }
+
+    /// Notes that the task is revoked, and asks it to stop. Whatever the body returns from now on, the task is revoked.
+    /// An order to terminate it stays.
+    pub(crate) fn revoke(&self, terminate: bool) {
+        self.terminated.fetch_or(terminate, Ordering::AcqRel);
+        if self.revoked.set(Instant::now()).is_ok() {
+            self.cancel.send_replace(true);
+        }
+    }
+
+    /// The reason to stop the run because its task is revoked, and the time since that was noted.
+    pub(crate) fn revoked(&self) -> Option<(Stop, Duration)> {
+        let terminate = self.terminated.load(Ordering::Acquire);
+        self.revoked.get().map(|since| (Stop::Revoked { terminate }, since.elapsed()))
     }
 
     /// Notes that a record of the run going on (`STARTED` or later) was handed over. Returns `false` if that had been

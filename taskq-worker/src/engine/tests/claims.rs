@@ -19,7 +19,8 @@ use crate::engine::tests::renewal::enter_run_without_delivery;
 #[task]
 async fn goes_on() {}
 
-/// A store that never answers, as one behind a connection that was cut.
+/// A store that never answers, as one behind a connection that was cut, but for the list of its keys, by which a worker
+/// begins.
 #[derive(Debug, Default)]
 struct Silent {
     asked: AtomicUsize,
@@ -56,7 +57,7 @@ impl Kv for Silent {
     }
 
     fn scan<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, BackendError>> {
-        self.silence()
+        std::future::ready(Ok(Vec::new())).boxed()
     }
 }
 

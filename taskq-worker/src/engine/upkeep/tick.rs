@@ -13,9 +13,10 @@ use super::super::execution::finish_stopped;
 use super::super::observe::Counters;
 use super::super::prefetch::{Prefetch, WAIT_MAX};
 use super::super::reachability::Reachability;
-use super::super::run::{Run, Slots, Ticks};
+use super::super::run::{Slots, Ticks};
 use super::super::shared::Shared;
-use super::super::snapshot::{Question, RunSnapshot, WorkerHeartbeat, WorkerSnapshot};
+use super::super::snapshot::Question;
+use super::answers::{Answers, WorkerFigures};
 use super::fetching::Fetching;
 use super::{leases, limits, progress};
 
@@ -38,13 +39,14 @@ pub(crate) struct Upkeep {
     pub(crate) prefetch: Prefetch,
     pub(crate) control: Arc<dyn ConsumptionControl>,
     pub(crate) questions: mpsc::Receiver<Question>,
+    pub(crate) answers: Answers,
 }
 
 impl Upkeep {
     /// Looks after the worker until it is dropped.
     pub(crate) async fn run(self) {
         let Self { shared, slots, claims, renewer, counters, reachability, ticks, prefetch, control, .. } = self;
-        let mut questions = self.questions;
+        let Self { mut questions, answers, .. } = self;
         let mut fetching = Fetching::new(prefetch, control, counters.bodies());
         let mut times = tokio::time::interval(TICK_EVERY);
         times.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -54,8 +56,9 @@ impl Upkeep {
                 biased;
                 _ = times.tick() => {}
                 Some(question) = questions.recv() => {
-                    let problem = reachability.problem(fetching.is_live());
-                    answer(question, &shared, counters.bodies().0, &fetching, problem);
+                    let (concurrency, prefetch) = (fetching.concurrency(), fetching.prefetch());
+                    let (done, problem) = (counters.bodies().0, reachability.problem(fetching.is_live()));
+                    answers.give(question, WorkerFigures { concurrency, prefetch, done, problem });
                     continue;
                 }
             }
@@ -91,35 +94,5 @@ impl Upkeep {
                 fetching.give_way(slots.busy_for(tick));
             }
         }
-    }
-}
-
-/// Answers a question about the worker. An asker that is gone needs no answer.
-fn answer(question: Question, shared: &Shared, done: u64, fetching: &Fetching, problem: Option<String>) {
-    let in_flight = &shared.in_flight;
-    let all = |runs: Vec<Arc<Run>>| runs.iter().map(|run| snapshot_of(run)).collect();
-    match question {
-        Question::Snapshot(answer) => drop(answer.send(WorkerSnapshot {
-            node: shared.ends.node.to_string(),
-            concurrency: fetching.concurrency(),
-            prefetch: fetching.prefetch(),
-            done,
-            runs: all(in_flight.runs()),
-            problem,
-        })),
-        Question::RunsOf(id, answer) => drop(answer.send(all(in_flight.runs_of(&id)))),
-        Question::Heartbeat(answer) => {
-            let running = u32::try_from(in_flight.len()).unwrap_or(u32::MAX);
-            drop(answer.send(WorkerHeartbeat { done, running, problem }));
-        }
-    }
-}
-
-fn snapshot_of(run: &Run) -> RunSnapshot {
-    RunSnapshot {
-        id: run.key.id.clone(),
-        task: run.definition.name.to_owned(),
-        attempt: run.key.attempt,
-        running_for: run.running_for(),
     }
 }

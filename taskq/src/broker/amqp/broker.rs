@@ -5,13 +5,14 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::{self, BoxFuture};
+use futures_util::{FutureExt, StreamExt};
 use lapin::options::{QueueDeleteOptions, QueuePurgeOptions};
 use tokio::sync::OnceCell;
 use tokio::time::{self, Instant};
 
 use super::address::Addresses;
+use super::broadcast::{self, OwnQueue, Speaker};
 use super::browse::browse;
 use super::command::Plan;
 use super::consumer::consume;
@@ -24,10 +25,13 @@ use super::session::Session;
 use super::topology::{DeclareFault, Topology};
 use super::vigil;
 use crate::broker::{
-    Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, ConsumptionControl, Declared, DeliveryTimeout,
-    EXPIRED_QUEUE, ExpiredMessages, Publication, PublishError, QueueSpec, QueueStats,
+    Broadcast, Broker, BrokerError, BrokerInfo, BrokerOptions, Browse, Consumption, ConsumptionControl, Declared,
+    DeliveryTimeout, EXPIRED_QUEUE, ExpiredMessages, Heard, Inbox, Listening, Publication, PublishError, QueueSpec,
+    QueueStats,
 };
 use crate::io;
+use crate::message::WireMessage;
+use crate::remote::ReplyAddress;
 
 /// The pause before a request that failed with its connection is repeated.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -49,6 +53,7 @@ struct Core {
     publish_link: Arc<Link>,
     consume_link: OnceCell<Arc<Link>>,
     consumptions: Mutex<Vec<Weak<Control>>>,
+    speaker: Speaker,
 }
 
 impl AmqpBroker {
@@ -70,6 +75,7 @@ impl AmqpBroker {
             publish_link,
             consume_link: OnceCell::new(),
             consumptions: Mutex::default(),
+            speaker: Speaker::default(),
         })))
     }
 }
@@ -275,6 +281,10 @@ impl Broker for AmqpBroker {
         Some(self)
     }
 
+    fn broadcast(&self) -> Option<&dyn Broadcast> {
+        Some(self)
+    }
+
     fn info(&self) -> BoxFuture<'_, Result<BrokerInfo, BrokerError>> {
         let core = Arc::clone(&self.0);
         io::run(async move { core.info().await }).boxed()
@@ -290,6 +300,54 @@ impl ExpiredMessages for AmqpBroker {
     fn consume_expired(&self) -> BoxFuture<'_, Result<Consumption, BrokerError>> {
         let core = Arc::clone(&self.0);
         io::run(async move { core.consume(vec![EXPIRED_QUEUE.into()], REPORTS_PREFETCH, None).await }).boxed()
+    }
+}
+
+impl Broadcast for AmqpBroker {
+    fn listen<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Listening, BrokerError>> {
+        let (core, queue) = (Arc::clone(&self.0), OwnQueue::of_worker(node));
+        io::run(async move { Ok(broadcast::listen(core.consume_link().await?, queue)) }).boxed()
+    }
+
+    fn tell(&self, message: WireMessage) -> BoxFuture<'_, Result<(), BrokerError>> {
+        let core = Arc::clone(&self.0);
+        io::run(async move {
+            let (core, message) = (&core, &message);
+            let tell = |session: Arc<Session>| async move { Ok(core.speaker.tell(&session, message).await?) };
+            let what = || "telling all workers".to_owned();
+            core.request(what, tell).await.map_err(|fault| fault.during(what()))
+        })
+        .boxed()
+    }
+
+    fn open_inbox(&self) -> BoxFuture<'_, Result<Inbox, BrokerError>> {
+        let link = Arc::clone(&self.0.publish_link);
+        let key = uuid::Uuid::now_v7().to_string();
+        let within = self.0.options.publish_timeout;
+        io::run(async move {
+            let mut answers = broadcast::listen(link, OwnQueue::of_asker(&key));
+            match time::timeout(within, answers.next()).await {
+                Ok(Some(Heard::Since)) => Ok(Inbox { address: ReplyAddress::new(broadcast::ANSWERS, key), answers }),
+                Ok(_) => Err(BrokerError::Closed),
+                Err(_) => {
+                    let source = "the broker opened no queue for answers; see the log".into();
+                    Err(BrokerError::Failed { what: "asking the workers".to_owned(), source })
+                }
+            }
+        })
+        .boxed()
+    }
+
+    fn answer<'a>(&'a self, address: &'a ReplyAddress, message: WireMessage) -> BoxFuture<'a, Result<(), BrokerError>> {
+        let (core, address) = (Arc::clone(&self.0), address.clone());
+        io::run(async move {
+            broadcast::check_address(&address)?;
+            let (core, key, message) = (&core, address.routing_key.as_str(), &message);
+            let answer = |session: Arc<Session>| async move { Ok(core.speaker.answer(&session, key, message).await?) };
+            let what = || "answering".to_owned();
+            core.request(what, answer).await.map_err(|fault| fault.during(what()))
+        })
+        .boxed()
     }
 }
 

@@ -33,6 +33,7 @@ mod ack_planner;
 mod address;
 mod arguments;
 pub(crate) mod bare;
+mod broadcast;
 mod broker;
 mod browse;
 mod command;

@@ -1,0 +1,227 @@
+//! The service of one node: listens, decides whether it is meant and may obey, and answers.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use serde_json::{Map, Value, json};
+use taskq::broker::{Broadcast, Heard};
+use taskq::internal::{codec, revocations};
+use taskq::message::WireMessage;
+use taskq::remote::{Authority, NodeReply, RemoteControl, Request, Ruling};
+use taskq::{Client, TaskId};
+
+use super::answers::{self, NodeFacts};
+use super::node::{Node, NodeAnswer, NodeQuestion};
+use super::state::ProcessState;
+
+/// The pause before it listens again, if it could not.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// The service of one node.
+struct Service<N> {
+    client: Client,
+    name: String,
+    node: N,
+    authority: Authority,
+    /// The logical clock, which orders what nodes tell each other.
+    clock: AtomicU64,
+}
+
+/// Answers for the node `name` until it is dropped. With `remote_control = "off"`, or where workers cannot be reached,
+/// it does nothing.
+pub(crate) async fn serve(client: Client, name: String, node: impl Node + 'static) {
+    let settings = client.settings();
+    let (extent, allowed) = (settings.remote_control, settings.remote_commands.clone());
+    if extent == RemoteControl::Off {
+        return;
+    }
+    let authority = Authority::new(extent, allowed);
+    let service = Arc::new(Service { client, name, node, authority, clock: AtomicU64::new(0) });
+    loop {
+        let Some(reach) = service.client.reach() else { return };
+        let broadcast = reach.means();
+        match broadcast.listen(&service.name).await {
+            Ok(mut listening) => {
+                while let Some(heard) = listening.next().await {
+                    match heard {
+                        // Others have a second for their answers, and questions to this node do not wait for them.
+                        Heard::Since => drop(taskq::internal::io::spawn(Arc::clone(&service).catch_up())),
+                        Heard::Message(message) => service.hear(broadcast, &message).await,
+                        _ => {}
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "remote control is not heard"),
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+}
+
+impl<N: Node + 'static> Service<N> {
+    /// Learns of the tasks that were revoked while nobody listened here: from Kv, and from other workers, of which
+    /// Celery's keep them in no other place.
+    async fn catch_up(self: Arc<Self>) {
+        let mut missed = BTreeSet::new();
+        if let Some(kv) = self.client.kv() {
+            match revocations::kept(&**kv).await {
+                Ok(kept) => {
+                    let (hard, mild): (Vec<_>, Vec<_>) = kept.into_iter().partition(|(_, kept)| kept.terminate);
+                    for (some, terminate) in [(hard, true), (mild, false)] {
+                        self.revoke(some.into_iter().map(|(id, _)| id).collect(), terminate).await;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the revoked tasks are not known; some may run"),
+            }
+        }
+        let mut arguments = Map::new();
+        arguments.insert("from_node".to_owned(), json!(self.name));
+        arguments.insert("revoked".to_owned(), json!({}));
+        match self.client.control().ask("hello", arguments).await {
+            Ok(others) => {
+                for NodeReply { value, .. } in others {
+                    missed.extend(ids_of(value.get("revoked")));
+                    self.saw(value.get("clock").and_then(Value::as_u64).unwrap_or_default());
+                }
+            }
+            Err(error) => tracing::debug!(%error, "other workers could not be asked for revoked tasks"),
+        }
+        self.revoke(missed.into_iter().collect(), false).await;
+    }
+
+    async fn hear(&self, broadcast: &dyn Broadcast, message: &WireMessage) {
+        let request = match codec::pidbox::decode_request(message) {
+            Ok(request) => request,
+            Err(why) => return tracing::warn!(why, "a request that cannot be read is passed over"),
+        };
+        self.saw(request.clock);
+        let is_late = request.expires.is_some_and(|expires| expires < self.client.clock().now());
+        if is_late || !request.destination.includes(&self.name) {
+            return;
+        }
+        let value = match self.authority.rule(&request.method) {
+            Ruling::Silent => return,
+            Ruling::Refused(why) => {
+                tracing::warn!(command = request.method, why, "a command is refused");
+                json!({ "error": why })
+            }
+            Ruling::Allowed => self.obey(&request).await,
+        };
+        let Some(address) = &request.reply_to else { return };
+        let answer = NodeReply::new(&self.name, value, request.ticket.clone());
+        let message = codec::pidbox::encode_answer(&answer, self.tick());
+        if let Err(error) = broadcast.answer(address, message).await {
+            tracing::warn!(%error, command = request.method, "an answer could not be sent");
+        }
+    }
+
+    async fn obey(&self, request: &Request) -> Value {
+        let arguments = &request.arguments;
+        match request.method.as_str() {
+            "revoke" => self.revoke_wanted(arguments, answers::is_yes(arguments.get("terminate"))).await,
+            "terminate" => self.revoke_wanted(arguments, true).await,
+            "hello" => self.greet(arguments).await,
+            question => {
+                // Asking the processes takes a moment that this answer need not.
+                let processes = if question == "ping" { Vec::new() } else { self.states().await };
+                let facts = self.facts(question).await;
+                answers::answer(question, arguments, &facts, &processes)
+                    .unwrap_or_else(|| json!({ "error": format!("KeyError('{question}')") }))
+            }
+        }
+    }
+
+    /// Revokes the tasks that a command names.
+    async fn revoke_wanted(&self, arguments: &Map<String, Value>, terminate: bool) -> Value {
+        let named = answers::wanted_ids(arguments.get("task_id"));
+        let ids: Vec<TaskId> = named.iter().filter_map(|id| TaskId::parse(id).ok()).collect();
+        if ids.is_empty() {
+            return json!({ "error": "`task_id` names no task; it is an id or a list of ids" });
+        }
+        // A client of taskq has done so, and Celery's have not.
+        if !answers::is_yes(arguments.get("kept"))
+            && let Err(error) = revocations::keep(&self.client, &ids, terminate).await
+        {
+            tracing::warn!(%error, "revoked tasks could not be kept: a worker that is away will run them");
+        }
+        let met = self.revoke(ids.clone(), terminate).await;
+        let list = |separator: &str, quote: &str| {
+            let quoted = ids.iter().map(|id| format!("{quote}{id}{quote}"));
+            quoted.collect::<Vec<_>>().join(separator)
+        };
+        tracing::info!(tasks = list(", ", ""), terminate, running = met, "revoked by remote control");
+        match (terminate, met) {
+            (false, _) => json!({ "ok": format!("tasks {{{}}} flagged as revoked", list(", ", "'")) }),
+            (true, 0) => json!({ "ok": "terminate: tasks unknown" }),
+            (true, _) => json!({ "ok": format!("terminate: {}", list(", ", "")) }),
+        }
+    }
+
+    /// Exchanges revoked tasks with a worker that begins.
+    async fn greet(&self, arguments: &Map<String, Value>) -> Value {
+        if arguments.get("from_node").and_then(Value::as_str) == Some(&self.name) {
+            return Value::Null;
+        }
+        self.revoke(ids_of(arguments.get("revoked")).collect(), false).await;
+        let processes = self.states().await;
+        // Celery's workers expect the moment at which each was revoked, by their own clock, and take what they get.
+        let revoked: Map<String, Value> =
+            answers::revoked(&processes).into_iter().map(|id| (id.to_owned(), json!([0.0, id]))).collect();
+        json!({ "revoked": revoked, "clock": self.tick() })
+    }
+
+    /// Revokes tasks in all processes, and returns the number of runs that this meets.
+    async fn revoke(&self, ids: Vec<TaskId>, terminate: bool) -> usize {
+        if ids.is_empty() {
+            return 0;
+        }
+        let answers = self.node.ask(NodeQuestion::Revoke { ids, terminate }).await;
+        let met = answers.into_iter().map(|answer| match answer {
+            NodeAnswer::Revoked { runs } => runs,
+            NodeAnswer::State(_) => 0,
+        });
+        met.sum()
+    }
+
+    async fn states(&self) -> Vec<ProcessState> {
+        let answers = self.node.ask(NodeQuestion::State).await;
+        let state = |answer| match answer {
+            NodeAnswer::State(state) => Some(*state),
+            NodeAnswer::Revoked { .. } => None,
+        };
+        answers.into_iter().filter_map(state).collect()
+    }
+
+    async fn facts(&self, question: &str) -> NodeFacts {
+        let settings = self.client.settings().report();
+        let broker = match question {
+            "stats" | "report" => self.client.broker().info().await.ok(),
+            _ => None,
+        };
+        NodeFacts {
+            node: self.name.clone(),
+            settings: settings.into_iter().map(|setting| (setting.key.to_owned(), setting.value)).collect(),
+            broker: broker.map(|info| format!("{} {}", info.product, info.version)).unwrap_or_default(),
+            clock: self.clock.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Moves the logical clock past that of another node.
+    fn saw(&self, clock: u64) {
+        // Nobody's clock is near the end; one that is must not make ours begin anew.
+        self.clock.fetch_max(clock.min(u64::MAX / 2), Ordering::Relaxed);
+        self.tick();
+    }
+
+    fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// The ids that are the keys of an object.
+fn ids_of(revoked: Option<&Value>) -> impl Iterator<Item = TaskId> {
+    let ids = revoked.and_then(Value::as_object).into_iter().flat_map(Map::keys);
+    ids.filter_map(|id| TaskId::parse(id).ok())
+}
