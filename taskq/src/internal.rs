@@ -86,6 +86,11 @@ pub mod protection {
     pub use crate::protection::SealingKeys;
 }
 
+/// The means by which all workers are reached.
+pub mod reach {
+    pub use crate::client::remote::Reach;
+}
+
 /// Revoked tasks, as they are kept for workers that are away.
 pub mod revocations {
     pub use crate::client::remote::{KEPT_FOR, keep_revocations as keep, kept_revocations as kept};

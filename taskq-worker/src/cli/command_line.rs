@@ -16,8 +16,8 @@ use super::runtime::block_on;
 use super::session::Session;
 use super::setup::Setup;
 use super::{
-    beat, call, check, dead, delegate, dev, inspect, queues, result, revoke, schedule, signals, status, tasks, watch,
-    worker,
+    beat, call, check, dead, delegate, dev, events, inspect, queues, result, revoke, schedule, signals, status, tasks,
+    watch, worker,
 };
 use crate::engine::WorkerBuilder;
 use crate::telemetry::{self, Format, Level};
@@ -53,6 +53,7 @@ enum Command<E: ExtraCommands> {
     Watch(watch::WatchCommand),
     Revoke(revoke::RevokeCommand),
     Inspect(inspect::InspectCommand),
+    Events(events::EventsCommand),
     Tasks(tasks::TasksCommand),
     Queues(queues::QueuesCommand),
     Dead(dead::DeadCommand),
@@ -206,6 +207,7 @@ impl<E: ExtraCommands> Command<E> {
             Self::Watch(watch) => block_on(watch.run(session)),
             Self::Revoke(revoke) => block_on(revoke.run(session)),
             Self::Inspect(inspect) => block_on(inspect.run(session)),
+            Self::Events(events) => block_on(events.run(session)),
             Self::Queues(queues) => block_on(queues.run(session)),
             Self::Dead(dead) => block_on(dead.run(session)),
             Self::Schedule(schedule) => block_on(schedule.run(session)),

@@ -13,6 +13,7 @@ mod confirm;
 mod dead;
 mod delegate;
 mod dev;
+mod events;
 mod exit;
 mod extra_commands;
 mod failure;

@@ -82,6 +82,7 @@ impl<H: WorkerHost> Work<'_, H> {
         let mut builder = self.setup.apply(engine::Worker::builder(client.clone())).await?;
         // The command line wins over the program's setup.
         builder = builder.concurrency(options.concurrency).grace(options.grace).registry(self.registry.clone());
+        builder = builder.events(options.events);
         if let Some(threads) = options.blocking_threads {
             builder = builder.blocking_threads(usize::from(threads));
         }

@@ -31,6 +31,7 @@ Examples:
   my-app worker
   my-app worker --processes 4 -c 8 --max-memory-per-child 500MiB --health :8080
   taskq -A path/to/my-app worker -c 16 -Q default,mail -n mailer --grace 2m --log-format json")]
+#[allow(clippy::struct_excessive_bools, reason = "flags of a command line, each by itself")]
 pub struct WorkerCommand {
     /// The number of tasks that run at the same time in each process [default: the number of processors]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -71,6 +72,9 @@ pub struct WorkerCommand {
     /// Also send tasks when they are due, as `beat` does; of all workers and beats that do, one sends
     #[arg(short = 'B', long)]
     beat: bool,
+    /// Tell events of tasks from the beginning; Flower, `celery events` and `taskq events` also ask for them
+    #[arg(short = 'E', long)]
+    events: bool,
     /// Restart when this program is built again: running tasks are finished, then the new build takes over
     #[arg(long)]
     watch: bool,
@@ -136,6 +140,7 @@ impl WorkerCommand {
             processes: usize::from(self.processes),
             queues: self.queues.clone(),
             node: self.hostname.clone(),
+            events: self.events,
             grace: self.grace,
             blocking_threads: self.blocking_threads,
             max_tasks_per_child: self.max_tasks_per_child,

@@ -26,6 +26,8 @@ pub(super) struct WorkerOptions {
     pub(super) health: Option<String>,
     /// The folder in which running tasks are recorded.
     pub(super) state_dir: Option<PathBuf>,
+    /// Whether events of tasks are told from the beginning.
+    pub(super) events: bool,
     /// Whether the worker is also a beat.
     pub(super) beat: bool,
     /// Whether a new build replaces the running one.

@@ -34,6 +34,7 @@ pub struct WorkerBuilder {
     state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     registry: Option<Registry>,
     supervision: Option<Supervision>,
+    events: bool,
 }
 
 impl WorkerBuilder {
@@ -48,6 +49,7 @@ impl WorkerBuilder {
             state: HashMap::new(),
             registry: None,
             supervision: None,
+            events: false,
         }
     }
 
@@ -95,6 +97,13 @@ impl WorkerBuilder {
         self
     }
 
+    /// Tells events of tasks from the beginning. Default: only once Flower, `celery events` or `taskq events` have
+    /// asked for them by remote control.
+    pub fn events(mut self, events: bool) -> Self {
+        self.events = events;
+        self
+    }
+
     /// Sets the supervision of this process. From here on, crashes mark their culprits.
     pub(crate) fn supervised(mut self, supervision: Supervision) -> Self {
         recorder::mark_culprits();
@@ -108,8 +117,18 @@ impl WorkerBuilder {
             return Err(WorkerError::NoRuntime);
         }
         attempt::note_panics();
-        let Self { client, concurrency, blocking_threads, queues, name, grace, mut state, registry, supervision } =
-            self;
+        let Self {
+            client,
+            concurrency,
+            blocking_threads,
+            queues,
+            name,
+            grace,
+            mut state,
+            registry,
+            supervision,
+            events,
+        } = self;
         let is_quarantine = Role::of(supervision.as_ref()).is_quarantine();
         let concurrency = if is_quarantine { 1 } else { concurrency };
         let settings = client.settings();
@@ -154,6 +173,7 @@ impl WorkerBuilder {
             dead_queue,
             prefetch,
             consumption: consuming.map_err(taskq::Error::from)?,
+            events,
             client,
         }))
     }

@@ -6,7 +6,7 @@ use taskq::TaskId;
 use taskq::remote::Revocation;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::phase::{Phase, advance};
+use super::phase::{Phase, advance, reached};
 use super::snapshot::{Question, RunSnapshot, WorkerHeartbeat, WorkerSnapshot};
 
 /// Steers a running worker and asks how it is. Cloning is cheap, and a control does not keep its worker alive.
@@ -36,6 +36,11 @@ impl WorkerControl {
         advance(&self.phase, Phase::Cancelling);
     }
 
+    /// Completes when the worker takes no new work any more.
+    pub(crate) async fn finishing(&self) {
+        reached(&mut self.phase.subscribe(), Phase::Finishing).await;
+    }
+
     /// The worker's state now. `None` before it runs and after it has ended.
     pub async fn snapshot(&self) -> Option<WorkerSnapshot> {
         self.ask(Question::Snapshot).await
@@ -53,6 +58,11 @@ impl WorkerControl {
     pub async fn revoke(&self, ids: Vec<TaskId>, terminate: bool) -> usize {
         let revocation = Revocation::new(terminate);
         self.ask(|answer| Question::Revoke(ids, revocation, answer)).await.unwrap_or_default()
+    }
+
+    /// Has the worker tell events of tasks, or not. Returns whether it did so already.
+    pub async fn want_events(&self, wanted: bool) -> bool {
+        self.ask(|answer| Question::WantEvents(wanted, answer)).await.unwrap_or_default()
     }
 
     /// The revoked tasks that the worker knows. Empty before it runs and after it has ended.

@@ -154,6 +154,7 @@ impl<S: Stream<Item = Delivery> + Unpin> Dispatcher<S> {
             queue,
         }));
         self.shared.in_flight.enter(Arc::clone(&run), acker);
+        self.shared.observers.observe(&Moment::Received { subject: run.subject(), envelope: &run.envelope });
         run
     }
 

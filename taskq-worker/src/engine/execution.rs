@@ -143,7 +143,13 @@ async fn drop_duplicate(shared: &Shared, run: &Arc<Run>, follow: Option<Follow>)
 /// Tells the meaning of a run's end, and hands it over. Only for the caller that has [concluded](Run::conclude) the
 /// run. Waits while the settler is full.
 async fn finish(shared: &Shared, run: Arc<Run>, conclusion: Conclusion) {
-    shared.observers.observe(&Moment::Concluded { subject: run.subject(), verdict: &conclusion.verdict });
+    shared.observers.observe(&Moment::Concluded {
+        subject: run.subject(),
+        verdict: &conclusion.verdict,
+        value: conclusion.value.as_deref(),
+        traceback: conclusion.traceback.as_deref(),
+        took: run.since_began(),
+    });
     if conclusion.verdict == Verdict::GiveBack {
         if let Some(claim) = shared.in_flight.take_claim(&run) {
             shared.duplicates.give_up(&claim).await;

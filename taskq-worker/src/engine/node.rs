@@ -5,7 +5,7 @@ use futures_util::future::BoxFuture;
 use taskq::TaskId;
 
 use super::control::WorkerControl;
-use super::snapshot::{RunSnapshot, WorkerSnapshot};
+use super::snapshot::{RunSnapshot, WorkerHeartbeat, WorkerSnapshot};
 use crate::remote::{Node, NodeAnswer, NodeQuestion, ProcessState, RunState};
 
 impl Node for WorkerControl {
@@ -17,12 +17,23 @@ impl Node for WorkerControl {
                     let state = state_of(snapshot, self.revoked().await);
                     vec![NodeAnswer::State(Box::new(state))]
                 }
+                NodeQuestion::Figures => {
+                    let WorkerHeartbeat { done, running, .. } = self.heartbeat().await;
+                    vec![NodeAnswer::Figures { done, running: running.into() }]
+                }
+                NodeQuestion::WantEvents { wanted } => {
+                    vec![NodeAnswer::WantEvents { known: self.want_events(wanted).await }]
+                }
                 NodeQuestion::Revoke { ids, terminate } => {
                     vec![NodeAnswer::Revoked { runs: self.revoke(ids, terminate).await }]
                 }
             }
         }
         .boxed()
+    }
+
+    fn ending(&self) -> BoxFuture<'_, ()> {
+        self.finishing().boxed()
     }
 }
 

@@ -77,6 +77,8 @@ pub(crate) enum Question {
     Heartbeat(oneshot::Sender<WorkerHeartbeat>),
     /// The revocation of tasks; answered with the number of runs that it meets.
     Revoke(Vec<TaskId>, Revocation, oneshot::Sender<usize>),
+    /// The wish for events, or the end of it; answered with whether that was known.
+    WantEvents(bool, oneshot::Sender<bool>),
     /// The revoked tasks.
     Revoked(oneshot::Sender<Vec<TaskId>>),
 }

@@ -15,6 +15,8 @@ pub(crate) struct Supervision {
     /// Whether this process runs the tasks of one quarantine queue, one at a time, and ends when that queue has been
     /// empty for a while.
     pub(crate) quarantine: bool,
+    /// The node name of the whole worker, of which this process is one.
+    pub(crate) worker: Option<String>,
     /// The way to the supervisor. Events are few, each is told once, so nothing grows.
     pub(crate) events: UnboundedSender<WorkerEvent>,
 }

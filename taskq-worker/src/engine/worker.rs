@@ -19,7 +19,7 @@ use super::dispatcher::Dispatcher;
 use super::drain::drain;
 use super::duplicates::Duplicates;
 use super::limits;
-use super::observe::{Counters, MomentLog, Observer, Observers};
+use super::observe::{Counters, EventMaker, MomentLog, Observer, Observers};
 use super::phase::{Phase, advance, reached};
 use super::prefetch::Prefetch;
 use super::quarantine;
@@ -30,7 +30,7 @@ use super::shared::Shared;
 use super::snapshot::Question;
 use super::supervision::{Role, Supervision};
 use super::upkeep::{Answers, ExpiryTeller, Upkeep};
-use crate::remote::serve;
+use crate::remote::{EventBuffer, serve, tell_events};
 
 /// The number of questions about a worker that may wait for their answer.
 const QUESTIONS_MAX: usize = 16;
@@ -61,6 +61,7 @@ pub struct Worker {
     phase: watch::Sender<Phase>,
     asking: mpsc::Sender<Question>,
     questions: mpsc::Receiver<Question>,
+    events: Arc<EventBuffer>,
 }
 
 /// Everything that a worker is made of, as its builder has gathered it.
@@ -85,6 +86,8 @@ pub(super) struct WorkerParts {
     pub(super) dead_queue: Arc<str>,
     pub(super) prefetch: Prefetch,
     pub(super) consumption: Consumption,
+    /// Whether events are told from the beginning.
+    pub(super) events: bool,
 }
 
 /// The counts of a worker that has ended.
@@ -138,7 +141,7 @@ impl Worker {
     /// Puts the components of a worker together and starts its settler.
     pub(super) fn assemble(parts: WorkerParts) -> Self {
         let WorkerParts { client, registry, queues, slots, ticks, grace, node, instance, state, .. } = parts;
-        let WorkerParts { supervision, threads, dead_queue, prefetch, consumption, .. } = parts;
+        let WorkerParts { supervision, threads, dead_queue, prefetch, consumption, events: parts_events, .. } = parts;
         let results = client.results().ok().cloned();
         let role = Role::of(supervision.as_deref());
         let clock = client.clock().clone();
@@ -153,6 +156,15 @@ impl Worker {
         let mut observers: Vec<Arc<dyn Observer>> =
             vec![Arc::new(log), Arc::clone(&counters) as _, Arc::clone(&reachability) as _];
         observers.extend(supervision.clone().map(|supervision| supervision as Arc<dyn Observer>));
+        let (events, told) = EventBuffer::new(parts_events);
+        let worker_name = supervision.as_ref().and_then(|supervision| supervision.worker.as_deref());
+        let event_node: Arc<str> = worker_name.map_or_else(|| Arc::clone(&node), Arc::from);
+        observers.push(Arc::new(EventMaker {
+            buffer: Arc::clone(&events),
+            node: Arc::clone(&event_node),
+            clock: clock.clone(),
+        }));
+        taskq::internal::io::spawn(tell_events(client.clone(), event_node, Arc::clone(&events), told));
         let observers = Observers::new(observers);
 
         let in_flight = Arc::<InFlight>::default();
@@ -221,6 +233,7 @@ impl Worker {
             phase: watch::Sender::new(Phase::Working),
             asking,
             questions,
+            events,
         }
     }
 
@@ -257,7 +270,7 @@ impl Worker {
         }
         let remote = self.remote();
         let Self { shared, ticks, registry, queues, consumption, slots, prefetch, grace, claims, .. } = self;
-        let Self { renewer, counters, reachability, supervision, settling, phase, questions, .. } = self;
+        let Self { renewer, counters, reachability, supervision, settling, phase, questions, events, .. } = self;
         let Consumption { deliveries, control, .. } = consumption;
         limits::load_revocations(&shared.client, &shared.revocations).await;
         let upkeep = Upkeep {
@@ -276,6 +289,7 @@ impl Worker {
                 in_flight: Arc::clone(&shared.in_flight),
                 revocations: Arc::clone(&shared.revocations),
                 observers: shared.observers.clone(),
+                events,
                 began: tokio::time::Instant::now(),
                 queues: queues.clone(),
                 tasks: registry.iter().map(|task| task.name.to_owned()).collect(),

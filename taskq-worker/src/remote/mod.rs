@@ -4,10 +4,12 @@
 //! do ([`answers`], pure). What is refused is refused by the settings ([`taskq::remote::Authority`]).
 
 mod answers;
+mod events;
 mod node;
 mod serve;
 mod state;
 
+pub(crate) use events::{EventBuffer, signed, tell_events};
 pub(crate) use node::{Node, NodeAnswer, NodeQuestion};
 pub(crate) use serve::serve;
 pub(crate) use state::{ProcessState, RunState};

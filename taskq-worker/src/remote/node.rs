@@ -12,6 +12,13 @@ use super::state::ProcessState;
 pub(crate) enum NodeQuestion {
     /// The state of the process.
     State,
+    /// The few figures of the process that are told every other second.
+    Figures,
+    /// The wish for events of tasks, or the end of it.
+    WantEvents {
+        /// Whether they are wanted.
+        wanted: bool,
+    },
     /// The revocation of tasks.
     Revoke {
         /// The tasks.
@@ -27,6 +34,18 @@ pub(crate) enum NodeQuestion {
 pub(crate) enum NodeAnswer {
     /// The state of the process.
     State(Box<ProcessState>),
+    /// The few figures.
+    Figures {
+        /// The number of attempts that have ended.
+        done: u64,
+        /// The number of runs in hand.
+        running: u64,
+    },
+    /// Whether the wish was known.
+    WantEvents {
+        /// Whether it was.
+        known: bool,
+    },
     /// The number of runs in hand that a revocation meets.
     Revoked {
         /// The number.
@@ -38,4 +57,7 @@ pub(crate) enum NodeAnswer {
 pub(crate) trait Node: Send + Sync {
     /// Asks every process. One that does not answer in time is left out.
     fn ask(&self, question: NodeQuestion) -> BoxFuture<'_, Vec<NodeAnswer>>;
+
+    /// Completes when the worker begins to end.
+    fn ending(&self) -> BoxFuture<'_, ()>;
 }

@@ -2,23 +2,29 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 use taskq::broker::{Broadcast, Heard};
+use taskq::internal::reach::Reach;
 use taskq::internal::{codec, revocations};
 use taskq::message::WireMessage;
-use taskq::remote::{Authority, NodeReply, RemoteControl, Request, Ruling};
+use taskq::remote::{Authority, Event, NodeReply, RemoteControl, Request, Ruling};
 use taskq::{Client, TaskId};
 
 use super::answers::{self, NodeFacts};
+use super::events::signed;
 use super::node::{Node, NodeAnswer, NodeQuestion};
 use super::state::ProcessState;
 
 /// The pause before it listens again, if it could not.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// The pause between two heartbeats, as Celery's workers have it. Those who watch take a worker for gone after twice as
+/// long.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(2);
 
 /// The service of one node.
 struct Service<N> {
@@ -28,6 +34,8 @@ struct Service<N> {
     authority: Authority,
     /// The logical clock, which orders what nodes tell each other.
     clock: AtomicU64,
+    /// Whether somebody has asked for events.
+    events_wanted: AtomicBool,
 }
 
 /// Answers for the node `name` until it is dropped. With `remote_control = "off"`, or where workers cannot be reached,
@@ -39,28 +47,40 @@ pub(crate) async fn serve(client: Client, name: String, node: impl Node + 'stati
         return;
     }
     let authority = Authority::new(extent, allowed);
-    let service = Arc::new(Service { client, name, node, authority, clock: AtomicU64::new(0) });
-    loop {
-        let Some(reach) = service.client.reach() else { return };
-        let broadcast = reach.means();
-        match broadcast.listen(&service.name).await {
-            Ok(mut listening) => {
-                while let Some(heard) = listening.next().await {
-                    match heard {
-                        // Others have a second for their answers, and questions to this node do not wait for them.
-                        Heard::Since => drop(taskq::internal::io::spawn(Arc::clone(&service).catch_up())),
-                        Heard::Message(message) => service.hear(broadcast, &message).await,
-                        _ => {}
-                    }
-                }
-            }
-            Err(error) => tracing::warn!(%error, "remote control is not heard"),
+    let service = Arc::new(Service {
+        client,
+        name,
+        node,
+        authority,
+        clock: AtomicU64::new(0),
+        events_wanted: AtomicBool::new(false),
+    });
+    let listening = async {
+        while let Some(reach) = service.client.reach() {
+            service.listen(reach.means()).await;
+            tokio::time::sleep(AGAIN_AFTER).await;
         }
-        tokio::time::sleep(AGAIN_AFTER).await;
-    }
+    };
+    tokio::join!(listening, service.beat());
 }
 
 impl<N: Node + 'static> Service<N> {
+    /// Listens until the stream ends, or cannot begin.
+    async fn listen(self: &Arc<Self>, broadcast: &dyn Broadcast) {
+        let mut listening = match broadcast.listen(&self.name).await {
+            Ok(listening) => listening,
+            Err(error) => return tracing::warn!(%error, "remote control is not heard"),
+        };
+        while let Some(heard) = listening.next().await {
+            match heard {
+                // Others have a second for their answers, and questions to this node do not wait for them.
+                Heard::Since => drop(taskq::internal::io::spawn(Arc::clone(self).catch_up())),
+                Heard::Message(message) => self.hear(broadcast, &message).await,
+                _ => {}
+            }
+        }
+    }
+
     /// Learns of the tasks that were revoked while nobody listened here: from Kv, and from other workers, of which
     /// Celery's keep them in no other place.
     async fn catch_up(self: Arc<Self>) {
@@ -123,6 +143,12 @@ impl<N: Node + 'static> Service<N> {
             "revoke" => self.revoke_wanted(arguments, answers::is_yes(arguments.get("terminate"))).await,
             "terminate" => self.revoke_wanted(arguments, true).await,
             "hello" => self.greet(arguments).await,
+            "enable_events" => self.want_events(true).await,
+            "disable_events" => self.want_events(false).await,
+            "heartbeat" => {
+                self.tell_vitals("worker-heartbeat").await;
+                Value::Null
+            }
             question => {
                 // Asking the processes takes a moment that this answer need not.
                 let processes = if question == "ping" { Vec::new() } else { self.states().await };
@@ -131,6 +157,63 @@ impl<N: Node + 'static> Service<N> {
                     .unwrap_or_else(|| json!({ "error": format!("KeyError('{question}')") }))
             }
         }
+    }
+
+    /// Tells that the worker is there, again and again, and once that it ends. On an embedded store, where each would
+    /// be a write, only those who have asked for events are told.
+    async fn beat(&self) {
+        let is_cheap = matches!(self.client.reach(), Some(Reach::Broker(_)));
+        let is_told = || is_cheap || self.events_wanted.load(Ordering::Relaxed);
+        let mut kind = "worker-online";
+        loop {
+            if is_told() {
+                self.tell_vitals(kind).await;
+                kind = "worker-heartbeat";
+            }
+            let ended = tokio::time::timeout(HEARTBEAT_EVERY, self.node.ending()).await;
+            if ended.is_ok() {
+                if is_told() {
+                    self.tell_vitals("worker-offline").await;
+                }
+                return;
+            }
+        }
+    }
+
+    /// Tells an event of the worker itself.
+    async fn tell_vitals(&self, kind: &str) {
+        let (mut active, mut processed) = (0, 0);
+        for answer in self.node.ask(NodeQuestion::Figures).await {
+            if let NodeAnswer::Figures { done, running } = answer {
+                active += running;
+                processed += done;
+            }
+        }
+        let event = Event::new(kind)
+            .with("freq", HEARTBEAT_EVERY.as_secs_f64())
+            .with("active", active)
+            .with("processed", processed)
+            .with("loadavg", load_average())
+            .with("sw_ident", "rs-taskq")
+            .with("sw_ver", env!("CARGO_PKG_VERSION"))
+            .with("sw_sys", system())
+            .with("clock", self.tick());
+        let event = signed(event, &self.name, self.client.clock().now());
+        let key = event.routing_key();
+        let message = codec::event::encode_events(&self.name, vec![event]);
+        let Some(reach) = self.client.reach() else { return };
+        if let Err(error) = reach.means().announce(&key, message).await {
+            tracing::debug!(%error, "an event of the worker could not be told");
+        }
+    }
+
+    async fn want_events(&self, wanted: bool) -> Value {
+        self.events_wanted.store(wanted, Ordering::Relaxed);
+        let answers = self.node.ask(NodeQuestion::WantEvents { wanted }).await;
+        let known = answers.iter().all(|answer| matches!(answer, NodeAnswer::WantEvents { known: true }));
+        let word = if wanted { "enabled" } else { "disabled" };
+        let already = if known { "already " } else { "" };
+        json!({ "ok": format!("task events {already}{word}") })
     }
 
     /// Revokes the tasks that a command names.
@@ -180,7 +263,7 @@ impl<N: Node + 'static> Service<N> {
         let answers = self.node.ask(NodeQuestion::Revoke { ids, terminate }).await;
         let met = answers.into_iter().map(|answer| match answer {
             NodeAnswer::Revoked { runs } => runs,
-            NodeAnswer::State(_) => 0,
+            _ => 0,
         });
         met.sum()
     }
@@ -189,7 +272,7 @@ impl<N: Node + 'static> Service<N> {
         let answers = self.node.ask(NodeQuestion::State).await;
         let state = |answer| match answer {
             NodeAnswer::State(state) => Some(*state),
-            NodeAnswer::Revoked { .. } => None,
+            _ => None,
         };
         answers.into_iter().filter_map(state).collect()
     }
@@ -224,4 +307,18 @@ impl<N: Node + 'static> Service<N> {
 fn ids_of(revoked: Option<&Value>) -> impl Iterator<Item = TaskId> {
     let ids = revoked.and_then(Value::as_object).into_iter().flat_map(Map::keys);
     ids.filter_map(|id| TaskId::parse(id).ok())
+}
+
+/// The load of the machine over 1, 5 and 15 minutes, where the system tells it.
+fn load_average() -> Value {
+    let told = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let loads: Vec<f64> = told.split(' ').take(3).filter_map(|load| load.parse().ok()).collect();
+    if loads.len() == 3 { json!(loads) } else { json!([0.0, 0.0, 0.0]) }
+}
+
+/// The system's name, as Python has it: `Linux`.
+fn system() -> String {
+    let name = std::env::consts::OS;
+    let mut letters = name.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

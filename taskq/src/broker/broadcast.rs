@@ -49,6 +49,13 @@ pub trait Broadcast: Send + Sync {
     /// Opens an address for answers. Completes once answers arrive there.
     fn open_inbox(&self) -> BoxFuture<'_, Result<Inbox, BrokerError>>;
 
+    /// Tells those who watch events. `key` is the routing key by which they choose. `Ok` means that it was sent, not
+    /// that anybody watches.
+    fn announce<'a>(&'a self, key: &'a str, message: WireMessage) -> BoxFuture<'a, Result<(), BrokerError>>;
+
+    /// Begins to watch events, those of all nodes.
+    fn watch_events(&self) -> BoxFuture<'_, Result<Listening, BrokerError>>;
+
     /// Sends an answer to an address. `Ok` means that it was sent; an address that is gone is no error.
     fn answer<'a>(&'a self, address: &'a ReplyAddress, message: WireMessage) -> BoxFuture<'a, Result<(), BrokerError>>;
 }

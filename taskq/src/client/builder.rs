@@ -10,6 +10,7 @@ use crate::canvas::IntoDuration;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::io;
+use crate::remote::RemoteControl;
 use crate::settings::{
     ConfigError, FileMode, Origin, Serializer, Settings, duration_text, given_shown, serializer_text,
 };
@@ -173,6 +174,18 @@ impl ClientBuilder {
         self.set("tls_server_name", name)
     }
 
+    /// Sets how far workers obey remote control. Default: they answer questions, and obey
+    /// [`remote_commands`](Self::remote_commands).
+    pub fn remote_control(self, extent: RemoteControl) -> Self {
+        self.set("remote_control", extent.as_str())
+    }
+
+    /// Sets the commands of remote control that change something and are obeyed, with commas between them. Default:
+    /// `revoke,terminate`.
+    pub fn remote_commands(self, commands: impl Into<String>) -> Self {
+        self.set("remote_commands", commands)
+    }
+
     fn set_path(mut self, key: &'static str, path: &Path) -> Self {
         let text = path.to_str().map(str::to_owned);
         self.overrides.push((key, text.ok_or_else(|| "a path that is not Unicode cannot be used here".to_owned())));
@@ -313,7 +326,9 @@ mod tests {
             .file_mode(FileMode::Group)
             .tls_ca_file("/ca.pem")
             .tls_certificate("/certificate.pem", "/key.pem")
-            .tls_server_name("rabbit");
+            .tls_server_name("rabbit")
+            .remote_control(RemoteControl::Full)
+            .remote_commands("terminate");
         let client = builder.build().await.expect("each value can be used");
         let settings = client.settings();
         let is_from_code = |key: &str| {
@@ -327,6 +342,10 @@ mod tests {
         assert_eq!((settings.default_queue.as_str(), settings.strict), ("jobs", true));
         assert_eq!((settings.publish_timeout, settings.max_message_bytes), (Duration::from_millis(1500), 1000));
         assert_eq!(settings.max_received_bytes, 2000);
+        assert_eq!(
+            (settings.remote_control, settings.remote_commands.join(",")),
+            (RemoteControl::Full, "terminate".to_owned())
+        );
         assert_eq!((settings.result_ttl, settings.get_timeout), (None, minute + Duration::from_nanos(1)));
         assert_eq!((settings.unknown_task_grace, settings.consumer_timeout), (minute, None));
         let tls = TlsOptions::default().with(|tls| {

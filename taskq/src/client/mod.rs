@@ -31,6 +31,6 @@ pub use handle::{Handle, Status, Updates};
 #[cfg(feature = "testing")]
 pub(crate) use installed::ask_first;
 pub use installed::current;
-pub use remote::{FleetControl, RevokeCall, RevokeFuture};
+pub use remote::{Events, FleetControl, RevokeCall, RevokeFuture};
 pub use send::{GetFuture, SendFuture};
 pub use send_all::{SendAll, SendReport};

@@ -3,6 +3,7 @@
 //! * [`celery`]: the headers of a task message ↔ [`Envelope`](crate::message::Envelope)
 //! * [`body`]: `[args, kwargs, embed]` ↔ [`Arguments`](crate::definition::Arguments)
 //! * [`result`]: result documents ↔ [`Record`](crate::message::Record)
+//! * [`event`]: events of tasks and workers ↔ [`Event`](crate::remote::Event)
 //! * [`pidbox`]: requests to workers and their answers ↔ [`Request`](crate::remote::Request)
 //! * [`finite`]: values of any type → JSON, without floats that JSON has no form for
 //! * [`exact`]: JSON → values of any type, without integers that become floats
@@ -13,6 +14,7 @@
 
 pub mod body;
 pub mod celery;
+pub mod event;
 pub mod exact;
 pub mod finite;
 #[cfg(feature = "msgpack")]

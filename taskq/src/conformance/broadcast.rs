@@ -7,9 +7,10 @@ use futures_util::StreamExt;
 use super::{PATIENCE, keep};
 use crate::broker::{Heard, Listening};
 use crate::client::Client;
+use crate::codec::event::{decode_events, encode_events};
 use crate::codec::pidbox;
 use crate::message::WireMessage;
-use crate::remote::{NodeReply, Request};
+use crate::remote::{Event, NodeReply, Request};
 
 /// A time in which a message would have come that must not.
 const MOMENT: Duration = Duration::from_millis(600);
@@ -22,6 +23,7 @@ const MOMENT: Duration = Duration::from_millis(600);
 pub async fn run_all<F: Future<Output = Client>>(client: impl Fn() -> F) {
     keep("all who listen hear a message", all_who_listen_hear(client().await, client().await)).await;
     keep("an answer reaches one asker", an_answer_reaches_one_asker(client().await, client().await)).await;
+    keep("all who watch see an event", all_who_watch_see_an_event(client().await, client().await)).await;
     keep("nothing is kept for those who listen later", nothing_is_kept(client().await)).await;
 }
 
@@ -75,6 +77,25 @@ async fn an_answer_reaches_one_asker(asker: Client, worker: Client) {
     let gone = other.address.clone();
     drop(other);
     answering.means().answer(&gone, pidbox::encode_answer(&reply, 2)).await.expect("an asker that is gone is no error");
+}
+
+async fn all_who_watch_see_an_event(teller: Client, watcher: Client) {
+    let reach = watcher.reach().expect("workers can be reached");
+    let (mut first, mut second) = (
+        reach.means().watch_events().await.expect("they can be watched"),
+        reach.means().watch_events().await.expect("they can be watched"),
+    );
+    for watching in [&mut first, &mut second] {
+        let since = tokio::time::timeout(PATIENCE, watching.next()).await.expect("it begins");
+        assert_eq!(since, Some(Heard::Since), "the first event says since when");
+    }
+    let events = vec![Event::new("task-started").with("uuid", "1"), Event::new("task-succeeded").with("uuid", "1")];
+    let message = encode_events("w@here", events.clone());
+    let telling = teller.reach().expect("workers can be reached");
+    telling.means().announce("task.multi", message).await.expect("it is sent");
+    for watching in [&mut first, &mut second] {
+        assert_eq!(decode_events(&heard(watching).await), Ok(events.clone()));
+    }
 }
 
 async fn nothing_is_kept(client: Client) {

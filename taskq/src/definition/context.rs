@@ -173,8 +173,8 @@ impl Context {
     /// Returns whether the attempt should stop: its soft time limit is over, its task was revoked, or the worker is
     /// shutting down.
     ///
-    /// A task that stops returns an error. One that returns `Ok` all the same has succeeded, however late, unless it was
-    /// revoked: then it does not matter what it returns.
+    /// A task that stops returns an error. One that returns `Ok` all the same has succeeded, however late, unless it
+    /// was revoked: then it does not matter what it returns.
     pub fn is_cancelled(&self) -> bool {
         *self.0.cancelled.borrow()
     }

@@ -69,7 +69,7 @@ impl Failure {
 }
 
 /// Cuts a text to about `bytes_max` bytes, with a note of how many it had.
-pub(crate) fn shortened(mut text: String, bytes_max: usize) -> String {
+pub fn shortened(mut text: String, bytes_max: usize) -> String {
     let size = text.len();
     if size <= bytes_max {
         return text;

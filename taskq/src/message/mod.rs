@@ -14,7 +14,8 @@ mod wire;
 
 pub use envelope::{Envelope, Payload, TimeLimits};
 pub use failure::Failure;
-pub(crate) use failure::shortened;
+#[doc(hidden)]
+pub use failure::shortened;
 pub use headers::{HeaderValue, Headers};
 pub use ids::{InvalidTaskId, TaskId};
 pub use record::{Json, Progress, Record};

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The commands that change nothing.
-const READING: [&str; 14] = [
+/// The commands that change nothing that matters to tasks.
+const READING: [&str; 17] = [
     "ping",
     "active",
     "reserved",
@@ -19,13 +19,16 @@ const READING: [&str; 14] = [
     "clock",
     "hello",
     "memsample",
+    "enable_events",
+    "disable_events",
+    "heartbeat",
 ];
 
 /// The commands that change something, and are carried out.
 const CHANGING: [&str; 2] = ["revoke", "terminate"];
 
 /// The commands of Celery's workers that taskq's do not know yet.
-const UNKNOWN_YET: [&str; 11] = [
+const UNKNOWN_YET: [&str; 10] = [
     "shutdown",
     "revoke_by_stamped_headers",
     "rate_limit",
@@ -36,7 +39,6 @@ const UNKNOWN_YET: [&str; 11] = [
     "autoscale",
     "add_consumer",
     "cancel_consumer",
-    "enable_events",
 ];
 
 /// The commands that change something and are allowed where nothing else is said.

@@ -509,3 +509,95 @@ async fn our_tools_ask_celerys_workers_and_revoke_their_tasks() {
     drop(python);
     worker.drain();
 }
+
+#[test]
+fn celery_watches_the_events_of_our_tasks() {
+    let Some(fixture) = Fixture::start() else { return };
+    let queue = unique("shop");
+    let worker = fixture.shop_worker(&queue);
+    let seen = fixture.script(
+        &queue,
+        "import socket, threading, time\n\
+         seen, online = [], threading.Event()\n\
+         def take(event):\n\
+         \x20   seen.append(event)\n\
+         \x20   if event['type'] == 'worker-heartbeat': online.set()\n\
+         def watch():\n\
+         \x20   with app.connection() as connection:\n\
+         \x20       receiver = app.events.Receiver(connection, handlers={'*': take})\n\
+         \x20       while True:\n\
+         \x20           try: receiver.capture(limit=None, timeout=1, wakeup=True)\n\
+         \x20           except socket.timeout: pass\n\
+         threading.Thread(target=watch, daemon=True).start()\n\
+         online.wait(30)\n\
+         told = [app.control.enable_events(reply=True, timeout=5, limit=1) for _ in range(2)]\n\
+         good = app.send_task('shop.add', [2, 3], queue=queue)\n\
+         bad = app.send_task('shop.fail', ['no tea'], queue=queue)\n\
+         flaky = app.send_task('shop.flaky', [1, 50], queue=queue)\n\
+         late = app.send_task('shop.slow', [3600000], queue=queue)\n\
+         assert good.get(timeout=30) == 5 and flaky.get(timeout=30) == 1\n\
+         types = lambda id: [event['type'] for event in seen if event.get('uuid') == id]\n\
+         def until(id, last):\n\
+         \x20   while last not in types(id): time.sleep(0.05)\n\
+         until(late.id, 'task-started')\n\
+         late.revoke()\n\
+         until(good.id, 'task-succeeded'); until(bad.id, 'task-failed'); until(flaky.id, 'task-succeeded')\n\
+         until(late.id, 'task-revoked')\n\
+         print(json.dumps({'told': told, 'ids': [task.id for task in (good, bad, flaky, late)],\n\
+         \x20   'types': [types(task.id) for task in (good, bad, flaky, late)],\n\
+         \x20   'events': [event for event in seen if event.get('uuid') == good.id],\n\
+         \x20   'heartbeat': next(event for event in seen if event['type'] == 'worker-heartbeat')}, default=str))",
+    );
+    let ok = |number: usize| {
+        let told = seen["told"][number][0].as_object().and_then(|told| told.values().next()).cloned();
+        told.unwrap_or_default()["ok"].clone()
+    };
+    assert_eq!((ok(0), ok(1)), (json!("task events enabled"), json!("task events already enabled")), "{seen}");
+    assert_eq!(
+        seen["types"],
+        json!([
+            ["task-received", "task-started", "task-succeeded"],
+            ["task-received", "task-started", "task-failed"],
+            ["task-received", "task-started", "task-retried", "task-received", "task-started", "task-succeeded"],
+            ["task-received", "task-started", "task-revoked"],
+        ])
+    );
+    let (received, succeeded) = (&seen["events"][0], &seen["events"][2]);
+    assert_eq!((&received["name"], &received["args"]), (&json!("shop.add"), &json!("[2, 3]")), "{received}");
+    assert_eq!(succeeded["result"], "5");
+    assert!(succeeded["runtime"].as_f64().is_some_and(|runtime| (0.0..60.0).contains(&runtime)), "{succeeded}");
+    assert!(received["hostname"].as_str().is_some_and(|node| node.starts_with("taskq@")), "{received}");
+    let heartbeat = &seen["heartbeat"];
+    assert_eq!((&heartbeat["sw_ident"], &heartbeat["freq"]), (&json!("rs-taskq"), &json!(2.0)), "{heartbeat}");
+    assert_eq!(heartbeat["loadavg"].as_array().map(Vec::len), Some(3), "{heartbeat}");
+    // Its log holds the failure that was asked for.
+    worker.signal("TERM");
+    worker.finish().expect_exit(0);
+}
+
+#[test]
+fn our_tools_watch_the_events_of_both() {
+    let Some(fixture) = Fixture::start() else { return };
+    let queue = unique("shop");
+    let (python, worker) = (fixture.celery_worker(), fixture.shop_worker(&queue));
+    let shop = App::new(env!("CARGO_BIN_EXE_shop")).servers(&fixture.vhost.servers);
+    let mut watching = shop.start(&["events", "--json"]);
+    let mut sent = 0;
+    watching.wait_for("tasks of both have succeeded", |watching| {
+        // Workers tell of tasks once they have heard that somebody watches.
+        sent += 1;
+        fixture.call(&json!({ "task": "proj.add", "args": [sent, 1] }));
+        fixture.call(&json!({ "task": "shop.add", "args": [sent, 1], "queue": queue }));
+        let events: Vec<Value> = watching.stdout().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let of = |node: &str, kind: &str| {
+            let is_of = |event: &&Value| event["hostname"].as_str().is_some_and(|name| name.starts_with(node));
+            events.iter().filter(is_of).any(|event| event["type"] == kind)
+        };
+        let all =
+            ["celery@", "taskq@"].into_iter().all(|node| of(node, "task-succeeded") && of(node, "worker-heartbeat"));
+        all.then_some(())
+    });
+    watching.signal("INT");
+    drop((watching, python));
+    worker.drain();
+}

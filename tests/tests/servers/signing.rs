@@ -194,10 +194,10 @@ async fn a_message_that_is_sent_again_after_its_window_is_refused() {
     let call = tasks::ledger(ledger.path().to_owned(), "good".to_owned(), 0).queue(queue.clone());
     call.send(&client).await.expect("accepted");
     let captured = messages(&client, &queue).await.remove(0);
-    let app = signing(fixture.app(), &key, &key).env("TASKQ_SIGNATURE_WINDOW", "2s");
+    let app = signing(fixture.app(), &key, &key).env("TASKQ_SIGNATURE_WINDOW", "8s");
     let worker = fixture.worker_of(&app, &[&queue]);
     has_run(&ledger).await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(9)).await;
     let name = fixture.client.declare(&queue).await.expect("it exists");
     fixture.client.publish(Publication::new(name, captured)).await.expect("the broker takes it");
     let letter = dead(&client, 1).await.remove(0).letter;

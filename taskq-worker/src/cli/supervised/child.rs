@@ -195,7 +195,7 @@ impl WorkerHost for SupervisedProcess {
         let recorder = Recorder::create(&self.hello.flight, slots).map_err(|error| Failure::cannot_start(&error))?;
         let (events, received) = mpsc::unbounded_channel();
         taskq::internal::io::spawn(forward(received, Arc::clone(&self.link)));
-        Ok(builder.supervised(Supervision { recorder, quarantine, events }))
+        Ok(builder.supervised(Supervision { recorder, quarantine, worker: self.hello.worker.clone(), events }))
     }
 
     /// Tells the supervisor that this process takes work. From here on its stderr is the worker's own.
@@ -335,6 +335,17 @@ impl Node for GroupNode {
             }
             self.0.node.end(number);
             given
+        }
+        .boxed()
+    }
+
+    /// Completes when this process begins to end. Another one then answers for the worker, if it goes on.
+    fn ending(&self) -> BoxFuture<'_, ()> {
+        async move {
+            match self.0.work.get() {
+                Some((_, control)) => control.finishing().await,
+                None => std::future::pending().await,
+            }
         }
         .boxed()
     }

@@ -97,7 +97,13 @@ mod tests {
             Verdict::worker_lost("it died"),
         ];
         for verdict in &verdicts {
-            counters.observe(&Moment::Concluded { subject: Subject { task: "t", id: &id, attempt: 0 }, verdict });
+            counters.observe(&Moment::Concluded {
+                subject: Subject { task: "t", id: &id, attempt: 0 },
+                verdict,
+                value: None,
+                traceback: None,
+                took: None,
+            });
         }
         counters.observe(&Moment::ProgressDropped { count: 3 });
         counters.observe(&Moment::RecordsWritten);

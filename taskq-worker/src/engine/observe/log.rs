@@ -14,11 +14,13 @@ pub(crate) struct MomentLog {
 impl Observer for MomentLog {
     fn observe(&self, moment: &Moment<'_>) {
         match moment {
-            Moment::BodyEnded { .. }
+            Moment::Received { .. }
+            | Moment::Began { .. }
+            | Moment::BodyEnded { .. }
             | Moment::ProgressDropped { .. }
             | Moment::RecordsWritten
             | Moment::StepWaitsNoMore { .. } => {}
-            Moment::Concluded { subject, verdict } => concluded(*subject, verdict),
+            Moment::Concluded { subject, verdict, .. } => concluded(*subject, verdict),
             Moment::EndedLate { subject: Subject { task, id, .. }, frees_thread: false } => {
                 tracing::info!(task, %id, "a task that was past its time has ended; its end had been recorded before");
             }

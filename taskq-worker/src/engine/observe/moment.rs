@@ -5,8 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use taskq::TaskId;
 use taskq::internal::attempt::Verdict;
+use taskq::message::Envelope;
 
 /// The task and attempt that a moment is about.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +24,18 @@ pub(crate) struct Subject<'a> {
 /// A moment in the life of a run, of a delivery, or of the records that are to be written.
 #[derive(Debug)]
 pub(crate) enum Moment<'a> {
+    /// A delivery is to be run.
+    Received {
+        /// The run.
+        subject: Subject<'a>,
+        /// The message.
+        envelope: &'a Envelope,
+    },
+    /// A body begins.
+    Began {
+        /// The run.
+        subject: Subject<'a>,
+    },
     /// A body has ended, by itself or because it was stopped.
     BodyEnded {
         /// The time since the body began.
@@ -33,6 +47,12 @@ pub(crate) enum Moment<'a> {
         subject: Subject<'a>,
         /// The meaning of its end.
         verdict: &'a Verdict,
+        /// The result, if it has one.
+        value: Option<&'a RawValue>,
+        /// The place of the failure, if it is known.
+        traceback: Option<&'a str>,
+        /// The time since the body began, if it has begun.
+        took: Option<Duration>,
     },
     /// A body ended after its run had been concluded from outside; its outcome is dropped.
     EndedLate {

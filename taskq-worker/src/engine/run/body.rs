@@ -118,6 +118,7 @@ impl Bodies {
         match body {
             Body::Async(future) => {
                 run.begin(at);
+                self.observers.observe(&Moment::Began { subject: run.subject() });
                 let flying = Flying { body: attempt::catch(future), recorded, ticks: &self.ticks, run };
                 let outcome = run_async(context.scope(flying), run).await;
                 self.observers.observe(&Moment::BodyEnded { took: run.end() });
@@ -150,6 +151,7 @@ impl Bodies {
         }
         let now = self.clock.now();
         run.begin(now);
+        self.observers.observe(&Moment::Began { subject: run.subject() });
         let recorded = self.record(run, now);
         let mark = recorded.mark();
         let ended = attempt::catch_sync(call);

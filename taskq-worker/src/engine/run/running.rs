@@ -113,6 +113,11 @@ impl Run {
         self.began.get().map(|began| began.at)
     }
 
+    /// The time since the body began, whether it has ended or not; `None` before it begins.
+    pub(crate) fn since_began(&self) -> Option<Duration> {
+        self.began.get().map(|began| began.instant.elapsed())
+    }
+
     /// The time since the body began; `None` before it begins and after it has ended.
     pub(crate) fn running_for(&self) -> Option<Duration> {
         let began = self.began.get()?;

@@ -57,7 +57,12 @@ fn a_process_that_crashes() {
         let client = client().await;
         let recorder = Recorder::create(path.as_ref(), 8).expect("a temporary file can be made");
         let (events, _unheard) = mpsc::unbounded_channel();
-        let builder = Worker::builder(client.clone()).supervised(Supervision { recorder, quarantine: false, events });
+        let builder = Worker::builder(client.clone()).supervised(Supervision {
+            recorder,
+            quarantine: false,
+            worker: None,
+            events,
+        });
         tokio::spawn(builder.concurrency(8).run());
         for _ in 0..2 {
             flies().send(&client).await.expect("memory takes it");

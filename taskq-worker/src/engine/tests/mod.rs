@@ -112,7 +112,7 @@ impl SupervisedFixture {
         let recorder = Recorder::create(&file.0, 512).expect("a temporary file can be made");
         let (tell, events) = mpsc::unbounded_channel();
         let builder = Worker::builder(client.clone()).concurrency(8).grace(PATIENCE);
-        let builder = configure(builder).supervised(Supervision { recorder, quarantine, events: tell });
+        let builder = configure(builder).supervised(Supervision { recorder, quarantine, worker: None, events: tell });
         let worker = runtime.spawn(async { builder.build().await.expect("the memory broker is always there") });
         let worker = worker.await.expect("building does not panic");
         let control = worker.control();

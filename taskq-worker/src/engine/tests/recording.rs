@@ -79,7 +79,7 @@ async fn drained_per_second(tasks: u32, recorded: bool) -> f64 {
     let mut builder = Worker::builder(client.clone()).concurrency(64);
     if recorded {
         let recorder = Recorder::create(&file.0, 64).expect("a temporary file can be made");
-        builder = builder.supervised(Supervision { recorder, quarantine: false, events });
+        builder = builder.supervised(Supervision { recorder, quarantine: false, worker: None, events });
     }
     let begun = Instant::now();
     let worker = builder.build().await.expect("the memory broker is always there");

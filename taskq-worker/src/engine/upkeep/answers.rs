@@ -15,6 +15,7 @@ use super::super::limits::Revocations;
 use super::super::observe::{Moment, Observers};
 use super::super::run::Run;
 use super::super::snapshot::{Question, RunSnapshot, WorkerHeartbeat, WorkerSnapshot};
+use crate::remote::EventBuffer;
 
 /// The largest arguments that are shown, in bytes as they were sent.
 const ARGUMENTS_BYTES_MAX: usize = 4096;
@@ -25,6 +26,7 @@ pub(crate) struct Answers {
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) observers: Observers,
+    pub(crate) events: Arc<EventBuffer>,
     pub(crate) began: Instant,
     pub(crate) queues: Vec<String>,
     pub(crate) tasks: Vec<String>,
@@ -58,6 +60,7 @@ impl Answers {
             })),
             Question::RunsOf(id, answer) => drop(answer.send(all(in_flight.runs_of(&id)))),
             Question::Revoke(ids, revocation, answer) => drop(answer.send(self.revoke(ids, revocation))),
+            Question::WantEvents(wanted, answer) => drop(answer.send(self.events.want(wanted))),
             Question::Revoked(answer) => drop(answer.send(self.revocations.ids())),
             Question::Heartbeat(answer) => {
                 let running = u32::try_from(in_flight.len()).unwrap_or(u32::MAX);

@@ -30,6 +30,9 @@ const REQUESTS: &str = "celery.pidbox";
 /// The exchange of answers, and the end of the names of the queues that are bound to it.
 pub(super) const ANSWERS: &str = "reply.celery.pidbox";
 
+/// The exchange of events, and the beginning of the names of the queues that are bound to it.
+const EVENTS: &str = "celeryev";
+
 /// The time for which a message waits for its listener, as Celery has it, in milliseconds.
 const MESSAGE_TTL_MS: i64 = 300_000;
 
@@ -52,8 +55,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// A queue of one's own, and what arrives in it.
 #[derive(Debug, Clone)]
 pub(super) struct OwnQueue {
-    exchange: &'static str,
-    kind: ExchangeKind,
+    exchange: Exchange,
     name: String,
     key: String,
 }
@@ -61,19 +63,23 @@ pub(super) struct OwnQueue {
 impl OwnQueue {
     /// The queue of the worker `node`, for requests.
     pub(super) fn of_worker(node: &str) -> Self {
-        Self { exchange: REQUESTS, kind: ExchangeKind::Fanout, name: format!("{node}.{REQUESTS}"), key: String::new() }
+        Self { exchange: Exchange::Requests, name: format!("{node}.{REQUESTS}"), key: String::new() }
     }
 
     /// The queue of an asker, for answers to `key`.
     pub(super) fn of_asker(key: &str) -> Self {
-        let name = format!("{key}.{ANSWERS}");
-        Self { exchange: ANSWERS, kind: ExchangeKind::Direct, name, key: key.to_owned() }
+        Self { exchange: Exchange::Answers, name: format!("{key}.{ANSWERS}"), key: key.to_owned() }
+    }
+
+    /// The queue of one who watches all events, with a name that nobody else has.
+    pub(super) fn of_watcher(unique: &str) -> Self {
+        Self { exchange: Exchange::Events, name: format!("{EVENTS}.{unique}"), key: "#".to_owned() }
     }
 
     /// Declares the queue on a channel of its own, and consumes from it.
     async fn open(&self, session: &Session) -> Result<(Channel, Consumer), RequestFault> {
         let channel = session.channel().await?;
-        declare_exchange(session, &channel, self.exchange, self.kind.clone()).await?;
+        self.exchange.declare(session, &channel).await?;
         let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
         let mut arguments = FieldTable::default();
         for (name, value) in
@@ -85,7 +91,7 @@ impl OwnQueue {
         let (name, key) = (self.name.as_str(), self.key.as_str());
         let binding = channel.queue_bind(
             name.into(),
-            self.exchange.into(),
+            self.exchange.name().into(),
             key.into(),
             QueueBindOptions::default(),
             FieldTable::default(),
@@ -158,6 +164,35 @@ async fn forward(mut consumer: Consumer, heard: &mpsc::Sender<Heard>) -> Result<
     }
 }
 
+/// The exchanges of remote control.
+#[derive(Debug, Clone, Copy)]
+enum Exchange {
+    Requests,
+    Answers,
+    Events,
+}
+
+impl Exchange {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Requests => REQUESTS,
+            Self::Answers => ANSWERS,
+            Self::Events => EVENTS,
+        }
+    }
+
+    /// Declares the exchange as Celery does.
+    async fn declare(self, session: &Session, channel: &Channel) -> Result<(), RequestFault> {
+        let (kind, durable) = match self {
+            Self::Requests => (ExchangeKind::Fanout, false),
+            Self::Answers => (ExchangeKind::Direct, false),
+            Self::Events => (ExchangeKind::Topic, true),
+        };
+        let options = ExchangeDeclareOptions { durable, ..ExchangeDeclareOptions::default() };
+        session.ask(channel.exchange_declare(self.name().into(), kind, options, FieldTable::default())).await
+    }
+}
+
 /// Sends what is not kept, on a channel of its own.
 #[derive(Debug, Default)]
 pub(super) struct Speaker(Mutex<Option<Channel>>);
@@ -165,18 +200,28 @@ pub(super) struct Speaker(Mutex<Option<Channel>>);
 impl Speaker {
     /// Tells all workers.
     pub(super) async fn tell(&self, session: &Session, message: &WireMessage) -> Result<(), RequestFault> {
-        self.send(session, (REQUESTS, ExchangeKind::Fanout), "", message).await
+        self.send(session, Exchange::Requests, "", message).await
+    }
+
+    /// Tells those who watch events.
+    pub(super) async fn announce(
+        &self,
+        session: &Session,
+        key: &str,
+        message: &WireMessage,
+    ) -> Result<(), RequestFault> {
+        self.send(session, Exchange::Events, key, message).await
     }
 
     /// Sends an answer.
     pub(super) async fn answer(&self, session: &Session, key: &str, message: &WireMessage) -> Result<(), RequestFault> {
-        self.send(session, (ANSWERS, ExchangeKind::Direct), key, message).await
+        self.send(session, Exchange::Answers, key, message).await
     }
 
     async fn send(
         &self,
         session: &Session,
-        (exchange, kind): (&'static str, ExchangeKind),
+        exchange: Exchange,
         key: &str,
         message: &WireMessage,
     ) -> Result<(), RequestFault> {
@@ -186,12 +231,12 @@ impl Speaker {
             None => session.channel().await?,
         };
         // Each time: it is not durable, and may have gone with the broker. The answer proves the channel as well.
-        declare_exchange(session, &channel, exchange, kind).await?;
+        exchange.declare(session, &channel).await?;
         let properties = to_amqp(message, 0, false, session.frame_max()).map_err(|unsendable| {
             RequestFault::Amqp(std::io::Error::new(std::io::ErrorKind::InvalidInput, unsendable).into())
         })?;
         let options = BasicPublishOptions::default();
-        channel.basic_publish(exchange.into(), key.into(), options, &message.body, properties).await?;
+        channel.basic_publish(exchange.name().into(), key.into(), options, &message.body, properties).await?;
         *open = Some(channel);
         Ok(())
     }
@@ -205,14 +250,4 @@ pub(super) fn check_address(address: &ReplyAddress) -> Result<(), BrokerError> {
     }
     let why = format!("answers go to the exchange {ANSWERS}, and not to {:?}", address.exchange);
     Err(BrokerError::Failed { what: "answering".to_owned(), source: why.into() })
-}
-
-async fn declare_exchange(
-    session: &Session,
-    channel: &Channel,
-    name: &str,
-    kind: ExchangeKind,
-) -> Result<(), RequestFault> {
-    let options = ExchangeDeclareOptions::default();
-    session.ask(channel.exchange_declare(name.into(), kind, options, FieldTable::default())).await
 }

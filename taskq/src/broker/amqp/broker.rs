@@ -338,6 +338,24 @@ impl Broadcast for AmqpBroker {
         .boxed()
     }
 
+    fn announce<'a>(&'a self, key: &'a str, message: WireMessage) -> BoxFuture<'a, Result<(), BrokerError>> {
+        let (core, key) = (Arc::clone(&self.0), key.to_owned());
+        io::run(async move {
+            let (core, key, message) = (&core, key.as_str(), &message);
+            let announce =
+                |session: Arc<Session>| async move { Ok(core.speaker.announce(&session, key, message).await?) };
+            let what = || "telling of events".to_owned();
+            core.request(what, announce).await.map_err(|fault| fault.during(what()))
+        })
+        .boxed()
+    }
+
+    fn watch_events(&self) -> BoxFuture<'_, Result<Listening, BrokerError>> {
+        let core = Arc::clone(&self.0);
+        let queue = OwnQueue::of_watcher(&uuid::Uuid::now_v7().to_string());
+        io::run(async move { Ok(broadcast::listen(core.consume_link().await?, queue)) }).boxed()
+    }
+
     fn answer<'a>(&'a self, address: &'a ReplyAddress, message: WireMessage) -> BoxFuture<'a, Result<(), BrokerError>> {
         let (core, address) = (Arc::clone(&self.0), address.clone());
         io::run(async move {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::Reach;
 use crate::broker::{BrokerError, Heard};
 use crate::client::Client;
 use crate::codec::pidbox;
@@ -79,7 +80,7 @@ impl FleetControl {
             Destination::Nodes(nodes) => self.answers_max.min(nodes.len()),
             _ => self.answers_max,
         };
-        let reach = self.client.reach().ok_or_else(unreachable_workers)?;
+        let reach = self.reach()?;
         let mut inbox = reach.means().open_inbox().await?;
         let ticket = Uuid::now_v7().to_string();
         let until = self.client.clock().now() + TimeDelta::from_std(self.timeout).unwrap_or(TimeDelta::MAX);
@@ -105,13 +106,18 @@ impl FleetControl {
         Ok(answers)
     }
 
+    /// The means by which workers are reached.
+    pub(super) fn reach(&self) -> Result<Reach<'_>, Error> {
+        self.client.reach().ok_or_else(unreachable_workers)
+    }
+
     /// Tells, and wants no answer.
     ///
     /// # Errors
     ///
     /// As [`ask`](Self::ask).
     pub async fn tell(&self, method: &str, arguments: Map<String, Value>) -> Result<(), Error> {
-        let reach = self.client.reach().ok_or_else(unreachable_workers)?;
+        let reach = self.reach()?;
         let request = Request::new(method).with(|request| {
             request.arguments = arguments;
             request.destination = self.destination.clone();

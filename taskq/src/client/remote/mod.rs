@@ -4,10 +4,12 @@
 //! the queues then.
 
 mod control;
+mod events;
 mod over_kv;
 mod revoke;
 
 pub use control::FleetControl;
+pub use events::Events;
 pub use revoke::{KEPT_FOR, keep_revocations, kept_revocations};
 pub use revoke::{RevokeCall, RevokeFuture};
 

@@ -23,6 +23,12 @@ use crate::remote::ReplyAddress;
 /// The beginning of the keys of messages to all workers.
 const REQUESTS: &str = "control:request:";
 
+/// The beginning of the keys of messages with events.
+const EVENTS: &str = "control:event:";
+
+/// The time for which events are kept. Those who watch look more often.
+const EVENTS_KEPT_FOR: Duration = Duration::from_secs(5);
+
 /// The beginning of the keys of answers; the address follows.
 const ANSWERS: &str = "control:answer:";
 
@@ -90,10 +96,10 @@ impl OverKv {
         Self { kv }
     }
 
-    async fn put(&self, prefix: &str, message: &WireMessage) -> Result<(), BrokerError> {
+    async fn put(&self, prefix: &str, message: &WireMessage, kept_for: Duration) -> Result<(), BrokerError> {
         let key = format!("{prefix}{}", Uuid::now_v7());
         let value = serde_json::to_vec(&PostedMessage::of(message)).expect("texts and numbers can be written as JSON");
-        self.kv.put(&key, value.into(), Some(KEPT_FOR)).await.map_err(|error| failed("leaving a message", error))
+        self.kv.put(&key, value.into(), Some(kept_for)).await.map_err(|error| failed("leaving a message", error))
     }
 
     /// Listens to messages under this prefix; those that are there already have been missed.
@@ -145,7 +151,16 @@ impl Broadcast for OverKv {
     }
 
     fn tell(&self, message: WireMessage) -> BoxFuture<'_, Result<(), BrokerError>> {
-        async move { self.put(REQUESTS, &message).await }.boxed()
+        async move { self.put(REQUESTS, &message, KEPT_FOR).await }.boxed()
+    }
+
+    fn announce<'a>(&'a self, _key: &'a str, message: WireMessage) -> BoxFuture<'a, Result<(), BrokerError>> {
+        async move { self.put(EVENTS, &message, EVENTS_KEPT_FOR).await }.boxed()
+    }
+
+    fn watch_events(&self) -> BoxFuture<'_, Result<Listening, BrokerError>> {
+        let listening = self.listen_under(EVENTS.to_owned(), LOOK_EVERY);
+        futures_util::future::ready(Ok(listening)).boxed()
     }
 
     fn open_inbox(&self) -> BoxFuture<'_, Result<Inbox, BrokerError>> {
@@ -161,7 +176,7 @@ impl Broadcast for OverKv {
     }
 
     fn answer<'a>(&'a self, address: &'a ReplyAddress, message: WireMessage) -> BoxFuture<'a, Result<(), BrokerError>> {
-        async move { self.put(&format!("{ANSWERS}{}:", address.routing_key), &message).await }.boxed()
+        async move { self.put(&format!("{ANSWERS}{}:", address.routing_key), &message, KEPT_FOR).await }.boxed()
     }
 }
 

@@ -135,6 +135,9 @@ fn an_answer_that_was_lost_explains_a_copy() {
     let book = book.ran(OTHER, "a", 0).acknowledged("a").ended("a", TaskState::Success, 0);
     holds(&book, [1, 1, 1, 0, 1, 0, 0, 0]);
     assert_eq!(book.findings().duplicated_allowed, 1);
+    let flaky = LedgerBook::default().attempted("a", &Behavior::Flaky { until: 1 }).struck(Affected::Producer);
+    let flaky = flaky.ran(WORKER, "a", 0).ran(WORKER, "a", 1).over().ran(OTHER, "a", 0).acknowledged("a");
+    holds(&flaky.ended("a", TaskState::Success, 1), [1, 1, 1, 0, 1, 0, 0, 0]);
     let mut at_once = book;
     for (number, line) in at_once.0.iter_mut().enumerate() {
         line.at = 1000 + number as u64;
