@@ -1,12 +1,14 @@
 //! Steering a worker from elsewhere.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use taskq::TaskId;
 use taskq::remote::Revocation;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::phase::{Phase, advance, reached};
+use super::phase::{Phase, advance};
 use super::snapshot::{Question, RunSnapshot, WorkerHeartbeat, WorkerSnapshot};
 
 /// Steers a running worker and asks how it is. Cloning is cheap, and a control does not keep its worker alive.
@@ -14,11 +16,12 @@ use super::snapshot::{Question, RunSnapshot, WorkerHeartbeat, WorkerSnapshot};
 pub struct WorkerControl {
     phase: watch::Sender<Phase>,
     questions: mpsc::Sender<Question>,
+    speaks: Arc<AtomicBool>,
 }
 
 impl WorkerControl {
-    pub(super) fn new(phase: watch::Sender<Phase>, questions: mpsc::Sender<Question>) -> Self {
-        Self { phase, questions }
+    pub(super) fn new(phase: watch::Sender<Phase>, questions: mpsc::Sender<Question>, speaks: Arc<AtomicBool>) -> Self {
+        Self { phase, questions, speaks }
     }
 
     /// Takes no new work, finishes what has begun, however long that takes, then ends.
@@ -36,9 +39,9 @@ impl WorkerControl {
         advance(&self.phase, Phase::Cancelling);
     }
 
-    /// Completes when the worker takes no new work any more.
-    pub(crate) async fn finishing(&self) {
-        reached(&mut self.phase.subscribe(), Phase::Finishing).await;
+    /// Notes that this process answers remote control for its worker.
+    pub(crate) fn speaks(&self) {
+        self.speaks.store(true, Ordering::Relaxed);
     }
 
     /// The worker's state now. `None` before it runs and after it has ended.

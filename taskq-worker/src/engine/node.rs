@@ -31,10 +31,6 @@ impl Node for WorkerControl {
         }
         .boxed()
     }
-
-    fn ending(&self) -> BoxFuture<'_, ()> {
-        self.finishing().boxed()
-    }
 }
 
 fn state_of(snapshot: WorkerSnapshot, revoked: Vec<TaskId>) -> ProcessState {

@@ -1,6 +1,7 @@
 //! A worker: run, until it is drained.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use taskq::Client;
@@ -30,7 +31,7 @@ use super::shared::Shared;
 use super::snapshot::Question;
 use super::supervision::{Role, Supervision};
 use super::upkeep::{Answers, ExpiryTeller, Upkeep};
-use crate::remote::{EventBuffer, serve, tell_events};
+use crate::remote::{EventBuffer, serve, tell_events, tell_offline};
 
 /// The number of questions about a worker that may wait for their answer.
 const QUESTIONS_MAX: usize = 16;
@@ -62,6 +63,10 @@ pub struct Worker {
     asking: mpsc::Sender<Question>,
     questions: mpsc::Receiver<Question>,
     events: Arc<EventBuffer>,
+    /// The node in whose name events are told: that of the whole worker.
+    event_node: Arc<str>,
+    /// Whether this process answers remote control for its worker.
+    speaks: Arc<AtomicBool>,
 }
 
 /// Everything that a worker is made of, as its builder has gathered it.
@@ -164,7 +169,7 @@ impl Worker {
             node: Arc::clone(&event_node),
             clock: clock.clone(),
         }));
-        taskq::internal::io::spawn(tell_events(client.clone(), event_node, Arc::clone(&events), told));
+        taskq::internal::io::spawn(tell_events(client.clone(), Arc::clone(&event_node), told));
         let observers = Observers::new(observers);
 
         let in_flight = Arc::<InFlight>::default();
@@ -234,12 +239,14 @@ impl Worker {
             asking,
             questions,
             events,
+            event_node,
+            speaks: Arc::new(AtomicBool::new(role == Role::Unsupervised)),
         }
     }
 
     /// Steers this worker from elsewhere, and asks how it is.
     pub fn control(&self) -> WorkerControl {
-        WorkerControl::new(self.phase.clone(), self.asking.clone())
+        WorkerControl::new(self.phase.clone(), self.asking.clone(), Arc::clone(&self.speaks))
     }
 
     /// The node name, `name@host`.
@@ -270,7 +277,19 @@ impl Worker {
         }
         let remote = self.remote();
         let Self { shared, ticks, registry, queues, consumption, slots, prefetch, grace, claims, .. } = self;
-        let Self { renewer, counters, reachability, supervision, settling, phase, questions, events, .. } = self;
+        let Self {
+            renewer,
+            counters,
+            reachability,
+            supervision,
+            settling,
+            phase,
+            questions,
+            events,
+            event_node,
+            speaks,
+            ..
+        } = self;
         let Consumption { deliveries, control, .. } = consumption;
         limits::load_revocations(&shared.client, &shared.revocations).await;
         let upkeep = Upkeep {
@@ -346,6 +365,9 @@ impl Worker {
                 renewer.close().await;
             }
             beside.abort();
+            if speaks.load(Ordering::Relaxed) {
+                tell_offline(&shared.client, &event_node, counters.bodies().0).await;
+            }
             settling.abort();
             control.close().await;
             if ended_by_itself { Err(WorkerError::ConsumptionEnded) } else { Ok(summary(&counters, interrupted)) }

@@ -29,17 +29,26 @@ const SEVERAL: &str = "task.multi";
 pub(crate) struct EventBuffer {
     wanted: AtomicBool,
     waiting: mpsc::Sender<Event>,
-    dropped: AtomicU64,
+    dropped: Arc<AtomicU64>,
     /// The logical clock of the process.
     clock: AtomicU64,
 }
 
+/// The way out of a buffer. It ends once the buffer is gone and everything in it was taken.
+#[derive(Debug)]
+pub(crate) struct BufferedEvents {
+    waiting: mpsc::Receiver<Event>,
+    dropped: Arc<AtomicU64>,
+}
+
 impl EventBuffer {
     /// An empty buffer, and the way out of it.
-    pub(crate) fn new(wanted: bool) -> (Arc<Self>, mpsc::Receiver<Event>) {
-        let (waiting, told) = mpsc::channel(WAITING_MAX);
-        let (wanted, dropped, clock) = (AtomicBool::new(wanted), AtomicU64::new(0), AtomicU64::new(0));
-        (Arc::new(Self { wanted, waiting, dropped, clock }), told)
+    pub(crate) fn new(wanted: bool) -> (Arc<Self>, BufferedEvents) {
+        let (adding, waiting) = mpsc::channel(WAITING_MAX);
+        let dropped = Arc::<AtomicU64>::default();
+        let events = BufferedEvents { waiting, dropped: Arc::clone(&dropped) };
+        let (wanted, clock) = (AtomicBool::new(wanted), AtomicU64::new(0));
+        (Arc::new(Self { wanted, waiting: adding, dropped, clock }), events)
     }
 
     /// Whether somebody wants events.
@@ -59,11 +68,6 @@ impl EventBuffer {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
-
-    /// The number of events that were dropped since this was last asked.
-    fn take_dropped(&self) -> u64 {
-        self.dropped.swap(0, Ordering::Relaxed)
-    }
 }
 
 /// The fields that every event of a node has.
@@ -77,12 +81,8 @@ pub(crate) fn signed(event: Event, node: &str, now: chrono::DateTime<chrono::Utc
 }
 
 /// Tells the events of a process, in the name of its node, until the buffer is gone.
-pub(crate) async fn tell_events(
-    client: Client,
-    node: Arc<str>,
-    buffer: Arc<EventBuffer>,
-    mut waiting: mpsc::Receiver<Event>,
-) {
+pub(crate) async fn tell_events(client: Client, node: Arc<str>, events: BufferedEvents) {
+    let BufferedEvents { mut waiting, dropped } = events;
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
         // The first one waits for others, but not for long.
@@ -98,12 +98,12 @@ pub(crate) async fn tell_events(
         let count = batch.len() as u64;
         let message = encode_events(&node, std::mem::take(&mut batch));
         if let Err(error) = reach.means().announce(SEVERAL, message).await {
-            buffer.dropped.fetch_add(count, Ordering::Relaxed);
+            dropped.fetch_add(count, Ordering::Relaxed);
             tracing::debug!(%error, "events could not be told");
         }
-        let dropped = buffer.take_dropped();
-        if dropped > 0 {
-            tracing::warn!(dropped, "events of tasks were dropped: there are more than the broker takes");
+        let count = dropped.swap(0, Ordering::Relaxed);
+        if count > 0 {
+            tracing::warn!(count, "events of tasks were dropped: there are more than the broker takes");
         }
     }
 }
@@ -112,15 +112,25 @@ pub(crate) async fn tell_events(
 mod tests {
     use super::*;
 
+    impl BufferedEvents {
+        /// The next event, if one waits.
+        pub(crate) fn next(&mut self) -> Option<Event> {
+            self.waiting.try_recv().ok()
+        }
+    }
+
     #[test]
     fn what_does_not_fit_is_dropped_and_counted() {
-        let (buffer, mut waiting) = EventBuffer::new(true);
+        let (buffer, mut events) = EventBuffer::new(true);
         for _ in 0..WAITING_MAX + 7 {
             buffer.add(Event::new("task-started"));
         }
-        assert_eq!((buffer.take_dropped(), buffer.take_dropped()), (7, 0));
-        let first = waiting.try_recv().expect("it waits");
+        assert_eq!(events.dropped.load(Ordering::Relaxed), 7);
+        let first = events.waiting.try_recv().expect("it waits");
         assert_eq!(first.fields["clock"], 1);
         assert!(buffer.want(true) && !buffer.want(false) && !buffer.is_wanted());
+        drop(buffer);
+        while events.waiting.try_recv().is_ok() {}
+        assert_eq!(events.waiting.try_recv(), Err(mpsc::error::TryRecvError::Disconnected), "it ends with its buffer");
     }
 }

@@ -11,5 +11,5 @@ mod state;
 
 pub(crate) use events::{EventBuffer, signed, tell_events};
 pub(crate) use node::{Node, NodeAnswer, NodeQuestion};
-pub(crate) use serve::serve;
+pub(crate) use serve::{serve, tell_offline};
 pub(crate) use state::{ProcessState, RunState};

@@ -57,7 +57,4 @@ pub(crate) enum NodeAnswer {
 pub(crate) trait Node: Send + Sync {
     /// Asks every process. One that does not answer in time is left out.
     fn ask(&self, question: NodeQuestion) -> BoxFuture<'_, Vec<NodeAnswer>>;
-
-    /// Completes when the worker begins to end.
-    fn ending(&self) -> BoxFuture<'_, ()>;
 }

@@ -159,24 +159,17 @@ impl<N: Node + 'static> Service<N> {
         }
     }
 
-    /// Tells that the worker is there, again and again, and once that it ends. On an embedded store, where each would
-    /// be a write, only those who have asked for events are told.
+    /// Tells that the worker is there, again and again. On an embedded store, where each would be a write, only those
+    /// who have asked for events are told.
     async fn beat(&self) {
         let is_cheap = matches!(self.client.reach(), Some(Reach::Broker(_)));
-        let is_told = || is_cheap || self.events_wanted.load(Ordering::Relaxed);
         let mut kind = "worker-online";
         loop {
-            if is_told() {
+            if is_cheap || self.events_wanted.load(Ordering::Relaxed) {
                 self.tell_vitals(kind).await;
                 kind = "worker-heartbeat";
             }
-            let ended = tokio::time::timeout(HEARTBEAT_EVERY, self.node.ending()).await;
-            if ended.is_ok() {
-                if is_told() {
-                    self.tell_vitals("worker-offline").await;
-                }
-                return;
-            }
+            tokio::time::sleep(HEARTBEAT_EVERY).await;
         }
     }
 
@@ -189,22 +182,7 @@ impl<N: Node + 'static> Service<N> {
                 processed += done;
             }
         }
-        let event = Event::new(kind)
-            .with("freq", HEARTBEAT_EVERY.as_secs_f64())
-            .with("active", active)
-            .with("processed", processed)
-            .with("loadavg", load_average())
-            .with("sw_ident", "rs-taskq")
-            .with("sw_ver", env!("CARGO_PKG_VERSION"))
-            .with("sw_sys", system())
-            .with("clock", self.tick());
-        let event = signed(event, &self.name, self.client.clock().now());
-        let key = event.routing_key();
-        let message = codec::event::encode_events(&self.name, vec![event]);
-        let Some(reach) = self.client.reach() else { return };
-        if let Err(error) = reach.means().announce(&key, message).await {
-            tracing::debug!(%error, "an event of the worker could not be told");
-        }
+        tell(&self.client, &self.name, vitals(kind, active, processed).with("clock", self.tick())).await;
     }
 
     async fn want_events(&self, wanted: bool) -> Value {
@@ -307,6 +285,38 @@ impl<N: Node + 'static> Service<N> {
 fn ids_of(revoked: Option<&Value>) -> impl Iterator<Item = TaskId> {
     let ids = revoked.and_then(Value::as_object).into_iter().flat_map(Map::keys);
     ids.filter_map(|id| TaskId::parse(id).ok())
+}
+
+/// Tells that a worker has ended. A broker that does not take it in a second is not waited for: those who watch miss
+/// the heartbeats soon after.
+pub(crate) async fn tell_offline(client: &Client, node: &str, processed: u64) {
+    let is_told =
+        client.settings().remote_control != RemoteControl::Off && matches!(client.reach(), Some(Reach::Broker(_)));
+    if is_told {
+        let telling = tell(client, node, vitals("worker-offline", 0, processed));
+        drop(tokio::time::timeout(Duration::from_secs(1), telling).await);
+    }
+}
+
+/// An event of a worker itself.
+fn vitals(kind: &str, active: u64, processed: u64) -> Event {
+    Event::new(kind)
+        .with("freq", HEARTBEAT_EVERY.as_secs_f64())
+        .with("active", active)
+        .with("processed", processed)
+        .with("loadavg", load_average())
+        .with("sw_ident", "rs-taskq")
+        .with("sw_ver", env!("CARGO_PKG_VERSION"))
+        .with("sw_sys", system())
+}
+
+async fn tell(client: &Client, node: &str, event: Event) {
+    let key = event.routing_key();
+    let message = codec::event::encode_events(node, vec![signed(event, node, client.clock().now())]);
+    let Some(reach) = client.reach() else { return };
+    if let Err(error) = reach.means().announce(&key, message).await {
+        tracing::debug!(%error, "an event of the worker could not be told");
+    }
 }
 
 /// The load of the machine over 1, 5 and 15 minutes, where the system tells it.

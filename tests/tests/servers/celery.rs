@@ -597,7 +597,13 @@ fn our_tools_watch_the_events_of_both() {
             ["celery@", "taskq@"].into_iter().all(|node| of(node, "task-succeeded") && of(node, "worker-heartbeat"));
         all.then_some(())
     });
+    worker.drain();
+    watching.wait_for("our worker is told to have ended", |watching| {
+        let events = watching.stdout();
+        let mut events = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let is_ours = |event: &Value| event["hostname"].as_str().is_some_and(|node| node.starts_with("taskq@"));
+        events.any(|event| event["type"] == "worker-offline" && is_ours(&event)).then_some(())
+    });
     watching.signal("INT");
     drop((watching, python));
-    worker.drain();
 }

@@ -299,7 +299,8 @@ async fn obey(
 /// Answers remote control for the whole worker, until this process ends.
 async fn speak(link: Arc<SupervisorLink>, node: Option<String>) {
     // Only a process that has reported that it is ready is asked to.
-    let (Some(node), Some((client, _))) = (node, link.work.get()) else { return };
+    let (Some(node), Some((client, control))) = (node, link.work.get()) else { return };
+    control.speaks();
     let client = client.clone();
     serve(client, node, GroupNode(link)).await;
 }
@@ -335,17 +336,6 @@ impl Node for GroupNode {
             }
             self.0.node.end(number);
             given
-        }
-        .boxed()
-    }
-
-    /// Completes when this process begins to end. Another one then answers for the worker, if it goes on.
-    fn ending(&self) -> BoxFuture<'_, ()> {
-        async move {
-            match self.0.work.get() {
-                Some((_, control)) => control.finishing().await,
-                None => std::future::pending().await,
-            }
         }
         .boxed()
     }

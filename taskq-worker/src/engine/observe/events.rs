@@ -124,10 +124,10 @@ mod tests {
     use super::*;
 
     fn made(moment: &Moment<'_>, wanted: bool) -> Option<Event> {
-        let (buffer, mut waiting) = EventBuffer::new(wanted);
+        let (buffer, mut events) = EventBuffer::new(wanted);
         let maker = EventMaker { buffer, node: "w@here".into(), clock: Clock::system() };
         maker.observe(moment);
-        waiting.try_recv().ok()
+        events.next()
     }
 
     #[test]
