@@ -105,7 +105,7 @@ pub struct WorkerSummary {
     pub failed: u64,
     /// Attempts that failed and are retried.
     pub retried: u64,
-    /// Tasks that were revoked: expired, or cancelled by themselves.
+    /// Tasks that were revoked: expired, cancelled by themselves, or revoked from outside.
     pub revoked: u64,
     /// Tasks that were interrupted by the shutdown and given back.
     pub interrupted: u64,

@@ -170,14 +170,10 @@ async fn every_task_has_one_end_however_the_revocation_races_with_it() {
             other => panic!("{other:?}"),
         }
     }
-    // Those who wait are told before the messages are dropped.
-    until("every message is taken", async || {
-        let waiting = client.broker().stats("default").await.expect("the queue exists").ready;
-        waiting == 0 && worker.control.snapshot().await.expect("it runs").runs.is_empty()
-    })
-    .await;
     let summary = worker.stop().await;
-    assert_eq!(summary.succeeded + summary.revoked, TASKS as u64, "each was run or dropped, once");
+    // Those who wait are told before the messages are taken, so some may be left.
+    let left = client.broker().stats("default").await.expect("the queue exists").ready;
+    assert_eq!(summary.succeeded + summary.revoked + left, TASKS as u64, "each was run or dropped, once: {summary:?}");
     println!("{TASKS} tasks, {revoked} of them revoked before they had ended");
 }
 

@@ -61,7 +61,7 @@ impl Observer for Counters {
                 self.bodies_nanos.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
                 (&self.bodies_ended, 1)
             }
-            Moment::Concluded { verdict, .. } => match verdict {
+            Moment::Concluded { verdict, .. } | Moment::NotRun { verdict, .. } => match verdict {
                 Verdict::Succeed => (&self.succeeded, 1),
                 Verdict::Retry { .. } => (&self.retried, 1),
                 Verdict::Fail { .. } => (&self.failed, 1),
@@ -105,12 +105,14 @@ mod tests {
                 took: None,
             });
         }
+        let subject = Subject { task: "t", id: &id, attempt: 0 };
+        counters.observe(&Moment::NotRun { subject, verdict: &Verdict::expired() });
         counters.observe(&Moment::ProgressDropped { count: 3 });
         counters.observe(&Moment::RecordsWritten);
         for milliseconds in [2, 5] {
             counters.observe(&Moment::BodyEnded { took: Duration::from_millis(milliseconds) });
         }
-        let expected = Counts { succeeded: 2, failed: 1, retried: 1, revoked: 1, progress_dropped: 3 };
+        let expected = Counts { succeeded: 2, failed: 1, retried: 1, revoked: 2, progress_dropped: 3 };
         assert_eq!(counters.counts(), expected);
         assert_eq!(counters.bodies(), (2, Duration::from_millis(7)));
     }
