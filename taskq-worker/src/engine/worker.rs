@@ -33,6 +33,9 @@ use super::supervision::{Role, Supervision};
 use super::upkeep::{Answers, ExpiryTeller, Upkeep};
 use crate::remote::{EventBuffer, serve, tell_events, tell_offline};
 
+/// The time between two looks whether the consumption has ended by itself.
+const ENDED_LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// The number of questions about a worker that may wait for their answer.
 const QUESTIONS_MAX: usize = 16;
 
@@ -349,6 +352,7 @@ impl Worker {
             let ended_by_itself = tokio::select! {
                 () = reached(&mut phases, Phase::Finishing) => false,
                 _ = &mut dispatching => true,
+                () = end_of(&*control) => true,
             };
             if ended_by_itself {
                 // Nobody has asked it to, and nobody will: the grace begins now.
@@ -388,6 +392,14 @@ impl Worker {
         });
         let (output, _summary) = tokio::try_join!(until, Box::pin(self.run()))?;
         Ok(output)
+    }
+}
+
+/// Completes when no message will arrive any more. The dispatcher sees the end of the stream only once it has a free
+/// slot, and there may never be one: with the file of an embedded broker the results are gone, and runs wait for them.
+async fn end_of(control: &dyn taskq::broker::ConsumptionControl) {
+    while !control.has_ended() {
+        tokio::time::sleep(ENDED_LOOK_EVERY).await;
     }
 }
 

@@ -108,7 +108,7 @@ impl<N: Node + 'static> Service<N> {
             }
             Err(error) => tracing::debug!(%error, "other workers could not be asked for revoked tasks"),
         }
-        self.revoke(missed.into_iter().collect(), false).await;
+        self.revoke_told(missed.into_iter().collect()).await;
     }
 
     async fn hear(&self, broadcast: &dyn Broadcast, message: &WireMessage) {
@@ -225,12 +225,19 @@ impl<N: Node + 'static> Service<N> {
         if arguments.get("from_node").and_then(Value::as_str) == Some(&self.name) {
             return Value::Null;
         }
-        self.revoke(ids_of(arguments.get("revoked")).collect(), false).await;
+        self.revoke_told(ids_of(arguments.get("revoked")).collect()).await;
         let processes = self.states().await;
         // Celery's workers expect the moment at which each was revoked, by their own clock, and take what they get.
         let revoked: Map<String, Value> =
             answers::revoked(&processes).into_iter().map(|id| (id.to_owned(), json!([0.0, id]))).collect();
         json!({ "revoked": revoked, "clock": self.tick() })
+    }
+
+    /// Revokes tasks of which other workers have told, if everybody may revoke tasks here.
+    async fn revoke_told(&self, ids: Vec<TaskId>) {
+        if self.authority.rule("revoke") == Ruling::Allowed {
+            self.revoke(ids, false).await;
+        }
     }
 
     /// Revokes tasks in all processes, and returns the number of runs that this meets.

@@ -53,6 +53,11 @@ pub trait ConsumptionControl: Send + Sync {
     /// Whether messages can arrive at the moment: connected, and consuming from every queue.
     fn is_live(&self) -> bool;
 
+    /// Whether no message will arrive any more: the consumption was stopped, or nothing is left that it could recover.
+    fn has_ended(&self) -> bool {
+        false
+    }
+
     /// Sends the pending acknowledgements and closes the consumer. Messages that were read and not settled return to
     /// the queue.
     fn close(&self) -> BoxFuture<'_, ()>;

@@ -77,6 +77,10 @@ impl<R: PullReader> ConsumptionControl for OpenReader<R> {
         self.0.is_live()
     }
 
+    fn has_ended(&self) -> bool {
+        !self.0.takes()
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         self.0.close();
         self.0.finished()

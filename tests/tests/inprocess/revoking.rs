@@ -200,3 +200,23 @@ async fn a_worker_answers_what_it_is_asked() {
     is_revoked(&held).await;
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_not_allowed_is_refused_and_comes_in_by_no_other_door() {
+    let url = format!("memory:{}", TaskId::new());
+    let builder = Client::builder().broker(&url).results(&url).remote_commands("");
+    let client = builder.build().await.expect("the memory broker is always there");
+    let worker = RunningWorker::start(&client, 4).await;
+    let id = TaskId::new();
+    let asked = async |method: &str, arguments: serde_json::Value| {
+        let control = client.control().timeout(PATIENCE).limit(1);
+        let arguments = arguments.as_object().cloned().unwrap_or_default();
+        control.ask(method, arguments).await.expect("it can be asked").remove(0).value
+    };
+    let refused = asked("revoke", serde_json::json!({ "task_id": id })).await;
+    assert!(refused["error"].as_str().is_some_and(|why| why.contains("`remote_commands`")), "{refused}");
+    let revoked = serde_json::json!({ "from_node": "other@there", "revoked": { id.as_str(): [0.0, id] } });
+    assert_eq!(asked("hello", revoked).await["revoked"], serde_json::json!({}));
+    assert!(worker.control.revoked().await.is_empty(), "another worker cannot have it revoked either");
+    worker.stop().await;
+}

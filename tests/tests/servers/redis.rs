@@ -81,7 +81,8 @@ async fn watchers_survive_a_restart() {
         server.up();
         let records: Vec<Record> = ids.iter().map(|id| success(id, round)).collect();
         let written = write_stubbornly(&backend, &records).await;
-        assert!(written.iter().all(|written| *written == Written::Stored), "{written:?}");
+        // A write whose answer did not come in time is made again, and finds its own record.
+        assert!(written.iter().all(|written| matches!(written, Written::Stored | Written::Kept)), "{written:?}");
         for (id, mut changes) in watches {
             // What was caught up with is told once more when its announcement arrives, and that may be late.
             let awaited = async {
