@@ -54,9 +54,7 @@ pub trait ConsumptionControl: Send + Sync {
     fn is_live(&self) -> bool;
 
     /// Whether no message will arrive any more: the consumption was stopped, or nothing is left that it could recover.
-    fn has_ended(&self) -> bool {
-        false
-    }
+    fn has_ended(&self) -> bool;
 
     /// Sends the pending acknowledgements and closes the consumer. Messages that were read and not settled return to
     /// the queue.

@@ -45,6 +45,10 @@ struct Look {
 
 /// A control with nothing to steer, since all messages were taken at once.
 impl ConsumptionControl for Look {
+    fn has_ended(&self) -> bool {
+        true
+    }
+
     fn set_prefetch(&self, _prefetch: u16) {}
 
     fn give_back_unread(&self) {}

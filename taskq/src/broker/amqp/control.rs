@@ -26,6 +26,10 @@ impl Control {
 }
 
 impl ConsumptionControl for Control {
+    fn has_ended(&self) -> bool {
+        self.sources.is_stopping()
+    }
+
     fn set_prefetch(&self, prefetch: u16) {
         self.tell(Command::SetPrefetch(prefetch));
     }
